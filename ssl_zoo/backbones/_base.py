@@ -1,0 +1,157 @@
+"""What an objective may ask of a backbone.
+
+`forward(x)` gives `Features`. A backbone made of tokens also splits that road in two: `embed(x)`
+gives the content of each position without its position, `encode(tokens, at)` adds the positions
+`at` and runs the trunk. Masking objectives live between the two calls.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any, Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+Modality = Literal["image", "text"]
+
+
+class Features(NamedTuple):
+    """tokens (B, N, D): content positions only, no class or register tokens; a CNN's cells.
+    pooled (B, D): the mean over the content tokens (padding excluded): what every probe reads.
+    layers: pooled after each block, (B, D_i) each, when asked for."""
+
+    tokens: Tensor
+    pooled: Tensor
+    layers: tuple[Tensor, ...] = ()
+
+
+class Vocabulary(NamedTuple):
+    """What the ids of a text backbone mean.
+
+    size: number of ids. pad fills short rows, separator opens a document, mask hides a token.
+    special: ids that are not text: never masked, never used as noise.
+    continues: ids that continue the word before them (for whole-word masking); () if unknown.
+    """
+
+    size: int
+    pad: int = 0
+    separator: int = 1
+    mask: int | None = 2
+    special: tuple[int, ...] = (0, 1, 2)
+    continues: tuple[int, ...] = ()
+
+
+class Backbone(nn.Module, ABC):
+    """Turns raw input into features.
+
+    Attributes:
+        dim: width of the features.
+        modality: "image" or "text".
+        config: keyword arguments that build this backbone again (plain JSON values, no weights).
+        image_size: (height, width) an image backbone expects; None for text.
+    """
+
+    dim: int
+    modality: Modality
+    image_size: tuple[int, int] | None = None
+
+    def __init__(self, config: dict[str, Any]):
+        super().__init__()
+        self.config = config
+
+    @abstractmethod
+    def forward(self, x: Tensor, segments: Tensor | None = None, *, layers: bool = False) -> Features:
+        """Features of images (B, C, H, W) float in [0, 1], or of ids (B, T) int64."""
+
+    @abstractmethod
+    def blocks(self) -> Sequence[nn.Module]:
+        """The trunk's blocks from input to output; fine-tuning decays learning rates along them."""
+
+
+class TokenBackbone(Backbone):
+    """A backbone whose positions can be chosen, hidden and reordered.
+
+    Attributes:
+        directions: the values of `causal` that `encode` honours.
+        causal: the direction `forward` uses. The objective that pretrains sets it, and it is saved
+            with the weights, so that features are read the way they were trained.
+        patch: side of an image patch in pixels; None for text.
+        vocabulary: what the ids mean; None for images.
+        max_length: longest sequence the backbone takes; None when there is no limit.
+    """
+
+    directions: frozenset[bool] = frozenset({False})
+    causal: bool = False
+    patch: int | None = None
+    vocabulary: Vocabulary | None = None
+    max_length: int | None = None
+
+    @abstractmethod
+    def embed(self, x: Tensor) -> Tensor:
+        """Content without positions: (B, N, D)."""
+
+    @abstractmethod
+    def encode(
+        self,
+        tokens: Tensor,
+        at: Tensor | None = None,
+        segments: Tensor | None = None,
+        *,
+        causal: bool = False,
+        layers: bool = False,
+    ) -> Features:
+        """Run the trunk.
+
+        Args:
+            tokens: (B, N, D) as `embed` gives them, or any rows of it.
+            at: (B, N) int64 position of each token; None means 0..N-1 (within its segment).
+            segments: (B, N) document of each token, -1 = padding; no token sees another document.
+            causal: whether a token sees only itself and what comes before it in `tokens`.
+
+        Raises:
+            ValueError: a direction this backbone cannot honour.
+        """
+
+    def forward(self, x: Tensor, segments: Tensor | None = None, *, layers: bool = False) -> Features:
+        return self.encode(self.embed(x), None, segments, causal=self.causal, layers=layers)
+
+    def word_embedding(self) -> nn.Embedding:
+        """The table of token embeddings (V, E) of a text backbone, for tied output heads."""
+        raise TypeError(f"{type(self).__name__} has no word embedding: it is not a text backbone")
+
+    def refuse(self, causal: bool) -> None:
+        """Raise if `causal` is a direction this backbone cannot honour."""
+        if causal not in self.directions:
+            wanted = "causal" if causal else "bidirectional"
+            raise ValueError(f"{type(self).__name__} cannot be {wanted}")
+
+
+def pool(tokens: Tensor, segments: Tensor | None = None) -> Tensor:
+    """Mean over content tokens: (B, N, D) -> (B, D); positions with segment -1 do not count."""
+    if segments is None:
+        return tokens.mean(1)
+    seen = (segments >= 0).to(tokens.dtype).unsqueeze(-1)
+    return (tokens * seen).sum(1) / seen.sum(1).clamp_min(1)
+
+
+def segment_positions(segments: Tensor) -> Tensor:
+    """Position of each token within its own run of equal segments: (B, T) -> (B, T) from 0."""
+    index = torch.arange(segments.shape[1], device=segments.device).expand_as(segments)
+    starts = torch.ones_like(segments, dtype=torch.bool)
+    starts[:, 1:] = segments[:, 1:] != segments[:, :-1]
+    return index - (index * starts).cummax(1).values
+
+
+def attention_mask(segments: Tensor, causal: bool) -> Tensor:
+    """Who sees whom: (B, 1, T, T) bool, True where the row's token may read the column's.
+
+    Padding sees itself alone, so that no row is empty (a softmax over nothing is NaN).
+    """
+    same = segments[:, :, None] == segments[:, None, :]
+    same = same & (segments >= 0)[:, None, :]
+    if causal:
+        same = same.tril()
+    eye = torch.eye(segments.shape[1], dtype=torch.bool, device=segments.device)
+    return (same | eye)[:, None]

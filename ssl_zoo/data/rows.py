@@ -1,0 +1,53 @@
+"""Rows: what both pretraining and transfer read from. Images and text look alike from here on."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+
+from ssl_zoo.objectives._base import Batch
+
+
+class DataError(ValueError):
+    """Something is wrong with the data; the message says what, where, and what would work."""
+
+
+class Rows(Protocol):
+    """A fixed number of samples that are read by index.
+
+    Attributes:
+        fingerprint: changes when the content does; a resumed run refuses another one.
+        unit: what is counted for throughput: "images" or "tokens".
+        units_per_row: how many of them a row holds.
+        y: (N,) int64 labels, or None.
+        classes: names of the labels; () without labels.
+    """
+
+    fingerprint: str
+    unit: str
+    units_per_row: int
+    y: np.ndarray | None
+    classes: tuple[str, ...]
+
+    def __len__(self) -> int: ...
+
+    def read(self, index: np.ndarray, epoch: int = 0) -> Batch:
+        """The rows `index` (int64), as CPU tensors. `epoch` may shift where packed rows begin."""
+        ...
+
+
+class Subset:
+    """Some rows of others, in the given order."""
+
+    def __init__(self, rows: Rows, index: np.ndarray):
+        self.rows, self.index = rows, np.asarray(index, dtype=np.int64)
+        self.unit, self.units_per_row, self.classes = rows.unit, rows.units_per_row, rows.classes
+        self.y = None if rows.y is None else rows.y[self.index]
+        self.fingerprint = f"{rows.fingerprint}[{len(self.index)}]"
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def read(self, index: np.ndarray, epoch: int = 0) -> Batch:
+        return self.rows.read(self.index[index], epoch)

@@ -1,0 +1,135 @@
+"""The contract of an objective, and the sum of several on one backbone."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import ClassVar, Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from ssl_zoo.backbones._base import Backbone, Modality, TokenBackbone
+
+
+class Batch(NamedTuple):
+    """x: uint8 images (B, C, H, W), or int64 ids (B, T).
+    segments: (B, T) document of each token, -1 = padding; None: one full document a row.
+    y: (B,) labels; only supervised code reads them."""
+
+    x: Tensor
+    segments: Tensor | None = None
+    y: Tensor | None = None
+
+
+@dataclass
+class Loss:
+    """value: the scalar to minimise. parts: detached scalars to log."""
+
+    value: Tensor
+    parts: dict[str, Tensor]
+
+
+KINDS: dict[Modality, str] = {
+    "image": "ssl_zoo.backbones.vision: any timm ViT or CNN",
+    "text": "ssl_zoo.backbones.transformer or .hf: TextTransformer, any transformers encoder or decoder",
+}
+
+
+class Objective(nn.Module, ABC):
+    """A backbone together with what it is asked to do.
+
+    Attributes:
+        family: the heading under which `ssl-zoo list` shows the objective.
+        modalities: the kinds of backbone it takes.
+        rows: how text is laid out for it: "packed" rows full of documents, or one "document" a row.
+        lookahead: ids read past the context because they are only ever targets.
+        t: buffer, fraction of training done, in [0, 1].
+    """
+
+    family: ClassVar[str] = ""
+    modalities: ClassVar[frozenset[Modality]] = frozenset()
+    rows: Literal["packed", "document"] = "packed"
+    lookahead: int = 0
+    t: Tensor
+
+    def __init__(self, backbone: Backbone):
+        super().__init__()
+        if backbone.modality not in self.modalities:
+            wanted = " or ".join(sorted(self.modalities))
+            raise ValueError(
+                f"{type(self).__name__} cannot train {type(backbone).__name__}: it takes {wanted} "
+                f"backbones ({' and '.join(KINDS[m] for m in sorted(self.modalities))}), "
+                f"and this one reads {backbone.modality}s"
+            )
+        self.backbone = backbone
+        self.register_buffer("t", torch.zeros(()))
+
+    @abstractmethod
+    def forward(self, batch: Batch) -> Loss:
+        """The loss of this process's rows of one batch."""
+
+    def advance(self, t: float) -> None:
+        """Called after each optimizer step with the fraction of training done."""
+        self.t.fill_(t)
+
+
+class Sum(Objective):
+    """Weighted sum of objectives on one shared backbone and one batch.
+
+    The backbone runs once per term; each term makes its own views of the batch. Where terms set the
+    backbone's direction (causal or not), the first one decides how features are read afterwards.
+
+    Args:
+        backbone: shared by all terms.
+        terms: name -> a function that builds the objective on a backbone (a class, a partial).
+        weights: name -> weight; a name left out weighs 1.
+
+    Raises:
+        ValueError: no terms, a weight without a term, or terms that want text laid out differently.
+    """
+
+    family = "composition"
+    modalities = frozenset({"image", "text"})
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        terms: Mapping[str, Callable[[Backbone], Objective]],
+        weights: Mapping[str, float] | None = None,
+    ):
+        super().__init__(backbone)
+        weights = weights or {}
+        if not terms:
+            raise ValueError("Sum needs at least one term")
+        if unknown := sorted(set(weights) - set(terms)):
+            raise ValueError(f"weights for {unknown}, but the terms are {sorted(terms)}")
+        built: dict[str, Objective] = {}
+        causal = None
+        for name, build in terms.items():
+            built[name] = build(backbone)
+            if causal is None and isinstance(backbone, TokenBackbone):
+                causal = backbone.causal
+        if causal is not None:
+            backbone.causal = causal  # pyright: ignore[reportAttributeAccessIssue]
+        self.terms = nn.ModuleDict(built)
+        self.weights = {name: float(weights.get(name, 1.0)) for name in terms}
+        layouts = {name: term.rows for name, term in built.items()}
+        if len(set(layouts.values())) > 1 and backbone.modality == "text":
+            raise ValueError(f"these terms want text laid out differently: {layouts}")
+        self.rows = next(iter(layouts.values()))
+        self.lookahead = max(term.lookahead for term in built.values())
+
+    def forward(self, batch: Batch) -> Loss:
+        losses = {name: term(batch) for name, term in self.terms.items()}
+        total = sum(self.weights[name] * loss.value for name, loss in losses.items())
+        parts = {f"{name}/loss": loss.value.detach() for name, loss in losses.items()}
+        for name, loss in losses.items():
+            parts |= {f"{name}/{part}": value for part, value in loss.parts.items()}
+        return Loss(total, parts)  # pyright: ignore[reportArgumentType]
+
+    def advance(self, t: float) -> None:
+        super().advance(t)
+        for term in self.terms.values():
+            term.advance(t)  # pyright: ignore[reportCallIssue]

@@ -1,0 +1,33 @@
+"""Gather and scatter rows of a token sequence; cut images into patches and back."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+
+def take(tokens: Tensor, at: Tensor) -> Tensor:
+    """Rows `at` of each sequence. tokens (B, N, ...), at (B, K) int64 -> (B, K, ...)."""
+    index = at.reshape(*at.shape, *[1] * (tokens.dim() - 2)).expand(*at.shape, *tokens.shape[2:])
+    return tokens.gather(1, index)
+
+
+def put(tokens: Tensor, at: Tensor, rows: Tensor) -> Tensor:
+    """A copy of tokens (B, N, ...) whose rows `at` (B, K) are `rows` (B, K, ...)."""
+    index = at.reshape(*at.shape, *[1] * (tokens.dim() - 2)).expand_as(rows)
+    return tokens.scatter(1, index, rows)
+
+
+def patchify(images: Tensor, patch: int) -> Tensor:
+    """(B, C, H, W) -> (B, H/p * W/p, p * p * C), row-major patches, channels last (MAE's order)."""
+    b, c, h, w = images.shape
+    if h % patch or w % patch:
+        raise ValueError(f"an image of {h}x{w} does not divide into patches of {patch}")
+    cells = images.reshape(b, c, h // patch, patch, w // patch, patch)
+    return cells.permute(0, 2, 4, 3, 5, 1).reshape(b, h // patch * (w // patch), patch * patch * c)
+
+
+def unpatchify(patches: Tensor, patch: int, channels: int, height: int, width: int) -> Tensor:
+    """The inverse of `patchify`: (B, N, p * p * C) -> (B, C, H, W)."""
+    b = patches.shape[0]
+    cells = patches.reshape(b, height // patch, width // patch, patch, patch, channels)
+    return cells.permute(0, 5, 1, 3, 2, 4).reshape(b, channels, height, width)
