@@ -15,6 +15,15 @@ import torch
 from torch import Tensor, nn
 
 Modality = Literal["image", "text"]
+Kind = Literal["vit", "cnn", "transformer", "encoder", "decoder"]
+
+KINDS: dict[Kind, tuple[Modality, str]] = {
+    "vit": ("image", "any timm ViT"),
+    "cnn": ("image", "any timm CNN"),
+    "transformer": ("text", "TextTransformer"),
+    "encoder": ("text", "any transformers encoder"),
+    "decoder": ("text", "any transformers decoder"),
+}
 
 
 class Features(NamedTuple):

@@ -10,7 +10,7 @@ from typing import ClassVar, Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ssl_zoo.backbones._base import Backbone, Modality, TokenBackbone
+from ssl_zoo.backbones._base import KINDS, Backbone, Kind, TokenBackbone
 
 
 class Batch(NamedTuple):
@@ -31,37 +31,33 @@ class Loss:
     parts: dict[str, Tensor]
 
 
-KINDS: dict[Modality, str] = {
-    "image": "ssl_zoo.backbones.vision: any timm ViT or CNN",
-    "text": "ssl_zoo.backbones.transformer or .hf: TextTransformer, any transformers encoder or decoder",
-}
-
-
 class Objective(nn.Module, ABC):
     """A backbone together with what it is asked to do.
 
     Attributes:
         family: the heading under which `ssl-zoo list` shows the objective.
-        modalities: the kinds of backbone it takes.
+        takes: the kinds of backbone it can train (`backbones._base.KINDS`).
         rows: how text is laid out for it: "packed" rows full of documents, or one "document" a row.
         lookahead: ids read past the context because they are only ever targets.
+        whole_batch: whether the loss compares the samples of a batch with each other, so that
+            accumulated halves are not one larger batch.
         t: buffer, fraction of training done, in [0, 1].
     """
 
     family: ClassVar[str] = ""
-    modalities: ClassVar[frozenset[Modality]] = frozenset()
+    takes: ClassVar[tuple[Kind, ...]] = ()
     rows: Literal["packed", "document"] = "packed"
     lookahead: int = 0
+    whole_batch: bool = False
     t: Tensor
 
     def __init__(self, backbone: Backbone):
         super().__init__()
-        if backbone.modality not in self.modalities:
-            wanted = " or ".join(sorted(self.modalities))
+        if backbone.modality not in {KINDS[kind][0] for kind in self.takes}:
+            works = ", ".join(KINDS[kind][1] for kind in self.takes)
             raise ValueError(
-                f"{type(self).__name__} cannot train {type(backbone).__name__}: it takes {wanted} "
-                f"backbones ({' and '.join(KINDS[m] for m in sorted(self.modalities))}), "
-                f"and this one reads {backbone.modality}s"
+                f"{type(self).__name__} cannot train {type(backbone).__name__}, which reads "
+                f"{backbone.modality}s; it takes {works}"
             )
         self.backbone = backbone
         self.register_buffer("t", torch.zeros(()))
@@ -91,7 +87,7 @@ class Sum(Objective):
     """
 
     family = "composition"
-    modalities = frozenset({"image", "text"})
+    takes = ("vit", "cnn", "transformer", "encoder", "decoder")
 
     def __init__(
         self,
@@ -120,6 +116,7 @@ class Sum(Objective):
             raise ValueError(f"these terms want text laid out differently: {layouts}")
         self.rows = next(iter(layouts.values()))
         self.lookahead = max(term.lookahead for term in built.values())
+        self.whole_batch = any(term.whole_batch for term in built.values())
 
     def forward(self, batch: Batch) -> Loss:
         losses = {name: term(batch) for name, term in self.terms.items()}

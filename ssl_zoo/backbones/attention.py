@@ -1,0 +1,68 @@
+"""Attention among packed documents: one function, two engines that must agree.
+
+On CUDA in half precision, documents are handed to torch's variable-length attention as runs, so no
+work is done across documents; everywhere else SDPA gets a mask, or no mask when a row is one
+document.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ssl_zoo.backbones._base import attention_mask
+
+try:  # torch >= 2.10; CUDA only
+    from torch.nn.attention.varlen import varlen_attn
+except ImportError:  # pragma: no cover - depends on the installed torch
+    varlen_attn = None
+
+
+def runs(segments: Tensor) -> Tensor:
+    """Where each run of equal segments starts, rows laid end to end: (B, T) -> (B * T + 1,) int32.
+
+    The length is static, so nothing waits for the device: starts come first in order, and the rest
+    is filled with B * T, which variable-length attention reads as empty runs.
+    """
+    b, t = segments.shape
+    first = torch.ones_like(segments, dtype=torch.bool)
+    first[:, 1:] = segments[:, 1:] != segments[:, :-1]
+    index = torch.arange(b * t, device=segments.device)
+    starts = torch.where(first.flatten(), index, b * t).sort().values
+    return F.pad(starts, (0, 1), value=b * t).int()
+
+
+class Plan:
+    """How one batch attends; made once per forward and shared by all blocks."""
+
+    def __init__(self, like: Tensor, segments: Tensor | None, causal: bool):
+        """like: (B, T, D) tokens, for device and dtype; segments (B, T) or None."""
+        self.causal = causal
+        self.mask: Tensor | None = None
+        self.starts: Tensor | None = None
+        if segments is None:
+            return
+        dtype = torch.get_autocast_dtype("cuda") if torch.is_autocast_enabled("cuda") else like.dtype
+        half = dtype in (torch.float16, torch.bfloat16)
+        if varlen_attn is not None and like.is_cuda and half:
+            self.starts = runs(segments)
+        else:
+            self.mask = attention_mask(segments, causal)
+
+    def __call__(self, q: Tensor, k: Tensor, v: Tensor, dropout: float = 0.0) -> Tensor:
+        """q (B, H, T, d), k and v (B, G, T, d) with G dividing H -> (B, H, T, d)."""
+        grouped = q.shape[1] != k.shape[1]
+        if self.starts is None or dropout:  # varlen_attn has no dropout
+            causal = self.causal and self.mask is None
+            return F.scaled_dot_product_attention(
+                q, k, v, self.mask, dropout, is_causal=causal, enable_gqa=grouped
+            )
+        b, h, t, d = q.shape
+        if grouped:
+            k, v = (x.repeat_interleave(h // x.shape[1], 1) for x in (k, v))
+        flat = [x.transpose(1, 2).reshape(b * t, h, d) for x in (q, k, v)]
+        window = (-1, 0) if self.causal else (-1, -1)
+        assert varlen_attn is not None
+        out = varlen_attn(*flat, self.starts, self.starts, t, t, window_size=window)
+        return out.reshape(b, t, h, d).transpose(1, 2)  # pyright: ignore[reportAttributeAccessIssue]

@@ -1,0 +1,150 @@
+"""Feature maps as tokens: ResNets and any other timm model that is not a plain vision transformer."""
+
+from __future__ import annotations
+
+import copy
+import re
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from ssl_zoo.backbones._base import Backbone, Features, pool
+from ssl_zoo.backbones._timm import (
+    Normalise,
+    ResNet,
+    Size,
+    build,
+    check_name,
+    default_input,
+    plain,
+    side_pair,
+)
+
+
+class TimmCNN(Backbone):
+    """Any other timm model: the cells of its last feature map are the tokens. Takes images of any size
+    that the model itself takes.
+
+    Args:
+        name: timm's name, such as resnet50.
+        image_size: side in pixels, or (height, width), that images are resized to; None = the model's own.
+        pretrained: True = weights from the hub; a path = a local safetensors or torch file.
+        stem: "imagenet" = the model's own; "small" = one 3x3 convolution of stride 1 and no pooling, for
+            small images (SimCLR, https://arxiv.org/abs/2002.05709, appendix B.9); ResNets only.
+        drop_path: rate of stochastic depth at the last block, where the model has it.
+        mean, std: per channel, of images in [0, 1]; None = those the model was published with.
+        overrides: passed on to timm (channels, layers, ...).
+
+    Raises:
+        ValueError: a name timm does not know, a stem for a model without one, arguments it does not take.
+    """
+
+    modality = "image"
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        image_size: Size | None = None,
+        pretrained: bool | str = False,
+        stem: Literal["imagenet", "small"] = "imagenet",
+        drop_path: float = 0.0,
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
+        **overrides: Any,
+    ):
+        check_name(name)
+        if stem not in ("imagenet", "small"):
+            raise ValueError(f"stem {stem!r} is not known; choose imagenet or small")
+        overrides = plain(overrides)
+        own, fixed = default_input(name)
+        height, width = side_pair(image_size, own)
+        arguments = dict(overrides)
+        if fixed:
+            arguments["img_size"] = (height, width)
+        if drop_path:
+            arguments["drop_path_rate"] = drop_path
+        model = build(name, pretrained, **arguments)
+        if stem == "small":
+            _small_stem(name, model)
+        channels = int(overrides.get("in_chans", 3))
+        normalise = Normalise(name, channels, mean, std)
+        super().__init__(
+            {
+                "name": name,
+                "image_size": [height, width],
+                "stem": stem,
+                "drop_path": drop_path,
+                "mean": normalise.values[0],
+                "std": normalise.values[1],
+                **overrides,
+            }
+        )
+        self.model, self.normalise, self.image_size = model, normalise, (height, width)
+        self.prefix: int = getattr(model, "num_prefix_tokens", 0)
+        self.channels_last = getattr(model, "output_fmt", "NCHW") == "NHWC"
+        self.dim = self._survey(channels)
+
+    def _survey(self, channels: int) -> int:
+        """Width of the feature map; weights that it does not depend on (a classifier's) are frozen.
+
+        Runs on the meta device, where tensors have shapes but no values: it costs no arithmetic.
+        """
+        ghost = copy.deepcopy(self.model).to("meta").eval()
+        image = torch.zeros(1, channels, *self.image_size, device="meta")  # pyright: ignore
+        with torch.enable_grad():  # even where the caller builds under no_grad
+            out = ghost.forward_features(image)  # pyright: ignore
+            if not isinstance(out, Tensor) or out.dim() not in (3, 4):
+                raise ValueError(f"{self.config['name']} gives no single feature map")
+            out.sum().backward()
+        read = {name for name, weight in ghost.named_parameters() if weight.grad is not None}
+        for name, weight in self.model.named_parameters():
+            weight.requires_grad_(name in read)
+        return self._cells(out).shape[-1]
+
+    def _cells(self, out: Tensor) -> Tensor:
+        """A block's output as tokens: (B, D, h, w), (B, h, w, D) or (B, P + N, D) -> (B, N, D)."""
+        if out.dim() == 3:
+            return out[:, self.prefix :]
+        return out.flatten(1, 2) if self.channels_last else out.flatten(2).mT
+
+    def forward(self, x: Tensor, segments: Tensor | None = None, *, layers: bool = False) -> Features:
+        if segments is not None:
+            raise ValueError(f"{type(self).__name__} reads one image a row: segments must be None")
+        pooled: list[Tensor] = []
+
+        def keep(_block: nn.Module, _inputs: Any, out: Tensor) -> None:
+            pooled.append(self._cells(out).mean(1))
+
+        # Hooks rather than timm's forward_intermediates: not every model has that, and it would run twice.
+        handles = [block.register_forward_hook(keep) for block in self.blocks()] if layers else []
+        try:
+            tokens = self._cells(self.model.forward_features(self.normalise(x)))  # pyright: ignore
+        finally:
+            for handle in handles:
+                handle.remove()
+        if layers and not pooled:  # a model without stages that we can name is one block
+            pooled = [pool(tokens)]
+        return Features(tokens, pool(tokens), tuple(pooled))
+
+    def blocks(self) -> Sequence[nn.Module]:
+        """The stages."""
+        for key in ("stages", "blocks", "layers", "features"):
+            if isinstance(trunk := getattr(self.model, key, None), (nn.Sequential, nn.ModuleList)):
+                return [block for block in trunk if any(True for _ in block.parameters())]
+        named = self.model.named_children()
+        stages = [stage for key, stage in named if re.fullmatch(r"(layer|stage|block|s)_?\d+", key)]
+        return stages or [self.model]
+
+
+def _small_stem(name: str, model: nn.Module) -> None:
+    if not isinstance(model, ResNet):
+        raise ValueError(
+            f"stem 'small' is defined for ResNets, and {name} is not one; leave stem at imagenet"
+        )
+    first = next(m for m in model.conv1.modules() if isinstance(m, nn.Conv2d))
+    conv = nn.Conv2d(first.in_channels, model.bn1.num_features, 3, padding=1, bias=False)  # pyright: ignore
+    nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")  # as timm does
+    model.conv1, model.maxpool = conv, nn.Identity()

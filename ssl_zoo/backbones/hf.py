@@ -1,0 +1,231 @@
+"""Text encoders and decoders from transformers, run from embeddings with an explicit attention mask.
+
+Packed documents are kept apart by a 4-D mask, never by position ids alone: transformers ignores those
+as soon as there is a cache or another mask. What a model honours is tried out when it is built.
+"""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from ssl_zoo.backbones._base import (
+    Features,
+    TokenBackbone,
+    Vocabulary,
+    attention_mask,
+    pool,
+    segment_positions,
+)
+from ssl_zoo.backbones._tryout import try_out
+
+
+def _transformers() -> Any:
+    try:
+        import transformers
+        from transformers import AutoConfig, AutoModel  # noqa: F401  (loaded lazily: fails here, or never)
+    except ModuleNotFoundError as error:
+        if error.name != "transformers":
+            raise
+        raise ImportError("HFBackbone needs transformers: pip install 'ssl-zoo[hf]'") from error
+    return transformers
+
+
+def _from_fields(fields: Mapping[str, Any], vocabulary: Vocabulary | None) -> Any:
+    """A transformers config from its fields, `model_type` among them, fitted to the vocabulary."""
+    fields = dict(fields)
+    kind = fields.pop("model_type", None)
+    kinds = _transformers().CONFIG_MAPPING.keys()
+    if kind not in kinds:
+        near = difflib.get_close_matches(str(kind), kinds, n=4) or ["bert", "roberta", "gpt2", "llama"]
+        raise ValueError(
+            f"model_type {kind!r} is not known to transformers; take one such as {', '.join(near)}"
+        )
+    if vocabulary is not None:  # what the fields say wins: a rebuilt model may have more ids than are used
+        fields = _ids(vocabulary) | fields
+    return _transformers().AutoConfig.for_model(kind, **fields)
+
+
+def _ids(vocabulary: Vocabulary) -> dict[str, int | None]:
+    """The ids of a transformers config. Its defaults belong to another tokenizer and may not exist here."""
+    separator = vocabulary.separator
+    return {
+        "vocab_size": vocabulary.size,
+        "pad_token_id": vocabulary.pad,
+        "mask_token_id": vocabulary.mask,
+        **dict.fromkeys(("bos_token_id", "eos_token_id", "cls_token_id", "sep_token_id"), separator),
+    }
+
+
+# Fields of a config that say how it was made or run, not what the model is.
+_VOLATILE = {"transformers_version", "_name_or_path", "architectures", "dtype", "use_cache"}
+
+_POSITION_TABLES = ("position_embeddings", "embed_positions", "wpe")
+
+
+class HFBackbone(TokenBackbone):
+    """A transformers encoder or decoder without its head; encoder-decoders are refused.
+
+    Args:
+        name: hub name or local folder; None = build from `config`.
+        config: `model_type` and fields of a transformers config; None = that of `name`.
+        pretrained: load the weights of `name` (safetensors) instead of drawing new ones.
+        vocabulary: what the ids mean; a model with new weights takes its size and special ids from it.
+        attention: transformers' implementation. Both take the mask; "sdpa" is the fast one.
+
+    Raises:
+        ImportError: transformers is not installed.
+        ValueError: a model that cannot be run in halves, keep documents apart or take the vocabulary.
+    """
+
+    modality = "text"
+
+    def __init__(
+        self,
+        name: str | None = None,
+        *,
+        config: Mapping[str, Any] | None = None,
+        pretrained: bool = False,
+        vocabulary: Vocabulary | Sequence | None = None,
+        attention: Literal["sdpa", "eager"] = "sdpa",
+    ):
+        hf = _transformers()
+        if (name is None) == (config is None):
+            raise ValueError("give either name (hub name or folder) or config (model_type and fields)")
+        if attention not in ("sdpa", "eager"):
+            raise ValueError(f"attention {attention!r} takes no mask of documents; choose sdpa or eager")
+        if pretrained and name is None:
+            raise ValueError("pretrained=True needs the name of the weights")
+        if vocabulary is not None:
+            parts: list[Any] = list(vocabulary)
+            vocabulary = Vocabulary(*parts[:4], *map(tuple, parts[4:]))
+        if config is not None:
+            made = _from_fields(config, vocabulary)
+            name = made.model_type
+        else:
+            made = hf.AutoConfig.from_pretrained(name, trust_remote_code=False)
+            if vocabulary is not None and not pretrained:
+                made.update(_ids(vocabulary))
+        if getattr(made, "is_encoder_decoder", False):
+            raise ValueError(
+                f"{made.model_type} is an encoder-decoder, which has no single row of tokens; take an "
+                "encoder (bert, roberta, modernbert) or a decoder (gpt2, llama, qwen3)"
+            )
+        if vocabulary is not None and vocabulary.size > made.vocab_size:
+            raise ValueError(
+                f"the vocabulary has {vocabulary.size} ids, but {name} has {made.vocab_size} embeddings; "
+                "use its own tokenizer, or leave out pretrained and vocab_size"
+            )
+        made.use_cache = False  # a cache changes how transformers builds masks
+        options = {"attn_implementation": attention, "trust_remote_code": False, "dtype": torch.float32}
+        if pretrained:
+            model = hf.AutoModel.from_pretrained(name, config=made, use_safetensors=True, **options)
+        else:
+            model = hf.AutoModel.from_config(made, **options)
+        if "add_pooling_layer" in inspect.signature(type(model).__init__).parameters:
+            model.pooler = None  # it reads the class token only: its weights would never see a gradient
+        fields = json.loads(made.to_json_string(use_diff=False))
+        fields = {key: value for key, value in fields.items() if key not in _VOLATILE}
+        again = json.loads(_from_fields(fields, None).to_json_string(use_diff=False))
+        if changed := [key for key in fields if again.get(key) != fields[key]]:
+            raise ValueError(f"the config of {name} changes when it is read again: {changed}")
+        super().__init__(
+            {
+                "config": fields,
+                "vocabulary": vocabulary and [*vocabulary[:4], list(vocabulary.special)],
+                "attention": attention,
+            }
+        )
+        self.model, self.vocabulary, self.dim = model, vocabulary, made.hidden_size
+        self._read_layout()
+        self.eval()
+        self.directions, self.causal = try_out(self)
+        self.train()
+
+    def _read_layout(self) -> None:
+        """What the model does with masks and positions, from its config, signature and modules."""
+        made, title = self.model.config, type(self.model).__name__
+        words, takes = self.word_embedding(), inspect.signature(self.model.forward).parameters
+        if lacking := {"inputs_embeds", "attention_mask", "position_ids"} - set(takes):
+            raise ValueError(f"{title} cannot be used: it does not take {', '.join(sorted(lacking))}")
+        if words.embedding_dim != self.dim:
+            raise ValueError(
+                f"{title} cannot be used: its embeddings are {words.embedding_dim} wide and its trunk "
+                f"{self.dim}; take one without a factorised embedding"
+            )
+        self.window: int | None = getattr(made, "sliding_window", None)
+        self.reach = 0  # set by try_out
+        kinds = getattr(made, "layer_types", None)
+        if kinds is None:  # older models have one kind of layer, with a window if the config names one
+            kinds = ["full_attention" if self.window is None else "sliding_attention"]
+        if unknown := set(kinds) - {"full_attention", "sliding_attention"}:
+            raise ValueError(f"{title} cannot be used: documents cannot be kept apart in {sorted(unknown)}")
+        self.kinds: tuple[str, ...] = tuple(sorted(set(kinds)))
+        # RoBERTa counts positions from padding_idx + 1, the rows before are for padding.
+        self.offset, self.max_length = 0, None
+        for key, table in self.model.named_modules():
+            if isinstance(table, nn.Embedding) and key.rsplit(".", 1)[-1] in _POSITION_TABLES:
+                self.offset = 0 if table.padding_idx is None else table.padding_idx + 1
+                self.max_length = min(table.num_embeddings, made.max_position_embeddings) - self.offset
+
+    def embed(self, x: Tensor) -> Tensor:
+        """Ids (B, T) int64 -> their embeddings (B, T, D)."""
+        return self.word_embedding()(x)
+
+    def encode(
+        self,
+        tokens: Tensor,
+        at: Tensor | None = None,
+        segments: Tensor | None = None,
+        *,
+        causal: bool = False,
+        layers: bool = False,
+    ) -> Features:
+        self.refuse(causal)
+        if segments is None:
+            documents = torch.zeros(tokens.shape[:2], dtype=torch.long, device=tokens.device)
+        else:
+            documents = segments
+        if at is None:
+            at = segment_positions(documents)
+            if segments is None and self.max_length is not None and tokens.shape[1] > self.max_length:
+                raise ValueError(
+                    f"{tokens.shape[1]} tokens in a document, but {type(self.model).__name__} has only "
+                    f"{self.max_length} positions"
+                )
+        out = self.model(
+            inputs_embeds=tokens,
+            attention_mask=self._masks(documents, causal, tokens.dtype),
+            position_ids=at + self.offset,
+            output_hidden_states=layers,
+        )
+        x = out.last_hidden_state
+        pooled = tuple(pool(state, segments) for state in out.hidden_states[1:]) if layers else ()
+        return Features(x, pool(x, segments), pooled)
+
+    def _masks(self, segments: Tensor, causal: bool, dtype: torch.dtype) -> Any:
+        """The mask in the form the model reads: one (B, 1, T, T), or one for each kind of layer."""
+        full = attention_mask(segments, causal)
+        masks = {"full_attention": full, "sliding_attention": full}
+        if "sliding_attention" in self.kinds and self.window is not None:
+            index = torch.arange(segments.shape[1], device=segments.device)
+            near = (index[:, None] - index).abs() <= self.window + self.reach
+            masks["sliding_attention"] = full & near
+        if self.model.config._attn_implementation == "eager":
+            lowest = torch.finfo(dtype).min
+            masks = {k: torch.zeros_like(m, dtype=dtype).masked_fill(~m, lowest) for k, m in masks.items()}
+        return masks[self.kinds[0]] if len(self.kinds) == 1 else {kind: masks[kind] for kind in self.kinds}
+
+    def word_embedding(self) -> nn.Embedding:
+        return self.model.get_input_embeddings()
+
+    def blocks(self) -> Sequence[nn.Module]:
+        count = self.model.config.num_hidden_layers
+        lists = (module for module in self.model.modules() if isinstance(module, nn.ModuleList))
+        return list(next(module for module in lists if len(module) == count))

@@ -1,0 +1,190 @@
+"""Our own text transformer: one class, causal or bidirectional by argument.
+
+Pre-RMSNorm (Zhang & Sennrich 2019), rotary positions (Su et al. 2021), QK-norm (Henry et al. 2020;
+Dehghani et al. 2023), SwiGLU (Shazeer 2020) or ReLU^2 (So et al. 2021), grouped-query attention
+(Ainslie et al. 2023). No biases. Output projections start at zero, so that a fresh network is the
+identity on its embeddings.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ssl_zoo.backbones._base import Features, TokenBackbone, Vocabulary, pool, segment_positions
+from ssl_zoo.backbones.attention import Plan
+
+
+def rotary(at: Tensor, width: int, base: float) -> tuple[Tensor, Tensor]:
+    """Cosines and sines of positions: (B or 1, T) -> two of (B or 1, 1, T, width / 2)."""
+    rate = base ** (-torch.arange(0, width, 2, device=at.device, dtype=torch.float32) / width)
+    angle = at[:, None, :, None] * rate  # (B, 1, T, width / 2)
+    return angle.cos(), angle.sin()
+
+
+def rotate(x: Tensor, turn: tuple[Tensor, Tensor]) -> Tensor:
+    """Turn the two halves of each head as complex pairs: (B, H, T, d) -> the same."""
+    cos, sin = (part.to(x.dtype) for part in turn)
+    a, b = x.chunk(2, dim=-1)
+    return torch.cat([a * cos - b * sin, a * sin + b * cos], dim=-1)
+
+
+class Attention(nn.Module):
+    def __init__(self, width: int, heads: int, kv_heads: int, dropout: float):
+        super().__init__()
+        self.heads, self.kv_heads, self.head = heads, kv_heads, width // heads
+        self.dropout = dropout
+        self.qkv = nn.Linear(width, (heads + 2 * kv_heads) * self.head, bias=False)
+        self.out = nn.Linear(width, width, bias=False)
+        self.q_norm, self.k_norm = nn.RMSNorm(self.head), nn.RMSNorm(self.head)
+
+    def forward(self, x: Tensor, turn: tuple[Tensor, Tensor], plan: Plan) -> Tensor:
+        b, t, _ = x.shape
+        qkv = self.qkv(x).view(b, t, self.heads + 2 * self.kv_heads, self.head).transpose(1, 2)
+        q, k, v = qkv.split([self.heads, self.kv_heads, self.kv_heads], dim=1)  # (B, heads, T, head)
+        q, k = rotate(self.q_norm(q), turn), rotate(self.k_norm(k), turn)
+        mixed = plan(q, k, v, self.dropout if self.training else 0.0)
+        return self.out(mixed.transpose(1, 2).reshape(b, t, -1))
+
+
+class MLP(nn.Module):
+    def __init__(self, width: int, hidden: int, kind: str):
+        super().__init__()
+        self.kind = kind
+        self.up = nn.Linear(width, hidden * (2 if kind == "swiglu" else 1), bias=False)
+        self.down = nn.Linear(hidden, width, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.up(x)
+        if self.kind == "swiglu":
+            gate, h = h.chunk(2, dim=-1)
+            return self.down(F.silu(gate) * h)
+        return self.down(F.relu(h).square())
+
+
+class Block(nn.Module):
+    def __init__(self, width: int, heads: int, kv_heads: int, hidden: int, kind: str, dropout: float):
+        super().__init__()
+        self.attention_norm, self.attention = nn.RMSNorm(width), Attention(width, heads, kv_heads, dropout)
+        self.mlp_norm, self.mlp = nn.RMSNorm(width), MLP(width, hidden, kind)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor, turn: tuple[Tensor, Tensor], plan: Plan) -> Tensor:
+        x = x + self.dropout(self.attention(self.attention_norm(x), turn, plan))
+        return x + self.dropout(self.mlp(self.mlp_norm(x)))
+
+
+class TextTransformer(TokenBackbone):
+    """A transformer over token ids.
+
+    Args:
+        vocabulary: what the ids mean.
+        width, depth, heads: size of the trunk.
+        kv_heads: heads of keys and values, dividing `heads`; None = `heads`.
+        mlp: "swiglu" (hidden width 8/3, rounded up to a multiple of 8) or "relu2" (hidden width 4).
+        dropout: after each sublayer and on attention weights; 0 while evaluating.
+        rope_base: wavelength base of the rotary positions.
+
+    Raises:
+        ValueError: widths that do not divide.
+    """
+
+    modality = "text"
+    directions = frozenset({True, False})
+
+    def __init__(
+        self,
+        vocabulary: Vocabulary | Sequence,
+        width: int = 256,
+        depth: int = 6,
+        heads: int = 4,
+        kv_heads: int | None = None,
+        mlp: Literal["swiglu", "relu2"] = "swiglu",
+        dropout: float = 0.0,
+        rope_base: float = 10_000.0,
+    ):
+        kv_heads = kv_heads or heads
+        vocabulary = Vocabulary(*vocabulary)
+        if width % heads or (width // heads) % 2:
+            raise ValueError(
+                f"width {width} does not split into {heads} heads of even size (rotary positions turn "
+                f"pairs); take a width divisible by {2 * heads}"
+            )
+        if heads % kv_heads:
+            raise ValueError(f"heads {heads} is not a multiple of kv_heads {kv_heads}")
+        if mlp not in ("swiglu", "relu2"):
+            raise ValueError(f"mlp {mlp!r} is not known; choose swiglu or relu2")
+        if not 0 <= dropout < 1:
+            raise ValueError(f"dropout {dropout} is not in [0, 1)")
+        super().__init__(
+            {
+                "vocabulary": [*vocabulary[:4], list(vocabulary.special)],
+                "width": width,
+                "depth": depth,
+                "heads": heads,
+                "kv_heads": kv_heads,
+                "mlp": mlp,
+                "dropout": dropout,
+                "rope_base": rope_base,
+            }
+        )
+        self.dim, self.vocabulary = width, vocabulary
+        self.head, self.rope_base = width // heads, rope_base
+        hidden = 4 * width if mlp == "relu2" else -(-8 * width // 24) * 8
+        self.words = nn.Embedding(vocabulary.size, width)
+        self.layers = nn.ModuleList(
+            Block(width, heads, kv_heads, hidden, mlp, dropout) for _ in range(depth)
+        )
+        self.norm = nn.RMSNorm(width)
+        self.dropout = nn.Dropout(dropout)
+        self._initialise()
+
+    def _initialise(self) -> None:
+        # Embeddings are small because the tied head reads them too: logits of a normalised state of
+        # norm sqrt(width) then start near N(0, 0.02^2 * width), i.e. an almost uniform prediction.
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.normal_(module.weight, std=module.in_features**-0.5)
+            elif isinstance(module, nn.Embedding):
+                nn.init.normal_(module.weight, std=0.02)
+        for block in self.layers:
+            nn.init.zeros_(block.attention.out.weight)  # pyright: ignore
+            nn.init.zeros_(block.mlp.down.weight)  # pyright: ignore
+
+    def embed(self, x: Tensor) -> Tensor:
+        return self.words(x)
+
+    def encode(
+        self,
+        tokens: Tensor,
+        at: Tensor | None = None,
+        segments: Tensor | None = None,
+        *,
+        causal: bool = False,
+        layers: bool = False,
+    ) -> Features:
+        if at is None:
+            if segments is None:
+                at = torch.arange(tokens.shape[1], device=tokens.device)[None]
+            else:
+                at = segment_positions(segments)
+        turn = rotary(at, self.head, self.rope_base)
+        plan = Plan(tokens, segments, causal)
+        x = self.dropout(tokens)
+        pooled: list[Tensor] = []
+        for block in self.layers:
+            x = block(x, turn, plan)
+            if layers:
+                pooled.append(pool(x, segments))
+        x = self.norm(x)
+        return Features(x, pool(x, segments), tuple(pooled))
+
+    def word_embedding(self) -> nn.Embedding:
+        return self.words
+
+    def blocks(self) -> Sequence[nn.Module]:
+        return list(self.layers)

@@ -1,0 +1,52 @@
+"""The `ssl-zoo` command. Nothing heavy is imported before a verb needs it."""
+
+from __future__ import annotations
+
+import sys
+
+HELP = """\
+ssl-zoo: pretrain a text or vision backbone with a self-supervised objective, then measure its worth
+
+  ssl-zoo list                     objectives, backbones and data, and what pairs with what
+  ssl-zoo pretrain KEY=VALUE ...   stage 1: objective=simclr_small backbone=resnet_micro data=cifar10 budget.minutes=5
+  ssl-zoo evaluate KEY=VALUE ...   stage 2: run=runs/... protocol=linear data=cifar10 labels=25 floors=true
+  ssl-zoo demo [FOLDER]            both stages on data found on this machine, in under five minutes
+
+  ssl-zoo pretrain --cfg job ...   show the composed configuration      (Hydra's flags work: --help, -m, ...)
+  ssl-zoo --version
+
+Data: SSL_ZOO_DATA names the folder of data sets. Cache: SSL_ZOO_CACHE (default ~/.cache/ssl_zoo).
+"""
+VERBS = ("list", "pretrain", "evaluate", "demo")
+
+
+def main() -> None:
+    """Entry point. Exit codes: 0 done, 1 what was asked for failed, 2 the command line is wrong, 143 stopped."""
+    args = sys.argv[1:]
+    if not args or args[0] in ("-h", "--help", "help"):
+        print(HELP)
+        return
+    if args[0] == "--version":
+        from ssl_zoo import __version__
+
+        print(__version__)
+        return
+    if args[0] not in VERBS:
+        from difflib import get_close_matches
+
+        near = get_close_matches(args[0], VERBS, 1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        sys.exit(f"ssl-zoo: no verb {args[0]!r}, only {', '.join(VERBS)}{hint}")
+    verb, rest = args[0], args[1:]
+    if verb == "list":
+        from ssl_zoo.cli.listing import listing
+
+        print(listing())
+    elif verb == "demo":
+        from ssl_zoo.cli.demo import demo
+
+        demo(rest)
+    else:
+        from ssl_zoo.cli.compose import run_verb
+
+        run_verb(verb, rest)

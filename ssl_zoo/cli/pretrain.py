@@ -1,0 +1,143 @@
+"""`ssl-zoo pretrain`: build what the configuration names, and train."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+
+from ssl_zoo.backbones._base import Backbone
+from ssl_zoo.cli.compose import ConfigError, plain
+from ssl_zoo.data.images import ImageData
+from ssl_zoo.data.text import TextData
+from ssl_zoo.data.tokenizer import Tokenizer
+from ssl_zoo.distributed import rank
+from ssl_zoo.objectives._base import Objective
+from ssl_zoo.pretrain import Budget, Pretraining, PretrainingData, pretrain
+from ssl_zoo.pretrain.callbacks import Monitor, Validation
+from ssl_zoo.pretrain.checkpoint import write_atomically
+from ssl_zoo.pretrain.run import RunError
+
+# What may change between the sessions of one run; anything else would be another run.
+FREE = (
+    "run", "budget", "workers", "threads", "compile", "resume", "log_every", "evaluate_every", "save_every",
+    "keep", "validation_limit", "wandb", "trainer", "data_dir", "data.cache",
+)  # fmt: skip
+
+
+def folder(cfg: DictConfig, choices: dict[str, str]) -> Path:
+    """The run folder: as named, else after what is trained."""
+    if cfg.run is not None:
+        return Path(cfg.run)
+    return Path("runs") / "-".join([choices["objective"], choices["backbone"], choices["data"], f"s{cfg.seed}"])
+
+
+def run(cfg: DictConfig, choices: dict[str, str]) -> None:
+    if cfg.threads is not None:
+        torch.set_num_threads(cfg.threads)
+    where = folder(cfg, choices)
+    settings = plain(cfg)
+    refuse_other_run(where, settings)
+    torch.manual_seed(cfg.seed)
+    budget = Budget(**settings["budget"])
+    data: ImageData | TextData = instantiate(cfg.data, _convert_="all")
+    tokenizer = read_tokenizer(cfg, where, data) if isinstance(data, TextData) else None
+    backbone = build_backbone(cfg, tokenizer)
+    objective: Objective = instantiate(cfg.objective, _convert_="all")(backbone)
+    if cfg.compile:
+        backbone.compile()
+    held_out = "validation" if "validation" in data.splits() else None
+    if isinstance(data, TextData):
+        def read(split: str):
+            return data.rows(split, tokenizer, cfg.context, objective.rows, objective.lookahead)
+        rows, monitor = read("train"), None
+        if objective.rows == "document" and held_out:
+            monitor = Monitor(rows, read(held_out), cfg.evaluate_every)
+    else:
+        read = data.rows
+        rows = read("pretrain")
+        monitor = Monitor(read("train"), read(held_out), cfg.evaluate_every) if held_out else None
+    validation = None
+    if held_out:
+        validation = Validation(read(held_out), cfg.evaluate_every, cfg.batch_size, cfg.validation_limit)
+    if rank() == 0:
+        where.mkdir(parents=True, exist_ok=True)
+        write_atomically(where / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(settings)).encode())
+        if tokenizer is not None:
+            tokenizer.save(where / "tokenizer")
+    trainer = settings["trainer"]
+    accumulate = trainer.pop("accumulate_grad_batches")
+    module = Pretraining(
+        objective,
+        instantiate(cfg.optimizer, _convert_="all"),
+        budget,
+        instantiate(cfg.schedule),
+        cfg.seed,
+    )
+    summary = pretrain(
+        module,
+        PretrainingData(rows, cfg.batch_size, cfg.seed, accumulate, cfg.workers),
+        where,
+        validation=validation,
+        monitor=monitor,
+        save_every=cfg.save_every,
+        log_every=cfg.log_every,
+        keep=cfg.keep,
+        resume=cfg.resume,
+        wandb=cfg.wandb,
+        **trainer,
+    )
+    if rank() == 0:
+        print(json.dumps(summary, indent=1))
+    if summary["stopped"]:
+        sys.exit(143)
+    if rank() == 0:
+        print(f"saved in {where}; next: ssl-zoo evaluate run={where} data=...")
+
+
+def read_tokenizer(cfg: DictConfig, where: Path, data: TextData) -> Tokenizer:
+    """The run's own tokenizer when it has one, else a new one from the training documents."""
+    if (where / "tokenizer").exists():
+        return Tokenizer.load(where / "tokenizer")
+    return instantiate(cfg.tokenizer, _convert_="all")(data.documents("train"))
+
+
+def build_backbone(cfg: DictConfig, tokenizer: Tokenizer | None) -> Backbone:
+    """The backbone of the configuration; one for text is given the tokenizer's vocabulary."""
+    make: Any = instantiate(cfg.backbone, _convert_="all", _partial_=True)
+    text = str(cfg.backbone._target_).startswith(("ssl_zoo.backbones.transformer", "ssl_zoo.backbones.hf"))
+    if text != (tokenizer is not None):
+        kind = "text" if tokenizer is not None else "images"
+        works = "transformer_micro, hf_bert, ..." if tokenizer is not None else "resnet_micro, vit_micro, ..."
+        raise ConfigError(f"the data holds {kind}, which this backbone does not read; take backbone={works}")
+    return make(vocabulary=tokenizer.vocabulary) if tokenizer is not None else make()
+
+
+def refuse_other_run(where: Path, settings: dict[str, Any]) -> None:
+    """Raise RunError, with the difference, if the folder holds a run of other settings."""
+    file = where / "config.yaml"
+    if not file.exists():
+        return
+    before, now = flat(plain(OmegaConf.load(file))), flat(settings)  # pyright: ignore[reportArgumentType]
+    changed = [
+        f"{key}: {before.get(key)} -> {now.get(key)}"
+        for key in sorted({*before, *now})
+        if before.get(key) != now.get(key) and not key.startswith(FREE)
+    ]
+    if changed:
+        raise RunError(
+            f"{where} holds a run of other settings ({'; '.join(changed)}). Give the same ones to go on, "
+            "or another run=..."
+        )
+
+
+def flat(tree: Any, prefix: str = "") -> dict[str, Any]:
+    """Leaves by dotted key."""
+    if not isinstance(tree, dict):
+        return {prefix: tree}
+    return {k: v for key, value in tree.items() for k, v in flat(value, f"{prefix}.{key}".lstrip(".")).items()}

@@ -1,0 +1,239 @@
+"""Image data: labelled splits over sources, read as raw uint8 batches from memory-mapped stores.
+
+Splits that no source gives are carved from the training images, class by class, by a seed alone: the
+same images on every machine.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import torch
+
+from ssl_zoo.backbones._base import Modality
+from ssl_zoo.data.image_sources import resolve
+from ssl_zoo.data.image_store import Decoding, Store, open_store
+from ssl_zoo.data.rows import DataError
+from ssl_zoo.data.splits import carve
+from ssl_zoo.objectives._base import Batch
+
+PARTS = ("train", "validation", "test")
+
+
+class ImageRows:
+    """Some images of a store, in a fixed order (see `Rows`).
+
+    Args:
+        path: of the store's array, uint8 (M, 3, H, W).
+        index: (N,) int64, which of them.
+        y: (N,) int64 labels, or None.
+        classes: names of the labels.
+        content: the store's digest.
+
+    Attributes:
+        array: the store, memory-mapped. Row i of these rows is `array[index[i]]`.
+    """
+
+    unit = "images"
+    units_per_row = 1
+
+    def __init__(
+        self, path: Path, index: np.ndarray, y: np.ndarray | None, classes: tuple[str, ...], content: str
+    ):
+        self.path, self.index, self.y = path, index, y
+        self.classes = classes if y is not None else ()
+        digest = hashlib.blake2b(content.encode(), digest_size=16)
+        digest.update(index.astype("<i8").tobytes())
+        if y is not None:
+            digest.update(y.astype("<i8").tobytes())
+        self.fingerprint = digest.hexdigest()
+        self.array: np.ndarray = np.load(path, mmap_mode="r")
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def read(self, index: np.ndarray, epoch: int = 0) -> Batch:
+        """The rows `index` (B,): x uint8 (B, 3, H, W), y int64 (B,) or None. `epoch` changes nothing."""
+        index = np.asarray(index, dtype=np.int64)
+        where = self.index[index]
+        order = np.argsort(where)  # the disk is read forwards
+        x = np.empty((len(where), *self.array.shape[1:]), dtype=np.uint8)
+        x[order] = self.array[where[order]]
+        return Batch(torch.from_numpy(x), None, None if self.y is None else torch.from_numpy(self.y[index]))
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {key: value for key, value in self.__dict__.items() if key != "array"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self.array = np.load(self.path, mmap_mode="r")
+
+
+class ImageData:
+    """Images for pretraining and transfer. Building it reads nothing; `rows` does, once per source.
+
+    Args:
+        name: what logs and errors call it.
+        train, validation, test: sources (see `image_sources`); the last two are carved from `train`
+            where they are None and their fraction is above 0.
+        unlabelled: images for pretraining instead of `train`; labels they may have are not read.
+        image_size: pixels a side of every image in the store.
+        validation_fraction, test_fraction: of the images of `train`.
+        split_seed: decides what is carved.
+        on_bad_sample: "raise" stops at a damaged image; "skip" leaves up to 1 % of a source out.
+        max_pixels: an image with more is refused before it is decoded.
+        cache: folder of the stores; else the environment's SSL_ZOO_CACHE, else ~/.cache/ssl_zoo.
+        classes: a text file, line i (from 0) naming class i; else the source names them.
+
+    Raises:
+        DataError: an argument is out of range; later, from `rows`: see there.
+    """
+
+    modality: ClassVar[Modality] = "image"
+
+    def __init__(
+        self,
+        name: str,
+        train: str,
+        validation: str | None = None,
+        test: str | None = None,
+        *,
+        unlabelled: str | None = None,
+        image_size: int,
+        validation_fraction: float = 0.1,
+        test_fraction: float = 0.0,
+        split_seed: int = 0,
+        on_bad_sample: Literal["raise", "skip"] = "raise",
+        max_pixels: int = 89_478_485,
+        cache: str | None = None,
+        classes: str | None = None,
+    ):
+        if image_size < 1 or max_pixels < 1:
+            raise DataError(
+                f"{name}: image_size ({image_size}) and max_pixels ({max_pixels}) must be above 0"
+            )
+        if on_bad_sample not in ("raise", "skip"):
+            raise DataError(f"{name}: on_bad_sample is 'raise' or 'skip', not {on_bad_sample!r}")
+        if min(validation_fraction, test_fraction) < 0 or validation_fraction + test_fraction >= 1:
+            raise DataError(
+                f"{name}: validation_fraction ({validation_fraction}) and test_fraction ({test_fraction}) "
+                "must be 0 or more and leave something of train"
+            )
+        self.name, self.image_size, self.split_seed = name, image_size, split_seed
+        self.sources = {"train": train, "validation": validation, "test": test}
+        self.unlabelled, self.classes_file = unlabelled, classes
+        self.fractions = {
+            "validation": 0.0 if validation else validation_fraction,
+            "test": 0.0 if test else test_fraction,
+        }
+        self.decoding = Decoding(image_size, on_bad_sample, max_pixels)
+        self.cache = Path(cache or os.environ.get("SSL_ZOO_CACHE") or "~/.cache/ssl_zoo").expanduser()
+        self._stores: dict[str, Store] = {}
+
+    def splits(self) -> tuple[str, ...]:
+        """Which of train, validation and test there are. "pretrain" can be read besides."""
+        return tuple(s for s in PARTS if self.sources[s] or self.fractions.get(s))
+
+    @cached_property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes, "0", "1", ... where nothing names them; () for unlabelled images."""
+        store = self._store(self.sources["train"])
+        count = int(store.labels.max()) + 1
+        if not count:
+            return ()
+        names = store.classes or tuple(map(str, range(count)))
+        if self.classes_file is None:
+            return names
+        path = Path(self.classes_file).expanduser()
+        if not path.is_file():
+            raise DataError(f"{self.name}: the file of class names {str(path)!r} does not exist")
+        lines = path.read_text(encoding="utf-8").splitlines()
+        named = tuple(line.strip() for line in lines if line.strip())
+        if len(named) < count or (store.classes and len(named) != len(store.classes)):
+            raise DataError(
+                f"{self.name}: {path} names {len(named)} classes, and the images have {len(names)}"
+            )
+        return named
+
+    def rows(self, split: str) -> ImageRows:
+        """The rows of "train", "validation", "test" or "pretrain" (`unlabelled` if given, else train).
+
+        Raises:
+            DataError: no such split, nothing at the source's path, a damaged image, labels on some
+                images only, a class that train does not have, or one too small to carve from.
+        """
+        if split == "pretrain" and self.unlabelled:
+            store = self._store(self.unlabelled)
+            return ImageRows(store.images, np.arange(len(store.labels)), None, (), store.content)
+        split = "train" if split == "pretrain" else split
+        if split not in self.splits():
+            raise DataError(
+                f"{self.name} has no {split!r} split, only {', '.join(self.splits())}: give {split}=SOURCE"
+                + (f" or {split}_fraction above 0" if split in PARTS else "")
+            )
+        store = self._store(self.sources[split] or self.sources["train"])
+        y = self._labels(store)
+        if self.sources[split] and split != "train":
+            index = np.arange(len(store.labels))
+        else:
+            index = self._carved[split]
+        return ImageRows(store.images, index, None if y is None else y[index], self.classes, store.content)
+
+    def labelled(self, split: str) -> ImageRows:
+        """`rows(split)` for code that cannot do without labels.
+
+        Raises:
+            DataError: the images of the split have none.
+        """
+        rows = self.rows(split)
+        if rows.y is None:
+            raise DataError(
+                f"{self.name}: the images of {split!r} have no labels; pretraining needs none, but "
+                "probes and fine-tuning do: give class folders or shards with .cls files"
+            )
+        return rows
+
+    def _store(self, spec: str | None) -> Store:
+        assert spec
+        if spec not in self._stores:
+            self._stores[spec] = open_store(resolve(spec, self.cache), self.decoding, self.cache)
+        return self._stores[spec]
+
+    @cached_property
+    def _carved(self) -> dict[str, np.ndarray]:
+        y = self._labels(self._store(self.sources["train"]))
+        y = np.zeros(len(self._store(self.sources["train"]).labels), np.int64) if y is None else y
+        # Test first: what it holds must not depend on how much is validated on.
+        fractions = (self.fractions["test"], self.fractions["validation"])
+        train, test, validation = carve(y, fractions, self.split_seed, self.classes or ("(unlabelled)",))
+        return {"train": train, "validation": validation, "test": test}
+
+    def _labels(self, store: Store) -> np.ndarray | None:
+        """(N,) int64 labels of a store as indices into `classes`; None where it has none."""
+        missing = int((store.labels < 0).sum())
+        if missing == len(store.labels):
+            return None
+        if missing:
+            raise DataError(
+                f"{self.name}: {missing} of the {len(store.labels)} images of {store.spec!r} have no label: "
+                "label all or none, or give them as `unlabelled`"
+            )
+        anchor = self._store(self.sources["train"]).classes
+        if set(self.classes) == set(anchor):
+            anchor = self.classes  # a file of the same names in another order has the last word
+        if store.classes and anchor:
+            if strange := sorted(set(store.classes) - set(anchor)):
+                raise DataError(f"{self.name}: train has no such classes as {strange} of {store.spec!r}")
+            # Folders are numbered by what is there; a split that lacks a class would shift the others.
+            return np.array([anchor.index(name) for name in store.classes], np.int64)[store.labels]
+        if store.labels.max() >= len(self.classes):
+            raise DataError(
+                f"{self.name}: {store.spec!r} has class {store.labels.max()}, but there are only "
+                f"{len(self.classes)} classes, counted from 0"
+            )
+        return store.labels

@@ -1,0 +1,103 @@
+"""Which rows make which batch: a pure function of (seed, step).
+
+Neither the number of workers or processes, nor accumulation, nor what ran before has a say, so a run
+resumes from one integer and sees the batches it would have seen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from ssl_zoo.data.rows import DataError, Rows
+from ssl_zoo.objectives._base import Batch
+
+
+class Plan:
+    """The rows of each step's global batch.
+
+    Every epoch is a fresh permutation of all rows; what does not fill a batch waits for the next one.
+
+    Args:
+        count: number of rows.
+        batch: global batch size: rows per optimizer step, over all processes and accumulation steps.
+        seed: the run's seed.
+
+    Raises:
+        DataError: fewer rows than one batch.
+    """
+
+    def __init__(self, count: int, batch: int, seed: int):
+        if batch < 1:
+            raise DataError(f"batch_size must be at least 1, not {batch}")
+        if count < batch:
+            raise DataError(
+                f"the data has {count} rows, fewer than one batch of {batch}: "
+                f"take batch_size={max(count, 1)} or less, or more data"
+            )
+        self.count, self.batch, self.seed = count, batch, seed
+        self.steps_per_epoch = count // batch
+        self._epoch, self._order = -1, np.empty(0, np.int64)
+
+    def epoch(self, step: int) -> int:
+        return step // self.steps_per_epoch
+
+    def rows(self, step: int) -> np.ndarray:
+        """Row numbers (batch,) of step `step`, counted from 0."""
+        epoch, k = divmod(step, self.steps_per_epoch)
+        if epoch != self._epoch:
+            bits = np.random.Philox(np.random.SeedSequence([self.seed, epoch]))
+            self._epoch, self._order = epoch, np.random.Generator(bits).permutation(self.count)
+        return self._order[k * self.batch : (k + 1) * self.batch]
+
+
+class Parts(Dataset):
+    """Item m is part m of the batches: (m, Batch), m = step * accumulate + part within the step."""
+
+    def __init__(self, rows: Rows, plan: Plan, accumulate: int, world: int, rank: int, read: bool = True):
+        self.rows, self.plan, self.accumulate, self.world, self.rank = rows, plan, accumulate, world, rank
+        self.read = read
+        parts = accumulate * world
+        if plan.batch % parts:
+            raise DataError(
+                f"batch_size={plan.batch} does not divide over {world} processes x {accumulate} accumulation "
+                f"steps; take a multiple of {parts}"
+            )
+        self.each = plan.batch // parts
+
+    def __getitem__(self, micro: int) -> tuple[int, Batch]:
+        step, part = divmod(micro, self.accumulate)
+        first = (part * self.world + self.rank) * self.each
+        index = self.plan.rows(step)[first : first + self.each]
+        if not self.read:  # the rows live on the device: their numbers are enough
+            return micro, Batch(torch.from_numpy(index))
+        return micro, self.rows.read(index, self.plan.epoch(step))
+
+
+class From(Sampler):
+    """Counts on from wherever training stands when iteration begins."""
+
+    def __init__(self, start: Callable[[], int], stop: int):
+        self.start, self.stop = start, stop
+
+    def __iter__(self) -> Iterator[int]:
+        # A generator: `start` is asked when the first item is drawn, after a checkpoint is restored.
+        yield from range(self.start(), self.stop)
+
+    def __len__(self) -> int:
+        return self.stop
+
+
+def loader(parts: Parts, start: Callable[[], int], stop: int, workers: int, pin: bool) -> DataLoader:
+    """A loader over the parts [start(), stop); each worker reads whole parts."""
+    return DataLoader(
+        parts,
+        batch_size=None,
+        sampler=From(start, stop),
+        num_workers=workers,
+        pin_memory=pin,
+        prefetch_factor=2 if workers else None,
+    )

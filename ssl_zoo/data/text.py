@@ -1,0 +1,223 @@
+"""A text data set: its splits, its documents, their labels, and the rows that a model reads.
+
+Splits that are not given are carved from the training samples by a seed alone: labelled sets class by class,
+unlabelled ones by documents, and a text that is one document at characters, in order: first the training
+part, then validation, then test (nanoGPT's int(0.9 * n) rule for tinyshakespeare).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
+from itertools import islice
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from ssl_zoo.data.rows import DataError, Rows
+from ssl_zoo.data.splits import carve
+from ssl_zoo.data.text_formats import Errors, Format, Sample, Text
+from ssl_zoo.data.text_rows import DocumentRows, PackedRows, write_stream
+from ssl_zoo.data.text_sources import Source, read, stamp
+from ssl_zoo.data.tokenizer import Tokenizer
+
+READING = 1  # raise it when the same files would be read otherwise: encoded text in caches is then not used
+SPLITS = ("train", "validation", "test")
+
+
+class TextData:
+    """Text from files, the standard library or the Hugging Face hub.
+
+    Args:
+        name: what reports call it.
+        train, validation, test: sources (see text_sources.py).
+        format: how samples are written down in files (see text_formats.py); blank lines part documents
+            unless it says otherwise.
+        classes: label as written -> name to show, in the order of the class ids; None sorts the labels.
+        validation_fraction, test_fraction: of the training samples, carved where no source is given.
+            0 makes no such split.
+        split_seed: decides which samples are carved.
+        errors: "strict" refuses bytes that are not UTF-8, "replace" puts U+FFFD in their place.
+        cache: folder for encoded text; None: the environment's SSL_ZOO_CACHE, else ~/.cache/ssl_zoo.
+
+    Raises:
+        DataError: fractions that leave no training samples. Files are read, and refused, when asked for.
+    """
+
+    modality = "text"
+
+    def __init__(
+        self,
+        name: str,
+        train: Source,
+        validation: Source | None = None,
+        test: Source | None = None,
+        *,
+        format: Format | None = None,
+        classes: Mapping[str, str] | None = None,
+        validation_fraction: float = 0.1,
+        test_fraction: float = 0.0,
+        split_seed: int = 0,
+        errors: Errors = "strict",
+        cache: str | Path | None = None,
+    ):
+        given = {"train": train, "validation": validation, "test": test}
+        self.name, self._format = name, format or Text()
+        self._errors: Errors = errors
+        self._sources: dict[str, Source] = {s: source for s, source in given.items() if source is not None}
+        fractions = {"validation": validation_fraction, "test": test_fraction}
+        self._carved = {s: f for s, f in fractions.items() if f and s not in self._sources}
+        if min(0, *fractions.values()) < 0 or sum(self._carved.values()) >= 1:
+            raise DataError(f"{name}: fractions {fractions} leave no training samples; they must sum below 1")
+        if errors not in ("strict", "replace"):
+            raise DataError(f"{name}: errors is strict or replace, not {errors}")
+        self._seed = split_seed
+        self._names = None if classes is None else {str(label): str(n) for label, n in classes.items()}
+        folder = cache or os.environ.get("SSL_ZOO_CACHE") or "~/.cache/ssl_zoo"
+        self._cache = Path(folder).expanduser() / "text"
+
+    def splits(self) -> tuple[str, ...]:
+        return tuple(s for s in SPLITS if s in self._sources or s in self._carved)
+
+    @cached_property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes in the order of their ids; () for text without labels."""
+        first = next(self._read("train"), None)
+        if first is None:
+            raise DataError(f"{self.name}: train holds no text")
+        if first.label is None:
+            return ()
+        return tuple((self._names or {label: label for label in self._labels}).values())
+
+    def documents(self, split: str) -> Sequence[str]:
+        """All texts of a split, in memory."""
+        return [sample.text for sample in self._samples(split)]
+
+    def labels(self, split: str) -> np.ndarray | None:
+        """(N,) int64 classes of `documents(split)`, or None for text without labels."""
+        if not self.classes:
+            self._check(split)
+            return None
+        return self._classify(split, [sample.label for sample in self._samples(split)])
+
+    def rows(
+        self,
+        split: str,
+        tokenizer: Tokenizer,
+        length: int,
+        layout: Literal["document", "packed"] = "document",
+        lookahead: int = 0,
+    ) -> Rows:
+        """The split as rows of `length` ids, and `lookahead` more where rows are packed.
+
+        Packed rows are encoded once, into the cache; document rows in memory at each call.
+
+        Raises:
+            DataError: a fault in the files, or less text than one row.
+        """
+        self._check(split)
+        if layout == "document":
+            if lookahead:
+                raise DataError("lookahead is for packed rows: a document row ends where its document does")
+            texts = (sample.text for sample in self._samples(split))
+            return DocumentRows(texts, tokenizer, length, self.labels(split), self.classes)
+        if layout != "packed":
+            raise DataError(f"layout is document or packed, not {layout}")
+        facts = (READING, self._stamp, split, tokenizer.fingerprint)
+        folder = self._cache / hashlib.sha256(repr(facts).encode()).hexdigest()[:24]
+        texts = (sample.text for sample in self._samples(split))
+        write_stream(texts, tokenizer, folder, f"{self.name} ({split})")
+        return PackedRows(folder, length, lookahead)
+
+    @property
+    def _stamp(self) -> str:
+        sources = {split: stamp(source) for split, source in self._sources.items()}
+        return repr((sources, self._format, self._carved, self._seed, self._errors))
+
+    def _check(self, split: str) -> None:
+        if split not in self.splits():
+            raise DataError(f"{self.name} has no split {split}: it has {', '.join(self.splits())}")
+
+    def _read(self, split: str) -> Iterator[Sample]:
+        """The samples of a given source; those of train that a given split also holds are left out."""
+        samples = read(self._sources[split], self._format, self._errors)
+        if split != "train":
+            return samples
+        return (s for s in samples if s.key is None or s.key not in self._held_out)
+
+    @cached_property
+    def _held_out(self) -> frozenset[str]:
+        given = (s for s in self._sources if s != "train")
+        return frozenset(sample.key for s in given for sample in self._read(s) if sample.key is not None)
+
+    def _samples(self, split: str) -> Iterator[Sample]:
+        self._check(split)
+        empty = True
+        for sample in self._read(split) if not self._carve_from(split) else self._part(split):
+            empty = False
+            yield sample
+        if empty:
+            raise DataError(f"{self.name}: {split} holds no text")
+
+    def _carve_from(self, split: str) -> bool:
+        return bool(self._carved) and (split == "train" or split in self._carved)
+
+    def _part(self, split: str) -> Iterator[Sample]:
+        if self._count == 1:
+            yield from self._piece(split)
+            return
+        kept = iter(self._parts[split].tolist())
+        wanted = next(kept, None)
+        for i, sample in enumerate(self._read("train")):
+            if i == wanted:
+                yield sample
+                wanted = next(kept, None)
+
+    @cached_property
+    def _count(self) -> int:
+        """Training samples before carving; only whether there are 0, 1 or more matters to callers."""
+        return sum(1 for _ in islice(self._read("train"), 2))
+
+    @cached_property
+    def _labels(self) -> list[str]:
+        return sorted({str(sample.label) for sample in self._read("train")})
+
+    @cached_property
+    def _parts(self) -> dict[str, np.ndarray]:
+        """split -> sorted indices into the training source."""
+        labels = [sample.label for sample in self._read("train")]
+        if not labels:
+            raise DataError(f"{self.name}: train holds no text")
+        y, names = np.zeros(len(labels), dtype=np.int64), ("documents",)
+        if self.classes:
+            y, names = self._classify("train", labels), self.classes
+        # Test first: which samples it gets then does not depend on the validation set's size.
+        order = [split for split in ("test", "validation") if split in self._carved]
+        parts = carve(y, [self._carved[split] for split in order], self._seed, names)
+        return dict(zip(("train", *order), parts, strict=True))
+
+    def _piece(self, split: str) -> Iterator[Sample]:
+        """A part of the only document: first train, then validation, then test."""
+        sample = next(self._read("train"))
+        if sample.label is not None:
+            raise DataError(
+                f"{self.name}: one labelled sample cannot be split; give the other splits as sources"
+            )
+        text, shares = sample.text, self._carved
+        ends = {"train": 1 - sum(shares.values()), "validation": 1 - shares.get("test", 0.0), "test": 1.0}
+        before = {"train": 0, "validation": ends["train"], "test": ends["validation"]}
+        piece = text[int(before[split] * len(text)) : int(ends[split] * len(text))]
+        if not piece.strip():
+            raise DataError(f"{self.name}: {split} would be an empty part of {len(text)} characters")
+        yield Sample(piece)
+
+    def _classify(self, split: str, labels: Sequence[str | None]) -> np.ndarray:
+        ids = {label: i for i, label in enumerate(self._names or self._labels)}
+        if unknown := sorted({str(label) for label in labels} - set(ids)):
+            raise DataError(
+                f"{self.name}: {split} has the labels {unknown[:5]}, which are not among {list(ids)[:20]}"
+            )
+        return np.array([ids[str(label)] for label in labels], dtype=np.int64)

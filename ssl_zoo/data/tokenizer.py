@@ -1,0 +1,221 @@
+"""Tokenizers: text to ids and back, trained and run by the `tokenizers` library.
+
+Three of our own: bytes, characters, and byte-level BPE (Sennrich et al. 2016, Radford et al. 2019). Their
+special ids (0 <pad>, 1 <sep>, 2 <mask>) are kept outside of the library's tokenizer and put before its ids,
+so that no text can spell one. Bytes and BPE give any text back exactly. tokenizer_pretrained.py has others.
+
+Every factory takes the training texts first, so that `instantiate(cfg.tokenizer)(texts)` fits all.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tokenizers
+from tokenizers import decoders, models, pre_tokenizers, trainers
+
+from ssl_zoo.backbones._base import Vocabulary
+from ssl_zoo.data.rows import DataError
+
+# Loader workers never tokenize; without a value the library warns at each fork after a parallel encode.
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+
+SPECIAL = ("<pad>", "<sep>", "<mask>")
+PIECE = 1 << 16  # characters encoded as one string
+BATCH = 1 << 21  # characters encoded in one call: bounds what the library holds at a time (~100 B a token)
+_CUT = re.compile(r"\S(?=\s)")
+
+
+class Tokenizer:
+    """A vocabulary and the road from text to its ids.
+
+    Args:
+        inner: the library's tokenizer; its id i is our id i + offset.
+        vocabulary: what the ids mean.
+        prefix, suffix: ids put around each document: (separator,), () for our own; (CLS,), (SEP,) for BERT.
+        offset: number of ids before the inner tokenizer's.
+        divisible: whether a long text may be encoded in pieces cut before white space, with equal result.
+
+    Attributes:
+        fingerprint: changes when any text could be encoded otherwise.
+    """
+
+    def __init__(
+        self,
+        inner: tokenizers.Tokenizer,
+        vocabulary: Vocabulary,
+        prefix: tuple[int, ...],
+        suffix: tuple[int, ...] = (),
+        offset: int = 0,
+        divisible: bool = True,
+    ):
+        self._inner, self.vocabulary = inner, vocabulary
+        self.prefix, self.suffix, self._offset, self._divisible = prefix, suffix, offset, divisible
+        text = inner.to_str() + json.dumps(self._settings())
+        self.fingerprint = hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def _settings(self) -> dict[str, Any]:
+        return {
+            "vocabulary": self.vocabulary._asdict(),
+            "prefix": self.prefix,
+            "suffix": self.suffix,
+            "offset": self._offset,
+            "divisible": self._divisible,
+        }
+
+    def encode(self, texts: Sequence[str]) -> list[np.ndarray]:
+        """Content ids of each text, int64 (n,), without prefix and suffix. All cores work on it."""
+        parts: list[list[np.ndarray]] = [[] for _ in texts]
+        owners: list[int] = []
+        batch: list[str] = []
+        waiting = 0
+
+        def flush() -> None:
+            for owner, encoding in zip(
+                owners, self._inner.encode_batch_fast(batch, add_special_tokens=False), strict=True
+            ):
+                parts[owner].append(np.asarray(encoding.ids, dtype=np.int64) + self._offset)
+            owners.clear()
+            batch.clear()
+
+        for i, text in enumerate(texts):
+            for piece in cut(text) if self._divisible else [text]:
+                owners.append(i)
+                batch.append(piece)
+                waiting += len(piece)
+                if waiting >= BATCH:
+                    flush()
+                    waiting = 0
+        flush()
+        return [np.concatenate(p) if p else np.zeros(0, dtype=np.int64) for p in parts]
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """The text of ids; special ids leave no trace."""
+        special = set(self.vocabulary.special)
+        kept = [int(i) - self._offset for i in ids if int(i) not in special]
+        return self._inner.decode(kept, skip_special_tokens=False)
+
+    def save(self, folder: str | Path) -> None:
+        """Write tokenizer.json (the library's format) and vocabulary.json into `folder`."""
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        self._inner.save(str(folder / "tokenizer.json"))
+        (folder / "vocabulary.json").write_text(json.dumps(self._settings()), encoding="utf-8")
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Tokenizer:
+        """What `save` wrote. Raises DataError if either file is missing."""
+        folder = Path(folder)
+        for name in ("tokenizer.json", "vocabulary.json"):
+            if not (folder / name).is_file():
+                raise DataError(f"{folder} holds no {name}: it is not a folder that Tokenizer.save wrote")
+        made = json.loads((folder / "vocabulary.json").read_text(encoding="utf-8"))
+        named: dict[str, Any] = {
+            k: tuple(v) if isinstance(v, list) else v for k, v in made.pop("vocabulary").items()
+        }
+        prefix, suffix = tuple(made.pop("prefix")), tuple(made.pop("suffix"))
+        inner = read(folder / "tokenizer.json")
+        return cls(inner, Vocabulary(**named), prefix, suffix, **made)
+
+
+def cut(text: str, size: int = PIECE) -> Iterator[str]:
+    """Pieces of `text`, each ending at the first end of a word past `size` characters.
+
+    A piece starts with all the white space before its first word. GPT-2's and BERT's pre-tokenizers always
+    part a word from the white space after it, so their tokens are those of the undivided text.
+    """
+    start = 0
+    while start < len(text):
+        found = _CUT.search(text, start + size)
+        end = found.end() if found else len(text)
+        yield text[start:end]
+        start = end
+
+
+def opens_word(text: str) -> bool:
+    """Whether a token with this text begins a word: all but letters, digits, _ and inner bytes do."""
+    return not (text[:1].isalnum() or text[:1] in ("_", "\ufffd"))
+
+
+def _own(inner: tokenizers.Tokenizer, special: tuple[int, ...] = (0, 1, 2)) -> Tokenizer:
+    offset, decoder = len(SPECIAL), decoders.ByteLevel()
+    byte_level = isinstance(inner.decoder, decoders.ByteLevel)
+    texts = {i + offset: decoder.decode([t]) if byte_level else t for t, i in inner.get_vocab().items()}
+    continues = tuple(sorted(i for i, t in texts.items() if i not in special and not opens_word(t)))
+    size = inner.get_vocab_size() + offset
+    return Tokenizer(inner, Vocabulary(size, special=special, continues=continues), (1,), offset=offset)
+
+
+def _byte_level(model: models.Model) -> tokenizers.Tokenizer:
+    # No space is put before the first word: a text with and one without would then decode alike.
+    inner = tokenizers.Tokenizer(model)
+    inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)  # pyright: ignore
+    inner.decoder = decoders.ByteLevel()  # pyright: ignore
+    return inner
+
+
+def bytes_tokenizer(texts: Iterable[str] = ()) -> Tokenizer:
+    """The 256 byte values (in the order of GPT-2's alphabet) after the special ids: 259 ids."""
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    return _own(_byte_level(models.BPE(vocab={c: i for i, c in enumerate(alphabet)}, merges=[])))
+
+
+def characters(texts: Iterable[str]) -> Tokenizer:
+    """The characters of `texts` in order, after the special ids and 3 = <unk> for those never seen."""
+    alphabet = ["<unk>", *sorted({c for text in texts for c in set(text)})]
+    if len(alphabet) == 1:
+        raise DataError("there is no text to collect characters from")
+    model = models.BPE(vocab={c: i for i, c in enumerate(alphabet)}, merges=[], unk_token="<unk>")
+    inner = tokenizers.Tokenizer(model)
+    inner.decoder = decoders.Fuse()  # pyright: ignore[reportAttributeAccessIssue]
+    return _own(inner, special=(0, 1, 2, 3))
+
+
+def bpe(texts: Iterable[str], size: int = 8192) -> Tokenizer:
+    """Byte-level BPE learned from `texts`, with GPT-2's word pattern (white space starts a word).
+
+    A word at the very start of a document or a line has another id than after a space, as in GPT-2.
+
+    Args:
+        texts: what to learn from; read once.
+        size: number of ids in all; fewer when the text holds fewer pairs that occur twice.
+
+    Raises:
+        DataError: a size below 259 (special ids and bytes), or no text.
+    """
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    least = len(alphabet) + len(SPECIAL)
+    if size < least:
+        raise DataError(f"a byte-level BPE of {size} ids cannot be: the bytes and special ids need {least}")
+    inner = _byte_level(models.BPE())
+    trainer = trainers.BpeTrainer(
+        vocab_size=size - len(SPECIAL),
+        min_frequency=2,
+        initial_alphabet=alphabet,
+        show_progress=False,
+    )
+    inner.train_from_iterator((piece for text in texts for piece in cut(text)), trainer)
+    if inner.get_vocab_size() == len(alphabet):
+        raise DataError("no pair of bytes occurs twice in the text: give BPE more of it, or use bytes")
+    return _own(inner)
+
+
+def plain(inner: tokenizers.Tokenizer) -> tokenizers.Tokenizer:
+    inner.no_truncation()
+    inner.no_padding()
+    inner.encode_special_tokens = True  # the letters [MASK] in a document are text
+    return inner
+
+
+def read(file: Path) -> tokenizers.Tokenizer:
+    try:
+        return plain(tokenizers.Tokenizer.from_file(str(file)))
+    except Exception as error:  # the library raises bare Exception
+        raise DataError(f"{file} is not a tokenizer.json of the tokenizers library: {error}") from error

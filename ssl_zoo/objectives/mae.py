@@ -1,0 +1,99 @@
+"""Masked autoencoder: MAE (He et al. 2022).
+
+75 % of the patches are dropped before the encoder; a light decoder sees the code of the rest, a
+learned blank for each dropped patch, and all positions, and predicts the pixels of the dropped ones,
+normalised within each patch (§3, "Reconstruction target"):
+
+    L = mean over dropped patches of || decoder(encoder(seen))_i - normalise(x_i) ||^2 / (p * p * 3)
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ssl_zoo.backbones._base import TokenBackbone
+from ssl_zoo.distributed import rand
+from ssl_zoo.heads import PatchDecoder
+from ssl_zoo.objectives._base import Batch, Loss, Objective
+from ssl_zoo.tokens import patchify, take
+from ssl_zoo.views.masks import random_split
+from ssl_zoo.views.recipes import View, crop_flip
+
+
+def normalise(patches: Tensor) -> Tensor:
+    """Zero mean and unit variance within each patch: (B, N, p * p * C) -> the same (§3)."""
+    mean, var = patches.mean(-1, keepdim=True), patches.var(-1, keepdim=True)
+    return (patches - mean) / (var + 1e-6).sqrt()
+
+
+def grid_positions(width: int, rows: int, columns: int) -> Tensor:
+    """Fixed sines and cosines of row and column (MoCo v3's 2-D form): (rows * columns, width)."""
+    if width % 4:
+        raise ValueError(f"a decoder of width {width} cannot hold 2-D sine positions: use a multiple of 4")
+    rate = 10_000 ** (-torch.arange(width // 4) / (width // 4))
+    y, x = torch.meshgrid(torch.arange(rows), torch.arange(columns), indexing="ij")
+    angles = [axis.flatten()[:, None] * rate for axis in (y, x)]
+    return torch.cat([f(angle) for angle in angles for f in (torch.sin, torch.cos)], dim=1)
+
+
+class MAE(Objective):
+    """Args:
+        backbone: a vision transformer; a CNN cannot skip the patches it does not see.
+        masked: fraction of patches dropped.
+        width, depth, heads: the decoder's.
+        view: images to training crops; default: the paper's random resized crop and flip.
+
+    Raises:
+        ValueError: the backbone is not a TokenBackbone for images, or too few patches would be left.
+    """
+
+    family = "masked"
+    takes = ("vit",)
+    position: Tensor
+
+    def __init__(
+        self,
+        backbone: TokenBackbone,
+        masked: float = 0.75,
+        width: int = 512,
+        depth: int = 8,
+        heads: int = 16,
+        view: View | None = None,
+    ):
+        super().__init__(backbone)
+        if not isinstance(backbone, TokenBackbone) or backbone.patch is None:
+            raise ValueError(
+                f"MAE drops patches before the encoder, which {type(backbone).__name__} cannot do; "
+                "take a vision transformer: backbone=vit_micro, vit_tiny, vit_small, vit_base, "
+                "or any timm ViT"
+            )
+        assert backbone.image_size is not None
+        high, wide = (side // backbone.patch for side in backbone.image_size)
+        self.keep = round(high * wide * (1 - masked))
+        if not 0 < self.keep < high * wide:
+            raise ValueError(
+                f"masked={masked} of {high * wide} patches keeps {self.keep}; both sides need at least one: "
+                "change `masked`, or use smaller patches or larger images"
+            )
+        self.view = view or crop_flip(backbone.image_size)
+        self.widen = nn.Linear(backbone.dim, width)
+        self.blank = nn.Parameter(torch.randn(1, 1, width) * 0.02)
+        self.register_buffer("position", grid_positions(width, high, wide), persistent=False)
+        self.decoder = PatchDecoder(width, depth, heads, 3 * backbone.patch**2)
+
+    def forward(self, batch: Batch) -> Loss:
+        backbone: TokenBackbone = self.backbone  # pyright: ignore[reportAssignmentType]
+        x = self.view(batch.x)
+        tokens = backbone.embed(x)  # (B, N, D)
+        seen, unseen = random_split(rand(*tokens.shape[:2], device=x.device), self.keep)
+        code = self.widen(backbone.encode(take(tokens, seen), seen).tokens)  # (B, keep, width)
+        blank = self.blank.to(code.dtype).expand(len(x), unseen.shape[1], -1)
+        order = torch.cat([seen, unseen], dim=1)
+        drawn = self.decoder(torch.cat([code, blank], dim=1) + self.position[order])
+        # Pixels in [0, 1]; the reference code standardises channels first, which the per-patch
+        # normalisation undoes but for the ratio between channels.
+        target = normalise(take(patchify(x, backbone.patch), unseen))  # pyright: ignore[reportArgumentType]
+        loss = F.mse_loss(drawn[:, self.keep :].to(target.dtype), target)
+        return Loss(loss, {})

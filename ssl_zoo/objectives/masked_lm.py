@@ -1,0 +1,82 @@
+"""Masked language modelling: BERT (Devlin et al. 2019, §3.1, task 1).
+
+    L = - mean over masked i of log p(u_i | corrupted text)
+
+15 % of the tokens are chosen; of these 80 % become the mask, 10 % a random id, 10 % stay. Which
+tokens are chosen together is a function: single tokens, whole words, or spans (`views.masks`). Only
+the chosen rows reach the output matrix, always the same number of them, so shapes are static.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from ssl_zoo.backbones._base import TokenBackbone
+from ssl_zoo.distributed import rand, weighted_mean
+from ssl_zoo.heads import output_matrix, token_cross_entropy
+from ssl_zoo.objectives._base import Batch, Loss, Objective
+from ssl_zoo.tokens import put, take
+from ssl_zoo.views.masks import Masking, Tokens, corrupt
+
+
+class MaskedLM(Objective):
+    """Args:
+        backbone: a text backbone that can be bidirectional, whose vocabulary has a mask token.
+        mask: chooses what to hide; `views.masks.Tokens`, `WholeWords` or `Spans`. Default: 15 % of tokens.
+
+    Raises:
+        ValueError: the backbone cannot be bidirectional, or its vocabulary lacks what the mask needs.
+    """
+
+    family = "masked"
+    takes = ("transformer", "encoder", "decoder")
+    ordinary: Tensor  # (V - specials,) ids that may stand in as noise
+    special: Tensor  # (V,) bool
+    continues: Tensor  # (V,) bool
+
+    def __init__(self, backbone: TokenBackbone, mask: Masking | None = None):
+        super().__init__(backbone)
+        backbone.refuse(causal=False)
+        backbone.causal = False
+        vocabulary = backbone.vocabulary
+        if vocabulary is None or vocabulary.mask is None:
+            raise ValueError(
+                "MaskedLM needs a vocabulary with a mask token, and this tokenizer has none; "
+                "take tokenizer=bpe, bytes or characters, or a BERT-like pretrained one"
+            )
+        self.mask = mask or Tokens()
+        self.hidden = vocabulary.mask
+        special = torch.zeros(vocabulary.size, dtype=torch.bool)
+        special[list({*vocabulary.special, vocabulary.mask, vocabulary.pad})] = True
+        continues = torch.zeros(vocabulary.size, dtype=torch.bool)
+        continues[list(vocabulary.continues)] = True
+        # Derived from the vocabulary: not part of the state.
+        self.register_buffer("special", special, persistent=False)
+        self.register_buffer("continues", continues, persistent=False)
+        self.register_buffer("ordinary", (~special).nonzero().squeeze(1), persistent=False)
+        self.transform = nn.Sequential(
+            nn.Linear(backbone.dim, backbone.dim), nn.GELU(), nn.LayerNorm(backbone.dim)
+        )
+        self.output = output_matrix(backbone)
+        self.bias = nn.Parameter(torch.zeros(vocabulary.size))
+
+    def forward(self, batch: Batch) -> Loss:
+        ids, segments = batch.x, batch.segments
+        b, t = ids.shape
+        candidates = ~self.special[ids]
+        if segments is not None:
+            candidates &= segments >= 0
+        at, valid = self.mask(rand(b, t, device=ids.device), ids, candidates, self.continues)  # (B, K)
+        original = ids.gather(1, at)
+        noise = rand(b, 2, at.shape[1], device=ids.device)
+        random = self.ordinary[(noise[:, 1] * len(self.ordinary)).long()]
+        shown = torch.where(valid, corrupt(noise[:, 0], random, original, self.hidden), original)
+
+        backbone: TokenBackbone = self.backbone  # pyright: ignore[reportAssignmentType]
+        tokens = backbone.embed(put(ids, at, shown))
+        code = backbone.encode(tokens, None, segments, causal=False)
+        rows = self.transform(take(code.tokens, at).flatten(0, 1))  # (B * K, D)
+        nats = token_cross_entropy(rows, self.output.weight, original.flatten(), self.bias)
+        loss = weighted_mean(nats, valid.flatten().to(nats.dtype))
+        return Loss(loss, {"nats_per_masked_token": loss.detach()})

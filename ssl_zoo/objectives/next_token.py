@@ -1,0 +1,50 @@
+"""Next-token prediction: GPT (Radford et al. 2018, eq. 1).
+
+    L = - mean_i log p(u_i | u_1 ... u_{i-1})
+
+A document opens with the separator, and the last token of a document predicts the separator that
+opens the next one, so every position of a packed row is scored and every batch weighs the same.
+"""
+
+from __future__ import annotations
+
+from ssl_zoo.backbones._base import TokenBackbone
+from ssl_zoo.distributed import weighted_mean
+from ssl_zoo.heads import output_matrix, token_cross_entropy
+from ssl_zoo.objectives._base import Batch, Loss, Objective
+
+
+class NextToken(Objective):
+    """Args:
+        backbone: a text backbone that can be causal. Its word embedding is also the output matrix
+            (Press & Wolf 2017), unless their widths differ.
+
+    Raises:
+        ValueError: the backbone is not for text or cannot be causal.
+    """
+
+    family = "autoregressive"
+    takes = ("transformer", "encoder", "decoder")
+    lookahead = 1
+
+    def __init__(self, backbone: TokenBackbone):
+        super().__init__(backbone)
+        backbone.refuse(causal=True)
+        backbone.causal = True
+        self.output = output_matrix(backbone)
+
+    def forward(self, batch: Batch) -> Loss:
+        """batch.x (B, T + 1): T tokens are read and T are scored."""
+        read, segments = batch.x[:, :-1], batch.segments
+        if segments is not None:
+            segments = segments[:, :-1]
+        backbone: TokenBackbone = self.backbone  # pyright: ignore[reportAssignmentType]
+        code = backbone.encode(backbone.embed(read), None, segments, causal=True)
+        nats = token_cross_entropy(
+            code.tokens.flatten(0, 1), self.output.weight, batch.x[:, 1:].flatten()
+        )  # (B * T,)
+        if batch.segments is None:
+            loss = nats.mean()
+        else:
+            loss = weighted_mean(nats, (batch.segments[:, 1:] >= 0).flatten().to(nats.dtype))
+        return Loss(loss, {"nats_per_token": loss.detach()})

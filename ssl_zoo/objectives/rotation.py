@@ -1,0 +1,47 @@
+"""Rotation prediction: RotNet (Gidaris et al. 2018, eq. 2-3).
+
+Each image is shown turned by 0, 90, 180 and 270 degrees, all four in one batch (the paper found this
+better than one at random), and the network says which turn it sees: cross-entropy over four classes.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from ssl_zoo.backbones._base import Backbone
+from ssl_zoo.objectives._base import Batch, Loss, Objective
+from ssl_zoo.views.image import rot90
+from ssl_zoo.views.recipes import View, crop_flip
+
+
+class Rotation(Objective):
+    """Args:
+        backbone: any vision backbone with square images. A batch of B images costs 4 B forward passes.
+        view: images to training crops; default: random resized crop of at least 60 % and flip.
+
+    Raises:
+        ValueError: the backbone is not for images, or its images are not square.
+    """
+
+    family = "pretext"
+    takes = ("vit", "cnn")
+
+    def __init__(self, backbone: Backbone, view: View | None = None):
+        super().__init__(backbone)
+        assert backbone.image_size is not None
+        high, wide = backbone.image_size
+        if high != wide:
+            raise ValueError(f"Rotation turns images by 90 degrees: they must be square, not {high}x{wide}")
+        self.view = view or crop_flip(backbone.image_size, scale=(0.6, 1.0))
+        self.classify = nn.Linear(backbone.dim, 4)
+
+    def forward(self, batch: Batch) -> Loss:
+        x = self.view(batch.x)
+        turn = torch.arange(4, device=x.device).repeat_interleave(len(x))  # (4 B,)
+        turned = rot90(x.repeat(4, 1, 1, 1), turn)
+        logits = self.classify(self.backbone(turned).pooled)  # (4 B, 4)
+        loss = F.cross_entropy(logits, turn)
+        accuracy = (logits.argmax(1) == turn).float().mean()
+        return Loss(loss, {"accuracy": accuracy.detach()})

@@ -1,0 +1,96 @@
+"""Contrastive learning: SimCLR (Chen et al. 2020) on images, SimCSE (Gao et al. 2021) on text.
+
+Two views of each sample are drawn together and pushed from all others of the global batch, by the
+NT-Xent loss (SimCLR, eq. 1): with z the normalised projections of 2N views,
+
+    L = - mean_i log( exp(z_i . z_i+ / T) / sum over k != i of exp(z_i . z_k / T) )
+
+Views of an image are random crops and colours; views of a text are two draws of the backbone's own
+dropout (SimCSE, §3).
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ssl_zoo.backbones._base import Backbone
+from ssl_zoo.distributed import gather, rank
+from ssl_zoo.heads import mlp
+from ssl_zoo.objectives._base import Batch, Loss, Objective
+from ssl_zoo.views.recipes import View, simclr
+
+
+def nt_xent(z: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+    """NT-Xent of this process's rows against the global batch.
+
+    Args:
+        z: (2 N, D) projections; row i and row N + i are views of one sample. Need not be normalised.
+        temperature: T.
+
+    Returns:
+        The loss, and the fraction of rows whose nearest other row is their pair.
+    """
+    z = F.normalize(z.float() if z.dtype in (torch.float16, torch.bfloat16) else z, dim=1)
+    everyone = gather(z)  # (world * 2 N, D)
+    rows = torch.arange(len(z), device=z.device)
+    first = rank() * len(z)
+    similarity = z @ everyone.T / temperature
+    similarity = similarity.scatter(1, (first + rows)[:, None], float("-inf"))
+    pair = first + (rows + len(z) // 2) % len(z)
+    return F.cross_entropy(similarity, pair), (similarity.argmax(1) == pair).float().mean()
+
+
+class SimCLR(Objective):
+    """Args:
+        backbone: any vision backbone, or a text backbone with dropout.
+        temperature: of the softmax over the batch (SimCLR: 0.1 on ImageNet, 0.5 on CIFAR-10;
+            SimCSE: 0.05).
+        hidden, out: widths of the projection head, Linear-ReLU-Linear (SimCLR, §4.2).
+        view: images to views; default: the paper's recipe. Text takes none.
+
+    Raises:
+        ValueError: a text backbone without dropout (its two views would be the same), or a view for text.
+    """
+
+    family = "contrastive"
+    takes = ("vit", "cnn", "transformer", "encoder", "decoder")
+    rows = "document"
+    whole_batch = True
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        temperature: float = 0.1,
+        hidden: int = 2048,
+        out: int = 128,
+        view: View | None = None,
+    ):
+        super().__init__(backbone)
+        if temperature <= 0:
+            raise ValueError(f"temperature must be positive, not {temperature}")
+        if backbone.modality == "text":
+            drops = [m.p for m in backbone.modules() if isinstance(m, nn.Dropout)]
+            if not any(drops):
+                raise ValueError(
+                    "SimCLR on text takes dropout as the view, and this backbone has none; "
+                    "set backbone.dropout=0.1 (own transformer) or take a model whose config has dropout"
+                )
+            if view is not None:
+                raise ValueError("the views of a text are two draws of dropout; leave `view` out")
+        else:
+            assert backbone.image_size is not None
+            view = view or simclr(backbone.image_size)
+        self.view = view
+        self.temperature = temperature
+        self.project = mlp(backbone.dim, hidden, out)
+
+    def forward(self, batch: Batch) -> Loss:
+        if self.view is None:
+            x = batch.x.repeat(2, 1)  # (2 B, T): dropout makes the difference
+            segments = None if batch.segments is None else batch.segments.repeat(2, 1)
+        else:
+            x, segments = torch.cat([self.view(batch.x), self.view(batch.x)]), None
+        loss, found = nt_xent(self.project(self.backbone(x, segments).pooled), self.temperature)
+        return Loss(loss, {"pair_found": found.detach()})

@@ -1,0 +1,173 @@
+"""Optimizers with the right parameter groups: matrices decay, norms, biases and positions do not.
+
+Each function takes the objective and returns a torch optimizer. The learning rate given is the one
+used: nothing is rescaled behind your back. A schedule multiplies each group's `base_lr`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from ssl_zoo.objectives._base import Objective
+
+POSITIONS = ("pos_embed", "position_embeddings", "wpe")  # tables of positions: do not decay
+
+
+def decays(name: str, parameter: Tensor) -> bool:
+    """Whether weight decay applies: to matrices and kernels, not to vectors (norms, biases, a class
+    or mask token of shape (1, 1, D)) and not to tables of positions."""
+    wide = sum(side > 1 for side in parameter.shape) >= 2
+    return wide and not any(part in name for part in POSITIONS)
+
+
+def groups(
+    named: Iterable[tuple[str, nn.Parameter]], lr: float, weight_decay: float
+) -> list[dict[str, Any]]:
+    """Two groups, one that decays and one that does not; trainable parameters only."""
+    split: dict[bool, list[nn.Parameter]] = {True: [], False: []}
+    for name, parameter in named:
+        if parameter.requires_grad:
+            split[decays(name, parameter)].append(parameter)
+    return [
+        {"params": params, "lr": lr, "base_lr": lr, "weight_decay": weight_decay if decay else 0.0}
+        for decay, params in split.items()
+        if params
+    ]
+
+
+def adamw(
+    objective: Objective,
+    lr: float = 1e-3,
+    weight_decay: float = 0.05,
+    betas: tuple[float, float] = (0.9, 0.95),
+    eps: float = 1e-8,
+) -> Optimizer:
+    """AdamW (Loshchilov & Hutter 2019), torch's fused one."""
+    params = groups(objective.named_parameters(), lr, weight_decay)
+    return torch.optim.AdamW(params, lr=lr, betas=tuple(betas), eps=eps, fused=True)
+
+
+def sgd(objective: Objective, lr: float = 0.1, weight_decay: float = 1e-4, momentum: float = 0.9) -> Optimizer:
+    """SGD with momentum, torch's."""
+    return torch.optim.SGD(groups(objective.named_parameters(), lr, weight_decay), lr=lr, momentum=momentum)
+
+
+def lars(
+    objective: Objective,
+    lr: float = 0.3,
+    weight_decay: float = 1e-4,
+    momentum: float = 0.9,
+    trust: float = 1e-3,
+) -> Optimizer:
+    """LARS (You et al. 2017); vectors are neither decayed nor rescaled, as in SimCLR's code."""
+    return LARS(groups(objective.named_parameters(), lr, weight_decay), lr, momentum, trust)
+
+
+def muon(
+    objective: Objective,
+    lr: float = 1e-3,
+    weight_decay: float = 0.05,
+    momentum: float = 0.95,
+    betas: tuple[float, float] = (0.9, 0.95),
+) -> Optimizer:
+    """Muon (Jordan et al. 2024) for the matrices of the backbone's blocks, AdamW for everything else.
+
+    Updates are scaled to AdamW's RMS (Liu et al. 2025, eq. 4), so one learning rate serves both.
+
+    Raises:
+        ValueError: on a machine whose device has no bfloat16 instructions.
+    """
+    if not fast_bfloat16():
+        raise ValueError(
+            "optimizer=muon runs its Newton-Schulz iteration in bfloat16, which this CPU has no instructions "
+            "for: a step would take about ten times as long as one of AdamW. Take optimizer=adamw here, "
+            "or train on a GPU."
+        )
+    inner = {id(p) for block in objective.backbone.blocks() for p in block.parameters() if p.dim() == 2}
+    named = list(objective.named_parameters())
+    matrices = [(n, p) for n, p in named if id(p) in inner]
+    rest = [(n, p) for n, p in named if id(p) not in inner]
+    if not matrices:
+        raise ValueError("optimizer=muon found no matrices in the backbone's blocks; take adamw, sgd or lars")
+    return Together(
+        torch.optim.Muon(
+            groups(matrices, lr, weight_decay),  # pyright: ignore[reportArgumentType]
+            lr=lr,
+            weight_decay=weight_decay,
+            momentum=momentum,
+            adjust_lr_fn="match_rms_adamw",
+        ),
+        torch.optim.AdamW(groups(rest, lr, weight_decay), lr=lr, betas=tuple(betas), fused=True),
+    )
+
+
+def fast_bfloat16() -> bool:
+    """Whether bfloat16 matrix products are fast here: any CUDA device, or a CPU with the instructions."""
+    if torch.cuda.is_available():
+        return True
+    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+
+
+class LARS(Optimizer):
+    """Layer-wise adaptive rates: v <- m v + lr * trust * |w| / |g + d w| * (g + d w);  w <- w - v.
+
+    You et al. 2017, algorithm 1. Groups without weight decay take plain momentum steps.
+    """
+
+    def __init__(self, params, lr: float, momentum: float, trust: float):
+        super().__init__(params, {"lr": lr, "momentum": momentum, "trust": trust, "weight_decay": 0.0})
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None):  # pyright: ignore[reportIncompatibleMethodOverride]
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            for w in group["params"]:
+                if w.grad is None:
+                    continue
+                g = w.grad
+                if group["weight_decay"]:
+                    g = g.add(w, alpha=group["weight_decay"])
+                    # A zero weight or gradient takes a plain step; `where` keeps it on the device.
+                    norms = w.norm(), g.norm()
+                    ratio = group["trust"] * norms[0] / norms[1].clamp_min(torch.finfo(g.dtype).tiny)
+                    g = g * torch.where((norms[0] > 0) & (norms[1] > 0), ratio, torch.ones_like(ratio))
+                state = self.state[w]
+                if "momentum" not in state:
+                    state["momentum"] = torch.zeros_like(w)
+                w.sub_(state["momentum"].mul_(group["momentum"]).add_(g, alpha=group["lr"]))
+        return loss
+
+
+class Together(Optimizer):
+    """Several optimizers over disjoint parameters that step as one."""
+
+    def __init__(self, *parts: Optimizer):
+        super().__init__([p for part in parts for g in part.param_groups for p in g["params"]], {})
+        self.parts = parts
+        self.param_groups = [group for part in parts for group in part.param_groups]
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None):  # pyright: ignore[reportIncompatibleMethodOverride]
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for part in self.parts:
+            part.step()
+        return loss
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"parts": [part.state_dict() for part in self.parts]}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        for part, state in zip(self.parts, state_dict["parts"], strict=True):
+            part.load_state_dict(state)
+        self.param_groups = [group for part in self.parts for group in part.param_groups]

@@ -1,0 +1,130 @@
+"""Checkpoints that are whole or absent, and how to find the newest whole one.
+
+A file is written beside its place, flushed to the disk, and renamed over it; a sidecar with its size
+and SHA-256 is in place first. A crash at any moment leaves the older checkpoints untouched.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch.plugins.io import TorchCheckpointIO
+
+
+class CheckpointError(RuntimeError):
+    """No checkpoint could be written or read; says which and why."""
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """All of `data`, or the file as it was."""
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with open(part, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(part, path)
+    except OSError:
+        part.unlink(missing_ok=True)
+        raise
+
+
+def _sync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def sidecar(path: Path) -> Path:
+    return path.with_suffix(".json")
+
+
+def digest(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Lightning's checkpoint writing, made safe against crashes and full disks; reads tensors only."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path, storage_options=None) -> None:
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_name(f".{path.name}.{os.getpid()}.part")
+        try:
+            with open(part, "wb") as file:
+                torch.save(checkpoint, file)
+                file.flush()
+                os.fsync(file.fileno())
+            about = {"size": part.stat().st_size, "sha256": digest(part)}
+            write_atomically(sidecar(path), json.dumps(about).encode())
+            os.replace(part, path)
+            _sync_folder(path.parent)
+        except (OSError, RuntimeError) as error:
+            needed = part.stat().st_size if part.exists() else 0
+            part.unlink(missing_ok=True)
+            free = shutil.disk_usage(path.parent).free
+            raise CheckpointError(
+                f"could not write {path}: {error}. {needed:,} bytes were written before, {free:,} are free. "
+                "Older checkpoints are untouched; make room and resume."
+            ) from error
+
+    def load_checkpoint(self, path, map_location=None, weights_only=None) -> dict[str, Any]:
+        if "://" in str(path):
+            raise CheckpointError(f"checkpoints are read from local files only, not from {path}")
+        return torch.load(path, map_location=map_location or "cpu", weights_only=True)
+
+
+def whole(path: Path) -> str | None:
+    """None if the checkpoint is as it was written, else what is wrong with it."""
+    if not sidecar(path).exists():
+        return "its sidecar is missing"
+    about = json.loads(sidecar(path).read_bytes())
+    if path.stat().st_size != about["size"]:
+        return f"it has {path.stat().st_size} bytes instead of {about['size']}"
+    if digest(path) != about["sha256"]:
+        return "its SHA-256 is not the one recorded"
+    return None
+
+
+def checkpoints(folder: Path) -> list[Path]:
+    """All checkpoints of a run, newest first."""
+    return sorted(folder.glob("step-*.ckpt"), reverse=True)
+
+
+def newest(folder: Path) -> Path | None:
+    """The newest whole checkpoint; None if there never was one.
+
+    Raises:
+        CheckpointError: there are checkpoints, but none is whole.
+    """
+    found = checkpoints(folder)
+    for path in found:
+        problem = whole(path)
+        if problem is None:
+            return path
+        warnings.warn(f"skipping {path}: {problem}", stacklevel=2)
+    if found:
+        raise CheckpointError(
+            f"none of the {len(found)} checkpoints in {folder} is whole; training will not start over in "
+            "silence: delete the run folder or choose another run name to start from scratch"
+        )
+    return None
+
+
+def prune(folder: Path, keep: int) -> None:
+    """Delete all but the newest `keep` checkpoints, and what killed writers left behind."""
+    for path in checkpoints(folder)[keep:]:
+        path.unlink(missing_ok=True)
+        sidecar(path).unlink(missing_ok=True)
+    for part in folder.glob(".*.part"):
+        part.unlink(missing_ok=True)

@@ -1,0 +1,200 @@
+"""An objective and its data as Lightning sees them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import lightning as L
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch.optim import Optimizer
+
+from ssl_zoo.data.plan import Parts, Plan, loader
+from ssl_zoo.data.rows import DataError, Rows
+from ssl_zoo.distributed import fold, free_noise, rank, seed_noise, world
+from ssl_zoo.objectives._base import Batch, Loss, Objective
+from ssl_zoo.pretrain.budget import Budget, Clock
+from ssl_zoo.schedules import Schedule, cosine
+
+RESIDENT = 2 * 2**30  # bytes of images that may live on the device
+
+
+class NonFinite(RuntimeError):
+    """The loss became NaN or infinite; says at which step and on which rows."""
+
+
+class PretrainingData(L.LightningDataModule):
+    """Batches that are a pure function of (seed, step).
+
+    Args:
+        rows: what to train on.
+        batch_size: rows per optimizer step, over all processes and accumulation steps.
+        seed: decides which rows make which batch.
+        accumulate: accumulation steps; must be the trainer's `accumulate_grad_batches`.
+        workers: loader processes; the batches are the same for any number.
+    """
+
+    def __init__(self, rows: Rows, batch_size: int, seed: int = 0, accumulate: int = 1, workers: int = 0):
+        super().__init__()
+        self.rows, self.seed, self.accumulate, self.workers = rows, seed, accumulate, workers
+        self.plan = Plan(len(rows), batch_size, seed)
+        self.stop = 0  # parts to yield; set when training is set up
+        self.resident: Tensor | None = None
+
+    def setup(self, stage: str | None = None) -> None:
+        trainer = self.trainer
+        assert trainer is not None
+        if trainer.accumulate_grad_batches != self.accumulate:
+            raise DataError(
+                f"PretrainingData(accumulate={self.accumulate}) does not match the trainer's "
+                f"accumulate_grad_batches={trainer.accumulate_grad_batches}"
+            )
+        array = getattr(self.rows, "array", None)
+        device = trainer.strategy.root_device
+        if array is not None and device.type == "cuda" and array.nbytes <= RESIDENT:
+            self.resident = torch.from_numpy(array[:]).to(device)
+
+    def train_dataloader(self):
+        trainer = self.trainer
+        assert trainer is not None
+        parts = Parts(self.rows, self.plan, self.accumulate, world(), rank(), read=self.resident is None)
+        pin = trainer.strategy.root_device.type == "cuda"
+        return loader(parts, lambda: trainer.global_step * self.accumulate, self.stop, self.workers, pin)
+
+    def on_after_batch_transfer(self, batch: tuple[int, Batch], dataloader_idx: int) -> tuple[int, Batch]:
+        if self.resident is None:
+            return batch
+        micro, (index, *_) = batch
+        origin = torch.as_tensor(self.rows.index, device=index.device)  # pyright: ignore[reportAttributeAccessIssue]
+        return micro, Batch(self.resident[origin[index]])
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"fingerprint": self.rows.fingerprint, "seed": self.seed, "batch_size": self.plan.batch}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        now = self.state_dict()
+        changed = [f"{k}: {state_dict.get(k)} -> {now[k]}" for k in now if state_dict.get(k) != now[k]]
+        if changed:
+            raise DataError(
+                "this checkpoint was trained on other batches, and going on would mix them: "
+                + "; ".join(changed)
+                + ". Restore the old settings, or start a new run (another run name)."
+            )
+
+
+class Pretraining(L.LightningModule):
+    """Trains an objective; knows nothing of what the objective does.
+
+    Args:
+        objective: what to minimise.
+        optimizer: objective -> optimizer whose groups carry `base_lr` (ssl_zoo.optim).
+        schedule: fraction done -> factor on the learning rates.
+        budget: how long to train.
+        seed: with the step, decides all noise.
+
+    `loss` holds the last loss and its parts, detached, on the device.
+    """
+
+    def __init__(
+        self,
+        objective: Objective,
+        optimizer: Callable[[Objective], Optimizer],
+        budget: Budget,
+        schedule: Schedule | None = None,
+        seed: int = 0,
+    ):
+        super().__init__()
+        self.objective, self.make_optimizer, self.budget = objective, optimizer, budget
+        self.schedule = schedule or cosine()
+        self.seed = seed
+        self.clock = Clock(budget, 0)
+        self.loss: dict[str, Tensor] = {}
+        self.lr = 0.0
+        self.step_at_start = 0
+        self.register_buffer("first_bad", torch.tensor(-1), persistent=False)
+
+    def configure_optimizers(self) -> Optimizer:
+        return self.make_optimizer(self.objective)
+
+    def setup(self, stage: str) -> None:
+        data = self.data
+        steps = self.budget.total_steps(data.plan, data.rows)
+        spent = self.clock.spent
+        self.clock = Clock(self.budget, steps)
+        self.clock.spent = spent
+        data.stop = steps * data.accumulate
+
+    @property
+    def data(self) -> PretrainingData:
+        data = self.trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue]
+        if not isinstance(data, PretrainingData):
+            raise TypeError("Pretraining takes its batches from PretrainingData: trainer.fit(module, data)")
+        return data
+
+    def on_train_start(self) -> None:
+        self.clock.start()
+        self.step_at_start = self.trainer.global_step
+
+    def on_train_end(self) -> None:
+        free_noise()
+
+    def training_step(self, batch: tuple[int, Batch], _: int) -> Tensor:
+        micro, rows = batch
+        accumulate = self.data.accumulate
+        step, part = divmod(micro, accumulate)
+        seed_noise(self.seed, step, part * world() + rank(), accumulate * world())
+        torch.manual_seed(fold("model", self.seed, micro, rank()))  # dropout, stochastic depth
+        loss = self.objective(rows)
+        self.watch(loss, micro)
+        return loss.value
+
+    def watch(self, loss: Loss, micro: int) -> None:
+        """Keep the loss for the log, and note the first part that was not finite."""
+        self.loss = {"loss": loss.value.detach(), **loss.parts}
+        bad = ~torch.isfinite(loss.value.detach())
+        first = torch.where((self.first_bad < 0) & bad, micro, self.first_bad)  # pyright: ignore
+        self.first_bad = first
+        if first.device.type == "cpu":  # reading it costs nothing: stop before the weights are touched
+            self.check_finite()
+
+    def check_finite(self) -> None:
+        """Raises NonFinite if any loss so far was not finite, on any process (a collective call)."""
+        worst = self.first_bad
+        if world() > 1:
+            worst = worst.clone()  # pyright: ignore
+            dist.all_reduce(worst, dist.ReduceOp.MAX)
+        if (micro := int(worst)) < 0:  # pyright: ignore
+            return
+        step = micro // self.data.accumulate
+        index = self.data.plan.rows(step)
+        shown = ", ".join(map(str, index[:16])) + (", ..." if len(index) > 16 else "")
+        parts = ", ".join(f"{k}={v.item():g}" for k, v in self.loss.items())
+        raise NonFinite(
+            f"the loss was not finite at step {step} (seed {self.seed}, rows {shown}; last loss: {parts}). "
+            "Nothing since the last checkpoint was saved. Lower optimizer.lr, clip gradients "
+            "(trainer.gradient_clip_val=1), or use trainer.precision=32."
+        )
+
+    def optimizer_step(self, epoch, batch_idx, optimizer, optimizer_closure=None) -> None:
+        step = self.trainer.global_step
+        # The middle of the step, so that neither the first nor the last one is at zero.
+        done = self.clock.fraction(step + 0.5, self.device)
+        factor = self.schedule(done)
+        for group in optimizer.param_groups:
+            group["lr"] = group["base_lr"] * factor
+        self.lr = optimizer.param_groups[0]["lr"]
+        super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
+        # `trainer.global_step` may not count this step yet. Teachers move here, before any callback
+        # saves, so that a checkpoint holds student and teacher of the same step.
+        t = self.clock.fraction(step + 1, self.device)
+        self.objective.advance(t)
+        if t >= 1:
+            self.trainer.should_stop = True
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["seconds"] = self.clock.elapsed()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self.clock.spent = checkpoint["seconds"]

@@ -1,0 +1,85 @@
+"""The one function that scores a backbone under a transfer protocol.
+
+The test rows stay sealed until everything is chosen and fitted, and are opened once.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from ssl_zoo.backbones._base import Backbone
+from ssl_zoo.data.rows import DataError, Rows, Subset
+from ssl_zoo.transfer.labels import budget
+from ssl_zoo.transfer.metrics import METRICS, Metric, class_count, score, true_labels
+from ssl_zoo.transfer.protocols import Protocol, Task
+from ssl_zoo.transfer.report import Result
+from ssl_zoo.transfer.sealed import Sealed
+
+
+def evaluate(
+    backbone: Backbone,
+    train: Rows,
+    validation: Rows,
+    test: Rows | Sealed,
+    protocol: Protocol,
+    *,
+    labels: int | float | None = None,
+    seeds: Sequence[int] = (0, 1, 2),
+    metric: Metric = "accuracy",
+    validation_limit: int | None = None,
+    device: torch.device | str | None = None,
+) -> Result:
+    """Score a backbone on a task. The backbone is left as it was.
+
+    Args:
+        test: sealed until everything is fitted, then opened once for all seeds.
+        labels: label budget (see `labels.budget`); each seed draws another subset of `train`.
+        seeds: a protocol without randomness runs only the first when all labels are used; its
+            result has one value and no interval.
+        metric: what validation chooses by and `values` reports; the others are reported beside it.
+        validation_limit: choose on this many validation rows at most (the same random ones for all
+            seeds). With a small label budget, choosing on thousands of labels would cheat.
+        device: None is the first GPU if there is one, else the CPU.
+
+    Raises:
+        DataError: rows without labels, a budget that cannot be met, or test rows that were read.
+    """
+    began = time.perf_counter()
+    if not seeds:
+        raise ValueError("seeds is empty: give at least one")
+    sealed = test if isinstance(test, Sealed) else Sealed(test)
+    if validation_limit is not None and validation_limit < len(validation):
+        order = np.random.default_rng(0).permutation(len(validation))
+        validation = Subset(validation, np.sort(order[:validation_limit]))
+    if labels is None and not protocol.stochastic:
+        seeds = seeds[:1]
+    y = true_labels(train, "train")
+    draws = {int(seed): budget(y, labels, seed) for seed in seeds}
+    if device is None:
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    task = Task(train, validation, draws, class_count(train, validation), metric, torch.device(device))
+    fitted = protocol.fit(backbone, task)
+    opened = sealed.open(f"{protocol.name} with seeds {list(draws)}")
+    truth = torch.from_numpy(true_labels(opened, "test"))
+    if int(truth.max()) >= task.classes:
+        raise DataError(f"test label {int(truth.max())} is unknown: there are {task.classes} classes")
+    guesses = fitted.predict(opened)
+    scores = {m: tuple(score(m, guess, truth, task.classes) for guess in guesses) for m in METRICS}
+    return Result(
+        protocol=protocol.name,
+        metric=metric,
+        seeds=tuple(draws),
+        values=scores.pop(metric),
+        others=scores,
+        chosen=tuple(fitted.chosen),
+        labels=labels,
+        train=len(next(iter(draws.values()))),
+        validation=len(validation),
+        test=len(opened),
+        seconds=time.perf_counter() - began,
+        details=fitted.details,
+    )

@@ -1,0 +1,156 @@
+"""The one way features are read: online probes, kNN, linear probes, fine-tuning and export all use it.
+
+Image rows arrive as uint8 and become float in [0, 1] at the size the backbone expects; ids pass
+through. What a probe reads is `Features.pooled`, always, so no score compares different things.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from tqdm import tqdm
+
+from ssl_zoo.backbones._base import Backbone, Features, TokenBackbone
+from ssl_zoo.data.rows import DataError, Rows
+from ssl_zoo.objectives._base import Batch
+
+
+class FeatureSet(NamedTuple):
+    """Features of all rows, on the CPU, in the order of the rows.
+
+    pooled: (N, D) float32. y: (N,) int64, or None. layers: pooled after each block, (N, D_i) each."""
+
+    pooled: Tensor
+    y: Tensor | None = None
+    layers: tuple[Tensor, ...] = ()
+
+    def take(self, index: np.ndarray) -> FeatureSet:
+        """The rows `index`."""
+        at = torch.from_numpy(index)
+        y = None if self.y is None else self.y[at]
+        return FeatureSet(self.pooled[at], y, tuple(layer[at] for layer in self.layers))
+
+
+def labels_of(features: FeatureSet) -> Tensor:
+    """The labels (N,) of a set that must have them."""
+    if features.y is None:
+        raise DataError("these features have no labels: rows for a probe need `y`")
+    return features.y
+
+
+def prepare(batch: Batch, backbone: Backbone) -> tuple[Tensor, Tensor | None]:
+    """What the backbone takes, from what the rows hold.
+
+    uint8 images (B, C, H, W) become float in [0, 1], resized (antialiased bilinear) to
+    `backbone.image_size`; float images are taken to be in [0, 1] already; ids (B, T) pass through.
+
+    Raises:
+        DataError: images for a text backbone or the reverse, or ids beyond `backbone.max_length`.
+    """
+    x, segments = batch.x, batch.segments
+    kind = "image" if x.dim() == 4 else "text"
+    if kind != backbone.modality:
+        raise DataError(
+            f"{type(backbone).__name__} reads {backbone.modality}s, but these rows of shape "
+            f"{tuple(x.shape)} are {kind}s"
+        )
+    if kind == "text":
+        limit = backbone.max_length if isinstance(backbone, TokenBackbone) else None
+        if limit is not None and x.shape[1] > limit:
+            raise DataError(
+                f"a row holds {x.shape[1]} ids, but {type(backbone).__name__} takes at most {limit}: "
+                f"shorten the rows, or build the backbone with a larger max_length"
+            )
+        return x, segments
+    if x.dtype == torch.uint8:
+        x = x.float() / 255
+    elif not x.is_floating_point():
+        raise DataError(f"images must be uint8 or float in [0, 1], not {x.dtype}")
+    if backbone.image_size is not None and tuple(x.shape[-2:]) != tuple(backbone.image_size):
+        x = F.interpolate(x, list(backbone.image_size), mode="bilinear", antialias=True).clamp(0, 1)
+    return x, segments
+
+
+def forward(backbone: Backbone, batch: Batch, layers: bool = False) -> Features:
+    """Features of one batch that lies on the backbone's device, in the mode the backbone is in."""
+    x, segments = prepare(batch, backbone)
+    return backbone(x, segments, layers=layers)
+
+
+def trim(batch: Batch) -> Batch:
+    """Drop the columns that are padding in every row. For batches on the CPU: on a GPU it would sync."""
+    if batch.segments is None:
+        return batch
+    used = (batch.segments >= 0).any(0).nonzero()
+    width = int(used[-1]) + 1 if len(used) else 1
+    return Batch(batch.x[:, :width], batch.segments[:, :width], batch.y)
+
+
+def move(batch: Batch, device: torch.device) -> Batch:
+    """The batch on another device."""
+    rest = (None if part is None else part.to(device, non_blocking=True) for part in batch[1:])
+    return Batch(batch.x.to(device, non_blocking=True), *rest)
+
+
+def device_of(module: nn.Module) -> torch.device:
+    """Where the parameters are; the CPU for a module without any."""
+    return next((p.device for p in module.parameters()), torch.device("cpu"))
+
+
+@contextmanager
+def _evaluating(module: nn.Module, device: torch.device) -> Iterator[None]:
+    """Eval mode on `device`; afterwards every submodule is as it was, and where it was."""
+    modes = {part: part.training for part in module.modules()}
+    home = device_of(module)
+    module.eval().to(device)
+    try:
+        yield
+    finally:
+        module.to(home)
+        for part, training in modes.items():
+            part.training = training
+
+
+def extract(
+    backbone: Backbone,
+    rows: Rows,
+    *,
+    batch_size: int = 256,
+    device: torch.device | str | None = None,
+    layers: bool = False,
+    progress: bool = False,
+) -> FeatureSet:
+    """Features of all rows, read in index order, in eval mode and float32, without any noise.
+
+    Args:
+        device: where the backbone runs meanwhile (it is put back); None: where it is.
+        layers: also keep pooled features after each block: N * L * D floats of memory.
+        progress: show a bar when stderr is a terminal.
+
+    Raises:
+        DataError: no rows, or rows that do not fit the backbone (see `prepare`).
+    """
+    if not len(rows):
+        raise DataError("there are no rows to read features of")
+    place = device_of(backbone) if device is None else torch.device(device)
+    pooled: list[Tensor] = []
+    labels: list[Tensor] = []
+    blocks: list[tuple[Tensor, ...]] = []
+    starts = range(0, len(rows), batch_size)
+    # no_grad, not inference_mode: probes are trained on these tensors.
+    with torch.no_grad(), _evaluating(backbone, place):
+        for start in tqdm(starts, "features", disable=None if progress else True):
+            batch = trim(rows.read(np.arange(start, min(start + batch_size, len(rows)))))
+            features = forward(backbone, move(batch, place), layers)
+            pooled.append(features.pooled.float().cpu())
+            blocks.append(tuple(layer.float().cpu() for layer in features.layers))
+            if batch.y is not None:
+                labels.append(batch.y)
+    y = torch.cat(labels) if labels else None
+    return FeatureSet(torch.cat(pooled), y, tuple(torch.cat(layer) for layer in zip(*blocks, strict=True)))

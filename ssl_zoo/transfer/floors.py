@@ -1,0 +1,143 @@
+"""What a pretrained backbone must beat: raw pixels, TF-IDF, random weights, training from scratch."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.linear_model import LogisticRegression
+from torch import Tensor, nn
+
+from ssl_zoo.backbones._base import Backbone, Features
+from ssl_zoo.data.rows import Rows
+from ssl_zoo.transfer.evaluate import evaluate
+from ssl_zoo.transfer.labels import budget
+from ssl_zoo.transfer.metrics import METRICS, Metric, score
+from ssl_zoo.transfer.protocols import Finetune, Protocol
+from ssl_zoo.transfer.report import Result, merge
+
+
+class Pixels(Backbone):
+    """The pixels themselves as features, at `side` x `side` or smaller: a floor for any image backbone.
+
+    Evaluate it like any other: `evaluate(Pixels(rows), train, validation, test, Linear())`.
+    """
+
+    modality = "image"
+
+    def __init__(self, rows: Rows, side: int = 32):
+        super().__init__({"side": side})
+        channels, height, width = rows.read(np.zeros(1, dtype=np.int64)).x.shape[1:]
+        self.image_size = (min(height, side), min(width, side))
+        self.dim = channels * self.image_size[0] * self.image_size[1]
+
+    def forward(self, x: Tensor, segments: Tensor | None = None, *, layers: bool = False) -> Features:
+        pooled = x.flatten(1)  # (B, C * H * W)
+        return Features(pooled[:, None], pooled, (pooled,) if layers else ())
+
+    def blocks(self) -> Sequence[nn.Module]:
+        return ()
+
+
+def fresh(build: Callable[[], Backbone], seed: int) -> Backbone:
+    """A backbone with random weights; the default generator is left as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return build()
+
+
+def random_weights(
+    build: Callable[[], Backbone],
+    train: Rows,
+    validation: Rows,
+    test: Rows,
+    protocol: Protocol,
+    *,
+    seeds: Sequence[int] = (0, 1, 2),
+    **options: Any,
+) -> Result:
+    """A protocol on fresh weights, other ones for each seed. Options are those of `evaluate`.
+
+    With `Finetune` it is training from scratch: use `from_scratch(protocol)`. The learning rate is
+    chosen with the first seed, as in `evaluate`.
+    """
+    results: list[Result] = []
+    for seed in seeds:
+        result = evaluate(fresh(build, seed), train, validation, test, protocol, seeds=(seed,), **options)
+        results.append(result)
+        if isinstance(protocol, Finetune):
+            protocol = replace(protocol, lrs=(result.chosen[0]["lr"],))
+    return merge(results)
+
+
+def from_scratch(protocol: Finetune) -> Finetune:
+    """The same training for random weights: all learning rates equal, the head from zero."""
+    return replace(protocol, layer_decay=1.0, head_start="zero")
+
+
+class Texts(NamedTuple):
+    """Documents and their labels (N,) int64."""
+
+    texts: Sequence[str]
+    y: np.ndarray
+
+
+def tfidf(
+    train: Texts,
+    validation: Texts,
+    test: Texts,
+    *,
+    labels: int | float | None = None,
+    seeds: Sequence[int] = (0, 1, 2),
+    metric: Metric = "accuracy",
+    cs: Sequence[float] = (0.1, 1.0, 10.0, 100.0),
+) -> Result:
+    """Logistic regression on TF-IDF of words and word pairs: the floor for texts.
+
+    Args:
+        labels, seeds, metric: as in `evaluate`. Only drawn train texts are seen, by TF-IDF too.
+        cs: inverse penalties of scikit-learn's LogisticRegression, chosen on validation.
+    """
+    began = time.perf_counter()
+    classes = int(max(train.y.max(), validation.y.max())) + 1
+    seeds = seeds[:1] if labels is None else seeds
+    fitted, chosen, count = [], [], 0
+    for seed in seeds:
+        index = budget(train.y, labels, seed)
+        count = len(index)
+        words = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True)
+        x, x_validation = (
+            words.fit_transform([train.texts[i] for i in index]),
+            words.transform(validation.texts),
+        )
+        scored = []
+        for c in cs:
+            model = LogisticRegression(C=c, max_iter=1000).fit(x, train.y[index])
+            scored.append((_score(metric, model.predict(x_validation), validation.y, classes), c, model))
+        value, c, model = max(scored, key=lambda one: one[0])
+        fitted.append((words, model))
+        chosen.append({"C": c, "validation": value})
+    guesses = [model.predict(words.transform(test.texts)) for words, model in fitted]
+    scores = {m: tuple(_score(m, guess, test.y, classes) for guess in guesses) for m in METRICS}
+    return Result(
+        protocol="tfidf",
+        metric=metric,
+        seeds=tuple(seeds),
+        values=scores.pop(metric),
+        others=scores,
+        chosen=tuple(chosen),
+        labels=labels,
+        train=count,
+        validation=len(validation.y),
+        test=len(test.y),
+        seconds=time.perf_counter() - began,
+    )
+
+
+def _score(metric: Metric, predicted: np.ndarray, y: np.ndarray, classes: int) -> float:
+    return score(metric, torch.from_numpy(predicted), torch.from_numpy(y), classes)

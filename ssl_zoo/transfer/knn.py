@@ -1,0 +1,78 @@
+"""Weighted nearest neighbours on frozen features.
+
+Wu et al. 2018, "Unsupervised Feature Learning via Non-Parametric Instance Discrimination"; the
+settings are those of DINO (Caron et al. 2021). The score of class c for a query q is
+
+    sum over the k nearest i with y_i = c of exp(cos(q, x_i) / temperature)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from ssl_zoo.transfer.features import FeatureSet, labels_of
+from ssl_zoo.transfer.metrics import Metric, score
+
+
+class Neighbours(NamedTuple):
+    """The setting chosen on validation, and its validation score."""
+
+    k: int
+    temperature: float
+    validation: float
+
+
+def predict(
+    queries: Tensor,
+    bank: Tensor,
+    y: Tensor,
+    classes: int,
+    ks: Sequence[int],
+    temperatures: Sequence[float],
+    *,
+    batch_size: int = 1024,
+) -> dict[tuple[int, float], Tensor]:
+    """Predicted classes (N,) for every (k, temperature), all from one top-k search.
+
+    Args:
+        queries: (N, D). bank: (M, D). y: (M,) labels of the bank.
+        ks: a k beyond M counts as M; the keys keep the k that was asked for.
+    """
+    if min(ks) < 1 or min(temperatures) <= 0:
+        raise ValueError(
+            f"k must be at least 1 and temperatures above 0, not {list(ks)}, {list(temperatures)}"
+        )
+    bank = F.normalize(bank, dim=1)
+    widest = min(max(ks), len(bank))
+    parts: dict[tuple[int, float], list[Tensor]] = {(k, t): [] for k in ks for t in temperatures}
+    for chunk in F.normalize(queries, dim=1).split(batch_size):
+        similar, at = (chunk @ bank.T).topk(widest, dim=1)  # (B, K), nearest first
+        voters = y[at]  # (B, K)
+        for temperature in temperatures:
+            # Relative to the nearest: the same ranking, and no overflow at low temperatures.
+            weights = ((similar - similar[:, :1]) / temperature).exp()
+            for k in ks:
+                votes = weights.new_zeros(len(chunk), classes)
+                votes.scatter_add_(1, voters[:, :k], weights[:, :k])
+                parts[k, temperature].append(votes.argmax(1))
+    return {setting: torch.cat(part) for setting, part in parts.items()}
+
+
+def choose(
+    train: FeatureSet,
+    validation: FeatureSet,
+    classes: int,
+    ks: Sequence[int],
+    temperatures: Sequence[float],
+    metric: Metric = "accuracy",
+) -> Neighbours:
+    """The (k, temperature) with the best validation score; of equals, the first in the given order."""
+    guesses = predict(validation.pooled, train.pooled, labels_of(train), classes, ks, temperatures)
+    scores = {pair: score(metric, guess, labels_of(validation), classes) for pair, guess in guesses.items()}
+    best = max(scores, key=lambda pair: scores[pair])
+    return Neighbours(*best, scores[best])

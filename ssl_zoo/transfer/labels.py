@@ -1,0 +1,42 @@
+"""Label budgets: which labelled rows a probe may learn from."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ssl_zoo.data.rows import DataError
+
+
+def budget(y: np.ndarray, labels: int | float | None, seed: int) -> np.ndarray:
+    """Sorted index of the labelled rows that may be used.
+
+    Each class is shuffled by (seed, class) and its first rows are kept, so with one seed a small
+    budget is contained in every larger one.
+
+    Args:
+        y: (N,) labels.
+        labels: an int is a count per class; a float in (0, 1) is the fraction of each class, at least
+            one row; None is everything.
+        seed: another seed draws other rows.
+
+    Raises:
+        DataError: a budget outside those ranges, or a class with fewer rows than asked for.
+    """
+    if labels is None:
+        return np.arange(len(y))
+    if isinstance(labels, float) and not 0 < labels < 1:
+        raise DataError(
+            f"a label fraction must lie in (0, 1), not {labels}; use an int for a count per class"
+        )
+    if isinstance(labels, int) and labels < 1:
+        raise DataError(f"a label budget must be at least 1 per class, not {labels}")
+    chosen = []
+    for label in np.unique(y):
+        members = np.flatnonzero(y == label)
+        count = labels if isinstance(labels, int) else max(1, round(labels * len(members)))
+        if count > len(members):
+            raise DataError(
+                f"class {label} has {len(members)} labelled rows, fewer than the {count} asked for"
+            )
+        chosen.append(np.random.default_rng([seed, int(label)]).permutation(members)[:count])
+    return np.sort(np.concatenate(chosen))

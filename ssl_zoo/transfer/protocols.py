@@ -1,0 +1,233 @@
+"""The transfer protocols: frozen settings, and how each fits a backbone to a task.
+
+A protocol sees train and validation rows, never the test: `evaluate` opens that when all is fitted.
+Every hyper-parameter is chosen on validation over one grid, the same for all backbones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
+from typing import Protocol as Interface
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ssl_zoo.backbones._base import Backbone
+from ssl_zoo.data.rows import Rows, Subset
+from ssl_zoo.transfer import knn, linear
+from ssl_zoo.transfer.features import FeatureSet, extract
+from ssl_zoo.transfer.metrics import Metric, score, true_labels
+from ssl_zoo.views.recipes import crop_flip
+
+if TYPE_CHECKING:
+    from ssl_zoo.transfer.finetune import Tuned
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a protocol may see: no test rows. draws: seed -> index of its labelled train rows."""
+
+    train: Rows
+    validation: Rows
+    draws: dict[int, np.ndarray]
+    classes: int
+    metric: Metric
+    device: torch.device
+
+
+class Fitted(NamedTuple):
+    """predict: rows -> predicted classes (N,), one tensor for each seed. chosen: settings of each seed.
+    details: lists with one item for each seed."""
+
+    predict: Callable[[Rows], list[Tensor]]
+    chosen: list[dict[str, Any]]
+    details: dict[str, list[Any]]
+
+
+class Protocol(Interface):
+    """A way to use a backbone for a task.
+
+    name: what the result calls it. stochastic: whether seeds matter when all labels are used."""
+
+    name: ClassVar[str]
+    stochastic: ClassVar[bool]
+
+    def fit(self, backbone: Backbone, task: Task) -> Fitted: ...
+
+
+def _frozen(
+    backbone: Backbone, task: Task, batch_size: int, layers: bool = False
+) -> tuple[list[FeatureSet], FeatureSet, Callable[[Rows], FeatureSet]]:
+    """Train features of each draw, validation features, and how to read those of other rows."""
+
+    def read(rows: Rows) -> FeatureSet:
+        return extract(backbone, rows, device=task.device, batch_size=batch_size, layers=layers)
+
+    union = np.unique(np.concatenate(list(task.draws.values())))
+    features = read(Subset(task.train, union))
+    trains = [features.take(np.searchsorted(union, index)) for index in task.draws.values()]
+    return trains, read(task.validation), read
+
+
+@dataclass(frozen=True)
+class Knn:
+    """Weighted nearest neighbours on frozen features (see `transfer.knn`)."""
+
+    name: ClassVar[str] = "knn"
+    stochastic: ClassVar[bool] = False
+    ks: Sequence[int] = (1, 5, 20, 100, 200)
+    temperatures: Sequence[float] = (0.02, 0.07, 0.2)
+    batch_size: int = 256
+
+    def fit(self, backbone: Backbone, task: Task) -> Fitted:
+        trains, validation, read = _frozen(backbone, task, self.batch_size)
+        best = [
+            knn.choose(train, validation, task.classes, self.ks, self.temperatures, task.metric)
+            for train in trains
+        ]
+
+        def predict(rows: Rows) -> list[Tensor]:
+            queries = read(rows).pooled
+            guesses = []
+            for train, (k, t, _) in zip(trains, best, strict=True):
+                assert train.y is not None, "choosing needed the labels"
+                guesses += knn.predict(queries, train.pooled, train.y, task.classes, (k,), (t,)).values()
+            return guesses
+
+        return Fitted(predict, [one._asdict() for one in best], {})
+
+
+@dataclass(frozen=True)
+class Linear:
+    """Logistic regression on frozen features (see `transfer.linear`)."""
+
+    name: ClassVar[str] = "linear"
+    stochastic: ClassVar[bool] = False
+    weight_decays: Sequence[float] = linear.WEIGHT_DECAYS
+    batch_size: int = 256
+
+    def fit(self, backbone: Backbone, task: Task) -> Fitted:
+        trains, validation, read = _frozen(backbone, task, self.batch_size)
+        probes = [
+            linear.choose(train, validation, task.classes, self.weight_decays, task.metric)
+            for train in trains
+        ]
+
+        def predict(rows: Rows) -> list[Tensor]:
+            x = read(rows).pooled
+            return [probe.classifier.logits(x).argmax(1) for probe in probes]
+
+        chosen = [{"weight_decay": one.weight_decay, "validation": one.validation} for one in probes]
+        return Fitted(predict, chosen, {})
+
+
+@dataclass(frozen=True)
+class Layers:
+    """The linear probe after each block: validation chooses the layer, test scores that one alone.
+
+    The validation score of every layer is in `details["curve"]`, one list for each seed."""
+
+    name: ClassVar[str] = "layers"
+    stochastic: ClassVar[bool] = False
+    weight_decays: Sequence[float] = linear.WEIGHT_DECAYS
+    batch_size: int = 256
+
+    def fit(self, backbone: Backbone, task: Task) -> Fitted:
+        trains, validation, read = _frozen(backbone, task, self.batch_size, layers=True)
+        curves = [
+            linear.probe_layers(train, validation, task.classes, self.weight_decays, task.metric)
+            for train in trains
+        ]
+        best = [max(range(len(curve)), key=lambda i, c=curve: c[i].validation) for curve in curves]
+        picks = [(layer, curve[layer]) for layer, curve in zip(best, curves, strict=True)]
+
+        def predict(rows: Rows) -> list[Tensor]:
+            x = read(rows).layers
+            return [probe.classifier.logits(x[layer]).argmax(1) for layer, probe in picks]
+
+        chosen = [
+            {"layer": layer, "weight_decay": probe.weight_decay, "validation": probe.validation}
+            for layer, probe in picks
+        ]
+        return Fitted(predict, chosen, {"curve": [[probe.validation for probe in curve] for curve in curves]})
+
+
+@dataclass(frozen=True)
+class Finetune:
+    """Training of everything (see `transfer.finetune`). The learning rate is chosen with the first seed.
+
+    Args:
+        lrs: learning rates of the head to choose from.
+        head_start: "zero", or "probe": the linear probe chosen on validation (LP-FT).
+        augment: a view of float images; None for none. Texts are left alone. Where left and right
+            differ (digits), give one that does not mirror.
+    """
+
+    name: ClassVar[str] = "finetune"
+    stochastic: ClassVar[bool] = True
+    lrs: Sequence[float] = (1e-4, 3e-4, 1e-3)
+    steps: int = 500
+    batch_size: int = 64
+    weight_decay: float = 0.05
+    layer_decay: float = 0.75
+    warmup: float = 0.1
+    dropout: float = 0.0
+    head_start: Literal["zero", "probe"] = "zero"
+    augment: Callable[[Tensor], Tensor] | None = field(default_factory=lambda: crop_flip(scale=(0.6, 1.0)))
+    precision: Literal["32-true", "bf16-mixed"] = "32-true"
+
+    def fit(self, backbone: Backbone, task: Task) -> Fitted:
+        from ssl_zoo.transfer.finetune import classify  # Lightning takes seconds to import
+
+        y = torch.from_numpy(true_labels(task.validation, "validation"))
+        scores, runs = {}, {}
+        first, *rest = task.draws
+        head = self._head(backbone, task, first)
+        for lr in self.lrs:
+            runs[lr] = self._run(backbone, head, task, first, lr)
+            guess = classify(runs[lr], task.validation, device=task.device)
+            scores[lr] = score(task.metric, guess, y, task.classes)
+        best = max(scores, key=lambda lr: scores[lr])
+        models = [runs[best]]
+        models += [self._run(backbone, self._head(backbone, task, seed), task, seed, best) for seed in rest]
+
+        def predict(rows: Rows) -> list[Tensor]:
+            return [classify(model, rows, device=task.device) for model in models]
+
+        chosen = [{"lr": best, "validation": scores[best]}] + [{"lr": best} for _ in rest]
+        return Fitted(predict, chosen, {})
+
+    def _head(self, backbone: Backbone, task: Task, seed: int) -> nn.Linear:
+        with torch.random.fork_rng(devices=[]):  # nn.Linear draws weights that are overwritten here
+            head = nn.Linear(backbone.dim, task.classes)
+        weight, bias = torch.zeros(task.classes, backbone.dim), torch.zeros(task.classes)
+        if self.head_start == "probe":
+            train = extract(backbone, Subset(task.train, task.draws[seed]), device=task.device)
+            validation = extract(backbone, task.validation, device=task.device)
+            probe = linear.choose(train, validation, task.classes, metric=task.metric)
+            weight, bias = probe.classifier.folded()
+        head.load_state_dict({"weight": weight, "bias": bias})
+        return head
+
+    def _run(self, backbone: Backbone, head: nn.Linear, task: Task, seed: int, lr: float) -> Tuned:
+        from ssl_zoo.transfer.finetune import finetune
+
+        return finetune(
+            backbone,
+            Subset(task.train, task.draws[seed]),
+            head,
+            lr=lr,
+            steps=self.steps,
+            batch_size=self.batch_size,
+            seed=seed,
+            weight_decay=self.weight_decay,
+            layer_decay=self.layer_decay,
+            warmup=self.warmup,
+            dropout=self.dropout,
+            augment=self.augment,
+            precision=self.precision,
+            device=task.device,
+        )

@@ -1,0 +1,234 @@
+"""Random views of a batch, and the named recipes of papers.
+
+A `View` draws one row of uniform noise a sample (for the undivided batch: see `distributed.rand`)
+and turns it into boxes, strengths and choices by the pure functions below. The distributions are
+those of torchvision's RandomResizedCrop, RandomHorizontalFlip, ColorJitter, RandomGrayscale,
+GaussianBlur and RandomSolarize, with one difference: the order in which brightness, contrast,
+saturation and hue change is drawn once a batch, not once a sample. Every sample's order is still
+uniform over all orders.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import final
+
+import torch
+from torch import Tensor, nn
+
+from ssl_zoo.distributed import rand, rand_shared
+from ssl_zoo.views.image import (
+    adjust_brightness,
+    adjust_contrast,
+    adjust_hue,
+    adjust_saturation,
+    gaussian_blur,
+    resized_crop,
+    rgb_to_grayscale,
+    solarize,
+    to_float,
+    where,
+)
+
+TRIES = 10  # boxes that RandomResizedCrop draws before it falls back on the centre
+UNBLURRED = 1e-3  # a sigma in pixels at which a blur changes nothing
+
+
+def crop_boxes(
+    noise: Tensor, height: int, width: int, scale: Sequence[float], ratio: Sequence[float]
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Boxes with the distribution of torchvision's RandomResizedCrop.get_params.
+
+    Args:
+        noise: (B, tries, 4) uniform; the first try that fits the image is taken.
+        height, width: of the images.
+        scale: (least, most) share of the image's area.
+        ratio: (least, most) width / height, log-uniform.
+
+    Returns:
+        top, left, height, width: (B,) int64. Where no try fits, the largest box at the centre whose
+        ratio is allowed.
+    """
+    area = height * width * (scale[0] + noise[..., 0] * (scale[1] - scale[0]))  # (B, tries)
+    low, high = math.log(ratio[0]), math.log(ratio[1])
+    shape = torch.exp(low + noise[..., 1] * (high - low))
+    w, h = (area * shape).sqrt().round(), (area / shape).sqrt().round()
+    fits = (w > 0) & (w <= width) & (h > 0) & (h <= height)
+    first = fits.to(torch.uint8).argmax(1, keepdim=True)  # (B, 1)
+    any_fits = fits.gather(1, first).squeeze(1)
+    w, h, y, x = (v.gather(1, first).squeeze(1) for v in (w, h, noise[..., 2], noise[..., 3]))
+    # A uniform number just below 1 may round up to the number of places, hence the minimum.
+    top = torch.minimum((y * (height - h + 1)).floor(), height - h)
+    left = torch.minimum((x * (width - w + 1)).floor(), width - w)
+    centre = centre_box(height, width, ratio)
+    top, left, h, w = (
+        torch.where(any_fits, v.long(), fallback)
+        for v, fallback in zip((top, left, h, w), centre, strict=True)
+    )
+    return top, left, h, w
+
+
+def centre_box(height: int, width: int, ratio: Sequence[float]) -> tuple[int, int, int, int]:
+    """The largest box at the centre with an allowed width / height: (top, left, height, width)."""
+    h, w = height, width
+    if width / height < ratio[0]:
+        h = round(width / ratio[0])
+    elif width / height > ratio[1]:
+        w = round(height * ratio[1])
+    return (height - h) // 2, (width - w) // 2, h, w
+
+
+def around_one(noise: Tensor, strength: float) -> Tensor:
+    """Uniform in [max(0, 1 - strength), 1 + strength]: how ColorJitter draws factors."""
+    low = max(0.0, 1 - strength)
+    return low + noise * (1 + strength - low)
+
+
+@final
+class View(nn.Module):
+    """One random view of each image: crop, flip, colour jitter, grey, blur, solarize, in this order.
+
+    `view(x)` takes images uint8 or float in [0, 1] (B, C, H, W) and gives float32 in [0, 1]
+    (B, C, h, w). Every image has its own draw. Runs in float32 under autocast, too, and has no
+    gradient. Saturation, hue and grey are skipped for images of one channel.
+
+    Args:
+        size: side, or (height, width), of the view in pixels; None keeps the image's.
+        scale: (least, most) share of the image's area that a crop covers.
+        ratio: (least, most) width / height of a crop.
+        flip: probability of mirroring left to right.
+        brightness, contrast, saturation: factors are uniform in 1 ± strength, not below 0.
+        hue: uniform in ± hue turns of the colour wheel; at most 0.5.
+        jitter: probability of these four.
+        grayscale: probability of grey.
+        blur: probability of a Gaussian blur.
+        blur_sigma: (least, most) sigma in pixels.
+        blur_kernel: odd width in pixels; None is a tenth of the view's side.
+        solarize: probability of inverting what is brighter than a half.
+
+    Raises:
+        ValueError: a value that cannot be, or colour changes asked of images with 2 or more than 3
+            channels.
+    """
+
+    def __init__(
+        self,
+        size: int | Sequence[int] | None = None,
+        scale: Sequence[float] = (0.08, 1.0),
+        ratio: Sequence[float] = (3 / 4, 4 / 3),
+        flip: float = 0.5,
+        brightness: float = 0.0,
+        contrast: float = 0.0,
+        saturation: float = 0.0,
+        hue: float = 0.0,
+        jitter: float = 0.8,
+        grayscale: float = 0.2,
+        blur: float = 0.5,
+        blur_sigma: Sequence[float] = (0.1, 2.0),
+        blur_kernel: int | None = None,
+        solarize: float = 0.0,
+    ):
+        super().__init__()
+        self.size = _pair(size)
+        self.scale = _range("scale", scale, most=1.0)
+        self.ratio = _range("ratio", ratio)
+        self.blur_sigma = _range("blur_sigma", blur_sigma)
+        self.flip = _within("flip", flip)
+        self.brightness = _within("brightness", brightness, math.inf)
+        self.contrast = _within("contrast", contrast, math.inf)
+        self.saturation = _within("saturation", saturation, math.inf)
+        self.hue = _within("hue", hue, 0.5)
+        self.jitter = _within("jitter", jitter)
+        self.grayscale = _within("grayscale", grayscale)
+        self.blur = _within("blur", blur)
+        if blur_kernel is not None and (blur_kernel < 1 or blur_kernel % 2 == 0):
+            raise ValueError(f"blur_kernel must be odd and positive, not {blur_kernel}")
+        self.blur_kernel = blur_kernel
+        self.solarize = _within("solarize", solarize)
+
+    @torch.no_grad()
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.autocast(x.device.type, enabled=False):
+            return self._view(to_float(x).float())
+
+    def _view(self, x: Tensor) -> Tensor:
+        height, width = x.shape[-2:]
+        size = self.size or (height, width)
+        # Every option has its own columns whether used or not, so that one does not move another's noise.
+        noise = rand(len(x), 4 * TRIES + 10, device=x.device)
+        boxes, flip, jitter, factors, grey, blur, sigma, solar = noise.split(
+            [4 * TRIES, 1, 1, 4, 1, 1, 1, 1], dim=1
+        )
+        box = crop_boxes(boxes.unflatten(1, (TRIES, 4)), height, width, self.scale, self.ratio)
+        x = resized_crop(x, *box, size, flip.squeeze(1) < self.flip)
+        x = self._jitter(x, jitter.squeeze(1) < self.jitter, factors)
+        if self.grayscale > 0 and x.shape[1] > 1:
+            x = where(grey < self.grayscale, rgb_to_grayscale(x), x)
+        kernel = self.blur_kernel or (min(size) // 10) | 1
+        if self.blur > 0 and kernel > 1:
+            low, high = self.blur_sigma
+            strength = torch.where(blur < self.blur, low + sigma * (high - low), UNBLURRED)
+            x = gaussian_blur(x, strength.squeeze(1), kernel)
+        if self.solarize > 0:
+            x = where(solar < self.solarize, solarize(x, 0.5), x)
+        return x.clamp_(0, 1)  # the matrix products may round to just outside
+
+    def _jitter(self, x: Tensor, chosen: Tensor, factors: Tensor) -> Tensor:
+        """Colours of the chosen samples (B,) from noise (B, 4); neutral factors leave the others be."""
+        changes = (
+            (self.brightness, adjust_brightness, around_one),
+            (self.contrast, adjust_contrast, around_one),
+            (self.saturation, adjust_saturation, around_one),
+            (self.hue, adjust_hue, lambda noise, strength: (2 * noise - 1) * strength),
+        )
+        for i in rand_shared(4).argsort().tolist():
+            strength, change, draw = changes[i]
+            if strength == 0 or self.jitter == 0 or (x.shape[1] == 1 and i >= 2):
+                continue
+            x = change(x, torch.where(chosen, draw(factors[:, i], strength), 0.0 if i == 3 else 1.0))
+        return x
+
+    def extra_repr(self) -> str:
+        return ", ".join(
+            f"{name}={value}" for name, value in vars(self).items() if name[0] != "_" and name != "training"
+        )
+
+
+def simclr(size: int | Sequence[int] | None = None, strength: float = 1.0) -> View:
+    """SimCLR's view for ImageNet (Chen et al. 2020, arXiv:2002.05709, appendix A)."""
+    s = strength
+    return View(size, brightness=0.8 * s, contrast=0.8 * s, saturation=0.8 * s, hue=0.2 * s)
+
+
+def simclr_small(size: int | Sequence[int] | None = None) -> View:
+    """SimCLR's view for CIFAR (appendix B.9): half the colour strength, no blur."""
+    return View(size, brightness=0.4, contrast=0.4, saturation=0.4, hue=0.1, blur=0.0)
+
+
+def crop_flip(size: int | Sequence[int] | None = None, scale: Sequence[float] = (0.2, 1.0)) -> View:
+    """Crops and mirroring alone (MAE, arXiv:2111.06377, appendix A.1)."""
+    return View(size, scale, jitter=0.0, grayscale=0.0, blur=0.0)
+
+
+def _pair(size: int | Sequence[int] | None) -> tuple[int, int] | None:
+    if size is None:
+        return None
+    pair = (size, size) if isinstance(size, int) else tuple(size)
+    if len(pair) != 2 or min(pair) < 1:
+        raise ValueError(f"size must be a positive side or (height, width), not {size}")
+    return pair
+
+
+def _range(name: str, values: Sequence[float], most: float = math.inf) -> tuple[float, float]:
+    if len(values) != 2 or not 0 < values[0] <= values[1] <= most:
+        bound = "" if most == math.inf else f" <= {most:g}"
+        raise ValueError(f"{name} must be (least, most) with 0 < least <= most{bound}, not {tuple(values)}")
+    return float(values[0]), float(values[1])
+
+
+def _within(name: str, value: float, most: float = 1.0) -> float:
+    if not 0 <= value <= most:
+        bound = "at least 0" if most == math.inf else f"between 0 and {most:g}"
+        raise ValueError(f"{name} must be {bound}, not {value}")
+    return float(value)

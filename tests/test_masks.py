@@ -1,0 +1,239 @@
+"""Masks: counts, what is never hidden, words and spans, and BERT's 80/10/10."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from ssl_zoo.views.masks import Spans, Tokens, WholeWords, corrupt, random_split, span_lengths, word_starts
+
+V = 50
+CONTINUES = torch.arange(V) >= 30  # ids 30.. continue a word; 0..2 are special
+KINDS = [Tokens, WholeWords, Spans]
+
+
+@pytest.fixture(autouse=True)
+def _seeded():
+    torch.manual_seed(0)
+
+
+def text(rows: int = 64, length: int = 100) -> tuple[torch.Tensor, torch.Tensor]:
+    """Random ids with a special one here and there; the rows end in 0, 1, 2... positions of padding."""
+    ids = torch.randint(3, V, (rows, length))
+    ids[torch.rand(rows, length) < 0.05] = 1
+    ids[torch.arange(length) >= length - torch.arange(rows)[:, None]] = 0
+    return ids, ids > 2
+
+
+def hidden(at: torch.Tensor, valid: torch.Tensor, length: int) -> torch.Tensor:
+    return torch.zeros(len(at), length, dtype=torch.bool).scatter(1, at, valid)
+
+
+def words(ids: list[int], candidates: list[bool]) -> list[list[int]]:
+    """Positions of each word: a second, plain implementation."""
+    found: list[list[int]] = []
+    for t, (i, ok) in enumerate(zip(ids, candidates, strict=True)):
+        if ok and found and bool(CONTINUES[i]) and t > 0 and candidates[t - 1]:
+            found[-1].append(t)
+        elif ok:
+            found.append([t])
+    return found
+
+
+def test_random_split():
+    seen, unseen = random_split(torch.rand(2000, 10), 3)
+    assert (seen.shape, unseen.shape) == ((2000, 3), (2000, 7))
+    assert torch.equal(torch.cat([seen, unseen], 1).sort(1).values, torch.arange(10).expand(2000, -1))
+    share = torch.bincount(seen.flatten(), minlength=10) / 2000
+    assert (share - 0.3).abs().max() < 5 * (0.3 * 0.7 / 2000) ** 0.5
+    for keep in (0, 10):
+        with pytest.raises(ValueError, match="keep"):
+            random_split(torch.rand(2, 10), keep)
+
+
+def test_corrupt():
+    n = 40_000
+    noise, originals = torch.rand(n, 2), torch.full((n, 2), 7)
+    ids = corrupt(noise, torch.full((n, 2), 9), originals, 2)
+    for wanted, share in ((2, 0.8), (9, 0.1), (7, 0.1)):
+        assert abs((ids == wanted).float().mean() - share) < 0.01
+    noise = torch.tensor([[0.0, 0.79, 0.8, 0.89, 0.9, 0.99]])
+    ids = corrupt(noise, torch.full((1, 6), 9), torch.full((1, 6), 7), 2)
+    assert ids.tolist() == [[2, 2, 9, 9, 7, 7]]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("rate", [0.15, 0.4])
+def test_counts_and_what_is_never_hidden(kind, rate):
+    ids, candidates = text()
+    at, valid = kind(rate)(torch.rand(ids.shape), ids, candidates, CONTINUES)
+    assert at.shape == valid.shape == (64, math.ceil(rate * 100))
+    assert (at.dtype, valid.dtype) == (torch.int64, torch.bool)
+    assert candidates.gather(1, at)[valid].all()
+    for row, ok in zip(at, valid, strict=True):
+        assert len(set(row.tolist())) == len(row)  # so that writing the originals back changes nothing
+        assert row[ok].tolist() == sorted(row[ok].tolist())
+    wanted = [max(1, round(rate * n)) for n in candidates.sum(1).tolist()]
+    got = valid.sum(1).tolist()
+    if kind is WholeWords:
+        assert all(0 <= w - g <= 1 for w, g in zip(wanted, got, strict=True))
+        assert sum(got) > 0.99 * sum(wanted)
+    else:
+        assert got == wanted
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_rows_with_little_or_nothing_to_hide(kind):
+    ids = torch.full((3, 20), 5)
+    candidates = torch.zeros(3, 20, dtype=torch.bool)
+    candidates[1, 4] = True
+    candidates[2] = True
+    _, valid = kind(0.2)(torch.rand(3, 20), ids, candidates, CONTINUES)
+    assert valid.sum(1).tolist() == [0, 1, 4]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_candidate_is_hidden_about_as_often(kind):
+    n = 20_000
+    ids = torch.full((1, 40), 5).expand(n, -1)  # words of one token
+    candidates = (ids > 2) & (torch.arange(40) != 20)
+    at, valid = kind(0.25)(torch.rand(n, 40), ids, candidates, CONTINUES)
+    share = hidden(at, valid, 40).float().mean(0)
+    assert share[20] == 0
+    rate = 10 / 39
+    tolerance = 0.02 if kind is Spans else 5 * (rate * (1 - rate) / n) ** 0.5
+    assert (share[candidates[0]] - rate).abs().max() < tolerance
+
+
+def test_word_starts():
+    ids = torch.tensor([[40, 41, 5, 33, 34, 1, 35, 6, 0]])
+    assert word_starts(ids, ids > 2, CONTINUES).int().tolist() == [[1, 0, 1, 0, 0, 0, 1, 1, 0]]
+    assert torch.equal(word_starts(ids, ids > 2, None), ids > 2)
+
+
+def test_whole_words_stay_whole():
+    ids, candidates = text(200)
+    at, valid = WholeWords()(torch.rand(ids.shape), ids, candidates, CONTINUES)
+    mask = hidden(at, valid, 100).tolist()
+    long = 0
+    for row, ok, hide in zip(ids.tolist(), candidates.tolist(), mask, strict=True):
+        for word in words(row, ok):
+            assert len({hide[t] for t in word}) == 1
+            long += len(word) > 1 and hide[word[0]]
+    assert long > 100
+
+
+def test_whole_words_are_taken_as_a_plain_loop_takes_them():
+    ids, candidates = text(100)
+    noise = torch.rand(ids.shape)
+    at, valid = WholeWords(0.2)(noise, ids, candidates, CONTINUES)
+    mask = hidden(at, valid, 100)
+    for r in range(100):
+        found = words(ids[r].tolist(), candidates[r].tolist())
+        left, chosen = max(1, round(0.2 * int(candidates[r].sum()))), set()
+        for _, w in sorted((float(noise[r, w]), w) for w in range(len(found))):
+            if len(found[w]) <= left:
+                chosen |= set(found[w])
+                left -= len(found[w])
+        assert set(mask[r].nonzero().flatten().tolist()) == chosen
+
+
+def test_whole_words_need_words():
+    ids, candidates = text()
+    with pytest.raises(ValueError, match="continue a word"):
+        WholeWords()(torch.rand(ids.shape), ids, candidates)
+
+
+def test_span_lengths():
+    length, rest = span_lengths(torch.rand(500, 400), 0.2, 10)
+    pmf = 0.2 * 0.8 ** torch.arange(10.0)
+    share = torch.bincount(length.flatten(), minlength=11)[1:] / length.numel()
+    assert (share - pmf / pmf.sum()).abs().max() < 0.005
+    assert abs(length.float().mean() - 3.8) < 0.02  # the mean the paper reports
+    for n in (1, 4, 10):  # the rest is uniform whatever the length
+        of = rest[length == n]
+        assert of.min() >= 0
+        assert of.max() <= 1
+        assert abs(of.mean() - 0.5) < 0.01
+        assert abs(of.std() - 12**-0.5) < 0.01
+
+
+def runs(mask: torch.Tensor) -> list[int]:
+    """Lengths of the runs of True in a row."""
+    text = "".join("x" if m else " " for m in mask.tolist())
+    return [len(run) for run in text.split()]
+
+
+def test_spans_are_contiguous_and_geometric():
+    ids = torch.full((400, 1000), 5)
+    at, valid = Spans(0.05)(torch.rand(ids.shape), ids, ids > 2)
+    found = [n for row in hidden(at, valid, 1000) for n in runs(row)]
+    # At 5 % few spans touch (which lengthens runs) and one of 13 a row is cut (which shortens them).
+    assert abs(sum(found) / len(found) - 3.8) < 0.3
+    tokens = [
+        n for row in hidden(*Tokens(0.05)(torch.rand(ids.shape), ids, ids > 2), 1000) for n in runs(row)
+    ]
+    assert sum(tokens) / len(tokens) < 1.1
+    at, valid = Spans(0.05, longest=1)(torch.rand(ids.shape), ids, ids > 2)
+    single = [n for row in hidden(at, valid, 1000) for n in runs(row)]
+    assert sum(single) / len(single) < 1.1
+
+
+def test_spans_are_of_whole_words_but_for_the_last():
+    ids, candidates = text(200)
+    at, valid = Spans()(torch.rand(ids.shape), ids, candidates, CONTINUES)
+    mask = hidden(at, valid, 100).tolist()
+    for row, ok, hide in zip(ids.tolist(), candidates.tolist(), mask, strict=True):
+        cut = [word for word in words(row, ok) if len({hide[t] for t in word}) > 1]
+        assert len(cut) <= 1
+
+
+def test_spans_are_taken_as_a_plain_loop_takes_them():
+    ids, candidates = text(100)
+    noise = torch.rand(ids.shape)
+    at, valid = Spans(0.2)(noise, ids, candidates, CONTINUES)
+    mask = hidden(at, valid, 100)
+    lengths, priority = span_lengths(noise, 0.2, 10)
+    for r in range(100):
+        ok = candidates[r].tolist()
+        todo, spans = words(ids[r].tolist(), ok), []
+        for length in lengths[r].tolist():
+            span = [t for word in todo[:length] for t in word]
+            todo = todo[length:]
+            for i, t in enumerate(span):  # what is not a candidate divides a span
+                if i == 0 or t != span[i - 1] + 1:
+                    spans.append([])
+                spans[-1].append(t)
+        left, chosen = max(1, round(0.2 * sum(ok))), set()
+        for _, s in sorted((float(priority[r, s]), s) for s in range(len(spans))):
+            kept = spans[s][:left] if priority[r, -1] < 0.5 else spans[s][max(0, len(spans[s]) - left) :]
+            chosen |= set(kept)
+            left -= len(kept)
+        assert set(mask[r].nonzero().flatten().tolist()) == chosen
+
+
+def test_masks_are_functions_of_the_noise():
+    ids, candidates = text()
+    noise = torch.rand(ids.shape)
+    for kind in KINDS:
+        at, valid = kind()(noise, ids, candidates, CONTINUES)
+        again = kind()(noise[32:], ids[32:], candidates[32:], CONTINUES)
+        assert torch.equal(at[32:], again[0])
+        assert torch.equal(valid[32:], again[1])
+        assert not torch.equal(at, kind()(torch.rand(ids.shape), ids, candidates, CONTINUES)[0])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("rate", [0.0, 1.0, -0.1])
+def test_rates_are_checked(kind, rate):
+    with pytest.raises(ValueError, match="rate"):
+        kind(rate)
+
+
+def test_spans_are_checked():
+    with pytest.raises(ValueError, match="p must"):
+        Spans(p=1.0)
+    with pytest.raises(ValueError, match="longest"):
+        Spans(longest=0)

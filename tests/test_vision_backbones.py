@@ -1,0 +1,215 @@
+"""timm backbones against timm's own forward, and what they refuse."""
+
+import json
+from pathlib import Path
+
+import pytest
+import timm
+import torch
+import yaml
+from safetensors.torch import save_file
+
+from ssl_zoo.backbones.vision import TimmCNN, TimmViT, timm_backbone
+from ssl_zoo.tokens import patchify, take
+
+TINY = {"image_size": 32, "patch_size": 8, "embed_dim": 32, "depth": 2, "num_heads": 2}
+VITS = {
+    "class token": ("vit_tiny_patch16_224", {}),
+    "class token, positions of its own": ("vit_tiny_patch16_224", {"no_embed_class": True}),
+    "average pool": ("vit_base_patch16_gap_224", {}),
+    "no class token": ("vit_tiny_patch16_224", {"class_token": False}),
+    "registers": ("vit_small_patch14_reg4_dinov2", {}),
+    "norm before the blocks": ("vit_base_patch16_clip_224", {}),
+    "distillation token": ("deit_tiny_distilled_patch16_224", {}),
+    "no positions": ("vit_tiny_patch16_224", {"pos_embed": "none"}),
+    "rotary": ("vit_small_patch16_rope_224", {}),
+    "rotary, learned per block": ("vit_small_patch16_rope_mixed_224", {}),
+    "rotary and learned": ("eva02_tiny_patch14_224", {}),
+    "dinov3": ("vit_small_patch16_dinov3", {}),
+}
+
+
+@pytest.fixture(params=VITS.values(), ids=VITS.keys())
+def vit(request):
+    torch.manual_seed(0)
+    name, extra = request.param
+    vit = timm_backbone(name, **TINY, **extra).eval()
+    with torch.no_grad():  # zero-initialised positions and tiny prefixes would hide where they are added
+        for weight in vit.parameters():
+            weight.add_(torch.randn_like(weight) * 0.2)
+    return vit
+
+
+@torch.no_grad()
+def test_vit_equals_timm(vit):
+    x = torch.rand(3, 3, 32, 32)
+    mean, std = (torch.tensor(vit.config[key])[:, None, None] for key in ("mean", "std"))
+    want = vit.model.forward_features((x - mean) / std)[:, vit.model.num_prefix_tokens :]
+    got = vit(x, layers=True)
+    torch.testing.assert_close(got.tokens, want, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(got.pooled, want.mean(1), rtol=1e-5, atol=1e-5)
+    assert got.tokens.shape == (3, 16, 32)
+    states = vit.model.forward_intermediates((x - mean) / std, intermediates_only=True)
+    for layer, state in zip(got.layers, states, strict=True):  # state: (B, D, h, w)
+        torch.testing.assert_close(layer, state.mean((2, 3)), rtol=1e-4, atol=1e-5)
+
+
+@torch.no_grad()
+def test_vit_order_of_tokens_does_not_matter_but_positions_do(vit):
+    tokens = vit.embed(torch.rand(2, 3, 32, 32))
+    order = torch.stack([torch.randperm(16), torch.randperm(16)])
+    straight = vit.encode(tokens)
+    moved = vit.encode(take(tokens, order), order)
+    torch.testing.assert_close(moved.tokens, take(straight.tokens, order), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(moved.pooled, straight.pooled, rtol=1e-4, atol=1e-4)
+    elsewhere = vit.encode(tokens, order)
+    placed = vit.model.pos_embed is not None or getattr(vit.model, "rope", None) is not None
+    assert torch.allclose(elsewhere.pooled, straight.pooled, rtol=1e-4, atol=1e-4) != placed
+
+
+@torch.no_grad()
+def test_vit_rows_of_the_tokens_keep_their_positions(vit):
+    tokens = vit.embed(torch.rand(2, 3, 32, 32))
+    seen = torch.tensor([[3, 9, 12], [15, 0, 7]])
+    both = vit.encode(take(tokens, seen), seen).tokens
+    alone = vit.encode(tokens[1:, [15, 0, 7]], seen[1:]).tokens
+    torch.testing.assert_close(both[1:], alone, rtol=1e-4, atol=1e-5)
+    first = torch.arange(5).expand(2, 5)
+    torch.testing.assert_close(vit.encode(tokens[:, :5]).tokens, vit.encode(tokens[:, :5], first).tokens)
+
+
+def test_vit_has_a_gradient_for_every_parameter(vit):
+    vit.train()(torch.rand(2, 3, 32, 32)).tokens.square().sum().backward()
+    assert [name for name, weight in vit.named_parameters() if weight.grad is None] == []
+
+
+def test_vit_embeds_patches_apart_and_row_by_row():
+    vit = timm_backbone("vit_tiny_patch16_224", **TINY, mean=[0, 0, 0], std=[1, 1, 1])
+    x = torch.rand(2, 3, 32, 32)
+    cells = patchify(x, 8).reshape(2, 16, 8, 8, 3)  # (B, N, p, p, C)
+    conv = vit.model.patch_embed.proj
+    want = torch.einsum("bnhwc,dchw->bnd", cells, conv.weight) + conv.bias
+    torch.testing.assert_close(vit.embed(x), want, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        ("vit_small_patch16_rope_mixed_224", TINY | {"drop_path": 0.1}),
+        ("resnet18", {"image_size": 32, "stem": "small", "channels": (8, 8, 16, 16), "layers": (1, 1, 1, 1)}),
+        ("swin_tiny_patch4_window7_224", {"image_size": 56, "embed_dim": 24, "depths": (1, 1, 1, 1)}),
+    ],
+)
+def test_config_builds_the_same_backbone(name, arguments):
+    one = timm_backbone(name, **arguments).eval()
+    two = timm_backbone(**json.loads(json.dumps(one.config))).eval()
+    two.load_state_dict(one.state_dict())
+    x = torch.rand(2, 3, *one.image_size)
+    assert torch.equal(one(x).tokens, two(x).tokens)
+    assert two.config == one.config
+    assert type(two) is type(one)
+
+
+@pytest.mark.parametrize("kind", ["safetensors", "pth"])
+def test_pretrained_reads_a_local_file(tmp_path, kind):
+    sizes = {"img_size": 32, "patch_size": 8, "embed_dim": 32, "depth": 2, "num_heads": 2}
+    source = timm.create_model("vit_base_patch16_gap_224", num_classes=5, **sizes).eval()
+    torch.nn.init.normal_(source.fc_norm.weight)
+    path = str(tmp_path / f"weights.{kind}")
+    save_file(source.state_dict(), path) if kind == "safetensors" else torch.save(source.state_dict(), path)
+    vit = timm_backbone("vit_base_patch16_gap_224", pretrained=path, mean=[0] * 3, std=[1] * 3, **TINY).eval()
+    x = torch.rand(2, 3, 32, 32)
+    torch.testing.assert_close(vit(x).tokens, source.fc_norm(source.forward_features(x)))
+    assert "pretrained" not in vit.config
+    state = source.state_dict()
+    del state["blocks.1.norm1.weight"]
+    save_file(state, str(tmp_path / "holes.safetensors"))
+    with pytest.raises(ValueError, match=r"lacks 1 weights.*blocks\.1\.norm1\.weight"):
+        timm_backbone("vit_base_patch16_gap_224", pretrained=str(tmp_path / "holes.safetensors"), **TINY)
+
+
+@torch.no_grad()
+def test_small_stem_keeps_the_resolution():
+    big, small = (TimmCNN("resnet18", image_size=32, stem=stem).eval() for stem in ("imagenet", "small"))
+    x = torch.rand(2, 3, 32, 32)
+    assert big(x).tokens.shape == (2, 1, 512)
+    got = small(x, layers=True)
+    assert got.tokens.shape == (2, 16, 512)
+    assert [tuple(layer.shape) for layer in got.layers] == [(2, 64), (2, 128), (2, 256), (2, 512)]
+    states = small.model.forward_intermediates(small.normalise(x), intermediates_only=True)[1:]
+    for layer, state in zip(got.layers, states, strict=True):
+        torch.testing.assert_close(layer, state.mean((2, 3)))
+    torch.testing.assert_close(got.tokens, states[-1].flatten(2).mT)  # cells row by row
+    torch.testing.assert_close(got.pooled, got.layers[-1])
+    assert not any(block._forward_hooks for block in small.blocks())
+    assert small(torch.rand(1, 3, 48, 48)).tokens.shape == (1, 36, 512)
+
+
+@pytest.mark.parametrize(
+    ("name", "side", "cells"),
+    [("convnext_atto", 64, 4), ("mobilenetv3_small_050", 64, 4), ("swin_tiny_patch4_window7_224", 56, 4)],
+)
+def test_other_models_train_what_they_read(name, side, cells):
+    extra = {"embed_dim": 24, "depths": (1, 1, 1, 1)} if "swin" in name else {}
+    cnn = timm_backbone(name, image_size=side, **extra)
+    got = cnn(torch.rand(2, 3, side, side), layers=True)
+    assert got.tokens.shape == (2, cells, cnn.dim)
+    assert len(got.layers) == len(cnn.blocks()) > 1
+    got.tokens.square().sum().backward()
+    assert all((weight.grad is not None) == weight.requires_grad for weight in cnn.parameters())
+
+
+def test_building_leaves_grey_images_and_other_statistics_to_the_caller():
+    grey = timm_backbone("vit_tiny_patch16_224", in_chans=1, **TINY)
+    assert len(grey.config["mean"]) == 1
+    assert grey(torch.rand(1, 1, 32, 32)).pooled.shape == (1, 32)
+    assert not any("mean" in key or "std" in key for key in grey.state_dict())
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "message"),
+    [
+        ("vit_tinny_patch16_224", {}, "vit_tiny_patch16_224"),
+        ("vit_tiny_patch16_224", {"image_size": 30, "patch_size": 4}, "30x30 .* patches of 4; use 28 or 32"),
+        ("vit_tiny_patch16_224", {"nonsense": 1}, "nonsense"),
+        ("vit_tiny_patch16_224", {"patch_drop_rate": 0.5}, "patch_drop_rate"),
+        ("vit_tiny_patch16_224", {"mean": [0.5]}, "mean has 1 values"),
+        ("vit_tiny_patch16_224", {"pretrained": "/nowhere.pth"}, "is not a file"),
+        ("convnext_atto", {"stem": "small"}, "convnext_atto is not one"),
+        ("resnet18", {"stem": "tiny"}, "choose imagenet or small"),
+    ],
+)
+def test_refusals_say_what_would_work(name, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        timm_backbone(name, **arguments)
+
+
+def test_vit_refuses_what_it_cannot_honour():
+    with pytest.raises(ValueError, match="build it as TimmCNN"):
+        TimmViT("vit_tiny_r_s16_p8_224")  # its patch embedding is a CNN
+    vit = timm_backbone("vit_tiny_patch16_224", **TINY)
+    with pytest.raises(ValueError, match="28x40, but this backbone was built for 32x32"):
+        vit(torch.rand(1, 3, 28, 40))
+    with pytest.raises(ValueError, match="cannot be causal"):
+        vit.encode(torch.rand(1, 4, 32), causal=True)
+    with pytest.raises(ValueError, match="segments must be None"):
+        vit.encode(torch.rand(1, 4, 32), None, torch.zeros(1, 4, dtype=torch.long))
+
+
+@pytest.mark.parametrize(
+    ("file", "kind", "dim", "tokens", "million"),
+    [
+        ("vit_micro", TimmViT, 128, 64, (1.0, 2.0)),
+        ("vit_tiny", TimmViT, 192, 4, (5.0, 6.0)),
+        ("resnet_micro", TimmCNN, 192, 16, (0.6, 0.8)),
+        ("resnet18", TimmCNN, 512, 1, (11.0, 11.5)),
+    ],
+)
+def test_configs_build(file, kind, dim, tokens, million):
+    path = Path(__file__).parents[1] / "configs" / "backbone" / f"{file}.yaml"
+    fields = yaml.safe_load(path.read_text())
+    assert fields.pop("_target_") == "ssl_zoo.backbones.vision.timm_backbone"
+    backbone = timm_backbone(**fields | {"image_size": 32})
+    assert isinstance(backbone, kind)
+    assert backbone(torch.rand(2, 3, 32, 32)).tokens.shape == (2, tokens, dim)
+    assert million[0] < sum(p.numel() for p in backbone.parameters()) / 1e6 < million[1]
