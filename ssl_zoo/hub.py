@@ -117,9 +117,3 @@ def load(path: str | Path, backbone: Backbone | None = None) -> Backbone:
         raise HubError(f"{file} does not fit {about['kind']}: {error}") from error
     return backbone.eval()
 
-
-def fresh(backbone: Backbone, seed: int) -> Backbone:
-    """Another backbone of the same description with random weights: the floor to compare with."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return build(describe(backbone))

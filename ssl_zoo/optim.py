@@ -6,7 +6,7 @@ used: nothing is rescaled behind your back. A schedule multiplies each group's `
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
@@ -44,12 +44,20 @@ def adamw(
     objective: Objective,
     lr: float = 1e-3,
     weight_decay: float = 0.05,
-    betas: tuple[float, float] = (0.9, 0.95),
+    betas: Sequence[float] = (0.9, 0.95),
     eps: float = 1e-8,
 ) -> Optimizer:
     """AdamW (Loshchilov & Hutter 2019), torch's fused one."""
-    params = groups(objective.named_parameters(), lr, weight_decay)
-    return torch.optim.AdamW(params, lr=lr, betas=tuple(betas), eps=eps, fused=True)
+    return _fused_adamw(groups(objective.named_parameters(), lr, weight_decay), lr, betas, eps)
+
+
+def _fused_adamw(params: list[dict[str, Any]], lr: float, betas: Sequence[float], eps: float = 1e-8) -> Optimizer:
+    first, second = betas
+    optimizer = torch.optim.AdamW(params, lr=lr, betas=(first, second), eps=eps, fused=True)
+    # Fused AdamW offers to unscale fp16 gradients itself, and Lightning then refuses to clip them even
+    # where nothing is scaled (bf16-mixed). Declining the offer leaves unscaling to the GradScaler.
+    optimizer._step_supports_amp_scaling = False  # pyright: ignore[reportAttributeAccessIssue]
+    return optimizer
 
 
 def sgd(objective: Objective, lr: float = 0.1, weight_decay: float = 1e-4, momentum: float = 0.9) -> Optimizer:
@@ -73,7 +81,7 @@ def muon(
     lr: float = 1e-3,
     weight_decay: float = 0.05,
     momentum: float = 0.95,
-    betas: tuple[float, float] = (0.9, 0.95),
+    betas: Sequence[float] = (0.9, 0.95),
 ) -> Optimizer:
     """Muon (Jordan et al. 2024) for the matrices of the backbone's blocks, AdamW for everything else.
 
@@ -102,7 +110,7 @@ def muon(
             momentum=momentum,
             adjust_lr_fn="match_rms_adamw",
         ),
-        torch.optim.AdamW(groups(rest, lr, weight_decay), lr=lr, betas=tuple(betas), fused=True),
+        _fused_adamw(groups(rest, lr, weight_decay), lr, betas),
     )
 
 

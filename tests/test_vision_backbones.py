@@ -110,14 +110,17 @@ def test_config_builds_the_same_backbone(name, arguments):
     assert type(two) is type(one)
 
 
+NORM_BEHIND_POOL = "eva02_tiny_patch14_224"
+
+
 @pytest.mark.parametrize("kind", ["safetensors", "pth"])
 def test_pretrained_reads_a_local_file(tmp_path, kind):
     sizes = {"img_size": 32, "patch_size": 8, "embed_dim": 32, "depth": 2, "num_heads": 2}
-    source = timm.create_model("vit_base_patch16_gap_224", num_classes=5, **sizes).eval()
+    source = timm.create_model(NORM_BEHIND_POOL, num_classes=5, **sizes).eval()
     torch.nn.init.normal_(source.fc_norm.weight)
     path = str(tmp_path / f"weights.{kind}")
     save_file(source.state_dict(), path) if kind == "safetensors" else torch.save(source.state_dict(), path)
-    vit = timm_backbone("vit_base_patch16_gap_224", pretrained=path, mean=[0] * 3, std=[1] * 3, **TINY).eval()
+    vit = timm_backbone(NORM_BEHIND_POOL, pretrained=path, mean=[0] * 3, std=[1] * 3, **TINY).eval()
     x = torch.rand(2, 3, 32, 32)
     torch.testing.assert_close(vit(x).tokens, source.fc_norm(source.forward_features(x)))
     assert "pretrained" not in vit.config
@@ -125,7 +128,7 @@ def test_pretrained_reads_a_local_file(tmp_path, kind):
     del state["blocks.1.norm1.weight"]
     save_file(state, str(tmp_path / "holes.safetensors"))
     with pytest.raises(ValueError, match=r"lacks 1 weights.*blocks\.1\.norm1\.weight"):
-        timm_backbone("vit_base_patch16_gap_224", pretrained=str(tmp_path / "holes.safetensors"), **TINY)
+        timm_backbone(NORM_BEHIND_POOL, pretrained=str(tmp_path / "holes.safetensors"), **TINY)
 
 
 @torch.no_grad()

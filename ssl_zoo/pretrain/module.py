@@ -145,7 +145,11 @@ class Pretraining(L.LightningModule):
         accumulate = self.data.accumulate
         step, part = divmod(micro, accumulate)
         seed_noise(self.seed, step, part * world() + rank(), accumulate * world())
-        torch.manual_seed(fold("model", self.seed, micro, rank()))  # dropout, stochastic depth
+        # Dropout, stochastic depth. Not torch.manual_seed, which visits every kind of accelerator and
+        # costs as much as a small layer.
+        seed = fold("model", self.seed, micro, rank())
+        torch.default_generator.manual_seed(seed)
+        torch.cuda.manual_seed(seed)
         loss = self.objective(rows)
         self.watch(loss, micro)
         return loss.value

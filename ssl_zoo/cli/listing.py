@@ -1,0 +1,76 @@
+"""`ssl-zoo list`: what there is and what pairs with what, read from the sources without importing torch."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import ssl_zoo
+from ssl_zoo.cli.compose import config_folder, options
+
+
+def headline(group: str, name: str) -> str:
+    """The first comment of a YAML file."""
+    first = (config_folder() / group / f"{name}.yaml").read_text().splitlines()[0]
+    return first.removeprefix("#").strip() if first.startswith("#") else ""
+
+
+def target(group: str, name: str) -> str:
+    """The class or function that a YAML file builds."""
+    for line in (config_folder() / group / f"{name}.yaml").read_text().splitlines():
+        if line.startswith("_target_:"):
+            return line.split(":", 1)[1].strip()
+    return ""
+
+
+def objective_facts() -> dict[str, dict[str, object]]:
+    """family and takes of each objective class, from the syntax tree."""
+    facts: dict[str, dict[str, object]] = {}
+    for file in sorted((Path(ssl_zoo.__file__).parent / "objectives").glob("*.py")):
+        for node in ast.parse(file.read_text()).body:
+            if isinstance(node, ast.ClassDef):
+                found = {
+                    statement.targets[0].id: ast.literal_eval(statement.value)
+                    for statement in node.body
+                    if isinstance(statement, ast.Assign)
+                    and isinstance(statement.targets[0], ast.Name)
+                    and statement.targets[0].id in ("family", "takes")
+                }
+                if "takes" in found:
+                    facts[node.name] = found
+    return facts
+
+
+def kinds_of(name: str) -> tuple[str, ...]:
+    """Which kinds of backbone (`backbones._base.KINDS`) a configuration can build."""
+    maker = target("backbone", name)
+    if maker.startswith("ssl_zoo.backbones.transformer"):
+        return ("transformer",)
+    if maker.startswith("ssl_zoo.backbones.hf"):
+        return ("encoder", "decoder")
+    if name.startswith("vit"):
+        return ("vit",)
+    return ("cnn",) if name.startswith("resnet") else ("vit", "cnn")
+
+
+def listing() -> str:
+    """The whole page."""
+    facts = objective_facts()
+    backbones = {name: kinds_of(name) for name in options("backbone")}
+    families: dict[str, list[str]] = {}
+    for name in options("objective"):
+        about = facts.get(target("objective", name).split(".")[-1], {"family": "your own", "takes": ()})
+        takes: tuple[str, ...] = tuple(about["takes"])  # pyright: ignore[reportArgumentType]
+        if about["family"] == "composition":
+            pairs = "what all its terms take"
+        else:
+            pairs = " ".join(b for b, kinds in backbones.items() if set(kinds) & set(takes)) or "any that it accepts"
+        families.setdefault(str(about["family"]), []).append(
+            f"  {name:<22} {headline('objective', name)}\n  {'':<22} with {pairs}"
+        )
+    lines = ["OBJECTIVES"]
+    for family in sorted(families):
+        lines += [f" {family}", *families[family]]
+    for group in ("backbone", "data", "tokenizer", "optimizer", "schedule", "trainer", "protocol", "experiment"):
+        lines += ["", group.upper(), *(f"  {name:<22} {headline(group, name)}" for name in options(group))]
+    return "\n".join(lines)
