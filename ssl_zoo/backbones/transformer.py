@@ -40,13 +40,14 @@ class Attention(nn.Module):
         self.dropout = dropout
         self.qkv = nn.Linear(width, (heads + 2 * kv_heads) * self.head, bias=False)
         self.out = nn.Linear(width, width, bias=False)
-        self.q_norm, self.k_norm = nn.RMSNorm(self.head), nn.RMSNorm(self.head)
 
     def forward(self, x: Tensor, turn: tuple[Tensor, Tensor], plan: Plan) -> Tensor:
         b, t, _ = x.shape
         qkv = self.qkv(x).view(b, t, self.heads + 2 * self.kv_heads, self.head).transpose(1, 2)
-        q, k, v = qkv.split([self.heads, self.kv_heads, self.kv_heads], dim=1)  # (B, heads, T, head)
-        q, k = rotate(self.q_norm(q), turn), rotate(self.k_norm(k), turn)
+        qk, v = qkv.split([self.heads + self.kv_heads, self.kv_heads], dim=1)  # (B, heads, T, head)
+        # QK-norm without gains: one pass over queries and keys together.
+        qk = rotate(F.rms_norm(qk, (self.head,)), turn)
+        q, k = qk.split([self.heads, self.kv_heads], dim=1)
         mixed = plan(q, k, v, self.dropout if self.training else 0.0)
         return self.out(mixed.transpose(1, 2).reshape(b, t, -1))
 
