@@ -113,7 +113,7 @@ def check(verb: str, words: list[str]) -> None:
         if choice not in options(group) and choice != "null":
             raise ConfigError(f"{group}={choice} does not exist{near(choice, options(group))}. {known(group)}")
     missing = [g for g in mandatory(verb) if not any(word.startswith(f"{g}=") for word in groups)]
-    if missing:
+    if missing and not any(word.startswith("experiment=") for word in groups):  # a recipe may choose them
         raise ConfigError(f"{missing[0]}=... is missing. {known(missing[0])}")
     try:
         plain = build(verb, groups)

@@ -11,8 +11,10 @@ from ssl_zoo.cli.compose import config_folder, options
 
 def headline(group: str, name: str) -> str:
     """The first comment of a YAML file."""
-    first = (config_folder() / group / f"{name}.yaml").read_text().splitlines()[0]
-    return first.removeprefix("#").strip() if first.startswith("#") else ""
+    for line in (config_folder() / group / f"{name}.yaml").read_text().splitlines():
+        if not line.startswith("# @package"):
+            return line.removeprefix("#").strip() if line.startswith("#") else ""
+    return ""
 
 
 def target(group: str, name: str) -> str:

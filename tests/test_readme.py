@@ -1,0 +1,52 @@
+"""The README's code runs as it is written."""
+
+import re
+import sys
+import warnings
+from pathlib import Path
+
+import pytest
+
+from ssl_zoo.cli.compose import run_verb
+
+README = (Path(__file__).parent.parent / "README.md").read_text()
+BLOCKS = re.findall(r"```(python|sh)\n(.*?)```", README, re.DOTALL)
+PYTHON = [code for language, code in BLOCKS if language == "python"]
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path, monkeypatch):
+    """Nothing is written outside of a fresh folder, and imports from it are forgotten."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SSL_ZOO_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.setattr(sys, "argv", [*sys.argv])
+    yield
+    sys.modules.pop("mine", None)
+
+
+def test_python_blocks_run_one_after_the_other(tmp_path):
+    loop, compose, extract, _ = PYTHON
+    names: dict = {}
+    with warnings.catch_warnings():
+        # Lightning's own advice, and its use of torch's pytree, are not the README's.
+        warnings.filterwarnings("ignore", module="lightning")
+        warnings.filterwarnings("ignore", message=".*treespec.*")
+        for code in (loop, compose, extract):
+            exec(compile(code, "README.md", "exec"), names)
+    assert names["loss"].value.isfinite()
+    assert names["trainer"].global_step == names["module"].data.plan.steps_per_epoch
+    assert names["features"].pooled.shape == (4, 64)
+    assert names["features"].tokens.shape == (4, 16, 64)
+    assert len(names["features"].layers) == 2
+    assert (tmp_path / "runs" / "both" / "model.safetensors").exists()
+
+
+def test_own_objective_trains_from_the_command_line(tmp_path):
+    own = next(code for code in PYTHON if code.startswith("# mine.py"))
+    (tmp_path / "mine.py").write_text(own)
+    command = next(line for _, code in BLOCKS for line in code.splitlines() if "mine.AlignUniform" in line)
+    words = command.split()[2:]
+    run_verb("pretrain", [*words, "run=mine", "trainer=cpu"])
+    assert (tmp_path / "mine" / "backbone" / "model.safetensors").exists()
+    assert '"steps": 5' in (tmp_path / "mine" / "summary.json").read_text()
