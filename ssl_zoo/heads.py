@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -13,7 +15,7 @@ from ssl_zoo.backbones._base import TokenBackbone
 def mlp(*widths: int) -> nn.Sequential:
     """Linear layers of these widths with ReLU between them."""
     layers: list[nn.Module] = []
-    for before, after in zip(widths[:-1], widths[1:], strict=True):
+    for before, after in pairwise(widths):
         layers += [nn.Linear(before, after), nn.ReLU(inplace=True)]
     return nn.Sequential(*layers[:-1])
 
@@ -25,9 +27,7 @@ def _fused():
     except ImportError:
         return None
     options = LinearCrossEntropyOptions()
-    return lambda h, w, y, b: linear_cross_entropy(
-        h, w, y, linear_bias=b, reduction="none", options=options
-    )
+    return lambda h, w, y, b: linear_cross_entropy(h, w, y, linear_bias=b, reduction="none", options=options)
 
 
 FUSED = _fused()

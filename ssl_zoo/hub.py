@@ -1,8 +1,8 @@
 """Save a backbone and open it again, without Hydra or Lightning: safetensors and JSON only.
 
-    backbone/
-      config.json         kind, arguments, direction, format version
-      model.safetensors
+backbone/
+  config.json         kind, arguments, direction, format version
+  model.safetensors
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
@@ -53,7 +52,9 @@ def build(about: dict[str, Any]) -> Backbone:
         HubError: a kind this library does not know, or a newer format.
     """
     if about.get("format") != FORMAT:
-        raise HubError(f"backbone format {about.get('format')} is not {FORMAT}: use the ssl_zoo that wrote it")
+        raise HubError(
+            f"backbone format {about.get('format')} is not {FORMAT}: use the ssl_zoo that wrote it"
+        )
     kind = about["kind"]
     if kind not in KINDS:
         raise HubError(
@@ -116,4 +117,3 @@ def load(path: str | Path, backbone: Backbone | None = None) -> Backbone:
     except RuntimeError as error:
         raise HubError(f"{file} does not fit {about['kind']}: {error}") from error
     return backbone.eval()
-

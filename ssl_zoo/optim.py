@@ -25,9 +25,7 @@ def decays(name: str, parameter: Tensor) -> bool:
     return wide and not any(part in name for part in POSITIONS)
 
 
-def groups(
-    named: Iterable[tuple[str, nn.Parameter]], lr: float, weight_decay: float
-) -> list[dict[str, Any]]:
+def groups(named: Iterable[tuple[str, nn.Parameter]], lr: float, weight_decay: float) -> list[dict[str, Any]]:
     """Two groups, one that decays and one that does not; trainable parameters only."""
     split: dict[bool, list[nn.Parameter]] = {True: [], False: []}
     for name, parameter in named:
@@ -51,7 +49,9 @@ def adamw(
     return _fused_adamw(groups(objective.named_parameters(), lr, weight_decay), lr, betas, eps)
 
 
-def _fused_adamw(params: list[dict[str, Any]], lr: float, betas: Sequence[float], eps: float = 1e-8) -> Optimizer:
+def _fused_adamw(
+    params: list[dict[str, Any]], lr: float, betas: Sequence[float], eps: float = 1e-8
+) -> Optimizer:
     first, second = betas
     optimizer = torch.optim.AdamW(params, lr=lr, betas=(first, second), eps=eps, fused=True)
     # Fused AdamW offers to unscale fp16 gradients itself, and Lightning then refuses to clip them even
@@ -60,7 +60,9 @@ def _fused_adamw(params: list[dict[str, Any]], lr: float, betas: Sequence[float]
     return optimizer
 
 
-def sgd(objective: Objective, lr: float = 0.1, weight_decay: float = 1e-4, momentum: float = 0.9) -> Optimizer:
+def sgd(
+    objective: Objective, lr: float = 0.1, weight_decay: float = 1e-4, momentum: float = 0.9
+) -> Optimizer:
     """SGD with momentum, torch's."""
     return torch.optim.SGD(groups(objective.named_parameters(), lr, weight_decay), lr=lr, momentum=momentum)
 

@@ -52,7 +52,9 @@ class Pictures:
     unit, units_per_row, classes = "images", 1, ()
 
     def __init__(self, count: int = 22, seed: int = 0, y: np.ndarray | None = None):
-        self.x = torch.from_numpy(np.random.default_rng(seed).integers(0, 256, (count, 3, SIDE, SIDE), np.uint8))
+        self.x = torch.from_numpy(
+            np.random.default_rng(seed).integers(0, 256, (count, 3, SIDE, SIDE), np.uint8)
+        )
         self.y, self.fingerprint = y, f"pictures-{seed}-{count}"
 
     def __len__(self) -> int:
@@ -189,9 +191,7 @@ def train(
     torch.set_num_threads(1)
     make, make_rows = build or ZOO[name]
     torch.manual_seed(7)
-    module = Killed(
-        make(), partial(optim.adamw, lr=3e-3), budget or Budget(steps=steps), seed=seed
-    )
+    module = Killed(make(), partial(optim.adamw, lr=3e-3), budget or Budget(steps=steps), seed=seed)
     module.die_at = die_at
     replace = os.replace
 
@@ -220,6 +220,7 @@ def train(
 
 
 def _guarded(log: Path, function: Callable[..., Any], args: tuple, options: dict[str, Any]) -> None:
+    multiprocessing.set_start_method("fork", force=True)  # of the loader's workers, as everywhere on Linux
     with open(log, "a") as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)

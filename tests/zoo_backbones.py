@@ -16,7 +16,7 @@ from ssl_zoo.backbones._base import KINDS, Backbone, Kind, Vocabulary
 from ssl_zoo.backbones.hf import HFBackbone
 from ssl_zoo.backbones.transformer import TextTransformer
 from ssl_zoo.backbones.vision import TimmCNN, TimmViT
-from ssl_zoo.objectives._base import Batch, Objective, Sum
+from ssl_zoo.objectives._base import Batch, Objective
 from ssl_zoo.objectives.mae import MAE
 from ssl_zoo.objectives.masked_lm import MaskedLM
 from ssl_zoo.objectives.next_token import NextToken
@@ -39,9 +39,9 @@ def backbone(kind: Kind, seed: int = 0, dropout: float = 0.1, **changes: Any) ->
         arguments: dict[str, Any] = {"image_size": SIDE, "patch_size": 8, "embed_dim": 16, "depth": 2}
         return TimmViT("vit_tiny_patch16_224", **arguments | {"num_heads": 2} | changes)
     if kind == "cnn":
-        shape: dict[str, Any] = {"layers": [1, 1, 1, 1], "channels": [8, 8, 16, 16]}
+        shape: dict[str, Any] = {"image_size": SIDE, "layers": [1, 1, 1, 1], "channels": [8, 8, 16, 16]}
         small = {"stem": "small", "stem_type": "deep", "stem_width": 4}
-        return TimmCNN("resnet18", image_size=SIDE, **small | shape | changes)
+        return TimmCNN("resnet18", **shape | small | changes)
     if kind == "transformer":
         size = {"width": TEXT_WIDTH, "depth": 2, "heads": 2, "dropout": dropout}
         return TextTransformer(VOCABULARY, **size | changes)
@@ -147,9 +147,3 @@ def pairs() -> list[tuple[type[Objective], Kind]]:
 def refusals() -> list[tuple[type[Objective], Kind]]:
     """Every objective with every kind of backbone it does not take."""
     return [(cls, kind) for cls in discover() for kind in KINDS if kind not in cls.takes]
-
-
-__all__ = [
-    "OBJECTIVES", "SIDE", "SMALL", "TEXT_WIDTH", "VOCABULARY", "Sum", "backbone", "batch", "build",
-    "discover", "images", "pairing", "pairs", "refusals", "text",
-]  # fmt: skip

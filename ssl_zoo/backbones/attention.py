@@ -61,8 +61,8 @@ class Plan:
         b, h, t, d = q.shape
         if grouped:
             k, v = (x.repeat_interleave(h // x.shape[1], 1) for x in (k, v))
-        flat = [x.transpose(1, 2).reshape(b * t, h, d) for x in (q, k, v)]
+        q, k, v = (x.transpose(1, 2).reshape(b * t, h, d) for x in (q, k, v))
         window = (-1, 0) if self.causal else (-1, -1)
         assert varlen_attn is not None
-        out = varlen_attn(*flat, self.starts, self.starts, t, t, window_size=window)
+        out = varlen_attn(q, k, v, self.starts, self.starts, t, t, window_size=window)
         return out.reshape(b, t, h, d).transpose(1, 2)  # pyright: ignore[reportAttributeAccessIssue]

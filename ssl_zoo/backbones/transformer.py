@@ -109,7 +109,7 @@ class TextTransformer(TokenBackbone):
         rope_base: float = 10_000.0,
     ):
         kv_heads = kv_heads or heads
-        vocabulary = Vocabulary(*vocabulary)
+        vocabulary = Vocabulary(*vocabulary)  # pyright: ignore[reportArgumentType]
         if width % heads or (width // heads) % 2:
             raise ValueError(
                 f"width {width} does not split into {heads} heads of even size (rotary positions turn "
@@ -137,9 +137,7 @@ class TextTransformer(TokenBackbone):
         self.head, self.rope_base = width // heads, rope_base
         hidden = 4 * width if mlp == "relu2" else -(-8 * width // 24) * 8
         self.words = nn.Embedding(vocabulary.size, width)
-        self.layers = nn.ModuleList(
-            Block(width, heads, kv_heads, hidden, mlp, dropout) for _ in range(depth)
-        )
+        self.layers = nn.ModuleList(Block(width, heads, kv_heads, hidden, mlp, dropout) for _ in range(depth))
         self.norm = nn.RMSNorm(width)
         self.dropout = nn.Dropout(dropout)
         self._initialise()

@@ -8,7 +8,7 @@ HELP = """\
 ssl-zoo: pretrain a text or vision backbone with a self-supervised objective, then measure its worth
 
   ssl-zoo list                     objectives, backbones and data, and what pairs with what
-  ssl-zoo pretrain KEY=VALUE ...   stage 1: objective=simclr_small backbone=resnet_micro data=cifar10 budget.minutes=5
+  ssl-zoo pretrain KEY=VALUE ...   stage 1: objective=rotation backbone=resnet_micro data=digits budget.minutes=1
   ssl-zoo evaluate KEY=VALUE ...   stage 2: run=runs/... protocol=linear data=cifar10 labels=25 floors=true
   ssl-zoo demo [FOLDER]            both stages on data found on this machine, in under five minutes
 
@@ -21,7 +21,7 @@ VERBS = ("list", "pretrain", "evaluate", "demo")
 
 
 def main() -> None:
-    """Entry point. Exit codes: 0 done, 1 what was asked for failed, 2 the command line is wrong, 143 stopped."""
+    """Entry point. Exit codes: 0 done, 1 what was asked for failed, 143 stopped by SIGTERM and saved."""
     args = sys.argv[1:]
     if not args or args[0] in ("-h", "--help", "help"):
         print(HELP)

@@ -111,7 +111,9 @@ def check(verb: str, words: list[str]) -> None:
     for word in groups:
         group, choice = word.split("=", 1)
         if choice not in options(group) and choice != "null":
-            raise ConfigError(f"{group}={choice} does not exist{near(choice, options(group))}. {known(group)}")
+            raise ConfigError(
+                f"{group}={choice} does not exist{near(choice, options(group))}. {known(group)}"
+            )
     missing = [g for g in mandatory(verb) if not any(word.startswith(f"{g}=") for word in groups)]
     if missing and not any(word.startswith("experiment=") for word in groups):  # a recipe may choose them
         raise ConfigError(f"{missing[0]}=... is missing. {known(missing[0])}")
@@ -123,8 +125,8 @@ def check(verb: str, words: list[str]) -> None:
     for word in words:
         if word in groups or word[0] in "+~":
             continue
-        key, text = word.split("=", 1)
-        if key not in keys and not any(known.startswith(f"{key}.") for known in keys):
+        key = word.split("=", 1)[0]
+        if key not in keys and not any(other.startswith(f"{key}.") for other in keys):
             everything = [*keys, *(p.name for p in config_folder().iterdir() if p.is_dir())]
             raise ConfigError(f"there is no key {key!r}{near(key, everything)} (+{key}=... would add it)")
     try:

@@ -46,7 +46,7 @@ def read_splits(data: ImageData | TextData, run: Path, length: int | None) -> Sp
         raise DataError(f"{data.name} has no labels to measure transfer with")
     tokenizer = Tokenizer.load(run / "tokenizer")
     if length is None:
-        length = int(OmegaConf.load(run / "config.yaml")["context"])
+        length = int(OmegaConf.load(run / "config.yaml").context)
     return Splits(*(data.rows(split, tokenizer, length, "document") for split in wanted))
 
 
@@ -89,16 +89,16 @@ def run(cfg: DictConfig, choices: dict[str, str]) -> None:
     protocol: Protocol = instantiate(cfg.protocol, _convert_="all")
     data: ImageData | TextData = instantiate(cfg.data, _convert_="all")
     if data.modality != backbone.modality:
-        raise ConfigError(f"{where} holds a backbone for {backbone.modality}s; data={choices['data']} is {data.modality}")
+        raise ConfigError(
+            f"{where} holds a backbone for {backbone.modality}s; data={choices['data']} is {data.modality}"
+        )
     splits = read_splits(data, where, cfg.length)
     budgets = list(cfg.labels) if OmegaConf.is_list(cfg.labels) else [cfg.labels]
     device = None if cfg.device == "auto" else torch.device(cfg.device)
     table: list[tuple[str, Result]] = []
     for labels in budgets:
         began = time.time()
-        found = rows_of_table(
-            backbone, data, splits, protocol, labels, list(cfg.seeds), cfg.floors, device
-        )
+        found = rows_of_table(backbone, data, splits, protocol, labels, list(cfg.seeds), cfg.floors, device)
         report = {
             "data": data.name,
             "protocol": OmegaConf.to_container(cfg.protocol, resolve=True),

@@ -66,13 +66,25 @@ def listing() -> str:
         if about["family"] == "composition":
             pairs = "what all its terms take"
         else:
-            pairs = " ".join(b for b, kinds in backbones.items() if set(kinds) & set(takes)) or "any that it accepts"
+            pairs = (
+                " ".join(b for b, kinds in backbones.items() if set(kinds) & set(takes))
+                or "any that it accepts"
+            )
         families.setdefault(str(about["family"]), []).append(
             f"  {name:<22} {headline('objective', name)}\n  {'':<22} with {pairs}"
         )
     lines = ["OBJECTIVES"]
     for family in sorted(families):
         lines += [f" {family}", *families[family]]
-    for group in ("backbone", "data", "tokenizer", "optimizer", "schedule", "trainer", "protocol", "experiment"):
+    for group in (
+        "backbone",
+        "data",
+        "tokenizer",
+        "optimizer",
+        "schedule",
+        "trainer",
+        "protocol",
+        "experiment",
+    ):
         lines += ["", group.upper(), *(f"  {name:<22} {headline(group, name)}" for name in options(group))]
     return "\n".join(lines)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from ssl_zoo.backbones._base import Backbone
 from ssl_zoo.cli.compose import ConfigError, plain
 from ssl_zoo.data.images import ImageData
+from ssl_zoo.data.rows import Rows
 from ssl_zoo.data.text import TextData
 from ssl_zoo.data.tokenizer import Tokenizer
 from ssl_zoo.distributed import rank
@@ -34,7 +36,9 @@ def folder(cfg: DictConfig, choices: dict[str, str]) -> Path:
     """The run folder: as named, else after what is trained."""
     if cfg.run is not None:
         return Path(cfg.run)
-    return Path("runs") / "-".join([choices["objective"], choices["backbone"], choices["data"], f"s{cfg.seed}"])
+    return Path("runs") / "-".join(
+        [choices["objective"], choices["backbone"], choices["data"], f"s{cfg.seed}"]
+    )
 
 
 def run(cfg: DictConfig, choices: dict[str, str]) -> None:
@@ -46,22 +50,23 @@ def run(cfg: DictConfig, choices: dict[str, str]) -> None:
     torch.manual_seed(cfg.seed)
     budget = Budget(**settings["budget"])
     data: ImageData | TextData = instantiate(cfg.data, _convert_="all")
-    tokenizer = read_tokenizer(cfg, where, data) if isinstance(data, TextData) else None
+    tokenizer = None if isinstance(data, ImageData) else read_tokenizer(cfg, where, data)
     backbone = build_backbone(cfg, tokenizer)
     objective: Objective = instantiate(cfg.objective, _convert_="all")(backbone)
     if cfg.compile:
         backbone.compile()
     held_out = "validation" if "validation" in data.splits() else None
-    if isinstance(data, TextData):
-        def read(split: str):
-            return data.rows(split, tokenizer, cfg.context, objective.rows, objective.lookahead)
-        rows, monitor = read("train"), None
-        if objective.rows == "document" and held_out:
-            monitor = Monitor(rows, read(held_out), cfg.evaluate_every)
+    read: Callable[[str], Rows]
+    if isinstance(data, ImageData):
+        read, rows = data.rows, data.rows("pretrain")
     else:
-        read = data.rows
-        rows = read("pretrain")
-        monitor = Monitor(read("train"), read(held_out), cfg.evaluate_every) if held_out else None
+        assert tokenizer is not None
+        text, words = data, tokenizer
+        read = lambda split: text.rows(split, words, cfg.context, objective.rows, objective.lookahead)  # noqa: E731
+        rows = read("train")
+    monitor = None
+    if held_out and (isinstance(data, ImageData) or objective.rows == "document"):
+        monitor = Monitor(read("train"), read(held_out), cfg.evaluate_every)
     validation = None
     if held_out:
         validation = Validation(read(held_out), cfg.evaluate_every, cfg.batch_size, cfg.validation_limit)
@@ -140,4 +145,6 @@ def flat(tree: Any, prefix: str = "") -> dict[str, Any]:
     """Leaves by dotted key."""
     if not isinstance(tree, dict):
         return {prefix: tree}
-    return {k: v for key, value in tree.items() for k, v in flat(value, f"{prefix}.{key}".lstrip(".")).items()}
+    return {
+        k: v for key, value in tree.items() for k, v in flat(value, f"{prefix}.{key}".lstrip(".")).items()
+    }

@@ -18,6 +18,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
+from ssl_zoo.data.absent import absent
 from ssl_zoo.data.image_shards import IMAGES, SHARDS, read_shard
 from ssl_zoo.data.rows import DataError
 
@@ -68,7 +69,7 @@ def resolve(spec: str, cache: Path) -> Source:
         return _folder(spec, path)
     found = [path] if path.exists() else [Path(p) for p in sorted(glob.glob(str(path), recursive=True))]
     if not found:
-        raise DataError(_absent(spec, path))
+        raise DataError(absent("images", spec, path))
     if wrong := [str(p) for p in found if not p.name.endswith(SHARDS)]:
         raise DataError(f"{wrong[0]} is neither a folder nor a shard ({', '.join(SHARDS)})")
     identity = tuple((p.name, *_stamp(p)) for p in found)
@@ -80,16 +81,6 @@ def resolve(spec: str, cache: Path) -> Source:
 def _stamp(path: Path | str) -> tuple[int, int]:
     stat = os.stat(path)
     return stat.st_size, stat.st_mtime_ns
-
-
-def _absent(spec: str, path: Path) -> str:
-    missing = next((p for p in [*reversed(path.parents), path] if not p.exists()), path)
-    data = os.environ.get("SSL_ZOO_DATA")
-    if data and path.is_relative_to(data):
-        hint = f"SSL_ZOO_DATA is {data}: set SSL_ZOO_DATA to the folder that holds the data sets"
-    else:
-        hint = "if it belongs to the data folder, set SSL_ZOO_DATA to that folder; else correct the path"
-    return f"no images at {spec!r}: {str(missing)!r} does not exist ({hint})"
 
 
 def _walk(root: Path) -> Iterator[str]:

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from ssl_zoo.data import stdlib
+from ssl_zoo.data.absent import absent
 from ssl_zoo.data.rows import DataError
 from ssl_zoo.data.text_formats import WHOLE, Errors, Format, Sample, kind
 
@@ -30,6 +31,8 @@ def find(source: str | Path) -> list[Path]:
         found = [path] if path.is_file() else [Path(p) for p in glob.glob(str(path), recursive=True)]
         found, wanted = [p for p in found if p.is_file()], "there is such a file"
     if not found:
+        if not path.parent.exists():
+            raise DataError(absent("text", str(source), path))
         raise DataError(f"no text at {path}: nothing {wanted}")
     return sorted(found, key=lambda p: p.as_posix())
 

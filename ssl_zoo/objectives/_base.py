@@ -107,14 +107,14 @@ class Sum(Objective):
             built[name] = build(backbone)
             if causal is None and isinstance(backbone, TokenBackbone):
                 causal = backbone.causal
-        if causal is not None:
-            backbone.causal = causal  # pyright: ignore[reportAttributeAccessIssue]
+        if causal is not None and isinstance(backbone, TokenBackbone):
+            backbone.causal = causal
         self.terms = nn.ModuleDict(built)
         self.weights = {name: float(weights.get(name, 1.0)) for name in terms}
         layouts = {name: term.rows for name, term in built.items()}
         if len(set(layouts.values())) > 1 and backbone.modality == "text":
             raise ValueError(f"these terms want text laid out differently: {layouts}")
-        self.rows = next(iter(layouts.values()))
+        self.rows = next(iter(layouts.values()))  # pyright: ignore[reportAttributeAccessIssue]
         self.lookahead = max(term.lookahead for term in built.values())
         self.whole_batch = any(term.whole_batch for term in built.values())
 

@@ -29,7 +29,8 @@ class Budget:
         given = {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) is not None}
         if len(given) != 1:
             raise ValueError(
-                f"a budget is exactly one of {', '.join(f.name for f in fields(self))}; given: {given or 'none'}"
+                f"a budget is exactly one of {', '.join(f.name for f in fields(self))}, for example "
+                f"budget.minutes=5; given: {given or 'none'}"
             )
         name, value = next(iter(given.items()))
         if value <= 0:

@@ -1,13 +1,13 @@
 """One pretraining run in one folder.
 
-    RUN/
-      config.yaml        what was asked for, resolved        (written by the command line)
-      environment.json   versions, hardware, commit, command
-      logs/              CSV and TensorBoard, one version for each session
-      checkpoints/       the newest two, with sidecars
-      backbone/          safetensors + JSON, opened by ssl_zoo.load
-      tokenizer/         for text                            (written by the command line)
-      summary.json       the figures of the end
+RUN/
+  config.yaml        what was asked for, resolved        (written by the command line)
+  environment.json   versions, hardware, commit, command
+  logs/              CSV and TensorBoard, one version for each session
+  checkpoints/       the newest two, with sidecars
+  backbone/          safetensors + JSON, opened by ssl_zoo.load
+  tokenizer/         for text                            (written by the command line)
+  summary.json       the figures of the end
 """
 
 from __future__ import annotations
@@ -29,13 +29,19 @@ from typing import Any
 import lightning as L
 import torch
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
-from lightning.pytorch.utilities.warnings import PossibleUserWarning
+from lightning.fabric.utilities.warnings import PossibleUserWarning
 
 import ssl_zoo
 from ssl_zoo import hub
 from ssl_zoo.distributed import rank
 from ssl_zoo.pretrain.callbacks import Checkpoint, Meter, Monitor, Validation, say
-from ssl_zoo.pretrain.checkpoint import AtomicCheckpointIO, CheckpointError, checkpoints, newest, write_atomically
+from ssl_zoo.pretrain.checkpoint import (
+    AtomicCheckpointIO,
+    CheckpointError,
+    checkpoints,
+    newest,
+    write_atomically,
+)
 from ssl_zoo.pretrain.module import Pretraining, PretrainingData
 
 
@@ -47,12 +53,12 @@ class RunError(RuntimeError):
 def locked(run: Path) -> Iterator[None]:
     """Hold the run folder for this process; processes that Lightning launches share its first one's lock."""
     run.mkdir(parents=True, exist_ok=True)
-    if int(os.environ.get("LOCAL_RANK", 0)) or int(os.environ.get("NODE_RANK", 0)):
+    if int(os.environ.get("LOCAL_RANK", "0")) or int(os.environ.get("NODE_RANK", "0")):
         yield
         return
     with open(run / ".lock", "w") as file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             raise RunError(f"another process is training in {run}; choose another run=...") from error
         yield
@@ -70,7 +76,9 @@ def environment() -> dict[str, Any]:
         except PackageNotFoundError:
             continue
     here = Path(__file__).parent
-    commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, check=False)
+    commit = subprocess.run(
+        ["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, check=False
+    )
     devices = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     return {
         "ssl_zoo": ssl_zoo.__version__,
@@ -99,7 +107,9 @@ def resume_from(run: Path, resume: str) -> Path | None:
             raise RunError(f"{run} already holds checkpoints: use resume=auto to go on, or another run=...")
         return None
     if not Path(resume).exists():
-        raise CheckpointError(f"resume={resume}: no such file; use resume=auto, or one of {run}/checkpoints/*.ckpt")
+        raise CheckpointError(
+            f"resume={resume}: no such file; use resume=auto, or one of {run}/checkpoints/*.ckpt"
+        )
     return Path(resume)
 
 

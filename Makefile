@@ -1,0 +1,38 @@
+# Everything starts from Python 3.11-3.13, make and git; the rest is installed into .venv on first use.
+.DEFAULT_GOAL := help
+.PHONY: help install demo test lint check clean
+
+PYTHON ?= python3
+# Worker processes of the test run; each has one thread.
+JOBS ?= 2
+BIN := .venv/bin
+# Bytecode is compiled at install and read at each start: importing Lightning takes half the time with it.
+export UV_COMPILE_BYTECODE := 1
+
+help: ## show this page
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+install: .venv/.ready ## create .venv and install the library with its development tools
+
+demo: .venv/.ready ## pretrain and transfer on images and text found on this machine, in under 5 minutes
+	$(BIN)/ssl-zoo demo
+
+test: .venv/.ready ## run the test suite
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist worksteal
+
+lint: .venv/.ready ## ruff check, ruff format --check, pyright
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/pyright
+
+check: test lint ## test, then lint
+
+clean: ## remove .venv and caches; runs/ stays
+	rm -rf .venv .cache .pytest_cache .ruff_cache
+
+.venv/.ready: pyproject.toml requirements.lock
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; (3, 11) <= v <= (3, 13) or sys.exit("ssl-zoo needs Python 3.11 to 3.13, and $(PYTHON) is %d.%d: name another with make PYTHON=python3.12" % v)'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint requirements.lock uv
+	$(BIN)/uv pip install --python $(BIN)/python --constraint requirements.lock --editable . --group dev
+	touch $@

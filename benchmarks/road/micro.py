@@ -1,0 +1,74 @@
+"""The timings that docs/decisions quotes, one thread: python benchmarks/road/micro.py"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from statistics import median
+
+import torch
+import torch.nn.functional as F
+
+from ssl_zoo import heads
+from ssl_zoo.backbones.vision import timm_backbone
+from ssl_zoo.views.recipes import crop_flip, simclr, simclr_small
+
+
+def interleaved(cases: dict[str, Callable[[], object]], rounds: int = 5) -> dict[str, float]:
+    """Median seconds of each case; every round runs all of them."""
+    seconds: dict[str, list[float]] = {name: [] for name in cases}
+    for _ in range(rounds + 1):
+        for name, case in cases.items():
+            began = time.perf_counter()
+            case()
+            seconds[name].append(time.perf_counter() - began)
+    return {name: median(values[1:]) for name, values in seconds.items()}
+
+
+def output_matrix() -> None:
+    """Forward and backward of 1,000 rows of width 256 against 8,192 ids."""
+    hidden = torch.randn(1000, 256, requires_grad=True)
+    weight = (torch.randn(8192, 256) * 0.05).requires_grad_()
+    target = torch.randint(8192, (1000,))
+    cases: dict[str, Callable[[], object]] = {
+        "plain": lambda: F.cross_entropy(F.linear(hidden, weight), target).backward(),
+        "chunked": lambda: heads._chunked(hidden, weight, target, None).mean().backward(),
+    }
+    if heads.FUSED is not None:
+        fused = heads.FUSED
+        cases["fused"] = lambda: fused(hidden, weight, target, None).mean().backward()
+    for name, seconds in interleaved(cases).items():
+        print(f"output matrix, {name}: {1000 * seconds:.0f} ms")
+
+
+def layout() -> None:
+    """Forward and backward of the micro ResNet on 128 images of 32 px."""
+    images = torch.rand(128, 3, 32, 32)
+    nets = {}
+    for name, layout in (("channels last", torch.channels_last), ("contiguous", torch.contiguous_format)):
+        net = timm_backbone("resnet10t", image_size=32, stem="small", channels=[16, 32, 64, 224]).model
+        nets[name] = (net.to(memory_format=layout), images.contiguous(memory_format=layout))  # pyright: ignore
+    cases = {
+        name: (lambda n=net, x=x: n.forward_features(x).sum().backward()) for name, (net, x) in nets.items()
+    }
+    for name, seconds in interleaved(cases).items():
+        print(f"micro ResNet, {name}: {128 / seconds:.0f} images/s forward and backward")
+
+
+def views() -> None:
+    for name, view, size, count in (
+        ("crop and flip", crop_flip(32), 32, 256),
+        ("SimCLR, small images", simclr_small(32), 32, 256),
+        ("SimCLR", simclr(224), 224, 16),
+    ):
+        images = torch.randint(0, 256, (count, 3, size, size), dtype=torch.uint8)
+        seconds = interleaved({name: lambda view=view, images=images: view(images)})[name]
+        print(f"views, {name}, {size} px: {count / seconds:,.0f} images/s")
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    output_matrix()
+    layout()
+    views()

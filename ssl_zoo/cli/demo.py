@@ -1,0 +1,255 @@
+"""`ssl-zoo demo`: both stages on images and text that every machine has, in under five minutes.
+
+Each modality is pretrained by its recipe (configs/experiment/demo_*.yaml) along the road of `ssl-zoo pretrain`,
+then fine-tuned with few labels, beside what pretraining must beat under the same budget. Hyper-parameters are
+chosen on validation; each test split is read once for each number.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shlex
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from hydra.utils import instantiate
+from tqdm import tqdm
+
+from ssl_zoo import hub
+from ssl_zoo.backbones._base import Backbone
+from ssl_zoo.cli import compose, demo_plots, evaluate, pretrain
+from ssl_zoo.data.images import ImageData
+from ssl_zoo.data.text import TextData
+from ssl_zoo.pretrain.callbacks import say
+from ssl_zoo.pretrain.checkpoint import write_atomically
+from ssl_zoo.transfer import floors
+from ssl_zoo.transfer.evaluate import evaluate as score
+from ssl_zoo.transfer.protocols import Finetune, Linear
+from ssl_zoo.transfer.report import Result, interval, table
+
+SCRATCH, TUNED = "from scratch, fine-tuned", "pretrained, fine-tuned"
+THREADS = 2  # the models are too small for more
+
+
+@dataclass(frozen=True)
+class Part:
+    """One modality: the words of its two commands, and the label budgets per class."""
+
+    name: str
+    pretrain: tuple[str, ...]
+    transfer: tuple[str, ...]
+    labels: tuple[int, ...]
+    seeds: tuple[int, ...]
+
+
+PARTS = (
+    Part(
+        "images",
+        ("experiment=demo_images",),
+        ("data=digits", "data.image_size=16", "protocol=finetune", "protocol.augment=null"),
+        (1, 5, 20),
+        (0, 1, 2),
+    ),
+    Part(
+        "text",
+        ("experiment=demo_text",),
+        ("data=stdlib_topics", "length=96", "protocol=finetune"),
+        (5, 20, 80),
+        (0, 1, 2),
+    ),
+)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a part found. results: (name of the row, result), budget by budget."""
+
+    part: Part
+    run: Path
+    backbone: Backbone
+    splits: evaluate.Splits
+    results: list[tuple[str, Result]]
+
+    @property
+    def objective(self) -> str:
+        """The class of the objective."""
+        return json.loads((self.run / "summary.json").read_text())["objective"]
+
+    def named(self, name: str) -> list[Result]:
+        """The results of one row of the table, by budget."""
+        return [result for row, result in self.results if row == name]
+
+    def gains(self) -> list[tuple[float, float]]:
+        """Pretrained minus from scratch, both fine-tuned: mean and half the 95 % interval, by budget.
+
+        A seed draws the same labels for both, so the interval is that of the differences."""
+        found = []
+        for tuned, scratch in zip(self.named(TUNED), self.named(SCRATCH), strict=True):
+            differences = [a - b for a, b in zip(tuned.values, scratch.values, strict=True)]
+            low, high = interval(differences) or (float("nan"), float("nan"))
+            found.append((sum(differences) / len(differences), (high - low) / 2))
+        return found
+
+    def text(self) -> str:
+        """The table."""
+        names = list(dict.fromkeys(name for name, _ in self.results))
+        rows = [(name, *(result.text() for result in self.named(name))) for name in names]
+        rows.append(
+            ("gain of pretraining, fine-tuned", *(f"{100 * m:+.1f} ± {100 * h:.1f}" for m, h in self.gains()))
+        )
+        return (
+            f"{self.part.name.upper()}: accuracy on {len(self.splits.test):,} test rows of {len(self.splits.train.classes)} "
+            f"classes in %, mean ± 95 % interval over {len(self.part.seeds)} seeds\n"
+            + table(("labels per class", *map(str, self.part.labels)), rows)
+        )
+
+
+def demo(args: list[str]) -> None:
+    """Entry point: `ssl-zoo demo [FOLDER] [--seed SEED]`."""
+    parser = argparse.ArgumentParser("ssl-zoo demo", description=(__doc__ or "").split("\n\n")[0])
+    parser.add_argument("folder", nargs="?", type=Path, default=Path("runs/demo"), help="default: runs/demo")
+    parser.add_argument("--seed", type=int, default=0, help="of pretraining (default: 0)")
+    options = parser.parse_args(args)
+    try:
+        run(options.folder, options.seed)
+    except compose.EXPECTED as error:
+        if os.environ.get("SSL_ZOO_TRACEBACK"):
+            raise
+        sys.exit(f"ssl-zoo demo: {compose.explain(error)}")
+
+
+def run(folder: Path, seed: int = 0) -> list[Outcome]:
+    """Run all parts, print the tables, and write tables and pictures to `folder`."""
+    began = time.perf_counter()
+    torch.set_num_threads(min(THREADS, torch.get_num_threads()))
+    outcomes = [run_part(part, folder / part.name, seed, began) for part in PARTS]
+    heading("the pictures", began)
+    pictures = [
+        demo_plots.curves(outcomes, folder / "curves.png"),
+        demo_plots.embeddings(outcomes, folder / "embeddings.png"),
+    ]
+    for outcome in outcomes:
+        say("\n" + outcome.text())
+    say("\nPictures: " + ", ".join(map(str, pictures)))
+    say("Tables:   " + ", ".join(str(folder / f"{part.name}.json") for part in PARTS))
+    say("\nGo on with")
+    for command in onward(folder):
+        say(f"  {command}")
+    say(f"\ndone in {time.perf_counter() - began:.0f} s")
+    return outcomes
+
+
+def run_part(part: Part, where: Path, seed: int, began: float) -> Outcome:
+    """Both stages of one modality."""
+    words = [*part.pretrain, f"run={where}", f"seed={seed}"]
+    heading(f"{part.name}, stage 1: pretrain without labels", began)
+    say(f"$ {command('pretrain', words)}")
+    compose.check("pretrain", words)
+    pretrain.run(compose.build("pretrain", words), {})
+
+    words = [*part.transfer, f"run={where}", f"labels={spelt(part.labels)}", f"seeds={spelt(part.seeds)}", "floors=true"]
+    heading(f"{part.name}, stage 2: transfer with few labels", began)
+    say(f"$ {command('evaluate', words)}")
+    compose.check("evaluate", words)
+    cfg = compose.build("evaluate", words)
+    backbone = hub.load(where)
+    data: ImageData | TextData = instantiate(cfg.data, _convert_="all")
+    splits = evaluate.read_splits(data, where, cfg.length)
+    protocol: Finetune = instantiate(cfg.protocol, _convert_="all")
+    say(
+        f"labels      {', '.join(map(str, part.labels))} per class; {len(splits.validation):,} rows choose, "
+        f"{len(splits.test):,} test\n"
+        f"fine-tuning {protocol.steps} steps of up to {protocol.batch_size} rows, lr of {list(protocol.lrs)}"
+    )
+    results: list[tuple[str, Result]] = []
+    with tqdm(total=5 * len(part.labels), unit="result", disable=None) as bar:
+        for labels in part.labels:
+            for name, measure in contenders(backbone, data, splits, protocol, labels, part.seeds):
+                result = measure()
+                results.append((name, result))
+                say(f"{labels:>3} per class  {name:<32} {result.text():>12}  ({result.seconds:.0f} s)")
+                bar.update()
+    outcome = Outcome(part, where, backbone, splits, results)
+    write(outcome, where.parent / f"{part.name}.json", seed)
+    return outcome
+
+
+def contenders(
+    backbone: Backbone,
+    data: ImageData | TextData,
+    splits: evaluate.Splits,
+    protocol: Finetune,
+    labels: int,
+    seeds: tuple[int, ...],
+) -> Iterator[tuple[str, Callable[[], Result]]]:
+    """The rows of the table for one label budget: name and how to measure it."""
+    options: dict[str, Any] = {"labels": labels, "seeds": seeds}
+    about = hub.describe(backbone)
+
+    def random(protocol: Finetune | Linear) -> Result:
+        return floors.random_weights(lambda: hub.build(about), *splits, protocol, **options)
+
+    yield SCRATCH, lambda: random(floors.from_scratch(protocol))
+    yield "random, frozen, linear probe", lambda: random(Linear())
+    if isinstance(data, TextData):
+        texts = [floors.Texts(data.documents(s), true(data.labels(s))) for s in splits._fields]
+        yield "TF-IDF, logistic regression", lambda: floors.tfidf(*texts, labels=labels, seeds=seeds)
+    else:
+        yield "raw pixels, linear probe", lambda: score(floors.Pixels(splits.train), *splits, Linear(), **options)
+    yield "pretrained, frozen, linear probe", lambda: score(backbone, *splits, Linear(), **options)
+    yield TUNED, lambda: score(backbone, *splits, protocol, **options)
+
+
+def true(y: np.ndarray | None) -> np.ndarray:
+    """Labels that are there: `evaluate.read_splits` has refused data without."""
+    assert y is not None
+    return y
+
+
+def write(outcome: Outcome, file: Path, seed: int) -> None:
+    """The table with everything that is behind it, as JSON."""
+    report = {
+        "data": outcome.part.transfer[0].removeprefix("data="),
+        "pretraining": command("pretrain", [*outcome.part.pretrain, f"run={outcome.run}", f"seed={seed}"]),
+        "fingerprints": {name: rows.fingerprint for name, rows in outcome.splits._asdict().items()},
+        "gains": [
+            {"labels": labels, "mean": mean, "half_interval": half}
+            for labels, (mean, half) in zip(outcome.part.labels, outcome.gains(), strict=True)
+        ],
+        "results": [{"name": name} | result.as_dict() for name, result in outcome.results],
+    }
+    write_atomically(file, json.dumps(report, indent=1).encode())
+
+
+def onward(folder: Path) -> list[str]:
+    """Commands to go on with; each works as it stands."""
+    images, text = (folder / part.name for part in PARTS)
+    return [
+        f"ssl-zoo evaluate run={images} data=digits data.image_size=16 protocol=knn floors=true",
+        f"ssl-zoo evaluate run={text} data=stdlib_topics length=96 protocol=layers",
+        "ssl-zoo pretrain experiment=demo_text budget.steps=5000 run=runs/longer",
+        f"tensorboard --logdir {folder}",
+        "ssl-zoo list",
+    ]
+
+
+def command(verb: str, words: list[str]) -> str:
+    """A command line that a shell takes."""
+    return shlex.join(["ssl-zoo", verb, *words])
+
+
+def spelt(numbers: tuple[int, ...]) -> str:
+    return f"[{','.join(map(str, numbers))}]"
+
+
+def heading(text: str, began: float) -> None:
+    """A line that says where the demo is, and since when it runs."""
+    say(f"\n--- {text} ({time.perf_counter() - began:.0f} s) ".ljust(100, "-"))

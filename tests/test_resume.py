@@ -1,0 +1,174 @@
+"""A run that was killed and resumed ends with the weights and optimizer of one never killed, to the bit."""
+
+import json
+from functools import partial
+from pathlib import Path
+
+import faults
+import pytest
+from faults import Pictures, forked, small_simclr, train, vit
+
+from ssl_zoo.pretrain import Budget
+
+# 22 rows in batches of 4: five steps an epoch, so 11 steps cross two boundaries; saved at 4 and 8.
+ACCUMULATED = {"masked_lm": 2, "rotation": 2}  # of the others, one part makes a step
+
+
+@pytest.fixture(scope="module")
+def unharmed(tmp_path_factory):
+    """The hash of `train(name, ...)` left alone, with no workers; computed once."""
+    known: dict[str, str] = {}
+
+    def reference(name: str, **options) -> str:
+        key = f"{name} {options}"
+        if key not in known:
+            folder = tmp_path_factory.mktemp("unharmed")
+            code, log = forked(folder, train, folder / "run", name, **options)
+            assert code == 0, log
+            known[key] = (folder / "run/sha256").read_text()
+        return known[key]
+
+    return reference
+
+
+def killed_and_resumed(folder: Path, name: str, sessions: list[dict], **options) -> str:
+    """Every session but the last must die by SIGKILL; returns the hash at the end."""
+    for number, session in enumerate(sessions):
+        code, log = forked(folder, train, folder / "run", name, **options, **session)
+        assert code == (0 if number == len(sessions) - 1 else -9), log
+        assert (number == 0) == ("resuming" not in log), log
+    return (folder / "run/sha256").read_text()
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("name", list(faults.ZOO))
+def test_killed_twice_mid_step(tmp_path, unharmed, name, workers):
+    accumulate = ACCUMULATED.get(name, 1)
+    # After the backward pass of steps 6 and 10, with checkpoints at 4 and 8: steps 4, 5, 8 and 9 are replayed.
+    # Where a step has two parts, the first has left its gradient when the process dies.
+    kills = [{"die_at": 6 * accumulate}, {"die_at": 10 * accumulate}, {}]
+    ended = killed_and_resumed(tmp_path, name, kills, accumulate=accumulate, workers=workers)
+    assert ended == unharmed(name, accumulate=accumulate)
+
+
+def test_the_hash_tells_runs_apart(unharmed):
+    assert unharmed("mae") != unharmed("mae", seed=1)
+    assert unharmed("mae") != unharmed("mae", steps=10)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_killed_at_an_epoch_boundary(tmp_path, unharmed, workers):
+    kills = [{"die_at": 5}, {"die_at": 10}, {}]  # the first steps of epochs 1 and 2, just after a checkpoint
+    ended = killed_and_resumed(tmp_path, "rotation", kills, save_every=5, workers=workers)
+    assert ended == unharmed("rotation", save_every=5)
+
+
+def test_killed_while_saving(tmp_path, unharmed):
+    kills = [{"die_writing": 8}, {}]
+    ended = killed_and_resumed(tmp_path, "simclr", kills)
+    assert ended == unharmed("simclr")
+    left = {path.name for path in (tmp_path / "run/checkpoints").iterdir()}
+    assert left == {f"step-{step:012d}.{end}" for step in (8, 11) for end in ("ckpt", "json")}
+
+
+def test_killed_while_writing_the_first_checkpoint_starts_anew(tmp_path, unharmed):
+    code, log = forked(tmp_path, train, tmp_path / "run", "mae", die_writing=4)
+    assert code == -9, log
+    code, log = forked(tmp_path, train, tmp_path / "run", "mae")
+    assert code == 0, log
+    assert (tmp_path / "run/sha256").read_text() == unharmed("mae")
+
+
+def test_workers_may_change(tmp_path, unharmed):
+    kills = [{"workers": 2, "die_at": 6}, {"workers": 0, "die_at": 10}, {"workers": 1}]
+    assert killed_and_resumed(tmp_path, "sum", kills) == unharmed("sum")
+
+
+def test_accumulation_may_change(tmp_path):
+    """Steps are counted, not parts of steps: the run has its 11 steps, and they see the rows they would have."""
+    code, log = forked(tmp_path, train, tmp_path / "run", "next_token", accumulate=2, die_at=12)
+    assert code == -9, log
+    code, log = forked(tmp_path, train, tmp_path / "run", "next_token", accumulate=1)
+    assert code == 0, log
+    assert json.loads((tmp_path / "run/summary.json").read_text())["steps"] == 11
+    code, log = forked(tmp_path, train, tmp_path / "up", "next_token", accumulate=1, die_at=6, save_every=3)
+    assert code == -9, log
+    code, log = forked(tmp_path, train, tmp_path / "up", "next_token", accumulate=4)
+    assert code == 0, log
+    assert json.loads((tmp_path / "up/summary.json").read_text())["steps"] == 11
+
+
+@pytest.mark.parametrize("finished_at", [8, 11])  # a multiple of save_every, and not
+def test_a_finished_run_goes_on_when_the_budget_grows(tmp_path, finished_at):
+    """Constant in t, so that the longer run is the shorter one continued."""
+    first = partial(train, tmp_path / "run", "mae")
+    code, log = forked(tmp_path, first, steps=finished_at)
+    assert code == 0, log
+    code, log = forked(tmp_path, first, steps=14)
+    assert code == 0, log
+    assert json.loads((tmp_path / "run/summary.json").read_text())["steps"] == 14
+
+
+@pytest.mark.parametrize("steps", [8, 11])
+def test_a_finished_run_says_so(tmp_path, steps):
+    for _ in range(2):
+        code, log = forked(tmp_path, train, tmp_path / "run", "mae", steps=steps)
+        assert code == 0, log
+    assert f"was finished already, at step {steps}" in log
+    assert json.loads((tmp_path / "run/summary.json").read_text())["seconds"] > 0
+
+
+def test_a_run_by_the_clock_resumes_and_ends(tmp_path):
+    start = partial(train, tmp_path / "run", "mae", budget=Budget(minutes=0.05), save_every=2)
+    code, log = forked(tmp_path, start, die_at=3)
+    assert code == -9, log
+    code, log = forked(tmp_path, start)
+    assert code == 0, log
+    assert "resuming    after step 2" in log
+    summary = json.loads((tmp_path / "run/summary.json").read_text())
+    assert 3 <= summary["seconds"] < 6  # over both sessions
+    assert summary["steps"] > 3
+    code, log = forked(tmp_path, start)
+    assert code == 0, log
+    assert "was finished already" in log
+
+
+@pytest.mark.parametrize(
+    ("changed", "named"),
+    [
+        ({"seed": 1}, "seed: 0 -> 1"),
+        ({"batch": 2}, "batch_size: 4 -> 2"),
+        ({"data_seed": 3}, "fingerprint: pictures-0-22 -> pictures-3-22"),
+    ],
+)
+def test_other_batches_are_refused(checkpointed, changed, named):
+    code, log = forked(checkpointed, train, checkpointed / "run", "mae", **changed)
+    assert code == 1
+    assert "DataError: this checkpoint was trained on other batches" in log
+    assert named in log
+
+
+@pytest.fixture(scope="module")
+def checkpointed(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("checkpointed")
+    code, log = forked(folder, train, folder / "run", "mae", die_at=6)
+    assert code == -9, log
+    return folder
+
+
+def test_other_weights_are_refused(checkpointed):
+    """SimCLR's head in place of MAE's decoder."""
+    code, log = forked(checkpointed, train, checkpointed / "run", build=(simclr_on_the_same_backbone, Pictures))
+    assert code == 1
+    assert "Missing key(s) in state_dict" in log
+
+
+def simclr_on_the_same_backbone():
+    return small_simclr(vit())
+
+
+def test_resume_never_refuses_a_folder_with_checkpoints(checkpointed):
+    code, log = forked(checkpointed, train, checkpointed / "run", "mae", resume="never")
+    assert code == 1
+    assert "RunError" in log
+    assert "already holds checkpoints: use resume=auto" in log

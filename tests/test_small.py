@@ -1,0 +1,411 @@
+"""Tokens, schedules, heads, optimizers and sample noise: hand-worked values and second implementations."""
+
+import io
+import math
+
+import pytest
+import torch
+from torch import nn
+from zoo_backbones import backbone, batch, build, pairs
+
+from ssl_zoo import heads, optim, schedules
+from ssl_zoo.backbones._base import Backbone
+from ssl_zoo.distributed import fold, free_noise, gather, rand, rand_shared, seed_noise, weighted_mean
+from ssl_zoo.objectives._base import Objective
+from ssl_zoo.objectives.mae import MAE
+from ssl_zoo.objectives.next_token import NextToken
+from ssl_zoo.objectives.simclr import SimCLR
+from ssl_zoo.tokens import patchify, put, take, unpatchify
+
+
+@pytest.fixture(autouse=True)
+def _seeded():
+    torch.manual_seed(0)
+    yield
+    free_noise()
+
+
+# Tokens
+
+
+def test_take_and_put_by_hand():
+    tokens = torch.arange(24).view(2, 4, 3)
+    at = torch.tensor([[3, 0], [1, 1]])
+    assert take(tokens, at).tolist() == [[[9, 10, 11], [0, 1, 2]], [[15, 16, 17], [15, 16, 17]]]
+    assert take(tokens[..., 0], at).tolist() == [[9, 0], [15, 15]]  # (B, N), too
+    ids = torch.tensor([[1, 2, 3], [4, 5, 6]])
+    assert put(ids, torch.tensor([[0, 2], [1, 0]]), torch.tensor([[7, 8], [9, 7]])).tolist() == [
+        [7, 2, 8],
+        [7, 9, 6],
+    ]
+    assert ids.tolist() == [[1, 2, 3], [4, 5, 6]], "put copies"
+
+
+def test_put_undoes_take():
+    tokens = torch.randn(3, 7, 2, 5)
+    at = torch.stack([torch.randperm(7)[:4] for _ in range(3)])
+    rows = take(tokens, at)
+    assert rows.shape == (3, 4, 2, 5)
+    assert torch.equal(put(tokens, at, rows), tokens)
+    assert torch.equal(take(put(tokens, at, rows + 1), at), rows + 1)
+
+
+def test_patchify_cuts_row_by_row_with_channels_last():
+    images = torch.randn(2, 3, 8, 12)
+    patches = patchify(images, 4)
+    assert patches.shape == (2, 6, 48)
+    for b in range(2):
+        for n in range(6):
+            row, column = divmod(n, 3)
+            cell = images[b, :, 4 * row : 4 * row + 4, 4 * column : 4 * column + 4]
+            assert torch.equal(patches[b, n], cell.permute(1, 2, 0).flatten())
+    assert torch.equal(unpatchify(patches, 4, 3, 8, 12), images)
+    with pytest.raises(ValueError, match="8x12 does not divide into patches of 5"):
+        patchify(images, 5)
+
+
+# Schedules
+
+
+def test_cosine_by_hand():
+    factor = schedules.cosine(warmup=0.1, final=0.2)
+    got = [factor(t) for t in (0, 0.05, 0.1, 0.325, 0.55, 1)]
+    assert got == pytest.approx([0, 0.5, 1, 0.2 + 0.8 * (1 + math.sqrt(0.5)) / 2, 0.6, 0.2])
+    assert schedules.cosine(warmup=0)(0) == 1
+
+
+def test_wsd_by_hand():
+    factor = schedules.wsd(warmup=0.1, decay=0.4, final=0.1)
+    got = [factor(t) for t in (0, 0.05, 0.1, 0.3, 0.6, 0.7, 0.96, 1)]
+    # 1 - sqrt: a quarter into the decay half is gone
+    want = [0, 0.5, 1, 1, 1, 0.1 + 0.9 * 0.5, 0.1 + 0.9 * (1 - math.sqrt(0.9)), 0.1]
+    assert got == pytest.approx(want)
+    assert schedules.wsd(decay=0.0)(1.0) == 1
+
+
+def test_schedules_refuse_what_is_no_fraction():
+    assert [schedules.constant()(t) for t in (0, 0.3, 1)] == [1, 1, 1]
+    for make in (schedules.cosine, schedules.wsd):
+        for key, value in (("warmup", 1.0), ("warmup", -0.1), ("final", 1.5)):
+            with pytest.raises(ValueError, match=f"{key} is a fraction"):
+                make(**{key: value})
+    with pytest.raises(ValueError, match="more than the whole training"):
+        schedules.wsd(warmup=0.5, decay=0.6)
+
+
+# Heads
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("path", ["plain", "fused", "chunked"])
+def test_token_cross_entropy_is_the_negative_log_probability(monkeypatch, path, bias):
+    hidden = torch.randn(37, 16, requires_grad=True)
+    weight = torch.randn(100, 16, requires_grad=True)
+    offset = torch.randn(100, requires_grad=True) if bias else None
+    target = torch.randint(100, (37,))
+    inputs = [x for x in (hidden, weight, offset) if x is not None]
+    scale = torch.rand(37)  # rows with gradients of their own
+
+    if path != "plain":
+        monkeypatch.setattr(heads, "SMALL", 0)
+    if path == "fused" and heads.FUSED is None:
+        pytest.skip("this torch has no fused linear cross-entropy")
+    if path == "chunked":
+        monkeypatch.setattr(heads, "FUSED", None)
+        monkeypatch.setattr(heads, "CHUNK", 1000)  # ten rows at a time, the last of seven
+    got = heads.token_cross_entropy(hidden, weight, target, offset)
+    gradients = torch.autograd.grad((got * scale).sum(), inputs)
+
+    exact = [x.detach().double().requires_grad_() for x in inputs]
+    logits = exact[0] @ exact[1].T + (exact[2] if bias else 0)
+    want = torch.stack([torch.logsumexp(logits[i], 0) - logits[i, target[i]] for i in range(37)])
+    wanted = torch.autograd.grad((want * scale).sum(), exact)
+    assert got.shape == (37,)
+    torch.testing.assert_close(got.double(), want, rtol=1e-5, atol=1e-5)
+    for mine, theirs in zip(gradients, wanted, strict=True):
+        torch.testing.assert_close(mine.double(), theirs, rtol=1e-5, atol=1e-5)
+
+
+def test_large_vocabularies_take_the_path_that_keeps_no_logits(monkeypatch):
+    taken = []
+    monkeypatch.setattr(heads, "SMALL", 200)
+    monkeypatch.setattr(heads, "FUSED", lambda h, w, y, b: taken.append(len(h)))
+    for rows in (20, 21):
+        heads.token_cross_entropy(torch.zeros(rows, 2), torch.zeros(10, 2), torch.zeros(rows).long())
+    assert taken == [21]
+
+
+def test_mlp_is_linear_relu_linear():
+    head = heads.mlp(4, 8, 3)
+    x = torch.randn(5, 4)
+    want = head[2](head[0](x).clamp_min(0))
+    torch.testing.assert_close(head(x), want)
+    assert len(head) == 3
+    assert len(heads.mlp(4, 3)) == 1
+
+
+@torch.no_grad()
+def test_patch_decoder_does_not_mind_the_order_of_its_tokens():
+    decoder = heads.PatchDecoder(16, 2, 2, 12).eval()
+    tokens, order = torch.randn(2, 9, 16), torch.randperm(9)
+    got = decoder(tokens)
+    assert got.shape == (2, 9, 12)
+    torch.testing.assert_close(decoder(tokens[:, order]), got[:, order], rtol=1e-4, atol=1e-5)
+
+
+# Parameter groups
+
+
+def split(objective: Objective) -> tuple[set[str], set[str]]:
+    """Names that decay, and names that do not."""
+    names = {id(p): name for name, p in objective.named_parameters()}
+    found: tuple[set[str], set[str]] = (set(), set())
+    for group in optim.adamw(objective, weight_decay=0.3).param_groups:
+        assert group["weight_decay"] in (0.3, 0.0)
+        found[0 if group["weight_decay"] else 1].update(names[id(p)] for p in group["params"])
+    return found
+
+
+@pytest.mark.parametrize(
+    ("cls", "kind"), pairs(), ids=lambda v: v.__name__ if isinstance(v, type) else str(v)
+)
+def test_every_trainable_parameter_is_in_one_group(cls, kind):
+    objective = build(cls, backbone(kind))
+    params = [p for g in optim.adamw(objective).param_groups for p in g["params"]]
+    assert len(params) == len({id(p) for p in params})
+    assert {id(p) for p in params} == {id(p) for p in objective.parameters() if p.requires_grad}
+    decayed, spared = split(objective)
+    for name, parameter in objective.named_parameters():
+        if not parameter.requires_grad:
+            continue
+        if name.endswith("bias") or "norm" in name.lower() or ".bn" in name or ".ln_" in name:
+            assert name in spared, name
+        if parameter.dim() == 4 or name.endswith(("qkv.weight", "fc1.weight", "words.weight")):
+            assert name in decayed, name
+
+
+def test_tokens_and_positions_do_not_decay():
+    vit = backbone("vit", class_token=True, reg_tokens=1)
+    decayed, spared = split(build(MAE, vit))
+    assert {"backbone.model.cls_token", "backbone.model.reg_token", "backbone.model.pos_embed"} <= spared
+    assert "blank" in spared
+    assert "backbone.model.patch_embed.proj.weight" in decayed
+    _, spared = split(build(NextToken, backbone("encoder")))
+    assert "backbone.model.embeddings.position_embeddings.weight" in spared
+    decayed, spared = split(build(NextToken, backbone("decoder")))
+    assert "backbone.model.wpe.weight" in spared
+    assert "backbone.model.wte.weight" in decayed
+
+
+def test_frozen_parameters_are_in_no_group():
+    objective = build(SimCLR, backbone("cnn"))
+    objective.project.requires_grad_(False)
+    assert not any("project" in name for part in split(objective) for name in part)
+
+
+# Optimizers
+
+
+class Bare(Backbone):
+    """One matrix and one vector."""
+
+    dim, modality, image_size = 2, "image", (1, 1)
+
+    def __init__(self):
+        super().__init__({})
+        self.inner = nn.Linear(2, 2)
+
+    def forward(self, x, segments=None, *, layers=False):
+        raise NotImplementedError
+
+    def blocks(self):
+        return [self.inner]
+
+
+class Nothing(Objective):
+    family, takes = "test", ("cnn",)
+
+    def forward(self, batch):
+        raise NotImplementedError
+
+
+def bare(w: list[list[float]], b: list[float]) -> Nothing:
+    objective = Nothing(Bare())
+    with torch.no_grad():
+        objective.backbone.inner.weight.copy_(torch.tensor(w))
+        objective.backbone.inner.bias.copy_(torch.tensor(b))
+    return objective
+
+
+def test_lars_by_hand():
+    objective = bare([[3.0, 0.0], [0.0, 4.0]], [1.0, -1.0])
+    layer = objective.backbone.inner
+    optimizer = optim.lars(objective, lr=0.5, weight_decay=0.1, momentum=0.9, trust=0.01)
+    layer.weight.grad = torch.tensor([[0.0, 1.0], [2.0, 0.0]])
+    layer.bias.grad = torch.tensor([0.2, 0.4])
+    optimizer.step()
+    # |w| = 5; g + 0.1 w = [[.3, 1], [2, .4]], of norm sqrt(.09 + 1 + 4 + .16) = sqrt(5.25)
+    scale = 0.5 * 0.01 * 5 / math.sqrt(5.25)
+    velocity = torch.tensor([[0.3, 1.0], [2.0, 0.4]]) * scale
+    w = torch.tensor([[3.0, 0.0], [0.0, 4.0]]) - velocity
+    torch.testing.assert_close(layer.weight.detach(), w)
+    # A vector is neither decayed nor rescaled: 1 - .5 * .2, -1 - .5 * .4
+    torch.testing.assert_close(layer.bias.detach(), torch.tensor([0.9, -1.2]))
+
+    layer.weight.grad, layer.bias.grad = torch.tensor([[1.0, 0.0], [0.0, 0.0]]), torch.tensor([0.0, 1.0])
+    optimizer.step()
+    g = torch.tensor([[1.0, 0.0], [0.0, 0.0]]) + 0.1 * w
+    velocity = 0.9 * velocity + 0.5 * 0.01 * w.norm() / g.norm() * g
+    torch.testing.assert_close(layer.weight.detach(), w - velocity)
+    # velocities .1 and .2 shrink to .09 and .18, the second gets .5 more
+    torch.testing.assert_close(layer.bias.detach(), torch.tensor([0.81, -1.88]))
+
+
+def test_lars_takes_a_plain_step_from_zero_weights():
+    objective = bare([[0.0, 0.0], [0.0, 0.0]], [0.0, 0.0])
+    layer = objective.backbone.inner
+    optimizer = optim.lars(objective, lr=0.5, weight_decay=0.1)
+    layer.weight.grad = torch.ones(2, 2)
+    layer.bias.grad = None
+    optimizer.step()
+    assert layer.weight.tolist() == [[-0.5, -0.5], [-0.5, -0.5]]
+    assert layer.bias.tolist() == [0, 0]
+
+
+def test_sgd_and_adamw_are_torchs():
+    for make, want in (
+        (optim.sgd, lambda g: torch.optim.SGD(g, lr=0.1, momentum=0.9)),
+        (optim.adamw, lambda g: torch.optim.AdamW(g, lr=0.1, betas=(0.9, 0.95))),
+    ):
+        one, two = (bare([[1.0, 2.0], [3.0, 4.0]], [1.0, 2.0]) for _ in range(2))
+        mine = make(one, lr=0.1, weight_decay=0.2)
+        layer = two.backbone.inner
+        theirs = want(
+            [{"params": [layer.weight], "weight_decay": 0.2}, {"params": [layer.bias], "weight_decay": 0.0}]
+        )
+        for step in range(3):
+            for objective in (one, two):
+                torch.manual_seed(step)
+                for parameter in objective.parameters():
+                    parameter.grad = torch.randn_like(parameter)
+            mine.step()
+            theirs.step()
+        for a, b in zip(one.parameters(), two.parameters(), strict=True):
+            torch.testing.assert_close(a, b)
+        assert all(group["base_lr"] == 0.1 for group in mine.param_groups)
+
+
+def test_muon_is_refused_without_fast_bfloat16(monkeypatch):
+    monkeypatch.setattr(optim, "fast_bfloat16", lambda: False)
+    with pytest.raises(ValueError, match="Take optimizer=adamw here"):
+        optim.muon(build(NextToken, backbone("transformer")))
+
+
+def gradients(objective: Objective, step: int) -> None:
+    seed_noise(0, step)
+    torch.manual_seed(step)
+    objective.zero_grad()
+    objective(batch(objective)).value.backward()
+
+
+def test_muon_steps_and_its_state_returns(monkeypatch):
+    monkeypatch.setattr(optim, "fast_bfloat16", lambda: True)
+    one = build(NextToken, backbone("transformer"))
+    optimizer = optim.muon(one, lr=0.01)
+    names = {id(p): name for name, p in one.named_parameters()}
+    muon, adamw = optimizer.parts
+    matrices = {names[id(p)] for group in muon.param_groups for p in group["params"]}
+    rest = {names[id(p)] for group in adamw.param_groups for p in group["params"]}
+    assert matrices == {
+        f"backbone.layers.{i}.{part}.weight"
+        for i in range(2)
+        for part in ("attention.qkv", "attention.out", "mlp.up", "mlp.down")
+    }
+    assert matrices | rest == set(names.values())
+    assert not matrices & rest
+
+    before = {name: p.detach().clone() for name, p in one.named_parameters()}
+    for step in range(2):
+        gradients(one, step)
+        optimizer.step()
+    assert all(not torch.equal(p, before[name]) for name, p in one.named_parameters())
+
+    file = io.BytesIO()
+    torch.save({"model": one.state_dict(), "optimizer": optimizer.state_dict()}, file)
+    file.seek(0)
+    state = torch.load(file, weights_only=True)
+    two = build(NextToken, backbone("transformer", seed=1))
+    two.load_state_dict(state["model"])
+    again = optim.muon(two, lr=0.5)
+    again.load_state_dict(state["optimizer"])
+    assert again.param_groups[0]["lr"] == 0.01
+    for objective, stepping in ((one, optimizer), (two, again)):
+        for group in stepping.param_groups:  # as the trainer does: what it sets must reach the parts
+            group["lr"] = group["base_lr"] * 0.5
+        gradients(objective, 2)
+        stepping.step()
+        assert all(group["lr"] == 0.005 for part in stepping.parts for group in part.param_groups)
+    for (name, p), q in zip(one.named_parameters(), two.parameters(), strict=True):
+        assert torch.equal(p, q), name
+    optimizer.zero_grad()
+    assert all(p.grad is None for p in one.parameters())
+
+
+def test_muon_needs_matrices(monkeypatch):
+    monkeypatch.setattr(optim, "fast_bfloat16", lambda: True)
+    with pytest.raises(ValueError, match="no matrices"):
+        optim.muon(build(SimCLR, backbone("cnn")))
+
+
+# Noise of samples
+
+BLAKE2B = "228012c520be0408"  # of ('noise', 0, 0), 8 bytes
+
+
+@pytest.mark.parametrize("parts", [1, 2, 4])
+def test_parts_of_a_batch_draw_their_rows_of_the_whole(parts):
+    seed_noise(3, 7)
+    whole = [rand(8, 5), rand(8), rand(8, 2, 3)]
+    shared = rand_shared(4)
+    pieces = []
+    for part in range(parts):
+        seed_noise(3, 7, part, parts)
+        rows = 8 // parts
+        pieces.append([rand(rows, 5), rand(rows), rand(rows, 2, 3)])
+        assert torch.equal(rand_shared(4), shared), "what a batch shares is the same in all parts"
+    for want, got in zip(whole, zip(*pieces, strict=True), strict=True):
+        assert torch.equal(torch.cat(got), want)
+
+
+def test_noise_is_of_the_seed_and_the_step_alone():
+    def draw(seed, step):
+        seed_noise(seed, step)
+        return rand(4, 3)
+
+    first = draw(0, 0)
+    torch.rand(100)  # what else is drawn does not matter
+    assert torch.equal(draw(0, 0), first)
+    assert not torch.equal(draw(0, 1), first)
+    assert not torch.equal(draw(1, 0), first)
+    state = torch.get_rng_state()
+    draw(0, 2)
+    assert torch.equal(torch.get_rng_state(), state), "nor does it touch the default generator"
+    free_noise()
+    torch.manual_seed(5)
+    free = rand(4, 3)
+    torch.manual_seed(5)
+    assert torch.equal(free, torch.rand(4, 3))
+
+
+def test_fold_is_the_same_everywhere():
+    assert fold("noise", 0, 0) == int.from_bytes(bytes.fromhex(BLAKE2B), "little") >> 1
+    assert len({fold("noise", a, b) for a in range(20) for b in range(20)}) == 400
+    assert all(0 <= fold(a) < 2**63 for a in range(100))
+
+
+def test_on_one_process_gather_is_the_identity_and_the_mean_is_the_mean():
+    x = torch.randn(4, 3, requires_grad=True)
+    assert gather(x) is x
+    values, weights = torch.tensor([1.0, 5.0, 100.0]), torch.tensor([1.0, 3.0, 0.0])
+    assert weighted_mean(values, weights).item() == 4.0
+    assert weighted_mean(values, weights * 0).item() == 0.0

@@ -1,0 +1,368 @@
+"""Our text transformer; and packed documents that never see one another, on every text backbone."""
+
+import inspect
+from itertools import pairwise
+
+import pytest
+import torch
+import torch.nn.functional as F
+import yaml
+from zoo_backbones import VOCABULARY, backbone
+
+from ssl_zoo.backbones import attention, transformer
+from ssl_zoo.backbones._base import TokenBackbone, Vocabulary, attention_mask, pool, segment_positions
+from ssl_zoo.backbones.attention import Plan, runs
+from ssl_zoo.backbones.hf import HFBackbone
+from ssl_zoo.backbones.transformer import TextTransformer
+from ssl_zoo.cli.compose import config_folder
+
+TEXT = ("transformer", "encoder", "decoder")
+
+
+@pytest.fixture(autouse=True)
+def _seeded():
+    torch.manual_seed(0)
+
+
+def stirred(model):
+    """Weights far from their start, where projections are zero and no token sees another."""
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.add_(torch.randn_like(weight) * 0.1)
+    return model.eval()
+
+
+def own(**changes) -> TextTransformer:
+    return stirred(TextTransformer(VOCABULARY, **{"width": 32, "depth": 2, "heads": 4} | changes))
+
+
+def llama() -> HFBackbone:
+    size = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2}
+    config = {"model_type": "llama", **size, "intermediate_size": 64, "max_position_embeddings": 128}
+    return HFBackbone(config=config, vocabulary=VOCABULARY)
+
+
+def ids(*shape: int, seed: int = 0) -> torch.Tensor:
+    return torch.randint(3, VOCABULARY.size, shape, generator=torch.Generator().manual_seed(seed))
+
+
+# Packing
+
+
+@pytest.mark.parametrize("causal", [True, False], ids=["causal", "bidirectional"])
+@pytest.mark.parametrize("cut", [1, 24, 50, 95])
+@pytest.mark.parametrize("kind", [*TEXT, "llama"])
+@torch.no_grad()
+def test_changing_document_a_leaves_document_b_identical_to_the_bit(kind, cut, causal):
+    """The whole row is changed but B's tokens, and B is read before and after A, in a batch of three."""
+    model = stirred(llama() if kind == "llama" else backbone(kind))
+    assert isinstance(model, TokenBackbone)
+    segments = (torch.arange(96) >= cut).long().repeat(3, 1)
+    x = ids(3, 96)
+    for kept in (0, 1):
+        other = torch.where(segments == kept, x, ids(3, 96, seed=9))
+        one, two = (model.encode(model.embed(row), None, segments, causal=causal) for row in (x, other))
+        b = segments == kept
+        assert torch.equal(one.tokens[b], two.tokens[b])
+        assert not torch.allclose(one.tokens[~b], two.tokens[~b], atol=1e-3)
+        # Not because nothing sees anything: within the changed document a token matters to another.
+        early = x.clone()
+        early[:, 0] = 3 + (early[:, 0] - 2) % (VOCABULARY.size - 3)
+        moved = model.encode(model.embed(early), None, segments, causal=causal).tokens
+        assert not torch.allclose(moved[:, cut - 1], one.tokens[:, cut - 1], atol=1e-4)
+        assert torch.equal(moved[:, cut:], one.tokens[:, cut:])
+
+
+@pytest.mark.parametrize("causal", [True, False], ids=["causal", "bidirectional"])
+@pytest.mark.parametrize("kind", TEXT)
+@torch.no_grad()
+def test_a_packed_document_reads_as_it_does_alone(kind, causal):
+    model = stirred(backbone(kind))
+    assert isinstance(model, TokenBackbone)
+    x = ids(2, 40)
+    segments = torch.tensor([[0] * 11 + [1] * 20 + [2] * 9, [0] * 25 + [1] * 5 + [-1] * 10])
+    packed = model.encode(model.embed(x), None, segments, causal=causal).tokens
+    assert packed.isfinite().all(), "padding, too"
+    for row in range(2):
+        for document in segments[row].unique().tolist():
+            if document >= 0:
+                place = segments[row] == document
+                alone = model.encode(model.embed(x[row : row + 1, place]), causal=causal).tokens[0]
+                torch.testing.assert_close(packed[row, place], alone, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", TEXT)
+def test_padding_has_finite_gradients_and_does_not_count(kind):
+    model = stirred(backbone(kind))
+    assert isinstance(model, TokenBackbone)
+    segments = torch.tensor([[0] * 6 + [-1] * 4, [-1] * 10])
+    features = model(ids(2, 10), segments)
+    assert features.tokens.isfinite().all()
+    torch.testing.assert_close(features.pooled[0], features.tokens[0, :6].mean(0))
+    assert not features.pooled[1].any(), "a row of padding alone has nothing to pool"
+    features.pooled.square().sum().backward()
+    assert all(p.grad is None or p.grad.isfinite().all() for p in model.parameters())
+
+
+def test_segment_positions_and_pool_by_hand():
+    segments = torch.tensor([[0, 0, 0, 1, 1, 2, -1, -1], [5, 5, 4, 4, 4, 4, 4, 5]])
+    assert segment_positions(segments).tolist() == [[0, 1, 2, 0, 1, 0, 0, 1], [0, 1, 0, 1, 2, 3, 4, 0]]
+    tokens = torch.tensor([[[1.0], [3.0], [100.0]]])
+    assert pool(tokens, torch.tensor([[0, 0, -1]])).item() == 2.0
+    assert pool(tokens).item() == pytest.approx(104 / 3)
+
+
+@pytest.mark.parametrize("causal", [True, False])
+def test_attention_mask_is_the_double_loop(causal):
+    segments = torch.tensor([[0, 0, 1, 1, 1, -1, -1]])
+    mask = attention_mask(segments, causal)
+    assert mask.shape == (1, 1, 7, 7)
+    for i, mine in enumerate(segments[0].tolist()):
+        for j, theirs in enumerate(segments[0].tolist()):
+            sees = mine == theirs >= 0 and (j <= i or not causal)
+            assert mask[0, 0, i, j].item() == (sees or i == j)
+
+
+# The two engines of attention
+
+
+def test_runs_by_hand():
+    segments = torch.tensor([[0, 0, 1, 1], [1, 1, 1, -1], [2, 3, 3, 3]])
+    # Rows end to end: a run also ends where its row ends, though segment 1 goes on in the next one.
+    assert runs(segments).tolist() == [0, 2, 4, 7, 8, 9, 12, 12, 12, 12, 12, 12, 12]
+    assert runs(segments).dtype == torch.int32
+    assert runs(torch.zeros(2, 3, dtype=torch.long)).tolist() == [0, 3, 6, 6, 6, 6, 6]
+
+
+def reference_varlen(q, k, v, cu_seq_q, cu_seq_k, max_q, max_k, *, window_size=(-1, -1)):
+    """What torch's CUDA-only function computes, run by run, by the definition of attention."""
+    assert torch.equal(cu_seq_q, cu_seq_k)
+    out = torch.full_like(q, float("nan"))
+    ends = cu_seq_q.tolist()
+    for start, end in pairwise(ends):
+        if start == end:
+            continue
+        assert end - start <= max_q == max_k
+        scores = torch.einsum("ihd,jhd->hij", q[start:end], k[start:end]) / q.shape[-1] ** 0.5
+        left, right = window_size
+        apart = torch.arange(end - start)[None] - torch.arange(end - start)[:, None]  # j - i
+        hidden = ((apart > right) & (right >= 0)) | ((apart < -left) & (left >= 0))
+        weights = scores.masked_fill(hidden, float("-inf")).softmax(-1)
+        out[start:end] = torch.einsum("hij,jhd->ihd", weights, v[start:end])
+    return out
+
+
+class ByRuns(Plan):
+    """The plan that CUDA in half precision has, anywhere."""
+
+    def __init__(self, like, segments, causal):
+        super().__init__(like, segments, causal)
+        if segments is not None:
+            self.starts, self.mask = runs(segments), None
+
+
+@pytest.mark.parametrize("causal", [True, False])
+@pytest.mark.parametrize("kv_heads", [4, 2, 1])
+@torch.no_grad()
+def test_variable_length_attention_equals_the_mask(monkeypatch, kv_heads, causal):
+    model = own(kv_heads=kv_heads)
+    x = ids(3, 20)
+    segments = torch.tensor([[0] * 7 + [1] * 13, [0] * 20, [0] * 3 + [1] * 4 + [2] * 8 + [-1] * 5])
+    masked = model.encode(model.embed(x), None, segments, causal=causal)
+    monkeypatch.setattr(attention, "varlen_attn", reference_varlen)
+    monkeypatch.setattr(transformer, "Plan", ByRuns)
+    by_runs = model.encode(model.embed(x), None, segments, causal=causal)
+    real = segments >= 0
+    torch.testing.assert_close(by_runs.tokens[real], masked.tokens[real], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(by_runs.pooled, masked.pooled, rtol=1e-4, atol=1e-5)
+    assert by_runs.tokens.isfinite().all()
+
+
+@pytest.mark.skipif(attention.varlen_attn is None, reason="this torch has none: the mask is used")
+def test_torch_takes_the_arguments_that_the_reference_takes():
+    call = inspect.signature(attention.varlen_attn)
+    assert list(call.parameters)[3:7] == ["cu_seq_q", "cu_seq_k", "max_q", "max_k"]
+    call.bind(*range(7), window_size=(-1, 0))
+
+
+@pytest.mark.parametrize("causal", [True, False])
+@torch.no_grad()
+def test_one_document_needs_no_mask(causal):
+    model = own()
+    x = ids(2, 33)
+    free = model.encode(model.embed(x), causal=causal)
+    masked = model.encode(model.embed(x), None, torch.zeros_like(x), causal=causal)
+    torch.testing.assert_close(free.tokens, masked.tokens, rtol=1e-4, atol=1e-5)
+    assert Plan(free.tokens, None, causal).mask is None
+
+
+@pytest.mark.parametrize("causal", [True, False])
+def test_attention_is_its_definition(causal):
+    q, k, v = torch.randn(2, 4, 5, 8), torch.randn(2, 2, 5, 8), torch.randn(2, 2, 5, 8)
+    out = Plan(torch.zeros(2, 5, 8), None, causal)(q, k, v)
+    for b in range(2):
+        for h in range(4):
+            for i in range(5):
+                reach = range(i + 1) if causal else range(5)
+                scores = torch.stack([q[b, h, i] @ k[b, h // 2, j] / 8**0.5 for j in reach]).softmax(0)
+                want = sum(s * v[b, h // 2, j] for s, j in zip(scores, reach, strict=True))
+                torch.testing.assert_close(out[b, h, i], want)
+
+
+# Our transformer
+
+
+@torch.no_grad()
+def test_it_is_causal_or_not_as_it_is_asked():
+    model = own()
+    x = ids(1, 12)
+    y = x.clone()
+    y[0, 7] = 3 + (y[0, 7] - 2) % 61
+    for causal in (True, False):
+        one, two = (model.encode(model.embed(row), causal=causal).tokens for row in (x, y))
+        assert torch.equal(one[0, :7], two[0, :7]) is causal
+        assert not torch.allclose(one[0, 7:], two[0, 7:], atol=1e-4)
+    for model.causal in (True, False):  # `forward` follows the attribute
+        want = model.encode(model.embed(x), causal=model.causal).tokens
+        assert torch.equal(model(x).tokens, want)
+
+
+@torch.no_grad()
+def test_positions_are_relative():
+    model = own()
+    x = ids(2, 16)
+    at = torch.stack([torch.arange(16), torch.randperm(16)])
+    here = model.encode(model.embed(x), at).tokens
+    there = model.encode(model.embed(x), at + 1000).tokens
+    torch.testing.assert_close(here, there, rtol=1e-3, atol=1e-3)
+    stretched = model.encode(model.embed(x), at * 3).tokens
+    assert not torch.allclose(here, stretched, atol=1e-2)
+
+
+def test_rotary_turns_pairs_by_the_angle():
+    at = torch.tensor([[0, 1, 7]])
+    cos_sin = transformer.rotary(at, 4, 100.0)
+    x = torch.randn(1, 1, 3, 4)
+    got = transformer.rotate(x, cos_sin)
+    for t, position in enumerate((0, 1, 7)):
+        for pair, rate in enumerate((1.0, 0.1)):
+            z = torch.complex(x[0, 0, t, pair], x[0, 0, t, pair + 2])
+            turned = z * torch.exp(torch.tensor(1j * position * rate))
+            torch.testing.assert_close(got[0, 0, t, pair], turned.real)
+            torch.testing.assert_close(got[0, 0, t, pair + 2], turned.imag)
+
+
+@torch.no_grad()
+def test_rows_may_be_left_out_and_reordered_when_their_positions_are_given():
+    model = own()
+    tokens = model.embed(ids(2, 16))
+    order = torch.stack([torch.randperm(16), torch.randperm(16)])
+    shuffled = tokens.gather(1, order[..., None].expand_as(tokens))
+    got = model.encode(shuffled, order).tokens
+    want = model.encode(tokens).tokens.gather(1, order[..., None].expand_as(tokens))
+    torch.testing.assert_close(got, want, rtol=1e-4, atol=1e-5)
+
+
+@torch.no_grad()
+def test_grouped_queries_are_repeated_heads():
+    few, many = own(kv_heads=2), own(kv_heads=4)
+    state = few.state_dict()
+    for name, weight in state.items():
+        if name.endswith("qkv.weight"):  # rows: 4 heads of q, 2 of k, 2 of v, 8 rows each
+            q, k, v = weight.split([32, 16, 16])
+            k, v = (part.view(2, 8, 32).repeat_interleave(2, 0).reshape(32, 32) for part in (k, v))
+            state[name] = torch.cat([q, k, v])
+    many.load_state_dict(state)
+    x = ids(2, 10)
+    torch.testing.assert_close(few(x).tokens, many(x).tokens, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("mlp", ["swiglu", "relu2"])
+@torch.no_grad()
+def test_a_block_is_its_equations(mlp):
+    model = own(mlp=mlp, depth=1, heads=2)
+    x = ids(1, 6)
+    block = model.layers[0]
+    h = F.embedding(x, model.words.weight)[0]  # (T, D)
+
+    def rms(v, gain):
+        # epsilon of the norm: that of the type, torch's default
+        return v / (v.square().mean(-1, keepdim=True) + torch.finfo(v.dtype).eps).sqrt() * gain
+
+    qkv = (rms(h, block.attention_norm.weight) @ block.attention.qkv.weight.T).view(6, 6, 16)
+    turn = tuple(part[0] for part in transformer.rotary(torch.arange(6)[None], 16, 10_000.0))
+    mixed = []
+    for head in range(2):
+        q, k = (transformer.rotate(rms(qkv[:, i], 1.0)[None], turn)[0] for i in (head, 2 + head))
+        mixed.append(((q @ k.T) / 4).softmax(-1) @ qkv[:, 4 + head])
+    h = h + torch.cat(mixed, -1) @ block.attention.out.weight.T
+    up = rms(h, block.mlp_norm.weight) @ block.mlp.up.weight.T
+    if mlp == "swiglu":
+        gate, up = up.chunk(2, -1)
+        up = gate * torch.sigmoid(gate) * up
+    else:
+        up = up.clamp_min(0) ** 2
+    h = h + up @ block.mlp.down.weight.T
+    got = model(x, layers=True)
+    torch.testing.assert_close(got.tokens[0], rms(h, model.norm.weight), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(got.layers[0][0], h.mean(0), rtol=1e-4, atol=1e-5)
+
+
+def test_a_new_one_is_the_identity_and_predicts_nothing_yet():
+    model = TextTransformer(Vocabulary(100), width=64, depth=3, heads=4).eval()
+    x = ids(2, 8)
+    assert torch.equal(model(x).tokens, model.norm(model.words(x)))
+    loss = F.cross_entropy(model(x).tokens.flatten(0, 1) @ model.words.weight.T, ids(16, seed=1))
+    assert loss.item() == pytest.approx(torch.tensor(100.0).log().item(), abs=0.1)
+
+
+def test_dropout_only_while_training():
+    model = own(dropout=0.2)
+    x = ids(1, 12)
+    assert torch.equal(model(x).tokens, model(x).tokens)
+    model.train()
+    assert not torch.allclose(model(x).tokens, model(x).tokens, atol=1e-3)
+    assert model.encode(model.embed(x), None, torch.zeros_like(x)).tokens.isfinite().all()
+
+
+@pytest.mark.parametrize(
+    ("name", "million"), [("transformer_micro", 0.8), ("transformer_mini", 4.7), ("transformer_base", 85)]
+)
+def test_parameter_counts(name, million):
+    """Those that the YAML files state, and the sum of the shapes."""
+    about = yaml.safe_load((config_folder() / "backbone" / f"{name}.yaml").read_text())
+    about.pop("_target_")
+    with torch.device("meta"):
+        model = TextTransformer(VOCABULARY, **about)
+    width, depth = about["width"], about["depth"]
+    hidden = {"relu2": 4 * width, "swiglu": -(-8 * width // 24) * 8}[about["mlp"]]
+    mlp = width * hidden * {"relu2": 2, "swiglu": 3}[about["mlp"]]
+    trunk = depth * (4 * width * width + mlp + 2 * width) + width
+    count = sum(p.numel() for p in model.parameters())
+    assert count == trunk + VOCABULARY.size * width
+    assert trunk / 1e6 == pytest.approx(million, rel=0.05)
+    assert hidden % 8 == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"width": 30, "heads": 4}, "take a width divisible by 8"),
+        ({"width": 12, "heads": 4}, "take a width divisible by 8"),
+        ({"heads": 4, "kv_heads": 3}, "heads 4 is not a multiple of kv_heads 3"),
+        ({"mlp": "gelu"}, "choose swiglu or relu2"),
+        ({"dropout": 1.0}, r"not in \[0, 1\)"),
+    ],
+)
+def test_refusals_say_what_would_work(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        TextTransformer(VOCABULARY, **{"width": 32, "heads": 4} | arguments)
+
+
+def test_it_names_what_it_has_not():
+    vit = backbone("vit")
+    assert isinstance(vit, TokenBackbone)
+    with pytest.raises(TypeError, match="not a text backbone"):
+        vit.word_embedding()
+    with pytest.raises(ValueError, match="TimmViT cannot be causal"):
+        vit.encode(vit.embed(torch.rand(1, 3, 32, 32)), causal=True)
