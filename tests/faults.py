@@ -17,15 +17,19 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import lightning  # noqa: F401  (preloaded for the forks, as the next three)
+import lightning  # noqa: F401  (preloaded for the forks, as omegaconf and the like)
 import numpy as np
+import omegaconf  # noqa: F401
 import tensorboard.summary.writer.event_file_writer  # noqa: F401
 import torch
 import torch.utils.tensorboard  # noqa: F401
 import torchmetrics  # noqa: F401
 from torch import Tensor
 
-from ssl_zoo import optim
+import ssl_zoo.cli.compose
+import ssl_zoo.cli.evaluate
+import ssl_zoo.cli.pretrain  # noqa: F401
+from ssl_zoo import cli, optim
 from ssl_zoo.backbones._base import Backbone, Vocabulary
 from ssl_zoo.backbones.transformer import TextTransformer
 from ssl_zoo.backbones.vision import timm_backbone
@@ -226,6 +230,11 @@ def _guarded(log: Path, function: Callable[..., Any], args: tuple, options: dict
         os.dup2(file.fileno(), 2)
         try:
             function(*args, **options)
+        except SystemExit as error:  # as the interpreter ends it
+            if isinstance(error.code, str):
+                print(error.code, file=sys.stderr)
+            sys.stderr.flush()
+            os._exit(error.code if isinstance(error.code, int) else int(error.code is not None))
         except BaseException:
             traceback.print_exc()
             sys.stderr.flush()
@@ -253,3 +262,16 @@ def forked(folder: Path, function: Callable[..., Any], *args: Any, **options: An
     folder.mkdir(parents=True, exist_ok=True)
     log = folder / f"log-{len(list(folder.glob('log-*')))}"
     return outcome(spawn(log, function, *args, **options)), log.read_text()
+
+
+def _command(folder: Path, cache: Path, words: tuple[str, ...]) -> None:
+    torch.set_num_threads(1)
+    os.chdir(folder)
+    os.environ["SSL_ZOO_CACHE"] = str(cache)
+    sys.argv = ["ssl-zoo", *words]
+    cli.main()
+
+
+def command(folder: Path, cache: Path, *words: str) -> tuple[int, str]:
+    """Exit code and output of `ssl-zoo WORDS`, called in `folder`."""
+    return forked(folder, _command, folder, cache, words)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from difflib import get_close_matches
 from importlib import import_module
 from pathlib import Path
@@ -19,6 +19,7 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
+from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -26,6 +27,9 @@ import ssl_zoo
 
 # What a configuration may build. Anything else must be named on the command line itself.
 TRUSTED = ("ssl_zoo.", "timm.", "torch.optim.", "torch.nn.")
+
+# Null unless set, and then no text.
+NUMBERS = re.compile(r"budget\.\w+|threads|validation_limit|labels|length|trainer\.gradient_clip_val")
 
 
 class ConfigError(ValueError):
@@ -55,11 +59,12 @@ def run_verb(verb: str, words: list[str]) -> None:
             check(verb, words)
     except ConfigError as error:
         sys.exit(f"ssl-zoo {verb}: {error}")
-    sys.argv = [f"ssl-zoo {verb}", *words]
+    script, sys.argv = sys.argv[0], [f"ssl-zoo {verb}", *words]
     trusted = {word.split("=", 1)[1] for word in words if "_target_=" in word}
     run: Callable[..., None] = import_module(f"ssl_zoo.cli.{verb}").run
 
     def task(cfg: DictConfig) -> None:
+        sys.argv = [script, verb, *words]  # Lightning starts the other processes of DDP by it
         try:
             refuse_unknown_targets(cfg, trusted)
             choices = HydraConfig.get().runtime.choices
@@ -112,7 +117,7 @@ def check(verb: str, words: list[str]) -> None:
         group, choice = word.split("=", 1)
         if choice not in options(group) and choice != "null":
             raise ConfigError(
-                f"{group}={choice} does not exist{near(choice, options(group))}. {known(group)}"
+                f"{group}={choice} does not exist{near(choice, options(group)) or '.'} {known(group)}"
             )
     missing = [g for g in mandatory(verb) if not any(word.startswith(f"{g}=") for word in groups)]
     if missing and not any(word.startswith("experiment=") for word in groups):  # a recipe may choose them
@@ -123,7 +128,7 @@ def check(verb: str, words: list[str]) -> None:
         raise ConfigError(str(error)) from error
     keys = flatten(plain)
     for word in words:
-        if word in groups or word[0] in "+~":
+        if word in groups or word[0] in "+~" or word.startswith("hydra."):
             continue
         key = word.split("=", 1)[0]
         if key not in keys and not any(other.startswith(f"{key}.") for other in keys):
@@ -135,6 +140,8 @@ def check(verb: str, words: list[str]) -> None:
         raise ConfigError(str(error)) from error
     changed = flatten(full)
     for key, default in keys.items():
+        if default is None and NUMBERS.fullmatch(key) and isinstance(changed.get(key), str):
+            raise ConfigError(f"{key}={changed[key]!r} is a str; it takes a number, or null")
         if key in changed and not same_type(default, changed[key]):
             raise ConfigError(
                 f"{key}={changed[key]!r} is a {type(changed[key]).__name__}; it takes a "
@@ -187,13 +194,34 @@ def same_type(default: Any, value: Any) -> bool:
 
 def refuse_unknown_targets(cfg: DictConfig, trusted: set[str]) -> None:
     """Only this library's parts may be built, unless the command line itself names the class."""
-    for key, value in flatten(cfg).items():
-        if key.split(".")[-1] != "_target_" or value == "???":
-            continue
-        if not str(value).startswith(TRUSTED) and value not in trusted:
+    for key, value in targets(OmegaConf.to_container(cfg)):
+        if value not in trusted and not belongs(value):
             raise ConfigError(
                 f"{key}={value} is not part of ssl_zoo; to run code of your own, name it on the command line"
             )
+
+
+def targets(tree: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Full key and value of every `_target_`, also inside lists."""
+    if isinstance(tree, (dict, list)):
+        for key, value in tree.items() if isinstance(tree, dict) else enumerate(tree):
+            name = f"{prefix}.{key}".lstrip(".")
+            if key == "_target_" and value != "???":
+                yield name, str(value)
+            else:
+                yield from targets(value, name)
+
+
+def belongs(target: str) -> bool:
+    """Whether a `_target_` is defined in a trusted package, and not only reached through one
+    (`ssl_zoo.hub.shutil.rmtree`)."""
+    if not target.startswith(TRUSTED):
+        return False
+    try:
+        found = get_object(target)
+    except (ImportError, AttributeError, ValueError):
+        return True  # there is no such thing; building it will say so
+    return f"{getattr(found, '__module__', '')}.".startswith(TRUSTED)
 
 
 def plain(cfg: DictConfig) -> dict[str, Any]:

@@ -155,7 +155,13 @@ def run_part(part: Part, where: Path, seed: int, began: float) -> Outcome:
     compose.check("pretrain", words)
     pretrain.run(compose.build("pretrain", words), {})
 
-    words = [*part.transfer, f"run={where}", f"labels={spelt(part.labels)}", f"seeds={spelt(part.seeds)}", "floors=true"]
+    words = [
+        *part.transfer,
+        f"run={where}",
+        f"labels={spelt(part.labels)}",
+        f"seeds={spelt(part.seeds)}",
+        "floors=true",
+    ]
     heading(f"{part.name}, stage 2: transfer with few labels", began)
     say(f"$ {command('evaluate', words)}")
     compose.check("evaluate", words)
@@ -203,7 +209,10 @@ def contenders(
         texts = [floors.Texts(data.documents(s), true(data.labels(s))) for s in splits._fields]
         yield "TF-IDF, logistic regression", lambda: floors.tfidf(*texts, labels=labels, seeds=seeds)
     else:
-        yield "raw pixels, linear probe", lambda: score(floors.Pixels(splits.train), *splits, Linear(), **options)
+        yield (
+            "raw pixels, linear probe",
+            lambda: score(floors.Pixels(splits.train), *splits, Linear(), **options),
+        )
     yield "pretrained, frozen, linear probe", lambda: score(backbone, *splits, Linear(), **options)
     yield TUNED, lambda: score(backbone, *splits, protocol, **options)
 

@@ -38,7 +38,11 @@ STYLE = {
 }
 # Okabe and Ito's colours, told apart by most colour-blind people; pretraining is the strong one.
 COLOURS = ("#999999", "#E69F00", "#009E73", "#56B4E9", "#D55E00")
-LOSSES = {"SimCLR": "NT-Xent loss (nats)", "NextToken": "loss (nats per token)", "MaskedLM": "loss (nats per token)"}
+LOSSES = {
+    "SimCLR": "NT-Xent loss (nats)",
+    "NextToken": "loss (nats per token)",
+    "MaskedLM": "loss (nats per token)",
+}
 
 
 def read_metrics(run: Path) -> dict[str, tuple[list[int], list[float]]]:
@@ -70,7 +74,10 @@ def curves(outcomes: Sequence[Outcome], file: Path) -> Path:
 
 def loss(axes: Axes, metrics: dict[str, tuple[list[int], list[float]]], name: str, objective: str) -> None:
     """The objective on training batches and on held-out rows."""
-    for key, label, colour in (("train/loss", "training batch", COLOURS[3]), ("val/loss", "held out", COLOURS[4])):
+    for key, label, colour in (
+        ("train/loss", "training batch", COLOURS[3]),
+        ("val/loss", "held out", COLOURS[4]),
+    ):
         if key in metrics:
             axes.plot(*metrics[key], "o-", ms=4, label=label, color=colour)
     axes.set(title=f"{name}: pretraining", xlabel="optimizer step", ylabel=LOSSES.get(objective, "loss"))
@@ -102,7 +109,9 @@ def efficiency(axes: Axes, outcome: Outcome) -> None:
         axes.errorbar(at, means, halves, fmt="o-", ms=4, capsize=3, color=colour, label=name, **strong)
     chance = 100 / len(outcome.splits.train.classes)
     axes.axhline(chance, color="black", lw=1, ls=":")
-    axes.annotate("chance", (1, chance), xycoords=("axes fraction", "data"), ha="right", va="bottom", fontsize=9)
+    axes.annotate(
+        "chance", (1, chance), xycoords=("axes fraction", "data"), ha="right", va="bottom", fontsize=9
+    )
     axes.set_xscale("log")
     axes.set_xticks(outcome.part.labels, [str(labels) for labels in outcome.part.labels])
     axes.xaxis.set_minor_locator(NullLocator())
@@ -128,14 +137,22 @@ def embeddings(outcomes: Sequence[Outcome], file: Path) -> Path:
             rows = Subset(test, chosen)
             random = floors.fresh(lambda about=about: hub.build(about), 0)
             for ax, backbone, title in zip(
-                axes, (random, outcome.backbone), ("random weights", "pretrained, no labels seen"), strict=True
+                axes,
+                (random, outcome.backbone),
+                ("random weights", "pretrained, no labels seen"),
+                strict=True,
             ):
                 scatter(ax, backbone, rows)
                 ax.set_title(f"{outcome.part.name.capitalize()}: {title}")
             axes[1].legend(
-                *axes[1].get_legend_handles_labels(), loc="center left", bbox_to_anchor=(1.0, 0.5), markerscale=2
+                *axes[1].get_legend_handles_labels(),
+                loc="center left",
+                bbox_to_anchor=(1.0, 0.5),
+                markerscale=2,
             )
-        figure.suptitle("t-SNE of the frozen features of test rows; colours are the true classes", fontsize=12)
+        figure.suptitle(
+            "t-SNE of the frozen features of test rows; colours are the true classes", fontsize=12
+        )
         return save(figure, file)
 
 
@@ -143,7 +160,9 @@ def scatter(axes: Axes, backbone: Backbone, rows: Rows) -> None:
     """One embedding, a colour for each class."""
     features = extract(backbone, rows)
     unit = features.pooled / features.pooled.norm(dim=1, keepdim=True)
-    points = TSNE(perplexity=min(30, (len(rows) - 1) / 3), init="pca", random_state=0).fit_transform(unit.numpy())
+    points = TSNE(perplexity=min(30, (len(rows) - 1) / 3), init="pca", random_state=0).fit_transform(
+        unit.numpy()
+    )
     y = labels_of(features).numpy()
     palette = plt.get_cmap("tab10")
     for c, name in enumerate(rows.classes):

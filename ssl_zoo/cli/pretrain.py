@@ -22,8 +22,8 @@ from ssl_zoo.distributed import rank
 from ssl_zoo.objectives._base import Objective
 from ssl_zoo.pretrain import Budget, Pretraining, PretrainingData, pretrain
 from ssl_zoo.pretrain.callbacks import Monitor, Validation
-from ssl_zoo.pretrain.checkpoint import write_atomically
-from ssl_zoo.pretrain.run import RunError
+from ssl_zoo.pretrain.checkpoint import checkpoints, write_atomically
+from ssl_zoo.pretrain.run import RunError, launched, locked
 
 # What may change between the sessions of one run; anything else would be another run.
 FREE = (
@@ -45,13 +45,18 @@ def run(cfg: DictConfig, choices: dict[str, str]) -> None:
     if cfg.threads is not None:
         torch.set_num_threads(cfg.threads)
     where = folder(cfg, choices)
+    refuse_mixed_modalities(cfg)
     settings = plain(cfg)
-    refuse_other_run(where, settings)
+    # A start that failed before the first checkpoint leaves nothing worth keeping.
+    begun = launched() or bool(checkpoints(where / "checkpoints"))
+    if begun:
+        refuse_other_run(where, settings)
     torch.manual_seed(cfg.seed)
     budget = Budget(**settings["budget"])
     data: ImageData | TextData = instantiate(cfg.data, _convert_="all")
-    tokenizer = None if isinstance(data, ImageData) else read_tokenizer(cfg, where, data)
-    backbone = build_backbone(cfg, tokenizer)
+    tokenizer = None if isinstance(data, ImageData) else read_tokenizer(cfg, where, data, begun)
+    make: Any = instantiate(cfg.backbone, _convert_="all", _partial_=True)
+    backbone: Backbone = make() if tokenizer is None else make(vocabulary=tokenizer.vocabulary)
     objective: Objective = instantiate(cfg.objective, _convert_="all")(backbone)
     if cfg.compile:
         backbone.compile()
@@ -70,12 +75,7 @@ def run(cfg: DictConfig, choices: dict[str, str]) -> None:
     validation = None
     if held_out:
         validation = Validation(read(held_out), cfg.evaluate_every, cfg.batch_size, cfg.validation_limit)
-    if rank() == 0:
-        where.mkdir(parents=True, exist_ok=True)
-        write_atomically(where / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(settings)).encode())
-        if tokenizer is not None:
-            tokenizer.save(where / "tokenizer")
-    trainer = settings["trainer"]
+    trainer = dict(settings["trainer"])
     accumulate = trainer.pop("accumulate_grad_batches")
     module = Pretraining(
         objective,
@@ -84,19 +84,25 @@ def run(cfg: DictConfig, choices: dict[str, str]) -> None:
         instantiate(cfg.schedule),
         cfg.seed,
     )
-    summary = pretrain(
-        module,
-        PretrainingData(rows, cfg.batch_size, cfg.seed, accumulate, cfg.workers),
-        where,
-        validation=validation,
-        monitor=monitor,
-        save_every=cfg.save_every,
-        log_every=cfg.log_every,
-        keep=cfg.keep,
-        resume=cfg.resume,
-        wandb=cfg.wandb,
-        **trainer,
-    )
+    batches = PretrainingData(rows, cfg.batch_size, cfg.seed, accumulate, cfg.workers)
+    with locked(where):
+        if not launched():
+            write_atomically(where / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(settings)).encode())
+            if tokenizer is not None:
+                tokenizer.save(where / "tokenizer")
+        summary = pretrain(
+            module,
+            batches,
+            where,
+            validation=validation,
+            monitor=monitor,
+            save_every=cfg.save_every,
+            log_every=cfg.log_every,
+            keep=cfg.keep,
+            resume=cfg.resume,
+            wandb=cfg.wandb,
+            **trainer,
+        )
     if rank() == 0:
         print(json.dumps(summary, indent=1))
     if summary["stopped"]:
@@ -105,22 +111,24 @@ def run(cfg: DictConfig, choices: dict[str, str]) -> None:
         print(f"saved in {where}; next: ssl-zoo evaluate run={where} data=...")
 
 
-def read_tokenizer(cfg: DictConfig, where: Path, data: TextData) -> Tokenizer:
-    """The run's own tokenizer when it has one, else a new one from the training documents."""
-    if (where / "tokenizer").exists():
+def read_tokenizer(cfg: DictConfig, where: Path, data: TextData, begun: bool) -> Tokenizer:
+    """The tokenizer of the run that was begun, else a new one from the training documents."""
+    if begun and (where / "tokenizer").exists():
         return Tokenizer.load(where / "tokenizer")
     return instantiate(cfg.tokenizer, _convert_="all")(data.documents("train"))
 
 
-def build_backbone(cfg: DictConfig, tokenizer: Tokenizer | None) -> Backbone:
-    """The backbone of the configuration; one for text is given the tokenizer's vocabulary."""
-    make: Any = instantiate(cfg.backbone, _convert_="all", _partial_=True)
-    text = str(cfg.backbone._target_).startswith(("ssl_zoo.backbones.transformer", "ssl_zoo.backbones.hf"))
-    if text != (tokenizer is not None):
-        kind = "text" if tokenizer is not None else "images"
-        works = "transformer_micro, hf_bert, ..." if tokenizer is not None else "resnet_micro, vit_micro, ..."
+def refuse_mixed_modalities(cfg: DictConfig) -> None:
+    """Raise ConfigError, naming what works, if this library's data and backbone do not go together."""
+    backbone, data = str(cfg.backbone._target_), str(cfg.data._target_)
+    if not (backbone.startswith("ssl_zoo.") and data.startswith("ssl_zoo.")):
+        return
+    reads_text = backbone.startswith(("ssl_zoo.backbones.transformer", "ssl_zoo.backbones.hf"))
+    holds_text = data.startswith("ssl_zoo.data.text")
+    if reads_text != holds_text:
+        kind = "text" if holds_text else "images"
+        works = "transformer_micro, hf_bert, ..." if holds_text else "resnet_micro, vit_micro, ..."
         raise ConfigError(f"the data holds {kind}, which this backbone does not read; take backbone={works}")
-    return make(vocabulary=tokenizer.vocabulary) if tokenizer is not None else make()
 
 
 def refuse_other_run(where: Path, settings: dict[str, Any]) -> None:

@@ -20,7 +20,7 @@ from ssl_zoo.data.rows import Rows, Subset
 from ssl_zoo.distributed import free_noise, rank, seed_noise, world
 from ssl_zoo.objectives._base import Batch
 from ssl_zoo.pretrain.budget import ENDLESS
-from ssl_zoo.pretrain.checkpoint import checkpoints, prune
+from ssl_zoo.pretrain.checkpoint import prune
 from ssl_zoo.pretrain.module import Pretraining
 from ssl_zoo.transfer import knn
 from ssl_zoo.transfer.features import extract
@@ -147,10 +147,7 @@ class Validation(PerStep):
 
     def __init__(self, rows: Rows, every: int, batch_size: int, limit: int | None = None):
         self.rows, self.every = rows, every
-        count = min(len(rows), limit or len(rows))
-        each = max(1, min(batch_size, count) // world())
-        self.starts = range(0, count - each * world() + 1, each * world())
-        self.each, self.count = each, count
+        self.batch_size, self.count = batch_size, min(len(rows), limit or len(rows))
         self.last: dict[str, float] = {}
 
     def after_step(self, trainer, module) -> None:
@@ -177,7 +174,10 @@ class Validation(PerStep):
         objective.eval()
         sums: dict[str, Tensor] = {}
         weight = 0
-        edges = [(s + rank() * self.each, s + (rank() + 1) * self.each) for s in self.starts]
+        # Counted here: the other processes are not there yet when this callback is made.
+        each = max(1, min(self.batch_size, self.count) // world())
+        starts = range(0, self.count - each * world() + 1, each * world())
+        edges = [(s + rank() * each, s + (rank() + 1) * each) for s in starts]
         if world() == 1 and edges and edges[-1][1] < self.count and not objective.whole_batch:
             edges.append((edges[-1][1], self.count))  # what is left over
         for number, (first, stop) in enumerate(edges):
@@ -260,8 +260,11 @@ class Checkpoint(PerStep):
             raise ValueError(f"keep={keep}: with fewer than two, a damaged newest checkpoint loses the run")
         self.folder, self.every, self.keep = Path(folder), every, keep
         self.asked = False
+        self.saved = 0  # the step that was saved last, or resumed from
 
     def on_train_start(self, trainer, pl_module) -> None:
+        self.saved = trainer.global_step
+
         # Over Lightning's own handler, which neither saves nor agrees between processes.
         def ask(*_: Any) -> None:
             self.asked = True
@@ -288,13 +291,14 @@ class Checkpoint(PerStep):
 
     def on_train_end(self, trainer, pl_module) -> None:
         signal.signal(signal.SIGTERM, self.before)
-        if trainer.global_step % self.every:
+        if trainer.global_step != self.saved:
             self.save(trainer, pl_module)
 
     def save(self, trainer: L.Trainer, module: Pretraining) -> None:
-        module.check_finite()
+        """Write the checkpoint of this step; over a damaged one of the same step, where there is one."""
+        module.check_finite(weights=True)
         path = self.folder / f"step-{trainer.global_step:012d}.ckpt"
-        if path not in checkpoints(self.folder):
-            trainer.save_checkpoint(path, weights_only=False)
+        trainer.save_checkpoint(path, weights_only=False)
+        self.saved = trainer.global_step
         if rank() == 0:
             prune(self.folder, self.keep)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import pickle
 import shutil
 import warnings
 from pathlib import Path
@@ -81,17 +82,26 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     def load_checkpoint(self, path, map_location=None, weights_only=None) -> dict[str, Any]:
         if "://" in str(path):
             raise CheckpointError(f"checkpoints are read from local files only, not from {path}")
-        return torch.load(path, map_location=map_location or "cpu", weights_only=True)
+        try:
+            return torch.load(path, map_location=map_location or "cpu", weights_only=True)
+        except pickle.UnpicklingError as error:
+            raise CheckpointError(
+                f"{path} holds more than tensors and plain values, or is damaged; it was not opened: {error}"
+            ) from error
 
 
 def whole(path: Path) -> str | None:
     """None if the checkpoint is as it was written, else what is wrong with it."""
     if not sidecar(path).exists():
         return "its sidecar is missing"
-    about = json.loads(sidecar(path).read_bytes())
-    if path.stat().st_size != about["size"]:
-        return f"it has {path.stat().st_size} bytes instead of {about['size']}"
-    if digest(path) != about["sha256"]:
+    try:
+        about = json.loads(sidecar(path).read_bytes())
+        size, sha256 = about["size"], about["sha256"]
+    except (ValueError, KeyError, TypeError):
+        return "its sidecar is damaged"
+    if path.stat().st_size != size:
+        return f"it has {path.stat().st_size} bytes instead of {size}"
+    if digest(path) != sha256:
         return "its SHA-256 is not the one recorded"
     return None
 

@@ -136,6 +136,8 @@ class Pretraining(L.LightningModule):
     def on_train_start(self) -> None:
         self.clock.start()
         self.step_at_start = self.trainer.global_step
+        # A run of so many minutes that had them all does not take one step more at each resumption.
+        self.trainer.should_stop = self.clock.fraction(self.step_at_start, self.device) >= 1
 
     def on_train_end(self) -> None:
         free_noise()
@@ -163,13 +165,18 @@ class Pretraining(L.LightningModule):
         if first.device.type == "cpu":  # reading it costs nothing: stop before the weights are touched
             self.check_finite()
 
-    def check_finite(self) -> None:
-        """Raises NonFinite if any loss so far was not finite, on any process (a collective call)."""
+    def check_finite(self, weights: bool = False) -> None:
+        """Raises NonFinite if any loss so far was not finite, on any process (a collective call).
+
+        weights: also if the weights are not, which a gradient that overflows under a finite loss makes them.
+        """
         worst = self.first_bad
         if world() > 1:
             worst = worst.clone()  # pyright: ignore
             dist.all_reduce(worst, dist.ReduceOp.MAX)
         if (micro := int(worst)) < 0:  # pyright: ignore
+            if weights:
+                self.check_weights()
             return
         step = micro // self.data.accumulate
         index = self.data.plan.rows(step)
@@ -179,6 +186,18 @@ class Pretraining(L.LightningModule):
             f"the loss was not finite at step {step} (seed {self.seed}, rows {shown}; last loss: {parts}). "
             "Nothing since the last checkpoint was saved. Lower optimizer.lr, clip gradients "
             "(trainer.gradient_clip_val=1), or use trainer.precision=32."
+        )
+
+    def check_weights(self) -> None:
+        named = self.objective.named_parameters()
+        bad = [name for name, p in named if not torch.isfinite(p).all()]
+        if not bad:
+            return
+        raise NonFinite(
+            f"the loss is finite, but after step {self.trainer.global_step} these weights are not: "
+            f"{', '.join(bad[:4])}{', ...' if len(bad) > 4 else ''}. Nothing since the last checkpoint was "
+            "saved. Lower optimizer.lr, clip gradients (trainer.gradient_clip_val=1), or use "
+            "trainer.precision=32."
         )
 
     def optimizer_step(self, epoch, batch_idx, optimizer, optimizer_closure=None) -> None:
@@ -202,3 +221,12 @@ class Pretraining(L.LightningModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.clock.spent = checkpoint["seconds"]
+        # Lightning counts parts of steps, and remembers whether the last one was seen. Here a run goes on
+        # from its number of steps, whatever its budget and accumulation are now.
+        loop = checkpoint["loops"]["fit_loop"]
+        parts = checkpoint["global_step"] * self.data.accumulate
+        batches, epoch = loop["epoch_loop.batch_progress"], loop["epoch_progress"]
+        batches["is_last_batch"] = False
+        for count in ("current", "total"):
+            batches[count] = {"ready": parts, "started": parts, "processed": parts, "completed": parts - 1}
+            epoch[count] = {"ready": 1, "started": 1, "processed": 0, "completed": 0}

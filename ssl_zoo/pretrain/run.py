@@ -28,8 +28,8 @@ from typing import Any
 
 import lightning as L
 import torch
-from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 from lightning.fabric.utilities.warnings import PossibleUserWarning
+from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 
 import ssl_zoo
 from ssl_zoo import hub
@@ -49,11 +49,20 @@ class RunError(RuntimeError):
     """The run folder is in use, or holds another run."""
 
 
+def launched() -> bool:
+    """Whether this process joins another, which looks after the run folder."""
+    return bool(int(os.environ.get("LOCAL_RANK", "0")) or int(os.environ.get("NODE_RANK", "0")))
+
+
 @contextmanager
 def locked(run: Path) -> Iterator[None]:
-    """Hold the run folder for this process; processes that Lightning launches share its first one's lock."""
+    """Hold the run folder for this process (it may ask twice) and those that it launches.
+
+    The lock is the process's and not the open file's (lockf, not flock): loader workers that outlive a
+    killed run by some seconds do not hold it.
+    """
     run.mkdir(parents=True, exist_ok=True)
-    if int(os.environ.get("LOCAL_RANK", "0")) or int(os.environ.get("NODE_RANK", "0")):
+    if launched():
         yield
         return
     with open(run / ".lock", "w") as file:
@@ -177,8 +186,10 @@ def pretrain(
                 write_atomically(run / "environment.json", json.dumps(environment(), indent=1).encode())
             lightning.fit(module, data, ckpt_path=checkpoint, weights_only=True)
         if module.step_at_start == lightning.global_step and (run / "summary.json").exists():
-            say(f"{run} was finished already, at step {lightning.global_step:,}")
-            return json.loads((run / "summary.json").read_text())
+            before = json.loads((run / "summary.json").read_text())
+            if not before["stopped"]:
+                say(f"{run} was finished already, at step {lightning.global_step:,}")
+                return before
         summary: dict[str, Any] = {
             "objective": type(module.objective).__name__,
             "backbone": hub.describe(module.objective.backbone)["kind"],
