@@ -204,7 +204,7 @@ def test_vit_refuses_what_it_cannot_honour():
     [
         ("vit_micro", TimmViT, 128, 64, (1.0, 2.0)),
         ("vit_tiny", TimmViT, 192, 4, (5.0, 6.0)),
-        ("resnet_micro", TimmCNN, 224, 16, (0.6, 0.8)),
+        ("resnet_micro", TimmCNN, 192, 4, (0.6, 0.8)),
         ("resnet18", TimmCNN, 512, 1, (11.0, 11.5)),
     ],
 )

@@ -23,6 +23,9 @@ from ssl_zoo.backbones._timm import (
 )
 
 
+STRIDES = {"small": 1, "half": 2}  # of the one 3x3 convolution of a stem for small images
+
+
 class TimmCNN(Backbone):
     """Any other timm model: the cells of its last feature map are the tokens. Takes images of any size
     that the model itself takes.
@@ -32,7 +35,8 @@ class TimmCNN(Backbone):
         image_size: side in pixels, or (height, width), that images are resized to; None = the model's own.
         pretrained: True = weights from the hub; a path = a local safetensors or torch file.
         stem: "imagenet" = the model's own; "small" = one 3x3 convolution of stride 1 and no pooling, for
-            small images (SimCLR, https://arxiv.org/abs/2002.05709, appendix B.9); ResNets only.
+            small images (SimCLR, https://arxiv.org/abs/2002.05709, appendix B.9); "half" = the same with
+            stride 2, a quarter of the cost; both for ResNets only.
         drop_path: rate of stochastic depth at the last block, where the model has it.
         mean, std: per channel, of images in [0, 1]; None = those the model was published with.
         overrides: passed on to timm (channels, layers, ...).
@@ -49,15 +53,15 @@ class TimmCNN(Backbone):
         *,
         image_size: Size | None = None,
         pretrained: bool | str = False,
-        stem: Literal["imagenet", "small"] = "imagenet",
+        stem: Literal["imagenet", "small", "half"] = "imagenet",
         drop_path: float = 0.0,
         mean: Sequence[float] | None = None,
         std: Sequence[float] | None = None,
         **overrides: Any,
     ):
         check_name(name)
-        if stem not in ("imagenet", "small"):
-            raise ValueError(f"stem {stem!r} is not known; choose imagenet or small")
+        if stem not in ("imagenet", *STRIDES):
+            raise ValueError(f"stem {stem!r} is not known; choose imagenet, small or half")
         overrides = plain(overrides)
         own, fixed = default_input(name)
         height, width = side_pair(image_size, own)
@@ -67,8 +71,8 @@ class TimmCNN(Backbone):
         if drop_path:
             arguments["drop_path_rate"] = drop_path
         model = build(name, pretrained, **arguments)
-        if stem == "small":
-            _small_stem(name, model)
+        if stem in STRIDES:
+            _small_stem(name, model, STRIDES[stem])
         channels = int(overrides.get("in_chans", 3))
         normalise = Normalise(name, channels, mean, std)
         super().__init__(
@@ -142,12 +146,12 @@ class TimmCNN(Backbone):
         return stages or [self.model]
 
 
-def _small_stem(name: str, model: nn.Module) -> None:
+def _small_stem(name: str, model: nn.Module, stride: int) -> None:
     if not isinstance(model, ResNet):
         raise ValueError(
-            f"stem 'small' is defined for ResNets, and {name} is not one; leave stem at imagenet"
+            f"stems 'small' and 'half' are defined for ResNets, and {name} is not one; leave stem at imagenet"
         )
     first = next(m for m in model.conv1.modules() if isinstance(m, nn.Conv2d))
-    conv = nn.Conv2d(first.in_channels, model.bn1.num_features, 3, padding=1, bias=False)  # pyright: ignore
+    conv = nn.Conv2d(first.in_channels, model.bn1.num_features, 3, stride, padding=1, bias=False)  # pyright: ignore
     nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")  # as timm does
     model.conv1, model.maxpool = conv, nn.Identity()

@@ -57,7 +57,7 @@ def statistics(x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def fit_path(
-    x: Tensor, y: Tensor, classes: int, weight_decays: Sequence[float], *, max_iter: int = 200
+    x: Tensor, y: Tensor, classes: int, weight_decays: Sequence[float], *, max_iter: int = 100
 ) -> dict[float, Classifier]:
     """The solution for each weight decay, from strong to weak.
 
@@ -83,7 +83,7 @@ def fit_path(
             max_iter=max_iter,
             history_size=10,
             tolerance_grad=1e-5,
-            tolerance_change=1e-8,
+            tolerance_change=1e-6,
             line_search_fn="strong_wolfe",
         )
 
