@@ -26,13 +26,22 @@ def decays(name: str, parameter: Tensor) -> bool:
 
 
 def groups(named: Iterable[tuple[str, nn.Parameter]], lr: float, weight_decay: float) -> list[dict[str, Any]]:
-    """Two groups, one that decays and one that does not; trainable parameters only."""
+    """Two groups, one that decays and one that does not; trainable parameters only.
+
+    "matrices" says which is which even where nothing decays.
+    """
     split: dict[bool, list[nn.Parameter]] = {True: [], False: []}
     for name, parameter in named:
         if parameter.requires_grad:
             split[decays(name, parameter)].append(parameter)
     return [
-        {"params": params, "lr": lr, "base_lr": lr, "weight_decay": weight_decay if decay else 0.0}
+        {
+            "params": params,
+            "lr": lr,
+            "base_lr": lr,
+            "weight_decay": weight_decay if decay else 0.0,
+            "matrices": decay,
+        }
         for decay, params in split.items()
         if params
     ]
@@ -126,11 +135,12 @@ def fast_bfloat16() -> bool:
 class LARS(Optimizer):
     """Layer-wise adaptive rates: v <- m v + lr * trust * |w| / |g + d w| * (g + d w);  w <- w - v.
 
-    You et al. 2017, algorithm 1. Groups without weight decay take plain momentum steps.
+    You et al. 2017, algorithm 1. Groups that are not of matrices take plain momentum steps.
     """
 
     def __init__(self, params, lr: float, momentum: float, trust: float):
-        super().__init__(params, {"lr": lr, "momentum": momentum, "trust": trust, "weight_decay": 0.0})
+        defaults = {"lr": lr, "momentum": momentum, "trust": trust, "weight_decay": 0.0, "matrices": True}
+        super().__init__(params, defaults)
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None):  # pyright: ignore[reportIncompatibleMethodOverride]
@@ -143,7 +153,7 @@ class LARS(Optimizer):
                 if w.grad is None:
                     continue
                 g = w.grad
-                if group["weight_decay"]:
+                if group["matrices"]:
                     g = g.add(w, alpha=group["weight_decay"])
                     # A zero weight or gradient takes a plain step; `where` keeps it on the device.
                     norms = w.norm(), g.norm()

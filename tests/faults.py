@@ -264,7 +264,8 @@ def forked(folder: Path, function: Callable[..., Any], *args: Any, **options: An
     return outcome(spawn(log, function, *args, **options)), log.read_text()
 
 
-def _command(folder: Path, cache: Path, words: tuple[str, ...]) -> None:
+def called(folder: Path, cache: Path, words: tuple[str, ...]) -> None:
+    """`ssl-zoo WORDS` in this process, which it changes for good."""
     torch.set_num_threads(1)
     os.chdir(folder)
     os.environ["SSL_ZOO_CACHE"] = str(cache)
@@ -274,4 +275,4 @@ def _command(folder: Path, cache: Path, words: tuple[str, ...]) -> None:
 
 def command(folder: Path, cache: Path, *words: str) -> tuple[int, str]:
     """Exit code and output of `ssl-zoo WORDS`, called in `folder`."""
-    return forked(folder, _command, folder, cache, words)
+    return forked(folder, called, folder, cache, words)

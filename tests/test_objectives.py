@@ -480,6 +480,25 @@ def test_sum_reads_features_in_the_direction_of_its_first_term():
         assert model.causal is causal
 
 
+def test_terms_of_a_sum_read_no_further_than_they_look_ahead():
+    widths = {}
+
+    class Wide(MaskedLM):
+        def forward(self, batch):
+            widths["masked"] = batch.x.shape[1], batch.segments.shape[1]
+            return super().forward(batch)
+
+    class Next(NextToken):
+        def forward(self, batch):
+            widths["next"] = batch.x.shape[1], batch.segments.shape[1]
+            return super().forward(batch)
+
+    objective = Sum(backbone("transformer"), {"masked": Wide, "next": Next})
+    ids = text(length=17).x
+    objective(Batch(ids, torch.zeros_like(ids)))
+    assert widths == {"masked": (16, 16), "next": (17, 17)}
+
+
 def test_sum_refuses_what_cannot_be_added():
     with pytest.raises(ValueError, match="at least one term"):
         Sum(backbone("cnn"), {})

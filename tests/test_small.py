@@ -261,6 +261,16 @@ def test_lars_by_hand():
     torch.testing.assert_close(layer.bias.detach(), torch.tensor([0.81, -1.88]))
 
 
+def test_lars_rescales_without_weight_decay_too():
+    objective = bare([[3.0, 0.0], [0.0, 4.0]], [0.0, 0.0])
+    layer = objective.backbone.inner
+    optimizer = optim.lars(objective, lr=0.5, weight_decay=0.0, trust=0.01)
+    layer.weight.grad = torch.tensor([[0.0, 2.0], [0.0, 0.0]])
+    optimizer.step()
+    # lr * trust * |w| / |g| * g = .5 * .01 * 5 / 2 * 2
+    torch.testing.assert_close(layer.weight.detach(), torch.tensor([[3.0, -0.025], [0.0, 4.0]]))
+
+
 def test_lars_takes_a_plain_step_from_zero_weights():
     objective = bare([[0.0, 0.0], [0.0, 0.0]], [0.0, 0.0])
     layer = objective.backbone.inner

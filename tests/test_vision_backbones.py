@@ -179,7 +179,7 @@ def test_building_leaves_grey_images_and_other_statistics_to_the_caller():
         ("vit_tiny_patch16_224", {"mean": [0.5]}, "mean has 1 values"),
         ("vit_tiny_patch16_224", {"pretrained": "/nowhere.pth"}, "is not a file"),
         ("convnext_atto", {"stem": "small"}, "convnext_atto is not one"),
-        ("resnet18", {"stem": "tiny"}, "choose imagenet or small"),
+        ("resnet18", {"stem": "tiny"}, "choose imagenet, small or half"),
     ],
 )
 def test_refusals_say_what_would_work(name, arguments, message):

@@ -119,12 +119,20 @@ class Sum(Objective):
         self.whole_batch = any(term.whole_batch for term in built.values())
 
     def forward(self, batch: Batch) -> Loss:
-        losses = {name: term(batch) for name, term in self.terms.items()}
+        losses = {name: term(self.share(batch, term)) for name, term in self.terms.items()}
         total = sum(self.weights[name] * loss.value for name, loss in losses.items())
         parts = {f"{name}/loss": loss.value.detach() for name, loss in losses.items()}
         for name, loss in losses.items():
             parts |= {f"{name}/{part}": value for part, value in loss.parts.items()}
         return Loss(total, parts)  # pyright: ignore[reportArgumentType]
+
+    def share(self, batch: Batch, term: nn.Module) -> Batch:
+        """What one term reads: the context, and no more ids past it than the term looks ahead."""
+        extra = self.lookahead - term.lookahead  # pyright: ignore[reportOperatorIssue]
+        if not extra or self.backbone.modality != "text":
+            return batch
+        segments = None if batch.segments is None else batch.segments[:, :-extra]
+        return Batch(batch.x[:, :-extra], segments, batch.y)
 
     def advance(self, t: float) -> None:
         super().advance(t)
