@@ -13,7 +13,7 @@ import torch
 from faults import forked, spawn, train
 
 from ssl_zoo.pretrain import checkpoint
-from ssl_zoo.pretrain.callbacks import Checkpoint
+from ssl_zoo.pretrain.saver import Checkpoint
 from ssl_zoo.pretrain.checkpoint import (
     AtomicCheckpointIO,
     CheckpointError,
@@ -42,7 +42,10 @@ def flip(path: Path) -> None:
 
 
 DAMAGE = {
-    "truncated": (lambda path: os.truncate(path, path.stat().st_size // 2), r"it has \d+ bytes instead of \d+"),
+    "truncated": (
+        lambda path: os.truncate(path, path.stat().st_size // 2),
+        r"it has \d+ bytes instead of \d+",
+    ),
     "empty": (lambda path: os.truncate(path, 0), "it has 0 bytes instead of"),
     "bit-flipped": (flip, "its SHA-256 is not the one recorded"),
     "no sidecar": (lambda path: sidecar(path).unlink(), "its sidecar is missing"),
@@ -191,8 +194,10 @@ def test_two_processes_do_not_share_a_folder(tmp_path):
             if ready.exists():
                 break
             time.sleep(0.1)
-        with pytest.raises(RunError, match=r"another process is training in .*run; choose another"), \
-                locked(tmp_path / "run"):
+        with (
+            pytest.raises(RunError, match=r"another process is training in .*run; choose another"),
+            locked(tmp_path / "run"),
+        ):
             pass
     finally:
         other.kill()

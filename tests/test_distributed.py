@@ -113,9 +113,7 @@ def together(folder: Path, job: Callable, *args: Any, fault: bool = False, proce
     """What `job` returns in the first of two processes."""
     folder.mkdir()
     logs = [folder / f"log-{i}" for i in range(processes)]
-    group = [
-        faults.spawn(log, member, i, processes, folder, fault, job, args) for i, log in enumerate(logs)
-    ]
+    group = [faults.spawn(log, member, i, processes, folder, fault, job, args) for i, log in enumerate(logs)]
     codes = [faults.outcome(process) for process in group]
     assert codes == [0] * processes, "\n".join(log.read_text() for log in logs)
     return torch.load(folder / "found.pt")
@@ -133,7 +131,9 @@ def pair(tmp_path_factory):
 
 def furthest(found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> float:
     """Largest difference, relative to the largest value of the tensor."""
-    return max(((found[k] - e).abs().max() / e.abs().max().clamp_min(1e-12)).item() for k, e in expected.items())
+    return max(
+        ((found[k] - e).abs().max() / e.abs().max().clamp_min(1e-12)).item() for k, e in expected.items()
+    )
 
 
 @pytest.mark.parametrize("name", list(ZOO))

@@ -158,7 +158,9 @@ def checkpointed(tmp_path_factory):
 
 def test_other_weights_are_refused(checkpointed):
     """SimCLR's head in place of MAE's decoder."""
-    code, log = forked(checkpointed, train, checkpointed / "run", build=(simclr_on_the_same_backbone, Pictures))
+    code, log = forked(
+        checkpointed, train, checkpointed / "run", build=(simclr_on_the_same_backbone, Pictures)
+    )
     assert code == 1
     assert "Missing key(s) in state_dict" in log
 

@@ -22,7 +22,6 @@ from ssl_zoo.backbones._timm import (
     side_pair,
 )
 
-
 STRIDES = {"small": 1, "half": 2}  # of the one 3x3 convolution of a stem for small images
 
 

@@ -21,9 +21,9 @@ from ssl_zoo.data.tokenizer import Tokenizer
 from ssl_zoo.distributed import rank
 from ssl_zoo.objectives._base import Objective
 from ssl_zoo.pretrain import Budget, Pretraining, PretrainingData, pretrain
-from ssl_zoo.pretrain.callbacks import Monitor, Validation
 from ssl_zoo.pretrain.checkpoint import checkpoints, write_atomically
 from ssl_zoo.pretrain.run import RunError, launched, locked
+from ssl_zoo.pretrain.watch import Monitor, Validation
 
 # What may change between the sessions of one run; anything else would be another run.
 FREE = (

@@ -13,13 +13,6 @@ import io
 import tokenize
 import warnings
 from collections.abc import Iterator
-from pathlib import Path
-
-import numpy as np
-
-from ssl_zoo.data import stdlib
-from ssl_zoo.data.rows import DataError
-from ssl_zoo.distributed import fold
 
 SHORTEST, LONGEST = 12, 100  # characters of a piece
 PER_CLASS = {"train": 1000, "validation": 60, "test": 120}  # at most

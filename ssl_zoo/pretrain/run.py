@@ -34,7 +34,7 @@ from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 import ssl_zoo
 from ssl_zoo import hub
 from ssl_zoo.distributed import rank
-from ssl_zoo.pretrain.callbacks import Checkpoint, Meter, Monitor, Validation, say
+from ssl_zoo.pretrain.callbacks import Meter, say
 from ssl_zoo.pretrain.checkpoint import (
     AtomicCheckpointIO,
     CheckpointError,
@@ -43,6 +43,8 @@ from ssl_zoo.pretrain.checkpoint import (
     write_atomically,
 )
 from ssl_zoo.pretrain.module import Pretraining, PretrainingData
+from ssl_zoo.pretrain.saver import Checkpoint
+from ssl_zoo.pretrain.watch import Monitor, Validation
 
 
 class RunError(RuntimeError):

@@ -1,0 +1,135 @@
+"""What is watched besides the training loss: the loss on held-out rows, and the features themselves."""
+
+from __future__ import annotations
+
+import math
+
+import lightning as L
+import numpy as np
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from ssl_zoo.data.rows import Rows, Subset
+from ssl_zoo.distributed import free_noise, rank, seed_noise, world
+from ssl_zoo.pretrain.callbacks import PerStep, log, pretraining, say
+from ssl_zoo.pretrain.module import Pretraining
+from ssl_zoo.transfer import knn
+from ssl_zoo.transfer.features import extract, move
+
+
+class Validation(PerStep):
+    """The objective's loss on held-out rows, with the same noise each time; bits per byte for text.
+
+    Args:
+        rows: the validation split.
+        every: steps between evaluations; one more is made at the end.
+        batch_size: rows at once, over all processes.
+        limit: at most this many rows; None = all of them.
+    """
+
+    def __init__(self, rows: Rows, every: int, batch_size: int, limit: int | None = None):
+        self.rows, self.every = rows, every
+        self.batch_size, self.count = batch_size, min(len(rows), limit or len(rows))
+        self.last: dict[str, float] = {}
+
+    def after_step(self, trainer, module) -> None:
+        if trainer.global_step % self.every == 0:
+            self.evaluate(trainer, module)
+
+    def on_train_end(self, trainer, pl_module) -> None:
+        if trainer.global_step % self.every:
+            self.evaluate(trainer, pretraining(pl_module))
+
+    @torch.no_grad()
+    def evaluate(self, trainer: L.Trainer, module: Pretraining) -> None:
+        values = {k: v.item() for k, v in self.losses(module).items()}
+        bytes_per_token = getattr(self.rows, "bytes_per_token", None)
+        if "val/nats_per_token" in values and bytes_per_token:
+            values["val/bits_per_byte"] = values["val/nats_per_token"] / math.log(2) / bytes_per_token
+        self.last = values
+        log(trainer, values)
+        say(f"step {trainer.global_step:,}  " + "  ".join(f"{k} {v:.4f}" for k, v in values.items()))
+
+    def losses(self, module: Pretraining) -> dict[str, Tensor]:
+        objective, device = module.objective, module.device
+        was = objective.training
+        objective.eval()
+        sums: dict[str, Tensor] = {}
+        weight = 0
+        # Counted here: the other processes are not there yet when this callback is made.
+        each = max(1, min(self.batch_size, self.count) // world())
+        starts = range(0, self.count - each * world() + 1, each * world())
+        edges = [(s + rank() * each, s + (rank() + 1) * each) for s in starts]
+        if world() == 1 and edges and edges[-1][1] < self.count and not objective.whole_batch:
+            edges.append((edges[-1][1], self.count))  # what is left over
+        for number, (first, stop) in enumerate(edges):
+            seed_noise(0, number, rank(), world())
+            batch = self.rows.read(np.arange(first, stop))
+            loss = objective(move(batch, device))
+            for name, value in {"loss": loss.value, **loss.parts}.items():
+                sums[f"val/{name}"] = sums.get(f"val/{name}", 0) + value * (stop - first)
+            weight += stop - first
+        free_noise()
+        objective.train(was)
+        means = {name: value / weight for name, value in sums.items()}
+        if world() > 1:
+            for value in means.values():
+                dist.all_reduce(value)
+                value /= world()
+        return means
+
+
+class Monitor(PerStep):
+    """Are the features alive, and are they of use? Reads them through the one `extract`.
+
+    - feature_std: mean over dimensions of the std of the L2-normalised features, times sqrt(D): 1 for
+      features spread evenly over the sphere, 0 for a collapse to one point.
+    - effective_rank: exp of the entropy of the singular values (RankMe, Garrido et al. 2023).
+    - knn: accuracy of 20 nearest neighbours on held-out rows, where there are labels.
+
+    Args:
+        train, held_out: labelled or unlabelled rows; at most `limit` of each are read, chosen by seed 0.
+        every: steps between looks.
+    """
+
+    def __init__(self, train: Rows, held_out: Rows, every: int, limit: int = 2000, k: int = 20):
+        pick = np.random.default_rng(0)
+        self.train, self.held_out = (
+            Subset(rows, np.sort(pick.permutation(len(rows))[:limit])) for rows in (train, held_out)
+        )
+        self.every, self.k = every, k
+        self.last: dict[str, float] = {}
+
+    def after_step(self, trainer, module) -> None:
+        if trainer.global_step % self.every == 0:
+            self.look(trainer, module)
+
+    def on_train_end(self, trainer, pl_module) -> None:
+        if trainer.global_step % self.every:
+            self.look(trainer, pretraining(pl_module))
+
+    def look(self, trainer: L.Trainer, module: Pretraining) -> None:
+        backbone = module.objective.backbone
+        held_out = extract(backbone, self.held_out, device=module.device)
+        self.last = spread(held_out.pooled)
+        train = extract(backbone, self.train, device=module.device)
+        if train.y is not None and held_out.y is not None:
+            classes = int(max(train.y.max(), held_out.y.max())) + 1
+            votes = knn.predict(held_out.pooled, train.pooled, train.y, classes, [self.k], [0.07])
+            self.last["knn"] = (votes[self.k, 0.07] == held_out.y).float().mean().item()
+        log(trainer, {f"monitor/{name}": value for name, value in self.last.items()})
+        line = "  ".join(f"{name} {value:.4g}" for name, value in self.last.items())
+        if self.last["feature_std"] < 0.1:
+            line += "  WARNING: the features have almost collapsed to one point"
+        say(f"step {trainer.global_step:,}  {line}")
+
+
+def spread(features: Tensor) -> dict[str, float]:
+    """feature_std and effective_rank of features (N, D)."""
+    unit = torch.nn.functional.normalize(features.float(), dim=1)
+    std = unit.std(0).mean() * features.shape[1] ** 0.5
+    singular = torch.linalg.svdvals(unit)
+    share = singular / singular.sum()
+    entropy = -(share * share.clamp_min(1e-12).log()).sum()
+    return {"feature_std": std.item(), "effective_rank": entropy.exp().item()}
