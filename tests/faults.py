@@ -22,7 +22,7 @@ import numpy as np
 import omegaconf  # noqa: F401
 import tensorboard.summary.writer.event_file_writer  # noqa: F401
 import torch
-import torch.utils.tensorboard  # noqa: F401
+import torch.utils.tensorboard
 import torchmetrics  # noqa: F401
 from torch import Tensor
 
@@ -70,18 +70,18 @@ class Pictures:
 
 
 class Ids:
-    """Random rows of ids (N, CONTEXT + lookahead): two documents and, at the end, some padding."""
+    """Random rows of ids (N, CONTEXT + lookahead): two documents and, if padded, what ends them short."""
 
     unit, classes, y = "tokens", (), None
 
-    def __init__(self, count: int = 22, seed: int = 0, lookahead: int = 0):
+    def __init__(self, count: int = 22, seed: int = 0, lookahead: int = 0, padded: bool = True):
         draw = np.random.default_rng(seed)
         length = CONTEXT + lookahead
         self.units_per_row, self.fingerprint = CONTEXT, f"ids-{seed}-{count}"
         self.x = torch.from_numpy(draw.integers(3, WORDS.size, (count, length)))
         column = np.arange(length)
         first, stop = draw.integers(2, 6, (count, 1)), draw.integers(7, length + 1, (count, 1))
-        self.segments = torch.from_numpy(np.where(column < first, 0, np.where(column < stop, 1, -1)))
+        self.segments = torch.from_numpy(np.where(column < first, 0, np.where(column < stop, 1, -1 if padded else 1)))
         self.x[self.segments < 0] = WORDS.pad
 
     def __len__(self) -> int:

@@ -13,7 +13,6 @@ import torch
 from faults import forked, spawn, train
 
 from ssl_zoo.pretrain import checkpoint
-from ssl_zoo.pretrain.saver import Checkpoint
 from ssl_zoo.pretrain.checkpoint import (
     AtomicCheckpointIO,
     CheckpointError,
@@ -24,6 +23,7 @@ from ssl_zoo.pretrain.checkpoint import (
     write_atomically,
 )
 from ssl_zoo.pretrain.run import RunError, locked, resume_from
+from ssl_zoo.pretrain.saver import Checkpoint
 
 
 def write(folder: Path, *steps: int) -> list[Path]:
@@ -159,7 +159,7 @@ def test_fewer_than_two_are_refused(tmp_path):
 
 
 def test_a_run_goes_on_from_the_older_one_and_mends_the_damaged(tmp_path):
-    """Saved at 4, 8 and at 11, the end; 8 and 11 are damaged, 4 is put back in place of nothing."""
+    """Saved at 4 and 8, and 8 is damaged: it is trained again from 4, and written over."""
     code, log = forked(tmp_path, train, tmp_path / "run", "mae", die_at=9)
     assert code == -9, log
     four, eight = (tmp_path / f"run/checkpoints/step-{step:012d}.ckpt" for step in (4, 8))

@@ -44,7 +44,7 @@ def killed_and_resumed(folder: Path, name: str, sessions: list[dict], **options)
 @pytest.mark.parametrize("name", list(faults.ZOO))
 def test_killed_twice_mid_step(tmp_path, unharmed, name, workers):
     accumulate = ACCUMULATED.get(name, 1)
-    # After the backward pass of steps 6 and 10, with checkpoints at 4 and 8: steps 4, 5, 8 and 9 are replayed.
+    # After the backward pass of steps 6 and 10; checkpoints at 4 and 8, so steps 4, 5, 8 and 9 are replayed.
     # Where a step has two parts, the first has left its gradient when the process dies.
     kills = [{"die_at": 6 * accumulate}, {"die_at": 10 * accumulate}, {}]
     ended = killed_and_resumed(tmp_path, name, kills, accumulate=accumulate, workers=workers)
@@ -85,7 +85,7 @@ def test_workers_may_change(tmp_path, unharmed):
 
 
 def test_accumulation_may_change(tmp_path):
-    """Steps are counted, not parts of steps: the run has its 11 steps, and they see the rows they would have."""
+    """Steps are counted, not parts of steps: the run has its 11 steps."""
     code, log = forked(tmp_path, train, tmp_path / "run", "next_token", accumulate=2, die_at=12)
     assert code == -9, log
     code, log = forked(tmp_path, train, tmp_path / "run", "next_token", accumulate=1)
@@ -100,7 +100,6 @@ def test_accumulation_may_change(tmp_path):
 
 @pytest.mark.parametrize("finished_at", [8, 11])  # a multiple of save_every, and not
 def test_a_finished_run_goes_on_when_the_budget_grows(tmp_path, finished_at):
-    """Constant in t, so that the longer run is the shorter one continued."""
     first = partial(train, tmp_path / "run", "mae")
     code, log = forked(tmp_path, first, steps=finished_at)
     assert code == 0, log

@@ -1,9 +1,9 @@
 """A labelled set of short texts cut from Python's standard library: what part does this piece of code play?
 
-An expression is shown without the statement around it, and is one of: the condition of an `if` or `while`, what
-a loop runs over, what is returned, assigned or raised; or the piece is prose from a comment or a docstring.
-Code is read by its grammar, so the labels are exact. Depends on the Python version, as `stdlib` does; validation
-and test come from the files that `stdlib.modules`, the pretraining text, leaves out.
+An expression, shown without the statement around it, is the condition of an `if` or `while`, what a loop runs
+over, or what is returned, assigned or raised; or the piece is prose from a docstring or a comment. Labels come
+from Python's own parser, so they are exact. Depends on the Python version, as `stdlib` does. Validation and test
+come from files that `stdlib.modules`, the text to pretrain on, leaves out.
 """
 
 from __future__ import annotations
@@ -13,34 +13,77 @@ import io
 import tokenize
 import warnings
 from collections.abc import Iterator
+from functools import cache
 
+from ssl_zoo.data import stdlib
+from ssl_zoo.data.rows import DataError
+from ssl_zoo.distributed import fold
+
+ROLES = ("assignment", "comment", "condition", "docstring", "loop", "raise", "return")
 SHORTEST, LONGEST = 12, 100  # characters of a piece
-PER_CLASS = {"train": 1000, "validation": 60, "test": 120}  # at most
+MOST = {"train": 1000, "validation": 60, "test": 120}  # pieces of a role
 
 
 def pieces(source: str) -> Iterator[tuple[str, str]]:
-    """(text, role) of every piece of one module, of any length, lines joined."""
+    """(text, role) of every piece of one module, white space joined to single blanks."""
+    lines = source.encode().split(b"\n")  # the parser counts columns in bytes
+
+    def cut(node: ast.expr) -> str:
+        assert node.end_lineno is not None
+        inner = lines[node.lineno - 1 : node.end_lineno]
+        inner[-1] = inner[-1][: node.end_col_offset]
+        inner[0] = inner[0][node.col_offset :]
+        return b" ".join(inner).decode()
+
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", SyntaxWarning)  # a module's own escapes
+        warnings.simplefilter("ignore")  # the parser's, of invalid escapes in modules
         tree = ast.parse(source)
+    found: list[tuple[str, str]] = []
     for node in ast.walk(tree):
-        found: tuple[ast.expr | None, str] | None = None
         match node:
-            case ast.If() | ast.While():
-                found = node.test, "condition"
-            case ast.For() | ast.comprehension():
-                found = node.iter, "loop"
-            case ast.Return():
-                found = node.value, "return"
-            case ast.Assign():
-                found = node.value, "assignment"
-            case ast.Raise():
-                found = node.exc, "raise"
+            case ast.If(test=part) | ast.While(test=part):
+                found.append((cut(part), "condition"))
+            case ast.For(iter=part) | ast.comprehension(iter=part):
+                found.append((cut(part), "loop"))
+            case ast.Return(value=ast.expr() as part):
+                found.append((cut(part), "return"))
+            case ast.Assign(value=part):
+                found.append((cut(part), "assignment"))
+            case ast.Raise(exc=ast.expr() as part):
+                found.append((cut(part), "raise"))
             case ast.Module() | ast.ClassDef() | ast.FunctionDef() | ast.AsyncFunctionDef():
-                for line in (ast.get_docstring(node) or "").splitlines():
-                    yield line, "docstring"
-        if found and found[0] is not None:
-            yield ast.get_source_segment(source, found[0]) or "", found[1]
+                found += ((line, "docstring") for line in (ast.get_docstring(node) or "").splitlines())
     for token in tokenize.generate_tokens(io.StringIO(source).readline):
         if token.type == tokenize.COMMENT:
-            yield token.string.lstrip("#!: "), "comment"
+            found.append((token.string.lstrip("#"), "comment"))
+    for text, role in found:
+        yield " ".join(text.split()), role
+
+
+@cache
+def pools() -> dict[str, dict[str, list[str]]]:
+    """split -> role -> pieces in an order that a hash gives; a text that plays two roles is left out."""
+    held_out = {file: split for split in ("validation", "test") for file in stdlib.assignment()[split]}
+    role_of: dict[str, str] = {}
+    split_of: dict[str, str] = {}
+    double: set[str] = set()
+    for file in stdlib.files():
+        split = held_out.get(file, "train")
+        for text, role in pieces(file.read_text("utf-8", "replace")):
+            if SHORTEST <= len(text) <= LONGEST:
+                if role_of.setdefault(text, role) != role or split_of.setdefault(text, split) != split:
+                    double.add(text)
+    found: dict[str, dict[str, list[str]]] = {s: {role: [] for role in ROLES} for s in MOST}
+    for text in sorted(role_of.keys() - double, key=lambda text: fold("stdlib_roles", text)):
+        found[split_of[text]][role_of[text]].append(text)
+    return found
+
+
+def roles(split: str) -> tuple[list[str], list[str]]:
+    """(pieces, role of each) of "train", "validation" or "test", the same number of every role."""
+    if split not in MOST:
+        raise DataError(f"stdlib_roles has the splits {', '.join(MOST)}, not {split}")
+    pool = pools()[split]
+    count = min(MOST[split], *map(len, pool.values()))
+    texts = [(text, role) for role, members in pool.items() for text in members[:count]]
+    return [text for text, _ in texts], [role for _, role in texts]

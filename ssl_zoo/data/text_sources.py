@@ -1,6 +1,6 @@
 """What a name or a path in a text config becomes: samples, one after the other.
 
-A source is `stdlib`, `stdlib_topics:SPLIT`, `hf:NAME:SPLIT:COLUMN[:LABEL_COLUMN]` (NAME@CONFIG where a data
+A source is `stdlib`, `stdlib_topics:SPLIT`, `stdlib_roles:SPLIT`, `hf:NAME:SPLIT:COLUMN[:LABEL_COLUMN]` (NAME@CONFIG where a data
 set of the Hugging Face hub has several), a file, a folder (read with its subfolders), a pattern, a list of
 these, or a mapping from label to these.
 """
@@ -11,7 +11,7 @@ import glob
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from ssl_zoo.data import stdlib
+from ssl_zoo.data import stdlib, stdlib_roles
 from ssl_zoo.data.absent import absent
 from ssl_zoo.data.rows import DataError
 from ssl_zoo.data.text_formats import WHOLE, Errors, Format, Sample, kind
@@ -53,6 +53,8 @@ def read(source: Source, format: Format, errors: Errors = "strict") -> Iterator[
         yield from map(Sample, stdlib.modules())
     elif str(source).startswith("stdlib_topics:"):
         yield from map(Sample, *stdlib.topics(str(source).partition(":")[2]))
+    elif str(source).startswith("stdlib_roles:"):
+        yield from map(Sample, *stdlib_roles.roles(str(source).partition(":")[2]))
     elif str(source).startswith("hf:"):
         yield from _hub(str(source))
     else:

@@ -35,7 +35,7 @@ def pretraining(module: L.LightningModule) -> Pretraining:
 class PerStep(L.Callback):
     """Calls `after_step` once per optimizer step, however many batches make one."""
 
-    def on_train_batch_end(self, trainer, pl_module: Any, outputs, batch, batch_idx) -> None:
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:
         micro, _ = batch
         module = pretraining(pl_module)
         if (micro + 1) % module.data.accumulate == 0:
@@ -54,7 +54,7 @@ class Meter(PerStep):
     def __init__(self, every: int = 50):
         self.every = every
 
-    def on_train_start(self, trainer, pl_module: Any) -> None:
+    def on_train_start(self, trainer, pl_module) -> None:
         module = pretraining(pl_module)
         data, objective = module.data, module.objective
         count = lambda m: sum(p.numel() for p in m.parameters())  # noqa: E731
@@ -91,10 +91,10 @@ class Meter(PerStep):
         self.ended = self.since = time.perf_counter()
         self.at = trainer.global_step
 
-    def on_train_batch_start(self, trainer, pl_module: Any, batch, batch_idx) -> None:
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx) -> None:
         self.waited += time.perf_counter() - self.ended
 
-    def on_train_batch_end(self, trainer, pl_module: Any, outputs, batch, batch_idx) -> None:
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:
         super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
         self.ended = time.perf_counter()
 
@@ -103,7 +103,7 @@ class Meter(PerStep):
         if trainer.global_step % self.every == 0:
             self.report(trainer, module)
 
-    def on_train_end(self, trainer, pl_module: Any) -> None:
+    def on_train_end(self, trainer, pl_module) -> None:
         self.bar.close()
 
     def report(self, trainer: L.Trainer, module: Pretraining) -> None:
