@@ -81,7 +81,9 @@ class Ids:
         self.x = torch.from_numpy(draw.integers(3, WORDS.size, (count, length)))
         column = np.arange(length)
         first, stop = draw.integers(2, 6, (count, 1)), draw.integers(7, length + 1, (count, 1))
-        self.segments = torch.from_numpy(np.where(column < first, 0, np.where(column < stop, 1, -1 if padded else 1)))
+        self.segments = torch.from_numpy(
+            np.where(column < first, 0, np.where(column < stop, 1, -1 if padded else 1))
+        )
         self.x[self.segments < 0] = WORDS.pad
 
     def __len__(self) -> int:

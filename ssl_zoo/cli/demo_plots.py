@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import matplotlib
 import numpy as np
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from ssl_zoo.cli.demo import Outcome
 
 SHOWN = 800  # points of an embedding
-STYLE = {
+STYLE: Any = {
     "font.size": 10,
     "axes.titlesize": 11,
     "axes.spines.top": False,
@@ -105,8 +105,8 @@ def efficiency(axes: Axes, outcome: Outcome) -> None:
         means = [100 * result.mean for result in results]
         spans = [result.interval or (result.mean, result.mean) for result in results]
         halves = [50 * (high - low) for low, high in spans]
-        strong = {"lw": 2.5, "zorder": 3} if i == len(names) - 1 else {"lw": 1.5}
-        axes.errorbar(at, means, halves, fmt="o-", ms=4, capsize=3, color=colour, label=name, **strong)
+        width = 2.5 if i == len(names) - 1 else 1.5
+        axes.errorbar(at, means, halves, fmt="o-", ms=4, capsize=3, color=colour, label=name, lw=width)
     chance = 100 / len(outcome.splits.train.classes)
     axes.axhline(chance, color="black", lw=1, ls=":")
     axes.annotate(

@@ -1,16 +1,14 @@
 """A labelled set of short texts cut from Python's standard library: what part does this piece of code play?
 
-An expression, shown without the statement around it, is the condition of an `if` or `while`, what a loop runs
-over, or what is returned, assigned or raised; or the piece is prose from a docstring or a comment. Labels come
-from Python's own parser, so they are exact. Depends on the Python version, as `stdlib` does. Validation and test
-come from files that `stdlib.modules`, the text to pretrain on, leaves out.
+An expression, shown without the statement around it, is the condition of an `if` or `while`, what a loop
+runs over, or what is returned, assigned or raised; or the piece is a line of prose from a docstring. Labels
+come from Python's own parser, so they are exact. Depends on the Python version, as `stdlib` does. Validation
+and test come from files that `stdlib.modules`, the text to pretrain on, leaves out.
 """
 
 from __future__ import annotations
 
 import ast
-import io
-import tokenize
 import warnings
 from collections.abc import Iterator
 from functools import cache
@@ -19,7 +17,7 @@ from ssl_zoo.data import stdlib
 from ssl_zoo.data.rows import DataError
 from ssl_zoo.distributed import fold
 
-ROLES = ("assignment", "comment", "condition", "docstring", "loop", "raise", "return")
+ROLES = ("assignment", "condition", "loop", "prose", "raise", "return")
 SHORTEST, LONGEST = 12, 100  # characters of a piece
 MOST = {"train": 1000, "validation": 60, "test": 120}  # pieces of a role
 
@@ -52,17 +50,14 @@ def pieces(source: str) -> Iterator[tuple[str, str]]:
             case ast.Raise(exc=ast.expr() as part):
                 found.append((cut(part), "raise"))
             case ast.Module() | ast.ClassDef() | ast.FunctionDef() | ast.AsyncFunctionDef():
-                found += ((line, "docstring") for line in (ast.get_docstring(node) or "").splitlines())
-    for token in tokenize.generate_tokens(io.StringIO(source).readline):
-        if token.type == tokenize.COMMENT:
-            found.append((token.string.lstrip("#"), "comment"))
+                found += ((line, "prose") for line in (ast.get_docstring(node) or "").splitlines())
     for text, role in found:
         yield " ".join(text.split()), role
 
 
 @cache
 def pools() -> dict[str, dict[str, list[str]]]:
-    """split -> role -> pieces in an order that a hash gives; a text that plays two roles is left out."""
+    """split -> role -> pieces in an order that a hash gives; a text of two roles or splits is left out."""
     held_out = {file: split for split in ("validation", "test") for file in stdlib.assignment()[split]}
     role_of: dict[str, str] = {}
     split_of: dict[str, str] = {}
@@ -70,9 +65,10 @@ def pools() -> dict[str, dict[str, list[str]]]:
     for file in stdlib.files():
         split = held_out.get(file, "train")
         for text, role in pieces(file.read_text("utf-8", "replace")):
-            if SHORTEST <= len(text) <= LONGEST:
-                if role_of.setdefault(text, role) != role or split_of.setdefault(text, split) != split:
-                    double.add(text)
+            if not SHORTEST <= len(text) <= LONGEST:
+                continue
+            if role_of.setdefault(text, role) != role or split_of.setdefault(text, split) != split:
+                double.add(text)
     found: dict[str, dict[str, list[str]]] = {s: {role: [] for role in ROLES} for s in MOST}
     for text in sorted(role_of.keys() - double, key=lambda text: fold("stdlib_roles", text)):
         found[split_of[text]][role_of[text]].append(text)

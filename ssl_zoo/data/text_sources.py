@@ -1,8 +1,8 @@
 """What a name or a path in a text config becomes: samples, one after the other.
 
-A source is `stdlib`, `stdlib_topics:SPLIT`, `stdlib_roles:SPLIT`, `hf:NAME:SPLIT:COLUMN[:LABEL_COLUMN]` (NAME@CONFIG where a data
-set of the Hugging Face hub has several), a file, a folder (read with its subfolders), a pattern, a list of
-these, or a mapping from label to these.
+A source is `stdlib`, `stdlib_topics:SPLIT`, `stdlib_roles:SPLIT`, `hf:NAME:SPLIT:COLUMN[:LABEL_COLUMN]`
+(NAME@CONFIG where a data set of the Hugging Face hub has several), a file, a folder (read with its
+subfolders), a pattern, a list of these, or a mapping from label to these.
 """
 
 from __future__ import annotations

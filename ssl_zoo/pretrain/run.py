@@ -167,9 +167,8 @@ def pretrain(
     with locked(run):
         checkpoint = resume_from(run, resume)
         saver = Checkpoint(run / "checkpoints", save_every, keep)
-        callbacks: list[L.Callback] = [Meter(log_every)]
-        callbacks += [extra for extra in (validation, monitor) if extra is not None]
-        callbacks.append(saver)
+        callbacks: list[L.Callback] = [extra for extra in (validation, monitor) if extra is not None]
+        callbacks += [saver, Meter(log_every)]  # the meter last: what the others do is no waiting for data
         with warnings.catch_warnings():
             quiet()
             lightning = L.Trainer(

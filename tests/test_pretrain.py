@@ -1,0 +1,426 @@
+"""Plans, budgets, watchers and run folders of pretraining."""
+
+import json
+import math
+import subprocess
+import sys
+from functools import partial
+from importlib import metadata
+from types import SimpleNamespace
+
+import faults
+import numpy as np
+import pytest
+import torch
+from faults import CONTEXT, Ids, Pictures, forked, small_mae, small_simclr, train, transformer, vit
+
+from ssl_zoo import hub, optim
+from ssl_zoo.data.plan import Parts, Plan, loader
+from ssl_zoo.data.rows import DataError
+from ssl_zoo.distributed import seed_noise
+from ssl_zoo.objectives._base import Batch, Loss, Objective
+from ssl_zoo.objectives.next_token import NextToken
+from ssl_zoo.pretrain import Budget, Pretraining, PretrainingData
+from ssl_zoo.pretrain.budget import ENDLESS, Clock
+from ssl_zoo.pretrain.watch import Monitor, Validation, spread
+
+# Which rows make which batch
+
+
+@pytest.mark.parametrize(("accumulate", "world"), [(2, 1), (1, 2), (2, 2), (4, 2)])
+def test_any_division_gives_the_same_batches(accumulate, world):
+    rows, plan = Pictures(37), Plan(37, 8, seed=3)
+    (whole,) = [Parts(rows, plan, 1, 1, 0)]
+    parts = [Parts(rows, plan, accumulate, world, rank) for rank in range(world)]
+    for step in range(9):  # two epochs and a step
+        found = [part[step * accumulate + m][1].x for m in range(accumulate) for part in parts]
+        assert torch.equal(torch.cat(found), whole[step][1].x)
+
+
+def test_every_epoch_is_another_permutation():
+    plan = Plan(37, 8, seed=3)
+    assert plan.steps_per_epoch == 4
+    epochs = [np.concatenate([plan.rows(4 * epoch + k) for k in range(4)]) for epoch in range(3)]
+    for rows in epochs:
+        assert len(set(rows.tolist())) == 32  # no row twice; 5 wait for another epoch
+        assert set(rows.tolist()) <= set(range(37))
+    assert not any(np.array_equal(epochs[a], epochs[b]) for a, b in ((0, 1), (0, 2), (1, 2)))
+    assert [plan.epoch(step) for step in (0, 3, 4, 11)] == [0, 0, 1, 2]
+    # A function of the step alone: asked for out of order, the answer is the same.
+    again = Plan(37, 8, seed=3)
+    assert np.array_equal(again.rows(9), np.concatenate(epochs)[72:80])
+    assert not np.array_equal(Plan(37, 8, seed=4).rows(0), plan.rows(0))
+
+
+def test_too_few_rows_and_uneven_parts_are_refused():
+    with pytest.raises(DataError, match="7 rows, fewer than one batch of 8: take batch_size=7"):
+        Plan(7, 8, 0)
+    with pytest.raises(DataError, match="at least 1"):
+        Plan(7, 0, 0)
+    with pytest.raises(DataError, match="2 processes x 3 accumulation steps; take a multiple of 6"):
+        Parts(Pictures(), Plan(22, 8, 0), 3, 2, 0)
+
+
+@pytest.mark.filterwarnings("ignore:This DataLoader will create")  # said where fewer cores are free
+@pytest.mark.parametrize("workers", [0, 2])
+def test_loaders_begin_anywhere_and_agree(workers):
+    rows, plan = Ids(), Plan(22, 4, seed=1)
+    start = 3
+    items = loader(Parts(rows, plan, 2, 1, 0), lambda: start, 17, workers, pin=False)
+    start = 6  # asked when iteration begins, not when the loader is made
+    found = list(items)
+    assert [micro for micro, _ in found] == list(range(6, 17))
+    for micro, batch in found:
+        index = plan.rows(micro // 2)[2 * (micro % 2) :][:2]
+        expected = rows.read(index, plan.epoch(micro // 2))
+        assert torch.equal(batch.x, expected.x)
+        assert torch.equal(batch.segments, expected.segments)
+
+
+# How long
+
+
+@pytest.mark.parametrize(
+    ("budget", "steps"),
+    [
+        (Budget(steps=7), 7),
+        (Budget(epochs=2), 10),
+        (Budget(epochs=0.5), 2),  # round(2.5), to even
+        (Budget(samples=41), 10),
+        (Budget(tokens=3 * 4 * CONTEXT + 5), 3),
+        (Budget(samples=1), 1),
+        (Budget(minutes=1), ENDLESS),
+    ],
+)
+def test_budgets_in_steps(budget, steps):
+    assert budget.total_steps(Plan(22, 4, 0), Ids(22)) == steps
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({}, "exactly one of steps, epochs, samples, tokens, minutes.*; given: none"),
+        ({"steps": 3, "minutes": 1}, "given: {'steps': 3, 'minutes': 1}"),
+        ({"steps": 0}, "budget.steps must be positive"),
+        ({"minutes": -1}, "budget.minutes must be positive"),
+    ],
+)
+def test_budgets_that_cannot_be(options, words):
+    with pytest.raises(ValueError, match=words):
+        Budget(**options)
+
+
+def test_tokens_are_for_text():
+    with pytest.raises(ValueError, match="images take steps, epochs, samples or minutes"):
+        Budget(tokens=100).total_steps(Plan(22, 4, 0), Pictures())
+
+
+def test_the_clock_counts_steps_or_seconds():
+    cpu = torch.device("cpu")
+    assert [Clock(Budget(steps=4), 4).fraction(step, cpu) for step in (0, 1, 4, 9)] == [0, 0.25, 1, 1]
+    clock = Clock(Budget(minutes=2), ENDLESS)
+    clock.spent = 30.0
+    assert clock.fraction(1000, cpu) == 0.25
+    clock.spent = 150.0
+    assert clock.fraction(0, cpu) == 1
+
+
+def test_a_run_of_minutes_ends_by_the_clock(tmp_path):
+    code, log = forked(tmp_path, record_time, tmp_path)
+    assert code == 0, log
+    found = json.loads((tmp_path / "found.json").read_text())
+    assert found["t"] == 1
+    assert found["steps"] > 1
+    assert 1.2 <= found["seconds"] < 5
+    assert found["last lr"] < found["first lr"] / 2  # the schedule follows the clock
+
+
+def record_time(folder):
+    rates = []
+
+    class Noted(faults.Killed):
+        def optimizer_step(self, *args, **options):
+            super().optimizer_step(*args, **options)
+            rates.append(self.lr)
+
+    faults.Killed = Noted
+    summary, module = train(folder / "run", "mae", budget=Budget(minutes=0.02), save_every=1000)
+    facts = {"t": module.objective.t.item(), "first lr": rates[0], "last lr": rates[-1]}
+    (folder / "found.json").write_text(json.dumps(summary | facts))
+
+
+# Losses that are not finite
+
+
+class Bursting(Objective):
+    """At step `at`, the loss is infinite, or its gradient is."""
+
+    takes = ("vit",)
+
+    def __init__(self, backbone, at: int, gradient: bool):
+        super().__init__(backbone)
+        self.at, self.gradient, self.seen = at, gradient, 0
+
+    def forward(self, batch: Batch) -> Loss:
+        value = self.backbone(batch.x.float() / 255).pooled.square().mean()
+        if self.seen == self.at:
+            value = (value - value.detach()).abs().sqrt() if self.gradient else value * float("inf")
+        self.seen += 1
+        return Loss(value, {"size": value.detach()})
+
+
+def burst(folder, at: int, gradient: bool, save_every: int) -> None:
+    """Keeps what the weights were when training stopped."""
+    build = (partial(bursting, at, gradient), Pictures)
+    found = {}
+
+    class Noted(faults.Killed):
+        def __init__(self, *args, **options):
+            super().__init__(*args, **options)
+            found["module"] = self
+
+    faults.Killed = Noted
+    try:
+        train(folder / "run", build=build, save_every=save_every)
+    finally:
+        torch.save(found["module"].state_dict(), folder / "stopped.pt")
+
+
+def bursting(at: int, gradient: bool) -> Objective:
+    return Bursting(vit(), at, gradient)
+
+
+def test_an_infinite_loss_stops_before_the_weights_are_touched(tmp_path):
+    code, log = forked(tmp_path, burst, tmp_path, 6, False, 6)
+    assert code == 1
+    assert "NonFinite: the loss was not finite at step 6" in log
+    rows = ", ".join(map(str, Plan(22, 4, 0).rows(6)))
+    assert f"rows {rows}; last loss: loss=inf, size=inf" in log
+    (saved,) = (tmp_path / "run/checkpoints").glob("*.ckpt")
+    assert saved.name == "step-000000000006.ckpt"
+    before, stopped = torch.load(saved)["state_dict"], torch.load(tmp_path / "stopped.pt")
+    assert all(torch.equal(stopped[name], value) for name, value in before.items())
+    assert not (tmp_path / "run/summary.json").exists()
+
+
+def test_an_infinite_gradient_never_reaches_a_checkpoint(tmp_path):
+    """The loss of the step that is saved is finite, and the weights after it are not."""
+    code, log = forked(tmp_path, burst, tmp_path, 5, True, 3)
+    assert code == 1
+    assert "NonFinite: the loss is finite, but after step 6 these weights are not: backbone." in log
+    (saved,) = (tmp_path / "run/checkpoints").glob("*.ckpt")
+    assert saved.name == "step-000000000003.ckpt"
+    assert all(value.isfinite().all() for value in torch.load(saved)["state_dict"].values())
+
+
+# What is watched
+
+
+def at_step(step: int, objective: Objective) -> tuple[SimpleNamespace, Pretraining]:
+    """A trainer, as far as callbacks look at it, and a module."""
+    return SimpleNamespace(global_step=step, loggers=[]), untrained(objective)
+
+
+def untrained(objective: Objective) -> Pretraining:
+    return Pretraining(objective, optim.adamw, Budget(steps=1))
+
+
+def test_validation_is_the_loss_of_the_held_out_rows():
+    torch.manual_seed(0)
+    objective, rows = NextToken(transformer(0.5)), Ids(22, lookahead=1)
+    rows.bytes_per_token = 3.0
+    rows.segments.zero_()  # every position is scored, so that the mean over rows is that over tokens
+    watch = Validation(rows, every=5, batch_size=8)
+    watch.after_step(*at_step(10, objective))
+    assert objective.training
+    objective.eval()
+    with torch.no_grad():
+        direct = objective(rows.read(np.arange(22))).value.item()
+    assert watch.last["val/loss"] == pytest.approx(direct, rel=1e-6)
+    assert watch.last["val/nats_per_token"] == pytest.approx(direct, rel=1e-6)
+    assert watch.last["val/bits_per_byte"] == pytest.approx(direct / math.log(2) / 3.0, rel=1e-6)
+
+
+def test_validation_sees_the_same_noise_each_time_and_stops_at_its_limit():
+    torch.manual_seed(0)
+    objective, rows = small_mae(vit()), Pictures(22)
+    watch = Validation(rows, every=5, batch_size=8, limit=10)
+    module = untrained(objective)
+    first = watch.losses(module)
+    seed_noise(123, 4)
+    assert watch.losses(module) == first
+    objective.eval()
+    with torch.no_grad():
+        values = []
+        for number, (start, stop) in enumerate(((0, 8), (8, 10))):
+            seed_noise(0, number)
+            values.append(objective(rows.read(np.arange(start, stop))).value.item() * (stop - start))
+    assert first["val/loss"].item() == pytest.approx(sum(values) / 10, rel=1e-6)
+
+
+def test_validation_of_a_contrastive_loss_keeps_to_whole_batches():
+    torch.manual_seed(0)
+    objective, rows = small_simclr(vit()), Pictures(22)
+    module = untrained(objective)
+    whole = Validation(rows, 5, batch_size=8, limit=16).losses(module)
+    assert Validation(rows, 5, batch_size=8).losses(module) == whole  # the 6 left over would be easier
+
+
+def test_validation_waits_for_its_step():
+    watch = Validation(Pictures(), every=4, batch_size=8)
+    watch.after_step(*at_step(6, small_mae(vit())))
+    assert watch.last == {}
+    watch.on_train_end(*at_step(6, small_mae(vit())))
+    assert "val/loss" in watch.last
+
+
+def test_spread_of_hand_made_features():
+    collapsed = torch.tensor([[1.0, 2, 3, 4]]).repeat(50, 1) * torch.rand(50, 1).add(0.5)
+    found = spread(collapsed)
+    assert found["feature_std"] < 1e-3
+    assert found["effective_rank"] == pytest.approx(1, abs=0.05)
+    axes = torch.cat([torch.eye(4), -torch.eye(4)]).repeat(100, 1)
+    found = spread(axes)  # each coordinate is ±1 in a quarter of the rows: std 1/2 = 1/sqrt(D)
+    assert found["feature_std"] == pytest.approx(1, abs=2e-3)
+    assert found["effective_rank"] == pytest.approx(4, rel=1e-5)
+    # Two directions with singular values 3 : 1 -> exp of the entropy of (3/4, 1/4).
+    lopsided = torch.cat([torch.eye(4)[:1].repeat(9, 1), torch.eye(4)[1:2]])
+    entropy = -(0.75 * math.log(0.75) + 0.25 * math.log(0.25))
+    assert spread(lopsided)["effective_rank"] == pytest.approx(math.exp(entropy), rel=1e-4)
+
+
+def coloured(count: int, seed: int) -> Pictures:
+    """Two classes: bright and dark images."""
+    rows = Pictures(count, seed, np.arange(count) % 2)
+    rows.x = (rows.x.float() / 8 + 200 * torch.from_numpy(rows.y)[:, None, None, None]).to(torch.uint8)
+    return rows
+
+
+def test_the_monitor_votes_among_neighbours(capsys):
+    torch.manual_seed(0)
+    watch = Monitor(coloured(60, 0), coloured(30, 1), every=5)
+    watch.after_step(*at_step(10, small_mae(vit())))
+    assert watch.last["knn"] == 1
+    assert 0 < watch.last["feature_std"] < 1.5
+    wrong = coloured(30, 1)
+    wrong.y = 1 - wrong.y
+    watch = Monitor(coloured(60, 0), wrong, every=5)
+    watch.after_step(*at_step(10, small_mae(vit())))
+    assert watch.last["knn"] == 0
+    assert "WARNING" not in capsys.readouterr().out
+
+
+def test_the_monitor_warns_of_a_collapse(capsys):
+    objective = small_mae(vit())
+    with torch.no_grad():
+        objective.backbone.model.norm.weight.mul_(1e-6)  # only the bias is left: one point
+        objective.backbone.model.norm.bias.normal_()
+    watch = Monitor(Pictures(60), Pictures(30, 1), every=5)
+    watch.after_step(*at_step(10, objective))
+    assert watch.last["feature_std"] < 0.01
+    assert watch.last["effective_rank"] < 1.1
+    assert "knn" not in watch.last
+    assert "WARNING: the features have almost collapsed" in capsys.readouterr().out
+
+
+# The run folder
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A run with everything watched, of 9 steps."""
+    folder = tmp_path_factory.mktemp("finished")
+    code, log = forked(folder, watched, folder / "run")
+    assert code == 0, log
+    (folder / "log").write_text(log)
+    return folder
+
+
+def watched(run) -> None:
+    train(
+        run,
+        "mae",
+        steps=9,
+        accumulate=2,
+        validation=Validation(Pictures(10, 5), 3, 4),
+        monitor=Monitor(coloured(40, 0), coloured(20, 1), 4),
+    )
+
+
+def test_a_run_folder_holds_what_it_promises(finished):
+    run = finished / "run"
+    names = {path.name for path in run.iterdir()} - {"sha256", ".lock"}
+    # config.yaml and tokenizer/ are written by the command line.
+    assert names == {"environment.json", "logs", "checkpoints", "backbone", "summary.json"}
+    assert {path.name for path in (run / "backbone").iterdir()} == {"config.json", "model.safetensors"}
+    environment = json.loads((run / "environment.json").read_text())
+    assert environment["versions"]["torch"] == metadata.version("torch")
+    assert {"ssl_zoo", "python", "machine", "cores", "command", "commit"} <= set(environment)
+    assert [path.stem for path in sorted((run / "checkpoints").glob("*.ckpt"))] == [
+        "step-000000000008",
+        "step-000000000009",
+    ]
+    assert len(list((run / "logs/tensorboard").rglob("events*"))) == 1
+    summary = json.loads((run / "summary.json").read_text())
+    assert summary["objective"] == "MAE"
+    assert summary["backbone"] == "TimmViT"
+    assert (summary["steps"], summary["samples"], summary["images"]) == (9, 36, 36)
+    assert summary["seconds"] > 0
+    assert not summary["stopped"]
+    assert {"val/loss", "feature_std", "effective_rank", "knn"} <= set(summary)
+
+
+def test_metrics_are_logged_at_their_steps(finished):
+    (file,) = (finished / "run/logs/csv").rglob("metrics.csv")
+    header, *lines = (line.split(",") for line in file.read_text().splitlines())
+    at = {name: set() for name in header}
+    for line in lines:
+        for name, value in zip(header, line, strict=True):
+            if value:
+                at[name].add(int(line[header.index("step")]))
+    assert at["train/loss"] == {5}  # log_every
+    assert at["lr"] == at["images_per_second"] == at["data_wait_percent"] == {5}
+    assert at["val/loss"] == {3, 6, 9}
+    assert at["monitor/knn"] == {4, 8, 9}
+
+
+def test_what_is_about_to_happen_is_printed(finished):
+    log = (finished / "log").read_text()
+    for line in (
+        "objective   MAE, 11,888 parameters",
+        "backbone    TimmViT, 7,472 parameters",
+        "batch       4 = 1 processes x 2 accumulated x 2",
+        "optimizer   AdamW, peak lr 0.003, weight decay 0.05",
+        "length      9 steps = 1.80 epochs, on cpu, 32-true",
+    ):
+        assert line in log
+
+
+def test_the_backbone_of_a_run_is_that_of_its_last_checkpoint(finished):
+    saved = torch.load(finished / "run/checkpoints/step-000000000009.ckpt")["state_dict"]
+    loaded = hub.load(finished / "run").state_dict()
+    assert all(torch.equal(value, saved[f"objective.backbone.{name}"]) for name, value in loaded.items())
+
+
+def test_a_run_is_opened_without_hydra_or_lightning(finished):
+    program = (
+        "import sys, torch, ssl_zoo\n"
+        f"backbone = ssl_zoo.load({str(finished / 'run')!r})\n"
+        "print(tuple(backbone(torch.rand(2, 3, 8, 8)).pooled.shape), backbone.training)\n"
+        "print(sorted({'hydra', 'omegaconf', 'lightning'} & {name.split('.')[0] for name in sys.modules}))\n"
+    )
+    out = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
+    assert out.splitlines() == ["(2, 16) False", "[]"]
+
+
+def test_accumulated_contrast_says_that_it_is_not_one_batch(tmp_path):
+    code, log = forked(tmp_path, train, tmp_path / "run", "simclr", steps=1, accumulate=2)
+    assert code == 0, log
+    assert "SimCLR compares the samples of a batch: accumulation gives 2 batches of 2, not one of 4" in log
+
+
+def test_trainer_and_data_must_accumulate_alike():
+    data = PretrainingData(Pictures(), 4, accumulate=2)
+    data.trainer = SimpleNamespace(accumulate_grad_batches=1)  # pyright: ignore
+    with pytest.raises(DataError, match=r"accumulate=2.*accumulate_grad_batches=1"):
+        data.setup()
