@@ -3,7 +3,7 @@
 # (3 random frozen backbones, raw pixels) once.
 set -euo pipefail
 objective=$1
-for seed in 0 1 2; do
+for seed in ${SEEDS:-0 1 2}; do
   run="runs/cifar10-$objective-s$seed"
   ssl-zoo pretrain "experiment=cifar10_$objective" seed="$seed" threads=1 run="$run"
   ssl-zoo evaluate run="$run" data=cifar10 protocol=linear "seeds=[$seed]" threads=1

@@ -3,7 +3,7 @@
 # is prepared, nanoGPT's CPU config runs for 2,000 steps before each seed, without its evaluations.
 set -euo pipefail
 export OMP_NUM_THREADS=2
-for seed in 0 1 2; do
+for seed in ${SEEDS:-0 1 2}; do
   if [ -n "${NANOGPT:-}" ]; then
     (cd "$NANOGPT" && python train.py config/train_shakespeare_char.py --device=cpu --compile=False \
       --eval_interval=2000 --eval_iters=200 --log_interval=500 --block_size=64 --batch_size=12 --n_layer=4 \

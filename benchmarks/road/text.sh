@@ -5,4 +5,4 @@ objective=$1
 run="runs/text-$objective"
 ssl-zoo pretrain "experiment=text_$objective" threads=1 run="$run"
 ssl-zoo evaluate run="$run" data=ag_news protocol=finetune labels=25 "seeds=[0,1,2,3,4]" floors=true threads=1 \
-  protocol.steps=100 protocol.batch_size=32 "protocol.lrs=[3e-4,1e-3,3e-3]"
+  length=64 protocol.steps=80 protocol.batch_size=32 "protocol.lrs=[1e-3,3e-3]"

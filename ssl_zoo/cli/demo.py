@@ -106,9 +106,10 @@ class Outcome:
         rows.append(
             ("gain of pretraining, fine-tuned", *(f"{100 * m:+.1f} ± {100 * h:.1f}" for m, h in self.gains()))
         )
+        test = self.splits.test
         title = (
-            f"{self.part.name.upper()}: test accuracy in %, mean ± 95 % interval over {len(self.part.seeds)} seeds "
-            f"({len(self.splits.test):,} rows, {len(self.splits.train.classes)} classes)"
+            f"{self.part.name.upper()}: test accuracy in %, mean ± 95 % interval over "
+            f"{len(self.part.seeds)} seeds ({len(test):,} rows, {len(test.classes)} classes)"
         )
         return title + "\n" + table(("labels per class", *map(str, self.part.labels)), rows)
 

@@ -1,7 +1,7 @@
 """A labelled set of short texts cut from Python's standard library: what part does this piece of code play?
 
 An expression, shown without the statement around it, is the condition of an `if` or `while`, what a loop
-runs over, or what is returned, assigned or raised; or the piece is a line of prose from a docstring. Labels
+runs over, or what is returned or raised; or the piece is a line of prose from a docstring. Labels
 come from Python's own parser, so they are exact. Depends on the Python version, as `stdlib` does. Validation
 and test come from files that `stdlib.modules`, the text to pretrain on, leaves out.
 """
@@ -17,7 +17,7 @@ from ssl_zoo.data import stdlib
 from ssl_zoo.data.rows import DataError
 from ssl_zoo.distributed import fold
 
-ROLES = ("assignment", "condition", "loop", "prose", "raise", "return")
+ROLES = ("condition", "loop", "prose", "raise", "return")
 SHORTEST, LONGEST = 12, 100  # characters of a piece
 MOST = {"train": 1000, "validation": 60, "test": 120}  # pieces of a role
 
@@ -45,8 +45,6 @@ def pieces(source: str) -> Iterator[tuple[str, str]]:
                 found.append((cut(part), "loop"))
             case ast.Return(value=ast.expr() as part):
                 found.append((cut(part), "return"))
-            case ast.Assign(value=part):
-                found.append((cut(part), "assignment"))
             case ast.Raise(exc=ast.expr() as part):
                 found.append((cut(part), "raise"))
             case ast.Module() | ast.ClassDef() | ast.FunctionDef() | ast.AsyncFunctionDef():
