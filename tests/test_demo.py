@@ -154,7 +154,6 @@ def f(): return g(
         ("First line of prose.", "prose"),
         ("", "prose"),
         ("Second one.", "prose"),
-        ('[é for é in "é" * 30 if é is not None]', "assignment"),
         ('"é" * 30', "loop"),
         ("x", "condition"),
         ('ValueError("no")', "raise"),

@@ -36,7 +36,7 @@ from ssl_zoo.transfer.protocols import Finetune, Linear
 from ssl_zoo.transfer.report import Result, interval, table
 
 SCRATCH, TUNED = "from scratch, fine-tuned", "pretrained, fine-tuned"
-TUNING = ("protocol.lrs=[1e-3,3e-3]", "protocol.steps=60", "protocol.batch_size=32")
+TUNING = ("protocol=finetune", "protocol.head_start=probe", "protocol.steps=60")
 THREADS = 2  # the models are too small for more
 
 
@@ -55,16 +55,22 @@ PARTS = (
     Part(
         "images",
         ("experiment=demo_images",),
-        ("data=digits", "protocol=finetune", "protocol.augment=null", *TUNING),
+        (
+            "data=digits",
+            *TUNING,
+            "protocol.lrs=[3e-3,1e-2]",
+            "protocol.batch_size=32",
+            "protocol.augment=null",
+        ),
         (1, 5, 20),
-        (0, 1, 2),
+        (0, 1, 2, 3, 4),
     ),
     Part(
         "text",
         ("experiment=demo_text",),
-        ("data=stdlib_roles", "length=32", "protocol=finetune", *TUNING),
-        (5, 20, 80),
-        (0, 1, 2),
+        ("data=stdlib_roles", "length=24", *TUNING, "protocol.lrs=[1e-3,3e-3]", "protocol.batch_size=16"),
+        (10, 30, 100),
+        (0, 1, 2, 3, 4),
     ),
 )
 
@@ -245,7 +251,7 @@ def onward(folder: Path) -> list[str]:
     images, text = (folder / part.name for part in PARTS)
     return [
         f"ssl-zoo evaluate run={images} data=digits protocol=knn floors=true",
-        f"ssl-zoo evaluate run={text} data=stdlib_roles length=32 protocol=layers",
+        f"ssl-zoo evaluate run={text} data=stdlib_roles length=24 protocol=layers",
         "ssl-zoo pretrain experiment=demo_text budget.steps=5000 run=runs/longer",
         f"tensorboard --logdir {folder}",
         "ssl-zoo list",

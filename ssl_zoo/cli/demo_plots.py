@@ -89,10 +89,10 @@ def held_out(axes: Axes, metrics: dict[str, tuple[list[int], list[float]]], name
     if "monitor/knn" in metrics:
         steps, values = metrics["monitor/knn"]
         axes.plot(steps, [100 * value for value in values], "o-", ms=4, color=COLOURS[4])
-        axes.set(title=f"{name}: 20 nearest neighbours during pretraining", ylabel="held-out accuracy (%)")
+        axes.set(title=f"{name}: nearest neighbours (k = 20)", ylabel="held-out accuracy (%)")
     elif "val/bits_per_byte" in metrics:
         axes.plot(*metrics["val/bits_per_byte"], "o-", ms=4, color=COLOURS[4])
-        axes.set(title=f"{name}: held-out text during pretraining", ylabel="bits per byte (lower is better)")
+        axes.set(title=f"{name}: held-out text", ylabel="bits per byte (lower is better)")
     axes.set_xlabel("optimizer step")
 
 
@@ -172,6 +172,9 @@ def scatter(axes: Axes, backbone: Backbone, rows: Rows) -> None:
 
 
 def save(figure: Figure, file: Path) -> Path:
+    engine = figure.get_layout_engine()
+    assert engine is not None
+    engine.set(w_pad=0.12, h_pad=0.12)  # inches
     file.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(file, dpi=130)
     plt.close(figure)

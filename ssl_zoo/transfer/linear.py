@@ -83,7 +83,7 @@ def fit_path(
             max_iter=max_iter,
             history_size=10,
             tolerance_grad=1e-5,
-            tolerance_change=1e-6,
+            tolerance_change=1e-7,
             line_search_fn="strong_wolfe",
         )
 
