@@ -174,7 +174,7 @@ def scatter(axes: Axes, backbone: Backbone, rows: Rows) -> None:
 def save(figure: Figure, file: Path) -> Path:
     engine = figure.get_layout_engine()
     assert engine is not None
-    engine.set(w_pad=0.12, h_pad=0.12)  # inches
+    engine.set(w_pad=0.12, h_pad=0.12)  # inches  # pyright: ignore[reportCallIssue]  # matplotlib's stubs lack the pads
     file.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(file, dpi=130)
     plt.close(figure)
