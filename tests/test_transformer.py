@@ -9,7 +9,7 @@ import torch.nn.functional as F
 import yaml
 from zoo_backbones import VOCABULARY, backbone
 
-from ssl_zoo.backbones import attention, transformer
+from ssl_zoo.backbones import attention, fused, transformer
 from ssl_zoo.backbones._base import TokenBackbone, Vocabulary, attention_mask, pool, segment_positions
 from ssl_zoo.backbones.attention import Plan, runs
 from ssl_zoo.backbones.hf import HFBackbone
@@ -239,17 +239,66 @@ def test_positions_are_relative():
     assert not torch.allclose(here, stretched, atol=1e-2)
 
 
-def test_rotary_turns_pairs_by_the_angle():
+@pytest.mark.parametrize("half", [False, True])
+def test_rotary_normalises_and_turns_pairs_by_the_angle(half):
     at = torch.tensor([[0, 1, 7]])
-    cos_sin = transformer.rotary(at, 4, 100.0)
-    x = torch.randn(1, 1, 3, 4)
-    got = transformer.rotate(x, cos_sin)
+    x = torch.randn(1, 3, 1, 4).bfloat16() if half else torch.randn(1, 3, 1, 4)
+    close = {"rtol": 2e-2, "atol": 2e-2} if half else {}
+    got = fused.unit_rotary(x, fused.rotary(at, 4, 100.0)).float()
+    unit = x.float() / x.float().square().mean(-1, keepdim=True).sqrt()
     for t, position in enumerate((0, 1, 7)):
         for pair, rate in enumerate((1.0, 0.1)):
-            z = torch.complex(x[0, 0, t, pair], x[0, 0, t, pair + 2])
+            z = torch.complex(unit[0, t, 0, pair], unit[0, t, 0, pair + 2])
             turned = z * torch.exp(torch.tensor(1j * position * rate))
-            torch.testing.assert_close(got[0, 0, t, pair], turned.real)
-            torch.testing.assert_close(got[0, 0, t, pair + 2], turned.imag)
+            torch.testing.assert_close(got[0, t, 0, pair], turned.real, **close)
+            torch.testing.assert_close(got[0, t, 0, pair + 2], turned.imag, **close)
+
+
+def with_gradients(function, *inputs):
+    """Output, and gradients of a random projection of it."""
+    inputs = [x.detach().requires_grad_() for x in inputs]
+    y = function(*inputs)
+    weights = torch.randn(y.shape, generator=torch.Generator().manual_seed(1), dtype=y.dtype)
+    return y.detach(), *torch.autograd.grad((y * weights).sum(), inputs)
+
+
+def test_hand_written_gradients_equal_those_of_torch(monkeypatch):
+    x = torch.randn(3, 5, 8, dtype=torch.float64) * 3
+    gain = torch.randn(8, dtype=torch.float64)
+    norm = fused.RMSNorm(8).double()
+    assert fused.by_hand(x)
+
+    def normalised(x, gain):
+        return torch.func.functional_call(norm, {"weight": gain}, (x,))
+
+    want = with_gradients(lambda x, w: F.rms_norm(x, (8,), w), x, gain)
+    torch.testing.assert_close(with_gradients(normalised, x, gain), want, rtol=1e-12, atol=1e-12)
+
+    want = with_gradients(lambda x: F.relu(x).square(), x)
+    torch.testing.assert_close(with_gradients(fused.squared_relu, x), want, rtol=0, atol=0)
+
+    heads = torch.randn(3, 5, 4, 8, dtype=torch.float64)[:, :, 1:]  # as cut from a projection: not contiguous
+    angle = torch.randn(1, 5, 1, 4, dtype=torch.float64)
+    turn = angle.cos(), angle.sin()
+    got = with_gradients(lambda x: fused.unit_rotary(x, turn), heads)
+    monkeypatch.setattr(fused, "by_hand", lambda x: False)
+    want = with_gradients(lambda x: fused.unit_rotary(x, turn), heads)
+    torch.testing.assert_close(got, want, rtol=1e-12, atol=1e-12)
+
+
+def test_hand_written_gradients_halve_the_passes_over_memory(monkeypatch):
+    model = own(mlp="relu2").train()
+    x = ids(2, 16)
+
+    def passes() -> int:
+        with torch.profiler.profile() as profile:
+            model.encode(model.embed(x), causal=True).tokens.sum().backward()
+        names = ("mul", "mul_", "add", "addcmul", "addcmul_", "pow", "cat", "div", "neg", "sub", "copy_")
+        return sum(e.count for e in profile.key_averages() if e.key in {f"aten::{n}" for n in names})
+
+    ours = passes()
+    monkeypatch.setattr(fused, "by_hand", lambda x: False)
+    assert ours <= 0.6 * passes()
 
 
 @torch.no_grad()
@@ -290,10 +339,15 @@ def test_a_block_is_its_equations(mlp):
         return v / (v.square().mean(-1, keepdim=True) + torch.finfo(v.dtype).eps).sqrt() * gain
 
     qkv = (rms(h, block.attention_norm.weight) @ block.attention.qkv.weight.T).view(6, 6, 16)
-    turn = tuple(part[0] for part in transformer.rotary(torch.arange(6)[None], 16, 10_000.0))
+    angle = torch.arange(6)[:, None] * 10_000.0 ** (-torch.arange(8) / 8)
+
+    def turned(v):
+        z = torch.complex(*rms(v, 1.0).chunk(2, -1)) * torch.exp(1j * angle)
+        return torch.cat([z.real, z.imag], -1)
+
     mixed = []
     for head in range(2):
-        q, k = (transformer.rotate(rms(qkv[:, i], 1.0)[None], turn)[0] for i in (head, 2 + head))
+        q, k = (turned(qkv[:, i]) for i in (head, 2 + head))
         mixed.append(((q @ k.T) / 4).softmax(-1) @ qkv[:, 4 + head])
     h = h + torch.cat(mixed, -1) @ block.attention.out.weight.T
     up = rms(h, block.mlp_norm.weight) @ block.mlp.up.weight.T

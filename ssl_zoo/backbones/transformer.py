@@ -17,20 +17,7 @@ from torch import Tensor, nn
 
 from ssl_zoo.backbones._base import Features, TokenBackbone, Vocabulary, pool, segment_positions
 from ssl_zoo.backbones.attention import Plan
-
-
-def rotary(at: Tensor, width: int, base: float) -> tuple[Tensor, Tensor]:
-    """Cosines and sines of positions: (B or 1, T) -> two of (B or 1, 1, T, width / 2)."""
-    rate = base ** (-torch.arange(0, width, 2, device=at.device, dtype=torch.float32) / width)
-    angle = at[:, None, :, None] * rate  # (B, 1, T, width / 2)
-    return angle.cos(), angle.sin()
-
-
-def rotate(x: Tensor, turn: tuple[Tensor, Tensor]) -> Tensor:
-    """Turn the two halves of each head as complex pairs: (B, H, T, d) -> the same."""
-    cos, sin = (part.to(x.dtype) for part in turn)
-    a, b = x.chunk(2, dim=-1)
-    return torch.cat([a * cos - b * sin, a * sin + b * cos], dim=-1)
+from ssl_zoo.backbones.fused import RMSNorm, Turn, rotary, squared_relu, unit_rotary
 
 
 class Attention(nn.Module):
@@ -41,13 +28,12 @@ class Attention(nn.Module):
         self.qkv = nn.Linear(width, (heads + 2 * kv_heads) * self.head, bias=False)
         self.out = nn.Linear(width, width, bias=False)
 
-    def forward(self, x: Tensor, turn: tuple[Tensor, Tensor], plan: Plan) -> Tensor:
+    def forward(self, x: Tensor, turn: Turn, plan: Plan) -> Tensor:
         b, t, _ = x.shape
-        qkv = self.qkv(x).view(b, t, self.heads + 2 * self.kv_heads, self.head).transpose(1, 2)
-        qk, v = qkv.split([self.heads + self.kv_heads, self.kv_heads], dim=1)  # (B, heads, T, head)
-        # QK-norm without gains: one pass over queries and keys together.
-        qk = rotate(F.rms_norm(qk, (self.head,)), turn)
-        q, k = qk.split([self.heads, self.kv_heads], dim=1)
+        qkv = self.qkv(x).view(b, t, self.heads + 2 * self.kv_heads, self.head)
+        qk, v = qkv.split([self.heads + self.kv_heads, self.kv_heads], dim=2)  # (B, T, heads, head)
+        q, k = unit_rotary(qk, turn).split([self.heads, self.kv_heads], dim=2)  # both in one pass
+        q, k, v = (part.transpose(1, 2) for part in (q, k, v))
         mixed = plan(q, k, v, self.dropout if self.training else 0.0)
         return self.out(mixed.transpose(1, 2).reshape(b, t, -1))
 
@@ -64,17 +50,17 @@ class MLP(nn.Module):
         if self.kind == "swiglu":
             gate, h = h.chunk(2, dim=-1)
             return self.down(F.silu(gate) * h)
-        return self.down(F.relu(h).square())
+        return self.down(squared_relu(h))
 
 
 class Block(nn.Module):
     def __init__(self, width: int, heads: int, kv_heads: int, hidden: int, kind: str, dropout: float):
         super().__init__()
-        self.attention_norm, self.attention = nn.RMSNorm(width), Attention(width, heads, kv_heads, dropout)
-        self.mlp_norm, self.mlp = nn.RMSNorm(width), MLP(width, hidden, kind)
+        self.attention_norm, self.attention = RMSNorm(width), Attention(width, heads, kv_heads, dropout)
+        self.mlp_norm, self.mlp = RMSNorm(width), MLP(width, hidden, kind)
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, x: Tensor, turn: tuple[Tensor, Tensor], plan: Plan) -> Tensor:
+    def forward(self, x: Tensor, turn: Turn, plan: Plan) -> Tensor:
         x = x + self.dropout(self.attention(self.attention_norm(x), turn, plan))
         return x + self.dropout(self.mlp(self.mlp_norm(x)))
 
@@ -138,7 +124,7 @@ class TextTransformer(TokenBackbone):
         hidden = 4 * width if mlp == "relu2" else -(-8 * width // 24) * 8
         self.words = nn.Embedding(vocabulary.size, width)
         self.layers = nn.ModuleList(Block(width, heads, kv_heads, hidden, mlp, dropout) for _ in range(depth))
-        self.norm = nn.RMSNorm(width)
+        self.norm = RMSNorm(width)
         self.dropout = nn.Dropout(dropout)
         self._initialise()
 
