@@ -147,11 +147,12 @@ class Pretraining(L.LightningModule):
         accumulate = self.data.accumulate
         step, part = divmod(micro, accumulate)
         seed_noise(self.seed, step, part * world() + rank(), accumulate * world())
-        # Dropout, stochastic depth. Not torch.manual_seed, which visits every kind of accelerator and
-        # costs as much as a small layer.
+        # Dropout, stochastic depth. Not torch.manual_seed, which visits every kind of accelerator and costs
+        # as much as a small layer; nor torch.cuda's without a GPU, which keeps a stack trace of every call.
         seed = fold("model", self.seed, micro, rank())
         torch.default_generator.manual_seed(seed)
-        torch.cuda.manual_seed(seed)
+        if self.device.type == "cuda":
+            torch.cuda.manual_seed(seed)
         loss = self.objective(rows)
         self.watch(loss, micro)
         return loss.value
