@@ -213,6 +213,20 @@ def test_an_infinite_gradient_never_reaches_a_checkpoint(tmp_path):
     assert all(value.isfinite().all() for value in torch.load(saved)["state_dict"].values())
 
 
+def test_gradients_are_clipped_for_a_fused_optimizer_in_bfloat16(tmp_path, monkeypatch):
+    """Lightning's own clipping refuses it."""
+    clip, norms = Pretraining.configure_gradient_clipping, []
+
+    def watched(self, *args, **options):
+        clip(self, *args, **options)
+        norms.append(torch.nn.utils.get_total_norm([p.grad for p in self.objective.parameters()]).item())
+
+    monkeypatch.setattr(Pretraining, "configure_gradient_clipping", watched)
+    _, module = train(tmp_path, steps=3, precision="bf16-mixed")
+    assert module.trainer.optimizers[0].defaults["fused"]
+    assert norms == pytest.approx([0.5] * 3, rel=1e-4)
+
+
 # What is watched
 
 

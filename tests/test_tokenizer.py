@@ -58,6 +58,14 @@ def test_bpe_learns_frequent_pairs_and_stays_in_size(learned):
     assert (learned.prefix, learned.suffix) == ((1,), ())
 
 
+def test_uncased_bpe_reads_capitals_as_small_letters(tmp_path):
+    bpe([TEXT], size=300, lowercase=True).save(tmp_path)
+    uncased = Tokenizer.load(tmp_path)
+    small, large = uncased.encode(["the cat naïve É", "The CAT naïVE É"])
+    assert small.tolist() == large.tolist()
+    assert uncased.decode(large) == "the cat naïve é"
+
+
 def test_bpe_refuses_what_it_cannot_learn():
     with pytest.raises(DataError, match="259"):
         bpe([TEXT], size=258)

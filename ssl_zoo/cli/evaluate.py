@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -59,26 +59,23 @@ def rows_of_table(
     seeds: list[int],
     with_floors: bool,
     device: torch.device | None,
-) -> list[tuple[str, Result]]:
+) -> Iterator[tuple[str, Result]]:
     """The pretrained backbone and, if asked for, its floors, under one protocol and label budget."""
     options: dict[str, Any] = {"labels": labels, "seeds": seeds, "device": device}
-    found = [("pretrained", evaluate(backbone, *splits, protocol, **options))]
+    yield "pretrained", evaluate(backbone, *splits, protocol, **options)
     if not with_floors:
-        return found
+        return
     about = hub.describe(backbone)
     make: Callable[[], Backbone] = lambda: hub.build(about)  # noqa: E731
     if isinstance(protocol, Finetune):
-        scratch = floors.random_weights(make, *splits, floors.from_scratch(protocol), **options)
-        found.append(("from scratch", scratch))
+        yield "from scratch", floors.random_weights(make, *splits, floors.from_scratch(protocol), **options)
     frozen = Linear() if isinstance(protocol, Finetune) else protocol
-    found.append(("random, frozen", floors.random_weights(make, *splits, frozen, **options)))
+    yield "random, frozen", floors.random_weights(make, *splits, frozen, **options)
     if isinstance(data, TextData):
         texts = [floors.Texts(data.documents(s), data.labels(s)) for s in Splits._fields]  # pyright: ignore
-        found.append(("TF-IDF", floors.tfidf(*texts, labels=labels, seeds=seeds)))
+        yield "TF-IDF", floors.tfidf(*texts, labels=labels, seeds=seeds)
     else:
-        pixels = floors.Pixels(splits.train)
-        found.append(("raw pixels", evaluate(pixels, *splits, Linear(), **options)))
-    return found
+        yield "raw pixels", evaluate(floors.Pixels(splits.train), *splits, Linear(), **options)
 
 
 def run(cfg: DictConfig, choices: dict[str, str]) -> None:
@@ -98,7 +95,12 @@ def run(cfg: DictConfig, choices: dict[str, str]) -> None:
     table: list[tuple[str, Result]] = []
     for labels in budgets:
         began = time.time()
-        found = rows_of_table(backbone, data, splits, protocol, labels, list(cfg.seeds), cfg.floors, device)
+        found = []
+        for name, result in rows_of_table(
+            backbone, data, splits, protocol, labels, list(cfg.seeds), cfg.floors, device
+        ):
+            print(f"{name}: {result.text()} ({result.seconds:.0f} s)", flush=True)
+            found.append((name, result))
         report = {
             "data": data.name,
             "protocol": OmegaConf.to_container(cfg.protocol, resolve=True),

@@ -2,7 +2,7 @@
 
 Three of our own: bytes, characters, and byte-level BPE (Sennrich et al. 2016, Radford et al. 2019). Their
 special ids (0 <pad>, 1 <sep>, 2 <mask>) are kept outside of the library's tokenizer and put before its ids,
-so that no text can spell one. Bytes and BPE give any text back exactly. tokenizer_pretrained.py has others.
+so that no text can spell one. Bytes and BPE (unless told to lowercase) give any text back exactly. tokenizer_pretrained.py has others.
 
 Every factory takes the training texts first, so that `instantiate(cfg.tokenizer)(texts)` fits all.
 """
@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 import tokenizers
-from tokenizers import decoders, models, pre_tokenizers, trainers
+from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
 
 from ssl_zoo.backbones._base import Vocabulary
 from ssl_zoo.data.rows import DataError
@@ -178,7 +178,7 @@ def characters(texts: Iterable[str]) -> Tokenizer:
     return _own(inner, special=(0, 1, 2, 3))
 
 
-def bpe(texts: Iterable[str], size: int = 8192) -> Tokenizer:
+def bpe(texts: Iterable[str], size: int = 8192, lowercase: bool = False) -> Tokenizer:
     """Byte-level BPE learned from `texts`, with GPT-2's word pattern (white space starts a word).
 
     A word at the very start of a document or a line has another id than after a space, as in GPT-2.
@@ -186,6 +186,8 @@ def bpe(texts: Iterable[str], size: int = 8192) -> Tokenizer:
     Args:
         texts: what to learn from; read once.
         size: number of ids in all; fewer when the text holds fewer pairs that occur twice.
+        lowercase: lose the difference between capital and small letters ("uncased"), which leaves more ids
+            for other words. Decoding then gives small letters, and bits per byte are those of the small ones.
 
     Raises:
         DataError: a size below 259 (special ids and bytes), or no text.
@@ -195,6 +197,8 @@ def bpe(texts: Iterable[str], size: int = 8192) -> Tokenizer:
     if size < least:
         raise DataError(f"a byte-level BPE of {size} ids cannot be: the bytes and special ids need {least}")
     inner = _byte_level(models.BPE())
+    if lowercase:
+        inner.normalizer = normalizers.Lowercase()  # pyright: ignore[reportAttributeAccessIssue]
     trainer = trainers.BpeTrainer(
         vocab_size=size - len(SPECIAL),
         min_frequency=2,

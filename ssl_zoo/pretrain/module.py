@@ -8,7 +8,7 @@ from typing import Any
 import lightning as L
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from ssl_zoo.data.plan import Parts, Plan, loader
@@ -216,6 +216,19 @@ class Pretraining(L.LightningModule):
         self.objective.advance(t)
         if t >= 1:
             self.trainer.should_stop = True
+
+    def configure_gradient_clipping(
+        self, optimizer, gradient_clip_val=None, gradient_clip_algorithm=None
+    ) -> None:
+        # Lightning refuses to clip for a fused optimizer in mixed precision, because that unscales gradients
+        # in its step. In bfloat16 nothing is scaled.
+        if getattr(self.trainer.precision_plugin, "scaler", None) is not None:
+            self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
+        elif gradient_clip_val:
+            clip = (
+                nn.utils.clip_grad_value_ if gradient_clip_algorithm == "value" else nn.utils.clip_grad_norm_
+            )
+            clip(self.objective.parameters(), gradient_clip_val)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["seconds"] = self.clock.elapsed()

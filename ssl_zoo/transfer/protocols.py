@@ -14,6 +14,7 @@ from typing import Protocol as Interface
 import numpy as np
 import torch
 from torch import Tensor, nn
+from tqdm import tqdm
 
 from ssl_zoo.backbones._base import Backbone
 from ssl_zoo.data.rows import Rows, Subset
@@ -186,13 +187,18 @@ class Finetune:
         scores, runs = {}, {}
         first, *rest = task.draws
         head = self._head(backbone, task, first)
-        for lr in self.lrs:
-            runs[lr] = self._run(backbone, head, task, first, lr)
-            guess = classify(runs[lr], task.validation, device=task.device)
-            scores[lr] = score(task.metric, guess, y, task.classes)
-        best = max(scores, key=lambda lr: scores[lr])
-        models = [runs[best]]
-        models += [self._run(backbone, self._head(backbone, task, seed), task, seed, best) for seed in rest]
+        bar = tqdm(total=len(self.lrs) + len(rest), desc="fine-tuning", unit="run", disable=None, leave=False)
+        with bar:
+            for lr in self.lrs:
+                runs[lr] = self._run(backbone, head, task, first, lr)
+                guess = classify(runs[lr], task.validation, device=task.device)
+                scores[lr] = score(task.metric, guess, y, task.classes)
+                bar.update()
+            best = max(scores, key=lambda lr: scores[lr])
+            models = [runs[best]]
+            for seed in rest:
+                models.append(self._run(backbone, self._head(backbone, task, seed), task, seed, best))
+                bar.update()
 
         def predict(rows: Rows) -> list[Tensor]:
             return [classify(model, rows, device=task.device) for model in models]
