@@ -2,7 +2,8 @@
 
 Three of our own: bytes, characters, and byte-level BPE (Sennrich et al. 2016, Radford et al. 2019). Their
 special ids (0 <pad>, 1 <sep>, 2 <mask>) are kept outside of the library's tokenizer and put before its ids,
-so that no text can spell one. Bytes and BPE (unless told to lowercase) give any text back exactly. tokenizer_pretrained.py has others.
+so that no text can spell one. Bytes and BPE give any text back exactly, unless told to lowercase.
+tokenizer_pretrained.py has others.
 
 Every factory takes the training texts first, so that `instantiate(cfg.tokenizer)(texts)` fits all.
 """
