@@ -5,11 +5,15 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from statistics import median
+from unittest.mock import patch
 
 import torch
 import torch.nn.functional as F
 
-from ssl_zoo import heads
+from ssl_zoo import Batch, NextToken, heads
+from ssl_zoo.backbones import fused
+from ssl_zoo.backbones._base import Vocabulary
+from ssl_zoo.backbones.transformer import TextTransformer
 from ssl_zoo.backbones.vision import timm_backbone
 from ssl_zoo.views.recipes import crop_flip, simclr, simclr_small
 
@@ -35,10 +39,26 @@ def output_matrix() -> None:
         "chunked": lambda: heads._chunked(hidden, weight, target, None).mean().backward(),
     }
     if heads.FUSED is not None:
-        fused = heads.FUSED
-        cases["fused"] = lambda: fused(hidden, weight, target, None).mean().backward()
+        call = heads.FUSED
+        cases["fused"] = lambda: call(hidden, weight, target, None).mean().backward()
     for name, seconds in interleaved(cases).items():
         print(f"output matrix, {name}: {1000 * seconds:.0f} ms")
+
+
+def text_step() -> None:
+    """Forward and backward of tinyshakespeare's transformer on 12 x 64 characters."""
+    model = TextTransformer(Vocabulary(69, 0, 1, 2, (0, 1, 2)), 128, 4, 2, 1, "relu2")
+    ids = torch.randint(3, 69, (12, 65))
+    objective = NextToken(model)
+
+    def step(by_hand: bool) -> None:
+        with patch.object(fused, "by_hand", lambda x: by_hand):
+            objective(Batch(ids)).value.backward()
+
+    for name, seconds in interleaved(
+        {"by hand": lambda: step(True), "torch's": lambda: step(False)}, rounds=30
+    ).items():
+        print(f"transformer step, gradients {name}: {1000 * seconds:.1f} ms")
 
 
 def layout() -> None:
@@ -70,5 +90,6 @@ if __name__ == "__main__":
     torch.set_num_threads(1)
     torch.manual_seed(0)
     output_matrix()
+    text_step()
     layout()
     views()
