@@ -1,4 +1,4 @@
-"""The timings that docs/decisions quotes, one thread: python benchmarks/road/micro.py"""
+"""The timings that docs/decisions quotes, one thread unless said: python benchmarks/road/micro.py"""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def output_matrix() -> None:
         print(f"output matrix, {name}: {1000 * seconds:.0f} ms")
 
 
-def text_step() -> None:
+def text_step(threads: int) -> None:
     """Forward and backward of tinyshakespeare's transformer on 12 x 64 characters."""
     model = TextTransformer(Vocabulary(69, 0, 1, 2, (0, 1, 2)), 128, 4, 2, 1, "relu2")
     ids = torch.randint(3, 69, (12, 65))
@@ -58,7 +58,9 @@ def text_step() -> None:
     for name, seconds in interleaved(
         {"by hand": lambda: step(True), "torch's": lambda: step(False)}, rounds=30
     ).items():
-        print(f"transformer step, gradients {name}: {1000 * seconds:.1f} ms")
+        print(
+            f"transformer, forward and backward, {threads} threads, gradients {name}: {1000 * seconds:.1f} ms"
+        )
 
 
 def layout() -> None:
@@ -90,6 +92,9 @@ if __name__ == "__main__":
     torch.set_num_threads(1)
     torch.manual_seed(0)
     output_matrix()
-    text_step()
+    for threads in (1, 2):
+        torch.set_num_threads(threads)
+        text_step(threads)
+    torch.set_num_threads(1)
     layout()
     views()
