@@ -1,9 +1,8 @@
 """Elementwise parts of the text transformer with hand-written gradients.
 
 On a CPU torch composes RMSNorm, rotary positions and ReLU^2 from a dozen passes over memory, forward and
-backward, which costs a small model a quarter of its step. These do the same in half the passes. On CUDA,
-and in half precision, torch's own operations run: their kernels are fused there, and keep the statistics
-in fp32.
+backward. These do the same in about half the passes; docs/decisions/0001 has what that is worth in time.
+RMSNorm and rotary positions are torch's own on CUDA and in half precision, where statistics stay in fp32.
 """
 
 from __future__ import annotations

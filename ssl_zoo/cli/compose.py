@@ -1,6 +1,7 @@
 """From the words of a command line to a checked configuration, with errors that name the near match.
 
-The only place that imports Hydra. Composition and checks need no torch, so a typo stops at once.
+The only place that composes with Hydra; the verbs only instantiate. Composition and checks need no torch,
+so a typo stops at once.
 """
 
 from __future__ import annotations
