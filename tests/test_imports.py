@@ -15,6 +15,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 # Where a third-party library may be imported, from the package's folder.
 HOME = {
     "timm": ("backbones/_timm.py",),
+    "numba": ("views/loops.py",),
     "transformers": ("backbones/hf.py",),
     "lightning": ("pretrain/", "transfer/finetune.py"),
     "hydra": ("cli/",),

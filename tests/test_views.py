@@ -6,11 +6,15 @@ from typing import Any
 
 import pytest
 import torch
+from scipy.stats import ks_2samp
+from torch.utils._python_dispatch import TorchDispatchMode
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as F
 
 from ssl_zoo import distributed
 from ssl_zoo.views import image
+from ssl_zoo.views.draw import Draw
+from ssl_zoo.views.kernels import render
 from ssl_zoo.views.recipes import View, crop_boxes, crop_flip, simclr, simclr_small
 
 
@@ -262,15 +266,130 @@ def test_jitter_takes_every_order():
     view = View(
         scale=(1, 1), ratio=(1, 1), flip=0, grayscale=0, blur=0, jitter=1, brightness=0.5, contrast=0.5
     )
-    shared = torch.full((1, 4), 0.9)
-    first = image.adjust_contrast(image.adjust_brightness(x, torch.tensor([1.4])), torch.tensor([1.4]))
-    second = image.adjust_brightness(image.adjust_contrast(x, torch.tensor([1.4])), torch.tensor([1.4]))
     seen = set()
     for _ in range(20):
-        y = view._jitter(x, torch.tensor([True]), shared)
-        seen.add(min((float((y - z).abs().max()), i) for i, z in enumerate((first, second))))
-    assert {i for _, i in seen} == {0, 1}
-    assert max(error for error, _ in seen) < 1e-6
+        draw = view._draw(x, 1)
+        one, two = draw.factors[:, 0], draw.factors[:, 1]
+        first = image.adjust_contrast(image.adjust_brightness(x, one), two)
+        second = image.adjust_brightness(image.adjust_contrast(x, two), one)
+        for y in (view._compose(x, (6, 6), draw, 1), render(x, (6, 6), draw, 1)):
+            near(y, first if draw.order == [0, 1] else second, 1e-6)
+        seen.add(tuple(draw.order))
+    assert seen == {(0, 1), (1, 0)}
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize(
+    ("source", "size"), [((32, 32), (32, 32)), ((50, 37), (16, 24)), ((7, 90), (40, 30)), ((64, 64), (9, 9))]
+)
+def test_loops_on_the_cpu_give_what_the_operations_give(source, size, channels):
+    view = View(size, **STRONG | {"scale": (0.02, 1.0), "solarize": 0.3})
+    x = pictures(96, *source, channels=channels)
+    whole = (x * 255).round().to(torch.uint8)
+    for kernel in (1, 3, 9, 2 * (min(size) - 1) + 1):
+        draw = view._draw(x, kernel)
+        near(render(x, size, draw, kernel), view._compose(x, size, draw, kernel), 2e-5)
+        near(render(whole, size, draw, kernel), view._compose(whole / 255, size, draw, kernel), 2e-5)
+
+
+def test_loops_do_not_depend_on_threads():
+    view, x = View(24, **STRONG), torch.randint(0, 256, (7, 3, 32, 32), dtype=torch.uint8)
+    draw, threads = view._draw(x, 5), torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        alone = render(x, (24, 24), draw, 5)
+        torch.set_num_threads(3)
+        near(render(x, (24, 24), draw, 5), alone, 0)
+        torch.set_num_threads(16)  # more threads than images
+        near(render(x, (24, 24), draw, 5), alone, 0)
+    finally:
+        torch.set_num_threads(threads)
+    near(torch.cat([render(x[i : i + 1], (24, 24), one, 5) for i, one in enumerate(split(draw))]), alone, 0)
+
+
+def split(draw: Draw) -> list[Draw]:
+    """One draw for each image."""
+    count = len(draw.flip)
+    return [
+        Draw(*(tuple(b[i : i + 1] for b in v) if k == "box" else v if k == "order" else v[i : i + 1]
+               for k, v in draw._asdict().items()))
+        for i in range(count)
+    ]  # fmt: skip
+
+
+class Calls(TorchDispatchMode):
+    """Counts torch's operations, and those that make as many numbers as the images have."""
+
+    def __init__(self, pixels: int):
+        super().__init__()
+        self.pixels, self.all, self.large = pixels, 0, 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        self.all += 1
+        fresh = isinstance(result, torch.Tensor) and func is not torch.ops.aten.detach.default
+        self.large += fresh and result.numel() >= self.pixels
+        return result
+
+
+def test_view_on_the_cpu_makes_one_pass_and_has_no_loop_over_images():
+    counts = []
+    for n in (4, 64):
+        x = torch.randint(0, 256, (n, 3, 32, 32), dtype=torch.uint8)
+        with Calls(x.numel()) as calls:
+            View(**STRONG)(x)
+        assert calls.large == 1  # the views themselves
+        counts.append(calls.all)
+    assert counts[0] == counts[1]
+
+
+@pytest.mark.parametrize("build", [simclr, simclr_small, crop_flip])
+def test_view_on_a_device_has_static_shapes_and_never_waits(build):
+    """On the meta device there are no numbers: anything that reads one, or needs one for a shape, fails."""
+    counts = []
+    for n in (4, 64):
+        x, view = torch.empty(n, 3, 40, 40, device="meta"), build(32)
+        with Calls(x.numel()) as calls:
+            y = view._compose(x, (32, 32), view._draw(x, 3), 3)
+        assert y.shape == (n, 3, 32, 32)
+        counts.append(calls.all)
+    assert counts[0] == counts[1]
+
+
+def test_whole_recipe_is_distributed_as_torchvisions():
+    """Mean, contrast, colour and sharpness of SimCLR views: their averages and quartiles over draws."""
+    n, size = 1500, 24
+    x = F.resize(torch.rand(3, 8, 8), [size, size])
+    view = View(brightness=0.8, contrast=0.8, saturation=0.8, hue=0.2, blur_kernel=5, solarize=0.2)
+    theirs = v2.Compose(
+        [
+            v2.RandomResizedCrop(size, antialias=True),
+            v2.RandomHorizontalFlip(),
+            v2.RandomApply([v2.ColorJitter(0.8, 0.8, 0.8, 0.2)], 0.8),
+            v2.RandomGrayscale(0.2),
+            v2.RandomApply([v2.GaussianBlur(5, (0.1, 2.0))]),
+            v2.RandomSolarize(0.5, 0.2),
+        ]
+    )
+    # In small batches: the order of colour changes is drawn once a batch.
+    ours = torch.cat([view(x.expand(10, -1, -1, -1)) for _ in range(n // 10)])
+    one, two = features(ours), features(torch.stack([theirs(x) for _ in range(n)]))
+    for name in one:
+        result = ks_2samp(one[name].numpy(), two[name].numpy())
+        assert result.pvalue > 1e-4, (name, result)
+
+
+def features(views: torch.Tensor) -> dict[str, torch.Tensor]:
+    """Numbers that each step of the recipe moves: (N, 3, H, W) -> (N,) each."""
+    mean = views.mean((2, 3))
+    return {
+        "brightness": views.mean((1, 2, 3)),
+        "contrast": views.std((1, 2, 3)),
+        "red": mean[:, 0] - mean[:, 1],
+        "colour": (views.amax(1) - views.amin(1)).mean((1, 2)),
+        "sharpness": (views[..., 1:] - views[..., :-1]).abs().mean((1, 2, 3)),
+        "skew": views[..., : views.shape[-1] // 2].mean((1, 2, 3)) - views.mean((1, 2, 3)),
+    }
 
 
 def test_view_is_float32_under_autocast_and_has_no_gradient():

@@ -12,6 +12,8 @@ On a GPU that allows TF32 products, they are good to about 1e-3 (a quarter of a 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -102,16 +104,21 @@ def blur_weights(sigma: Tensor, kernel_size: int, length: int) -> Tensor:
     return (kernel @ reads.sum(0).to(kernel.dtype).flatten(1)).reshape(-1, length, length)
 
 
+def refuse_kernel(kernel_size: int, size: Sequence[int]) -> None:
+    """Raises ValueError: a blur kernel that is even, or that reaches past the reflected border."""
+    if kernel_size < 1 or kernel_size % 2 == 0:
+        raise ValueError(f"the blur kernel must be odd and positive, not {kernel_size}")
+    if kernel_size // 2 >= min(size):
+        raise ValueError(f"a blur kernel of {kernel_size} is too wide for {size[0]}x{size[1]} images")
+
+
 def gaussian_blur(x: Tensor, sigma: Tensor, kernel_size: int) -> Tensor:
     """Blur each image with its own sigma (B,) in pixels; a tiny sigma leaves it as it is.
 
     Raises:
         ValueError: a kernel that is even, or that reaches past the reflected border.
     """
-    if kernel_size < 1 or kernel_size % 2 == 0:
-        raise ValueError(f"the blur kernel must be odd and positive, not {kernel_size}")
-    if kernel_size // 2 >= min(x.shape[-2:]):
-        raise ValueError(f"a blur kernel of {kernel_size} is too wide for {x.shape[-2]}x{x.shape[-1]} images")
+    refuse_kernel(kernel_size, x.shape[-2:])
     rows = blur_weights(sigma, kernel_size, x.shape[-2])
     cols = rows if x.shape[-1] == x.shape[-2] else blur_weights(sigma, kernel_size, x.shape[-1])
     return separable(x, rows, cols)

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from ssl_zoo.distributed import rand, rand_shared
+from ssl_zoo.views.draw import Draw
 from ssl_zoo.views.image import (
     adjust_brightness,
     adjust_contrast,
@@ -149,45 +150,59 @@ class View(nn.Module):
 
     @torch.no_grad()
     def forward(self, x: Tensor) -> Tensor:
+        size = self.size or (x.shape[-2], x.shape[-1])
+        kernel = (self.blur_kernel or (min(size) // 10) | 1) if self.blur > 0 else 1
         with torch.autocast(x.device.type, enabled=False):
-            return self._view(to_float(x).float())
+            draw = self._draw(x, kernel)
+            if x.device.type == "cpu" and x.shape[1] in (1, 3) and not torch.compiler.is_compiling():
+                from ssl_zoo.views.kernels import render  # compiles, or loads what it compiled before
 
-    def _view(self, x: Tensor) -> Tensor:
-        height, width = x.shape[-2:]
-        size = self.size or (height, width)
+                return render(x, size, draw, kernel)
+            return self._compose(to_float(x).float(), size, draw, kernel)
+
+    def _draw(self, x: Tensor, kernel: int) -> Draw:
+        """What happens to each image of x (B, C, H, W)."""
         # Every option has its own columns whether used or not, so that one does not move another's noise.
         noise = rand(len(x), 4 * TRIES + 10, device=x.device)
         boxes, flip, jitter, factors, grey, blur, sigma, solar = noise.split(
             [4 * TRIES, 1, 1, 4, 1, 1, 1, 1], dim=1
         )
-        box = crop_boxes(boxes.unflatten(1, (TRIES, 4)), height, width, self.scale, self.ratio)
-        x = resized_crop(x, *box, size, flip.squeeze(1) < self.flip)
-        x = self._jitter(x, jitter.squeeze(1) < self.jitter, factors)
-        if self.grayscale > 0 and x.shape[1] > 1:
-            x = where(grey < self.grayscale, rgb_to_grayscale(x), x)
-        kernel = self.blur_kernel or (min(size) // 10) | 1
-        if self.blur > 0 and kernel > 1:
-            low, high = self.blur_sigma
-            strength = torch.where(blur < self.blur, low + sigma * (high - low), UNBLURRED)
-            x = gaussian_blur(x, strength.squeeze(1), kernel)
-        if self.solarize > 0:
-            x = where(solar < self.solarize, solarize(x, 0.5), x)
-        return x.clamp_(0, 1)  # the matrix products may round to just outside
-
-    def _jitter(self, x: Tensor, chosen: Tensor, factors: Tensor) -> Tensor:
-        """Colours of the chosen samples (B,) from noise (B, 4); neutral factors leave the others be."""
-        changes = (
-            (self.brightness, adjust_brightness, around_one),
-            (self.contrast, adjust_contrast, around_one),
-            (self.saturation, adjust_saturation, around_one),
-            (self.hue, adjust_hue, lambda noise, strength: (2 * noise - 1) * strength),
+        box = crop_boxes(boxes.unflatten(1, (TRIES, 4)), x.shape[-2], x.shape[-1], self.scale, self.ratio)
+        one, two, three, turn = factors.split(1, dim=1)
+        strengths = [
+            around_one(one, self.brightness),
+            around_one(two, self.contrast),
+            around_one(three, self.saturation),
+            (2 * turn - 1) * self.hue,
+        ]
+        neutral = torch.tensor([1.0, 1.0, 1.0, 0.0]).to(x.device, non_blocking=True)
+        low, high = self.blur_sigma
+        colour = x.shape[1] > 1
+        changed = (self.brightness, self.contrast, self.saturation * colour, self.hue * colour)
+        order = [i for i in rand_shared(4).argsort().tolist() if self.jitter * changed[i] > 0]
+        return Draw(
+            box,
+            (flip < self.flip).squeeze(1),
+            order,
+            torch.where(jitter < self.jitter, torch.cat(strengths, 1), neutral),
+            (grey < self.grayscale * colour).squeeze(1),
+            torch.where((blur < self.blur) & (kernel > 1), low + sigma * (high - low), 0.0).squeeze(1),
+            (solar < self.solarize).squeeze(1),
         )
-        for i in rand_shared(4).argsort().tolist():
-            strength, change, draw = changes[i]
-            if strength == 0 or self.jitter == 0 or (x.shape[1] == 1 and i >= 2):
-                continue
-            x = change(x, torch.where(chosen, draw(factors[:, i], strength), 0.0 if i == 3 else 1.0))
-        return x
+
+    def _compose(self, x: Tensor, size: tuple[int, int], draw: Draw, kernel: int) -> Tensor:
+        """The view of float images in torch's operations; what no image can be drawn for is left out."""
+        x = resized_crop(x, *draw.box, size, draw.flip)
+        changes = (adjust_brightness, adjust_contrast, adjust_saturation, adjust_hue)
+        for i in draw.order:
+            x = changes[i](x, draw.factors[:, i])
+        if self.grayscale > 0 and x.shape[1] > 1:
+            x = where(draw.grey, rgb_to_grayscale(x), x)
+        if kernel > 1:
+            x = gaussian_blur(x, draw.sigma.clamp_min(UNBLURRED), kernel)
+        if self.solarize > 0:
+            x = where(draw.solar, solarize(x, 0.5), x)
+        return x.clamp_(0, 1)  # the matrix products may round to just outside
 
     def extra_repr(self) -> str:
         return ", ".join(
