@@ -48,17 +48,18 @@ def gather(x: Tensor) -> Tensor:
     return _Gather.apply(x) if world() > 1 else x  # pyright: ignore[reportReturnType]
 
 
-def weighted_mean(values: Tensor, weights: Tensor) -> Tensor:
-    """This process's share of the global weighted mean of `values`.
+def shares(weights: Tensor) -> Tensor:
+    """What each row counts in this process's part of the global weighted mean: sum(shares * values).
 
-    DDP averages gradients over processes, so the share is scaled by the number of processes: the
-    mean of all shares is the mean over the undivided batch, however unequal the weights are.
+    DDP averages gradients over processes, so shares are scaled by the number of processes: the mean
+    of all parts is the mean over the undivided batch, however unequal the weights are. All shares are 0
+    where all weights are.
     """
     total = weights.sum()
     if world() > 1:
         total = total.clone()
         dist.all_reduce(total)
-    return (values * weights).sum() * world() / total.clamp_min(torch.finfo(values.dtype).tiny)
+    return weights * (world() / total.clamp_min(torch.finfo(weights.dtype).tiny))
 
 
 def fold(*keys: int | str) -> int:

@@ -7,7 +7,7 @@ from itertools import pairwise
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
+from torch.autograd.function import once_differentiable
 
 from ssl_zoo.backbones._base import TokenBackbone
 
@@ -20,45 +20,94 @@ def mlp(*widths: int) -> nn.Sequential:
     return nn.Sequential(*layers[:-1])
 
 
-def _fused():
-    try:  # torch >= 2.13
-        from torch.nn import LinearCrossEntropyOptions
-        from torch.nn.functional import linear_cross_entropy
-    except ImportError:
-        return None
-    options = LinearCrossEntropyOptions()
-    return lambda h, w, y, b: linear_cross_entropy(h, w, y, linear_bias=b, reduction="none", options=options)
+# Logits held at once. On a CPU they had better stay in the cache; a GPU wants large products.
+HELD = {"cpu": 2**22}
+HELD_ELSEWHERE = 2**27
+ROWS = 256  # rows at once at least: with fewer, reading the output matrix takes longer than multiplying by it
 
 
-FUSED = _fused()
-SMALL = 2**25  # logits (rows * ids) up to which keeping them is faster: 128 MiB in fp32
-CHUNK = 2**22  # logits held at once beyond that
+def scoring_type(hidden: Tensor) -> torch.dtype:
+    """The type in which rows are scored: float32 for half precision."""
+    return torch.promote_types(hidden.dtype, torch.float32)
 
 
-def token_cross_entropy(hidden: Tensor, weight: Tensor, target: Tensor, bias: Tensor | None = None) -> Tensor:
-    """-log p(target) of softmax(hidden @ weight.T + bias), without keeping the logits.
+def token_cross_entropy(
+    hidden: Tensor, weight: Tensor, target: Tensor, share: Tensor, bias: Tensor | None = None
+) -> Tensor:
+    """sum_i share_i * -log p(target_i), p = softmax(hidden @ weight.T + bias), without keeping the logits.
 
-    hidden (N, D), weight (V, D), target (N,) int64, bias (V,) -> (N,).
-    Where the logits are small the plain product; else torch's fused function, or, on older torch,
-    chunks whose logits are computed again in the backward pass.
+    The gradient of a row's logits, p - onehot(target), is known as soon as the row is scored. So a block of
+    rows is multiplied by the output matrix, scored, and turned into its part of the gradients at once: three
+    products, as for the whole, and nothing is computed again (FusedLinearCrossEntropy of Hsu et al. 2024,
+    "Liger Kernel", arXiv:2410.10989). Under autocast the products are in its type, and the softmax and all
+    sums in float32.
+
+    Args:
+        hidden: (N, D) rows to score. weight: (V, D). bias: (V,). target: (N,) int64.
+        share: (N,) what each row counts, of type `scoring_type(hidden)`; it has no gradient.
     """
-    if hidden.shape[0] * weight.shape[0] <= SMALL:
-        return F.cross_entropy(F.linear(hidden, weight, bias), target, reduction="none")
-    if FUSED is not None:
-        return FUSED(hidden, weight, target, bias)
-    return _chunked(hidden, weight, target, bias)
+    # Asked here, as within a Function gradients are always off, and every input may seem to need one.
+    wanted = torch.is_grad_enabled() and (hidden.requires_grad or weight.requires_grad)
+    return _TokenCrossEntropy.apply(hidden, weight, bias, target, share, wanted)  # pyright: ignore
 
 
-def _chunked(hidden: Tensor, weight: Tensor, target: Tensor, bias: Tensor | None) -> Tensor:
-    def score(h: Tensor, y: Tensor) -> Tensor:
-        return F.cross_entropy(F.linear(h, weight, bias), y, reduction="none")
+class _TokenCrossEntropy(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, hidden, weight, bias, target, share, wanted):  # pyright: ignore[reportIncompatibleMethodOverride]
+        device = hidden.device.type
+        low = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden.dtype
+        with torch.autocast(device, enabled=False):
+            loss, *gradients = _score(hidden.to(low), weight.to(low), bias, target, share, wanted)
+        originals = (hidden, weight, bias)
+        ctx.save_for_backward(
+            *(None if g is None else g.to(x.dtype) for g, x in zip(gradients, originals, strict=True))
+        )
+        return loss
 
-    rows = max(1, CHUNK // weight.shape[0])
-    parts = [
-        checkpoint(score, h, y, use_reentrant=False)
-        for h, y in zip(hidden.split(rows), target.split(rows), strict=True)
-    ]
-    return torch.cat(parts)  # pyright: ignore[reportArgumentType]
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, g):  # pyright: ignore[reportIncompatibleMethodOverride]
+        return *(None if part is None else part * g for part in ctx.saved_tensors), None, None, None
+
+
+def _score(
+    hidden: Tensor, weight: Tensor, bias: Tensor | None, target: Tensor, share: Tensor, gradients: bool
+) -> tuple[Tensor, Tensor | None, Tensor | None, Tensor | None]:
+    """The weighted sum, and its gradients with respect to hidden, weight and bias, block by block."""
+    n, v = len(hidden), len(weight)
+    rows = min(n, max(ROWS, HELD.get(hidden.device.type, HELD_ELSEWHERE) // v))
+    exact = share.dtype
+    logits = hidden.new_empty(
+        rows, v
+    )  # on a CPU, fresh memory for each block would cost as much as its softmax
+    log_p = hidden.new_empty(rows, v, dtype=exact)
+    loss = share.new_zeros(())
+    d_hidden = torch.empty_like(hidden) if gradients else None
+    d_weight = torch.zeros_like(weight, dtype=exact) if gradients else None
+    d_bias = torch.zeros_like(bias, dtype=exact) if gradients and bias is not None else None
+    for start in range(0, n, rows):
+        block = slice(start, start + rows)
+        h, y, w = hidden[block], target[block, None], share[block, None]
+        s, p = logits[: len(h)], log_p[: len(h)]
+        if bias is None:
+            torch.mm(h, weight.T, out=s)
+        else:
+            torch.addmm(bias.to(s.dtype), h, weight.T, out=s)
+        torch.log_softmax(s, 1, dtype=exact, out=p)
+        loss -= (p.gather(1, y) * w).sum()
+        if d_hidden is None or d_weight is None:
+            continue
+        p.exp_().scatter_add_(1, y, p.new_full((1, 1), -1.0).expand_as(y))  # p - onehot(y)
+        q = p.to(s.dtype)
+        d_hidden[block] = (q @ weight) * w
+        weighted = h * w.to(h.dtype)
+        if weighted.dtype == exact:
+            d_weight.addmm_(q.T, weighted)
+        else:
+            d_weight += q.T @ weighted
+        if d_bias is not None:
+            d_bias += (p * w).sum(0)
+    return loss, d_hidden, d_weight, d_bias
 
 
 def output_matrix(backbone: TokenBackbone) -> nn.Embedding | nn.Linear:

@@ -20,7 +20,7 @@ from faults import Ids, Pictures, small_mae, small_simclr, transformer, vit
 from torch import nn
 
 from ssl_zoo import distributed
-from ssl_zoo.distributed import rank, seed_noise, weighted_mean, world
+from ssl_zoo.distributed import rank, seed_noise, shares, world
 from ssl_zoo.objectives._base import Objective, Sum
 from ssl_zoo.objectives.masked_lm import MaskedLM
 from ssl_zoo.objectives.next_token import NextToken
@@ -184,12 +184,12 @@ def test_accumulated_contrastive_parts_are_smaller_batches():
 
 
 def share(values: list[float], weights: list[float]) -> tuple[float, list[float]]:
-    """Mean over processes of `weighted_mean`, and of its gradient with respect to a factor."""
+    """Mean over processes of a mean by `shares`, and of its gradient with respect to a factor."""
     half = slice(rank() * len(values) // world(), (rank() + 1) * len(values) // world())
     factor = torch.ones(2, dtype=torch.float64, requires_grad=True)
     x = torch.tensor(values, dtype=torch.float64)[half]
     w = torch.tensor(weights, dtype=torch.float64)[half]
-    loss = weighted_mean(x * factor[0] + factor[1] ** 2 * x**2, w)
+    loss = ((x * factor[0] + factor[1] ** 2 * x**2) * shares(w)).sum()
     loss.backward()
     found = torch.cat([loss.detach()[None], factor.grad])
     if world() > 1:
@@ -208,7 +208,7 @@ def test_weighted_mean_with_unequal_weights(tmp_path):
 
 
 def test_weighted_mean_of_nothing_is_zero():
-    assert weighted_mean(torch.ones(3), torch.zeros(3)).item() == 0
+    assert shares(torch.zeros(3)).tolist() == [0, 0, 0]
 
 
 def gathered() -> tuple[torch.Tensor, torch.Tensor]:

@@ -6,11 +6,12 @@ import math
 import pytest
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 from zoo_backbones import backbone, batch, build, pairs
 
 from ssl_zoo import heads, optim, schedules
 from ssl_zoo.backbones._base import Backbone
-from ssl_zoo.distributed import fold, free_noise, gather, rand, rand_shared, seed_noise, weighted_mean
+from ssl_zoo.distributed import fold, free_noise, gather, rand, rand_shared, seed_noise, shares
 from ssl_zoo.objectives._base import Objective
 from ssl_zoo.objectives.mae import MAE
 from ssl_zoo.objectives.next_token import NextToken
@@ -97,42 +98,78 @@ def test_schedules_refuse_what_is_no_fraction():
 
 
 @pytest.mark.parametrize("bias", [True, False])
-@pytest.mark.parametrize("path", ["plain", "fused", "chunked"])
-def test_token_cross_entropy_is_the_negative_log_probability(monkeypatch, path, bias):
-    hidden = torch.randn(37, 16, requires_grad=True)
-    weight = torch.randn(100, 16, requires_grad=True)
-    offset = torch.randn(100, requires_grad=True) if bias else None
-    target = torch.randint(100, (37,))
+@pytest.mark.parametrize("block", [1, 10, 37, 100])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_token_cross_entropy_is_the_negative_log_probability(monkeypatch, block, bias, dtype):
+    monkeypatch.setattr(heads, "ROWS", block)  # 37 rows: the last block is shorter
+    monkeypatch.setattr(heads, "HELD", {"cpu": 1})
+    hidden = torch.randn(37, 16, dtype=dtype, requires_grad=True)
+    weight = torch.randn(100, 16, dtype=dtype, requires_grad=True)
+    offset = torch.randn(100, dtype=dtype, requires_grad=True) if bias else None
+    target, share = torch.randint(100, (37,)), torch.rand(37, dtype=dtype)
+    share[5] = 0
     inputs = [x for x in (hidden, weight, offset) if x is not None]
-    scale = torch.rand(37)  # rows with gradients of their own
-
-    if path != "plain":
-        monkeypatch.setattr(heads, "SMALL", 0)
-    if path == "fused" and heads.FUSED is None:
-        pytest.skip("this torch has no fused linear cross-entropy")
-    if path == "chunked":
-        monkeypatch.setattr(heads, "FUSED", None)
-        monkeypatch.setattr(heads, "CHUNK", 1000)  # ten rows at a time, the last of seven
-    got = heads.token_cross_entropy(hidden, weight, target, offset)
-    gradients = torch.autograd.grad((got * scale).sum(), inputs)
+    got = heads.token_cross_entropy(hidden, weight, target, share, offset)
+    gradients = torch.autograd.grad(got * 3, inputs)
 
     exact = [x.detach().double().requires_grad_() for x in inputs]
     logits = exact[0] @ exact[1].T + (exact[2] if bias else 0)
-    want = torch.stack([torch.logsumexp(logits[i], 0) - logits[i, target[i]] for i in range(37)])
-    wanted = torch.autograd.grad((want * scale).sum(), exact)
-    assert got.shape == (37,)
-    torch.testing.assert_close(got.double(), want, rtol=1e-5, atol=1e-5)
+    nats = torch.stack([torch.logsumexp(logits[i], 0) - logits[i, target[i]] for i in range(37)])
+    want = (nats * share).sum()
+    wanted = torch.autograd.grad(want * 3, exact)
+    near = 1e-5 if dtype == torch.float32 else 1e-12
+    torch.testing.assert_close(got.double(), want, rtol=near, atol=near)
     for mine, theirs in zip(gradients, wanted, strict=True):
-        torch.testing.assert_close(mine.double(), theirs, rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(mine.double(), theirs, rtol=near, atol=near)
 
 
-def test_large_vocabularies_take_the_path_that_keeps_no_logits(monkeypatch):
-    taken = []
-    monkeypatch.setattr(heads, "SMALL", 200)
-    monkeypatch.setattr(heads, "FUSED", lambda h, w, y, b: taken.append(len(h)))
-    for rows in (20, 21):
-        heads.token_cross_entropy(torch.zeros(rows, 2), torch.zeros(10, 2), torch.zeros(rows).long())
-    assert taken == [21]
+def test_token_cross_entropy_under_autocast_scores_in_float32():
+    hidden, weight = torch.randn(9, 16, requires_grad=True), torch.randn(50, 16, requires_grad=True)
+    target, share, offset = torch.randint(50, (9,)), torch.full((9,), 1 / 9), torch.randn(50)
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = heads.token_cross_entropy(hidden, weight, target, share, offset)
+    d_hidden, d_weight = torch.autograd.grad(loss, (hidden, weight))
+    assert {loss.dtype, d_hidden.dtype, d_weight.dtype} == {torch.float32}
+    plain = heads.token_cross_entropy(hidden, weight, target, share, offset)
+    torch.testing.assert_close(loss, plain, rtol=0.02, atol=0.02)
+    torch.testing.assert_close(d_weight, torch.autograd.grad(plain, weight)[0], rtol=0.05, atol=0.01)
+    half = hidden.detach().bfloat16().requires_grad_()
+    loss = heads.token_cross_entropy(half, weight.bfloat16(), target, share, offset.bfloat16())
+    assert loss.dtype == torch.float32
+    assert torch.autograd.grad(loss, half)[0].dtype == torch.bfloat16
+
+
+class Largest(TorchDispatchMode):
+    """The most numbers in one result, and how many multiplications matrix products did."""
+
+    def __init__(self):
+        super().__init__()
+        self.numbers, self.products = 0, 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        if isinstance(result, torch.Tensor):
+            self.numbers = max(self.numbers, result.numel())
+        if func in (torch.ops.aten.mm.out, torch.ops.aten.mm.default):
+            self.products += args[0].numel() * args[1].shape[1]
+        if func in (torch.ops.aten.addmm.out, torch.ops.aten.addmm_.default):
+            self.products += args[1].numel() * args[2].shape[1]
+        return result
+
+
+def test_token_cross_entropy_keeps_one_block_and_computes_nothing_twice(monkeypatch):
+    monkeypatch.setattr(heads, "ROWS", 8)
+    monkeypatch.setattr(heads, "HELD", {"cpu": 1})
+    n, d, v = 64, 4, 1000
+    hidden, weight = torch.randn(n, d, requires_grad=True), torch.randn(v, d, requires_grad=True)
+    target, share = torch.randint(v, (n,)), torch.full((n,), 1 / n)
+    with Largest() as training:
+        heads.token_cross_entropy(hidden, weight, target, share).backward()
+    assert training.numbers == 8 * v
+    assert training.products == 3 * n * d * v
+    with Largest() as validating, torch.no_grad():
+        heads.token_cross_entropy(hidden, weight, target, share)
+    assert validating.products == n * d * v
 
 
 def test_mlp_is_linear_relu_linear():
@@ -417,5 +454,5 @@ def test_on_one_process_gather_is_the_identity_and_the_mean_is_the_mean():
     x = torch.randn(4, 3, requires_grad=True)
     assert gather(x) is x
     values, weights = torch.tensor([1.0, 5.0, 100.0]), torch.tensor([1.0, 3.0, 0.0])
-    assert weighted_mean(values, weights).item() == 4.0
-    assert weighted_mean(values, weights * 0).item() == 0.0
+    assert (values * shares(weights)).sum().item() == 4.0
+    assert (values * shares(weights * 0)).sum().item() == 0.0

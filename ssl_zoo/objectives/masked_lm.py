@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from ssl_zoo.backbones._base import TokenBackbone
-from ssl_zoo.distributed import rand, weighted_mean
-from ssl_zoo.heads import output_matrix, token_cross_entropy
+from ssl_zoo.distributed import rand, shares
+from ssl_zoo.heads import output_matrix, scoring_type, token_cross_entropy
 from ssl_zoo.objectives._base import Batch, Loss, Objective
 from ssl_zoo.tokens import put, take
 from ssl_zoo.views.masks import Masking, Tokens, corrupt
@@ -77,6 +77,6 @@ class MaskedLM(Objective):
         tokens = backbone.embed(put(ids, at, shown))
         code = backbone.encode(tokens, None, segments, causal=False)
         rows = self.transform(take(code.tokens, at).flatten(0, 1))  # (B * K, D)
-        nats = token_cross_entropy(rows, self.output.weight, original.flatten(), self.bias)
-        loss = weighted_mean(nats, valid.flatten().to(nats.dtype))
+        share = shares(valid.flatten().to(scoring_type(rows)))
+        loss = token_cross_entropy(rows, self.output.weight, original.flatten(), share, self.bias)
         return Loss(loss, {"nats_per_masked_token": loss.detach()})

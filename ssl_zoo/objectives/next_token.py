@@ -8,9 +8,11 @@ opens the next one, so every position of a packed row is scored and every batch 
 
 from __future__ import annotations
 
+import torch
+
 from ssl_zoo.backbones._base import TokenBackbone
-from ssl_zoo.distributed import weighted_mean
-from ssl_zoo.heads import output_matrix, token_cross_entropy
+from ssl_zoo.distributed import shares
+from ssl_zoo.heads import output_matrix, scoring_type, token_cross_entropy
 from ssl_zoo.objectives._base import Batch, Loss, Objective
 
 
@@ -40,11 +42,8 @@ class NextToken(Objective):
             segments = segments[:, :-1]
         backbone: TokenBackbone = self.backbone  # pyright: ignore[reportAssignmentType]
         code = backbone.encode(backbone.embed(read), None, segments, causal=True)
-        nats = token_cross_entropy(
-            code.tokens.flatten(0, 1), self.output.weight, batch.x[:, 1:].flatten()
-        )  # (B * T,)
-        if batch.segments is None:
-            loss = nats.mean()
-        else:
-            loss = weighted_mean(nats, (batch.segments[:, 1:] >= 0).flatten().to(nats.dtype))
+        rows, target = code.tokens.flatten(0, 1), batch.x[:, 1:].flatten()  # (B * T, D), (B * T,)
+        scored = torch.ones_like(target) if batch.segments is None else (batch.segments[:, 1:] >= 0).flatten()
+        share = shares(scored.to(scoring_type(rows)))
+        loss = token_cross_entropy(rows, self.output.weight, target, share)
         return Loss(loss, {"nats_per_token": loss.detach()})
