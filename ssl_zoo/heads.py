@@ -118,27 +118,51 @@ def output_matrix(backbone: TokenBackbone) -> nn.Embedding | nn.Linear:
     return nn.Linear(backbone.dim, words.num_embeddings, bias=False)
 
 
+class DecoderBlock(nn.Module):
+    """A pre-norm transformer block (Dosovitskiy et al. 2021, eq. 2 and 3) that may end in fewer rows."""
+
+    def __init__(self, width: int, heads: int):
+        super().__init__()
+        self.heads = heads
+        self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.qkv, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
+        self.mlp = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
+
+    def forward(self, x: Tensor, first: int = 0) -> Tensor:
+        """All rows are attended to; those from `first` on come out: (B, N, D) -> (B, N - first, D)."""
+        b, n, d = x.shape
+        q, k, v = self.qkv(self.norm1(x)).view(b, n, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
+        mixed = F.scaled_dot_product_attention(q[:, :, first:], k, v)  # (B, heads, N - first, D / heads)
+        x = x[:, first:] + self.out(mixed.transpose(1, 2).reshape(b, n - first, d))
+        return x + self.mlp(self.norm2(x))
+
+
 class PatchDecoder(nn.Module):
-    """MAE's light decoder (He et al. 2022, §3): blocks of timm's pre-norm shape, without timm.
+    """MAE's light decoder (He et al. 2022, section 3), initialised as its code does.
 
     Args:
         width, depth, heads: size of the decoder.
         out: values per patch to predict.
+
+    Raises:
+        ValueError: a width that does not split into so many heads, or no block.
     """
 
     def __init__(self, width: int, depth: int, heads: int, out: int):
         super().__init__()
-        self.blocks = nn.ModuleList(
-            nn.TransformerEncoderLayer(
-                width, heads, 4 * width, dropout=0.0, activation=F.gelu, batch_first=True, norm_first=True
-            )
-            for _ in range(depth)
-        )
+        if width % heads or depth < 1:
+            raise ValueError(f"a decoder of width {width}, {heads} heads and depth {depth} cannot be built")
+        self.blocks = nn.ModuleList(DecoderBlock(width, heads) for _ in range(depth))
         self.norm = nn.LayerNorm(width)
         self.pixels = nn.Linear(width, out)
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.xavier_uniform_(module.weight)
+                nn.init.zeros_(module.bias)
 
-    def forward(self, tokens: Tensor) -> Tensor:
-        """(B, N, width) -> (B, N, out)."""
-        for block in self.blocks:
+    def forward(self, tokens: Tensor, first: int = 0) -> Tensor:
+        """(B, N, width) -> (B, N - first, out): rows before `first` are read, and not drawn."""
+        *early, last = self.blocks
+        for block in early:
             tokens = block(tokens)
-        return self.pixels(self.norm(tokens))
+        return self.pixels(self.norm(last(tokens, first)))

@@ -190,6 +190,31 @@ def test_patch_decoder_does_not_mind_the_order_of_its_tokens():
     torch.testing.assert_close(decoder(tokens[:, order]), got[:, order], rtol=1e-4, atol=1e-5)
 
 
+def test_patch_decoder_is_a_stack_of_torchs_pre_norm_layers_and_draws_from_any_row_on():
+    decoder, tokens = heads.PatchDecoder(16, 2, 4, 12), torch.randn(3, 9, 16)
+    x = tokens
+    for block in decoder.blocks:
+        layer = nn.TransformerEncoderLayer(16, 4, 64, 0.0, "gelu", batch_first=True, norm_first=True)
+        theirs, ours = layer.state_dict(), block.state_dict()
+        names = {"self_attn.in_proj_": "qkv.", "self_attn.out_proj.": "out."}
+        names |= {"linear1.": "mlp.0.", "linear2.": "mlp.2."}
+        for name in theirs:
+            own = next((name.replace(a, b) for a, b in names.items() if name.startswith(a)), name)
+            theirs[name] = ours.pop(own)
+        assert not ours
+        layer.load_state_dict(theirs)
+        x = layer(x)
+    whole = decoder.pixels(decoder.norm(x))
+    torch.testing.assert_close(decoder(tokens), whole, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(decoder(tokens, 4), whole[:, 4:], rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("size", [(10, 1, 4), (16, 0, 4)])
+def test_patch_decoder_refuses(size):
+    with pytest.raises(ValueError, match="decoder"):
+        heads.PatchDecoder(*size, 12)
+
+
 # Parameter groups
 
 

@@ -91,9 +91,9 @@ class MAE(Objective):
         code = self.widen(backbone.encode(take(tokens, seen), seen).tokens)  # (B, keep, width)
         blank = self.blank.to(code.dtype).expand(len(x), unseen.shape[1], -1)
         order = torch.cat([seen, unseen], dim=1)
-        drawn = self.decoder(torch.cat([code, blank], dim=1) + self.position[order])
+        drawn = self.decoder(torch.cat([code, blank], dim=1) + self.position[order], self.keep)
         # Pixels in [0, 1]; the reference code standardises channels first, which the per-patch
         # normalisation undoes but for the ratio between channels.
         target = normalise(take(patchify(x, backbone.patch), unseen))  # pyright: ignore[reportArgumentType]
-        loss = F.mse_loss(drawn[:, self.keep :].to(target.dtype), target)
+        loss = F.mse_loss(drawn.to(target.dtype), target)
         return Loss(loss, {})
