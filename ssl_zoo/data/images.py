@@ -6,72 +6,21 @@ same images on every machine.
 
 from __future__ import annotations
 
-import hashlib
 import os
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import numpy as np
-import torch
 
 from ssl_zoo.backbones._base import Modality
+from ssl_zoo.data.image_rows import ImageRows
 from ssl_zoo.data.image_sources import resolve
 from ssl_zoo.data.image_store import Decoding, Store, open_store
 from ssl_zoo.data.rows import DataError
 from ssl_zoo.data.splits import carve
-from ssl_zoo.objectives._base import Batch
 
 PARTS = ("train", "validation", "test")
-
-
-class ImageRows:
-    """Some images of a store, in a fixed order (see `Rows`).
-
-    Args:
-        path: of the store's array, uint8 (M, 3, H, W).
-        index: (N,) int64, which of them.
-        y: (N,) int64 labels, or None.
-        classes: names of the labels.
-        content: the store's digest.
-
-    Attributes:
-        array: the store, memory-mapped. Row i of these rows is `array[index[i]]`.
-    """
-
-    unit = "images"
-    units_per_row = 1
-
-    def __init__(
-        self, path: Path, index: np.ndarray, y: np.ndarray | None, classes: tuple[str, ...], content: str
-    ):
-        self.path, self.index, self.y = path, index, y
-        self.classes = classes if y is not None else ()
-        digest = hashlib.blake2b(content.encode(), digest_size=16)
-        digest.update(index.astype("<i8").tobytes())
-        if y is not None:
-            digest.update(y.astype("<i8").tobytes())
-        self.fingerprint = digest.hexdigest()
-        self.array: np.ndarray = np.load(path, mmap_mode="r")
-
-    def __len__(self) -> int:
-        return len(self.index)
-
-    def read(self, index: np.ndarray, epoch: int = 0) -> Batch:
-        """The rows `index` (B,): x uint8 (B, 3, H, W), y int64 (B,) or None. `epoch` changes nothing."""
-        index = np.asarray(index, dtype=np.int64)
-        where = self.index[index]
-        order = np.argsort(where)  # the disk is read forwards
-        x = np.empty((len(where), *self.array.shape[1:]), dtype=np.uint8)
-        x[order] = self.array[where[order]]
-        return Batch(torch.from_numpy(x), None, None if self.y is None else torch.from_numpy(self.y[index]))
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {key: value for key, value in self.__dict__.items() if key != "array"}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        self.array = np.load(self.path, mmap_mode="r")
 
 
 class ImageData:
