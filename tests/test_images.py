@@ -1,6 +1,5 @@
 """Image data: decoding against hand-worked pixels, sources, stores that exist whole or not at all, splits."""
 
-import io
 import json
 import multiprocessing
 import os
@@ -16,6 +15,7 @@ import numpy as np
 import pytest
 import sklearn.datasets
 import torch
+from image_files import data, encoded, folder, shard, solid
 from omegaconf import OmegaConf
 from PIL import Image
 
@@ -26,16 +26,6 @@ from ssl_zoo.data.rows import DataError
 from ssl_zoo.data.splits import carve
 
 RED, GREY = (255, 0, 0), (128, 128, 128)
-
-
-def encoded(image: Image.Image, form: str = "PNG", **options) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, form, **options)
-    return buffer.getvalue()
-
-
-def solid(colour, size=4) -> bytes:
-    return encoded(Image.new("RGB", (size, size), colour))
 
 
 def palette() -> Image.Image:
@@ -133,22 +123,6 @@ def test_resize_keeps_the_centre_square():
     assert decode(encoded(Image.new("L", (1, 30000))), 8).shape == (3, 8, 8)
 
 
-def folder(root: Path, classes: dict[str, int], size: int = 4) -> Path:
-    """Class folders of images that all differ: red counts images, green is the class."""
-    n = 0
-    for label, (name, count) in enumerate(classes.items()):
-        (root / name).mkdir(parents=True, exist_ok=True)
-        for i in range(count):
-            (root / name / f"{i:03d}.png").write_bytes(solid((n, label, 7), size))
-            n += 1
-    return root
-
-
-def data(tmp_path: Path, train, **options) -> ImageData:
-    options = {"image_size": 4, "validation_fraction": 0.0, "cache": str(tmp_path / "cache")} | options
-    return ImageData("tiny", str(train), **options)
-
-
 def test_class_folders(tmp_path):
     rows = data(tmp_path, folder(tmp_path / "in", {"b": 3, "a": 2})).rows("train")
     assert rows.classes == ("a", "b")
@@ -173,15 +147,6 @@ def test_flat_folder_is_unlabelled(tmp_path):
     assert unlabelled.classes == ()
     with pytest.raises(DataError, match=r"tiny.*no labels"):
         unlabelled.labelled("train")
-
-
-def shard(path: Path, members: dict[str, bytes]) -> Path:
-    with tarfile.open(path, "w:gz" if path.name.endswith("gz") else "w") as tar:
-        for name, content in members.items():
-            info = tarfile.TarInfo(name)
-            info.size = len(content)
-            tar.addfile(info, io.BytesIO(content))
-    return path
 
 
 def test_shards(tmp_path):

@@ -38,7 +38,7 @@ class ImageRows:
         path: of the store's array, uint8 (M, 3, H, W).
         index: (N,) int64, which of them.
         y: (N,) int64 labels, or None.
-        classes: names of the labels.
+        classes: names of the labels; () without labels.
         content: the store's digest.
 
     Attributes:
@@ -53,7 +53,7 @@ class ImageRows:
         self, path: Path, index: np.ndarray, y: np.ndarray | None, classes: tuple[str, ...], content: str
     ):
         self.path, self.index, self.y = path, index, y
-        self.classes = classes if y is not None else ()
+        self.classes = classes
         self.fingerprint = fingerprint(content, index, y)
         self._open()
 
