@@ -21,14 +21,13 @@ from faults import CONTEXT, Ids, Pictures, forked, small_mae, small_simclr, trai
 from ssl_zoo import hub, optim
 from ssl_zoo.data import plan as plan_module
 from ssl_zoo.data.plan import Parts, Plan, loader, one_ahead
-from ssl_zoo.data.rows import DataError
+from ssl_zoo.data.rows import DataError, everything
 from ssl_zoo.distributed import seed_noise
 from ssl_zoo.objectives._base import Batch, Loss, Objective
 from ssl_zoo.objectives.next_token import NextToken
 from ssl_zoo.pretrain import Budget, Pretraining, PretrainingData
 from ssl_zoo.pretrain import module as pretrain_module
 from ssl_zoo.pretrain.budget import ENDLESS, Clock
-from ssl_zoo.pretrain.module import everything
 from ssl_zoo.pretrain.watch import Monitor, Validation, spread
 
 # Which rows make which batch

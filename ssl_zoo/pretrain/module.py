@@ -6,14 +6,13 @@ from collections.abc import Callable
 from typing import Any
 
 import lightning as L
-import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from ssl_zoo.data.plan import Feed, Parts, Plan, loader
-from ssl_zoo.data.rows import DataError, Rows
+from ssl_zoo.data.plan import Parts, Plan, loader
+from ssl_zoo.data.rows import DataError, Rows, everything
 from ssl_zoo.distributed import fold, free_noise, rank, seed_noise, world
 from ssl_zoo.objectives._base import Batch, Loss, Objective
 from ssl_zoo.pretrain.budget import Budget, Clock
@@ -37,11 +36,9 @@ class PretrainingData(L.LightningDataModule):
         workers: loader processes; the batches are the same for any number.
 
     Attributes:
-        feed: where training takes its batches from; knows how long it waited for them.
-        resident: all images, (N, 3, H, W) uint8, where they live on the device; then only row numbers travel.
+        feed: the batches, and how long training waited for them.
+        resident: all images (N, 3, H, W) where they live on the device; then only row numbers travel.
     """
-
-    feed: Feed
 
     def __init__(self, rows: Rows, batch_size: int, seed: int = 0, accumulate: int = 1, workers: int = 0):
         super().__init__()
@@ -89,14 +86,6 @@ class PretrainingData(L.LightningDataModule):
                 + "; ".join(changed)
                 + ". Restore the old settings, or start a new run (another run name)."
             )
-
-
-def everything(rows: Rows, device: torch.device) -> Tensor:
-    """The x of all rows, in their order, on the device; on the way 1,024 rows at a time take up memory."""
-    x = torch.empty((len(rows), *rows.read(np.arange(1)).x.shape[1:]), dtype=torch.uint8, device=device)
-    for start in range(0, len(rows), 1024):
-        x[start : start + 1024] = rows.read(np.arange(start, min(start + 1024, len(rows)))).x
-    return x
 
 
 class Pretraining(L.LightningModule):
