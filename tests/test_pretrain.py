@@ -1,9 +1,13 @@
 """Plans, budgets, watchers and run folders of pretraining."""
 
+import gc
 import json
 import math
+import re
 import subprocess
 import sys
+import threading
+import time
 from functools import partial
 from importlib import metadata
 from types import SimpleNamespace
@@ -15,12 +19,14 @@ import torch
 from faults import CONTEXT, Ids, Pictures, forked, small_mae, small_simclr, train, transformer, vit
 
 from ssl_zoo import hub, optim
-from ssl_zoo.data.plan import Parts, Plan, loader
-from ssl_zoo.data.rows import DataError
+from ssl_zoo.data import plan as plan_module
+from ssl_zoo.data.plan import Parts, Plan, loader, one_ahead
+from ssl_zoo.data.rows import DataError, everything
 from ssl_zoo.distributed import seed_noise
 from ssl_zoo.objectives._base import Batch, Loss, Objective
 from ssl_zoo.objectives.next_token import NextToken
 from ssl_zoo.pretrain import Budget, Pretraining, PretrainingData
+from ssl_zoo.pretrain import module as pretrain_module
 from ssl_zoo.pretrain.budget import ENDLESS, Clock
 from ssl_zoo.pretrain.watch import Monitor, Validation, spread
 
@@ -75,6 +81,138 @@ def test_loaders_begin_anywhere_and_agree(workers):
         expected = rows.read(index, plan.epoch(micro // 2))
         assert torch.equal(batch.x, expected.x)
         assert torch.equal(batch.segments, expected.segments)
+
+
+def test_one_ahead_reads_while_the_last_one_is_worked_on():
+    log = []
+
+    def items():
+        for i in range(3):
+            log.append(f"read {i} in {threading.current_thread().name}")
+            yield i
+
+    found = one_ahead(items())
+    assert log == []  # nothing is read, nor a step asked for, before the first item is
+    for i in found:
+        while len(log) < min(i + 2, 3):  # the next one comes although nobody asks for it
+            time.sleep(0.001)
+        assert len(log) == min(i + 2, 3)  # and no more than one
+    assert log == [f"read {i} in one-ahead_0" for i in range(3)]
+    assert one_ahead_threads() == 0
+
+
+def one_ahead_threads() -> int:
+    return sum(thread.name.startswith("one-ahead") for thread in threading.enumerate())
+
+
+def test_what_goes_wrong_one_ahead_is_raised_in_its_place():
+    def items():
+        yield 1
+        raise DataError("a damaged image")
+
+    found = one_ahead(items())
+    assert next(found) == 1
+    with pytest.raises(DataError, match="a damaged image") as caught:
+        next(found)
+    assert "items" in [entry.name for entry in caught.traceback]  # where in the thread it happened
+    assert one_ahead_threads() == 0
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
+def test_one_ahead_ends_with_the_loop(error):
+    def loop():
+        for i in one_ahead(range(100)):
+            if i == 3:
+                raise error
+
+    with pytest.raises(error):
+        loop()
+    gc.collect()  # the error's traceback held the iterator
+    assert one_ahead_threads() == 0
+
+
+@pytest.mark.parametrize(
+    ("workers", "pin", "read", "ahead"),
+    [
+        (0, True, True, True),
+        (0, False, True, False),  # no device computes meanwhile
+        (1, True, True, False),  # a worker reads ahead already
+        (0, True, False, False),  # there is nothing to read
+    ],
+)
+def test_who_reads_ahead(workers, pin, read, ahead):
+    parts = Parts(Ids(), Plan(22, 4, 0), 1, 1, 0, read=read)
+    assert loader(parts, int, 5, workers, pin).ahead == ahead
+
+
+def test_reading_ahead_changes_no_batch():
+    feeds = [loader(Parts(Ids(), Plan(22, 4, 1), 2, 1, 0), lambda: 6, 17, 0, pin=False) for _ in range(2)]
+    feeds[1].ahead = True
+    assert [len(feed) for feed in feeds] == [17, 17]
+    for (micro, batch), (other, again) in zip(*feeds, strict=True):
+        assert micro == other
+        assert torch.equal(batch.x, again.x)
+
+
+def test_training_one_ahead_ends_alike(tmp_path, monkeypatch):
+    def ahead(*args):
+        feed = loader(*args)
+        feed.ahead = True
+        return feed
+
+    train(tmp_path / "plain", steps=7)
+    monkeypatch.setattr(pretrain_module, "loader", ahead)
+    train(tmp_path / "ahead", steps=7)
+    assert (tmp_path / "ahead/sha256").read_text() == (tmp_path / "plain/sha256").read_text()
+    assert one_ahead_threads() == 0
+
+
+def test_the_wait_is_what_reading_takes(monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr(plan_module, "time", SimpleNamespace(perf_counter=lambda: now[0]))
+
+    class Slow(Ids):
+        def read(self, index, epoch=0):
+            now[0] += 3
+            return super().read(index, epoch)
+
+    feed = loader(Parts(Slow(), Plan(22, 4, 0), 1, 1, 0), int, 4, 0, pin=False)
+    for number, _ in enumerate(feed, start=1):
+        assert feed.waited == 3 * number
+        now[0] += 50  # the step
+
+
+class Sleepy(Pictures):
+    def read(self, index, epoch=0):
+        time.sleep(0.3)
+        return super().read(index, epoch)
+
+
+def test_waiting_for_data_is_said_with_what_would_help(tmp_path, capsys):
+    train(tmp_path / "slow", build=(partial(small_mae, vit()), Sleepy), steps=5)
+    (said,) = re.findall(r"waiting for data (\d+) % of the time \(raise workers=0\)", capsys.readouterr().out)
+    assert 30 < int(said) <= 100
+
+
+def test_only_row_numbers_travel_where_the_images_live_on_the_device():
+    rows = Pictures(2500)
+    data = PretrainingData(rows, 4)
+    data.resident = everything(rows, torch.device("cpu"))
+    assert torch.equal(data.resident, rows.x)
+    rows.read = None  # pyright: ignore  # nothing is read from here on
+    data.trainer = SimpleNamespace(  # pyright: ignore
+        strategy=SimpleNamespace(root_device=torch.device("cpu")), global_step=2
+    )
+    data.stop = 6
+    found = list(data.train_dataloader())
+    assert [step for step, _ in found] == [2, 3, 4, 5]
+    for step, batch in found:
+        assert batch.x.dtype == torch.int64
+        assert batch.x.tolist() == data.plan.rows(step).tolist()
+        assert batch.segments is batch.y is None
+        _, (x, *rest) = data.on_after_batch_transfer((step, batch), 0)
+        assert torch.equal(x, rows.x[data.plan.rows(step)])
+        assert rest == [None, None]
 
 
 # How long

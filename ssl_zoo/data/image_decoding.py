@@ -8,35 +8,21 @@ size, then centre crop" keeps, without an intermediate image that a thin strip w
 from __future__ import annotations
 
 import io
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageOps
 
 POLICY = "upright RGB on white, centre square, bicubic; v1"  # part of every store's key
+MAX_PIXELS = 89_478_485  # Pillow's own limit: a quarter of a gigabyte of RGB
 
 
-@contextmanager
-def pixel_limit(max_pixels: int) -> Iterator[None]:
-    """Within, Pillow refuses larger images from their header alone. It holds for the whole process."""
-    before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, max_pixels
-    try:
-        with warnings.catch_warnings():
-            # Pillow only warns up to twice its limit.
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            yield
-    finally:
-        Image.MAX_IMAGE_PIXELS = before
-
-
-def decode(image: bytes | Path | Image.Image, size: int) -> np.ndarray:
+def decode(image: bytes | Path | Image.Image, size: int, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     """One image as uint8 (3, size, size).
 
     Turned by its EXIF orientation; transparency lies on white; the first frame of several; 16-bit
-    values are scaled to 8 bits (65535 -> 255).
+    values are scaled to 8 bits (65535 -> 255). One of more than `max_pixels` is refused by its header
+    alone. Any thread may call it: it changes nothing but Pillow's limit, and that only upwards.
 
     Raises:
         Exception: of many kinds, from Pillow, where the image is damaged or not an image.
@@ -47,11 +33,15 @@ def decode(image: bytes | Path | Image.Image, size: int) -> np.ndarray:
         data = image.read_bytes() if isinstance(image, Path) else image
         if not data:
             raise ValueError("the file is empty (0 bytes)")
+        if Image.MAX_IMAGE_PIXELS is not None and max_pixels > Image.MAX_IMAGE_PIXELS:
+            Image.MAX_IMAGE_PIXELS = max_pixels  # else Pillow warns of what is allowed here
         try:
             opened = Image.open(io.BytesIO(data))
         except Image.UnidentifiedImageError:
             raise ValueError(f"its {len(data)} bytes are not an image that Pillow can read") from None
     with opened:
+        if (pixels := opened.width * opened.height) > max_pixels:
+            raise ValueError(f"its {pixels} pixels are more than max_pixels={max_pixels}")
         opened.load()
         rgb = _upright_rgb(opened)
     if rgb.size != (size, size):

@@ -1,4 +1,4 @@
-"""Where images come from: a string becomes a stream of encoded images and labels.
+"""Where images come from: a string becomes a stream of encoded images and labels, or a list of their places.
 
 A source is a string: `digits`, `torchvision:CLASS:SPLIT`, `hf:NAME:SPLIT`, a folder (of class folders,
 or flat and so unlabelled), or the path or glob of `.tar` / `.tar.gz` shards in WebDataset form
@@ -13,12 +13,13 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image
 
 from ssl_zoo.data.absent import absent
+from ssl_zoo.data.image_listing import Listing, list_folder, list_shards, list_table
 from ssl_zoo.data.image_shards import IMAGES, SHARDS, read_shard
 from ssl_zoo.data.rows import DataError
 
@@ -41,11 +42,13 @@ class Samples(NamedTuple):
 
 @dataclass(frozen=True)
 class Source:
-    """spec: the string. identity: changes when the files do. open: starts reading."""
+    """spec: the string. identity: changes when the files do. open: starts reading. list: says where each
+    image lies, for reading them one by one; None where they cannot be."""
 
     spec: str
     identity: tuple[object, ...]
     open: Callable[[], Samples]
+    list: Callable[[], Listing] | None = None
 
 
 def resolve(spec: str, cache: Path) -> Source:
@@ -62,7 +65,9 @@ def resolve(spec: str, cache: Path) -> Source:
         if not name or not split:
             raise DataError(f"the source {spec!r} lacks a part: write {kind}:NAME:SPLIT")
         if kind == "hf":
-            return Source(spec, (spec,), lambda: _hf(name, split))
+            return Source(
+                spec, (spec,), lambda: _hf(name, split), lambda: list_table(spec, *_table(name, split))
+            )
         return Source(spec, (spec,), lambda: _torchvision(name, split, cache / "torchvision"))
     path = Path(spec).expanduser()
     if path.is_dir():
@@ -72,9 +77,12 @@ def resolve(spec: str, cache: Path) -> Source:
         raise DataError(absent("images", spec, path))
     if wrong := [str(p) for p in found if not p.name.endswith(SHARDS)]:
         raise DataError(f"{wrong[0]} is neither a folder nor a shard ({', '.join(SHARDS)})")
-    identity = tuple((p.name, *_stamp(p)) for p in found)
+    identity = ("shards", *((p.name, *_stamp(p)) for p in found))
     return Source(
-        spec, ("shards", *identity), lambda: Samples(Sample(*s) for p in found for s in read_shard(p))
+        spec,
+        identity,
+        lambda: Samples(Sample(*s) for p in found for s in read_shard(p)),
+        lambda: list_shards(spec, found, identity, cache),
     )
 
 
@@ -109,14 +117,22 @@ def _folder(spec: str, root: Path) -> Source:
         folders = {p.name for p in root.iterdir() if p.is_dir() and not p.name.startswith(".")}
         if empty := sorted(folders - set(classes)):
             raise DataError(f"these class folders of {spec!r} hold no images: {', '.join(empty)}")
-    label = {name: i for i, name in enumerate(classes)}
+    number = {name: i for i, name in enumerate(classes)}
+    labels = [number.get(name.partition("/")[0], -1) for name in names]
+    stamps = [_stamp(root / name) for name in names]
 
     def stream() -> Iterator[Sample]:
-        for name in names:
-            yield Sample(str(root / name), root / name, label.get(name.partition("/")[0], -1))
+        for name, label in zip(names, labels, strict=True):
+            yield Sample(str(root / name), root / name, label)
 
-    identity = tuple((name, *_stamp(root / name)) for name in names)
-    return Source(spec, ("folder", *identity), lambda: Samples(stream(), classes, len(names)))
+    identity = ("folder", *((name, *stamp) for name, stamp in zip(names, stamps, strict=True)))
+    sizes = [size for size, _ in stamps]
+    return Source(
+        spec,
+        identity,
+        lambda: Samples(stream(), classes, len(names)),
+        lambda: list_folder(spec, root, names, sizes, labels, classes),
+    )
 
 
 def _digits() -> Samples:
@@ -164,8 +180,8 @@ def _torchvision(name: str, split: str, root: Path) -> Samples:
     return Samples(stream, tuple(map(str, getattr(data, "classes", ()))), len(data))
 
 
-def _hf(name: str, split: str) -> Samples:
-    """A split of a Hugging Face data set with one image column, and at most one column of classes."""
+def _table(name: str, split: str) -> tuple[Any, str, str | None, tuple[str, ...]]:
+    """A split of a Hugging Face data set with its image column, class column if any, and classes."""
     try:
         import datasets  # pyright: ignore[reportMissingImports]
     except ImportError as error:
@@ -182,13 +198,18 @@ def _hf(name: str, split: str) -> Samples:
             f"hf:{name}:{split} has image columns {images} and class columns {labels}; this source reads "
             "one image column and at most one class column (of several, the one called 'label')"
         )
-    data = data.cast_column(images[0], datasets.Image(decode=False))
     classes = tuple(data.features[labels[0]].names) if labels else ()
+    data = data.cast_column(images[0], datasets.Image(decode=False))
+    return data, images[0], labels[0] if labels else None, classes
+
+
+def _hf(name: str, split: str) -> Samples:
+    data, image, label, classes = _table(name, split)
 
     def stream() -> Iterator[Sample]:
         for i, row in enumerate(data):
-            cell, label = row[images[0]], row[labels[0]] if labels else None
-            image = cell["bytes"] if cell["bytes"] is not None else Path(cell["path"])
-            yield Sample(f"hf:{name}:{split}:{i}", image, -1 if label is None else int(label))
+            cell, y = row[image], None if label is None else row[label]
+            encoded = cell["bytes"] if cell["bytes"] is not None else Path(cell["path"])
+            yield Sample(f"hf:{name}:{split}:{i}", encoded, -1 if y is None else int(y))
 
     return Samples(stream(), classes, len(data))

@@ -30,7 +30,7 @@ import numpy as np
 from filelock import FileLock
 from tqdm import tqdm
 
-from ssl_zoo.data.image_decoding import POLICY, decode, pixel_limit
+from ssl_zoo.data.image_decoding import POLICY, decode
 from ssl_zoo.data.image_sources import Sample, Samples, Source
 from ssl_zoo.data.rows import DataError
 
@@ -102,12 +102,11 @@ def _write(source: Source, samples: Samples, decoding: Decoding, folder: Path) -
     """Decode a source into `folder`; returns how many images were written, and how many skipped."""
     labels, content = array("q"), hashlib.blake2b(digest_size=16)
     bad: list[str] = []
-    read = partial(_read, size=decoding.image_size)
+    read = partial(_read, decoding=decoding)
     chunks = iter(lambda: list(itertools.islice(samples.stream, CHUNK)), [])
     threads = min(8, os.cpu_count() or 1)  # Pillow decodes without holding Python's lock
     with (
         open(folder / "images.npy", "wb") as file,
-        pixel_limit(decoding.max_pixels),
         ThreadPoolExecutor(threads) as pool,
         tqdm(total=samples.total, unit=" images", desc=source.spec, disable=None) as bar,
     ):
@@ -158,11 +157,11 @@ class Chunk(NamedTuple):
     errors: list[str]
 
 
-def _read(samples: list[Sample], size: int) -> Chunk:
-    labels, images, errors = [], [], []
+def _read(samples: list[Sample], decoding: Decoding) -> Chunk:
+    labels, images, errors, size = [], [], [], decoding.image_size
     for sample in samples:
         try:
-            images.append(decode(sample.image, size))
+            images.append(decode(sample.image, size, decoding.max_pixels))
             labels.append(sample.label)
         except Exception as error:  # on damaged files Pillow raises OSError, SyntaxError, struct.error, ...
             errors.append(f"{sample.name}: {error}")

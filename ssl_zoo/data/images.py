@@ -1,4 +1,4 @@
-"""Image data: labelled splits over sources, read as raw uint8 batches from memory-mapped stores.
+"""Image data: labelled splits over sources, read as raw uint8 batches.
 
 Splits that no source gives are carved from the training images, class by class, by a seed alone: the
 same images on every machine.
@@ -6,72 +6,24 @@ same images on every machine.
 
 from __future__ import annotations
 
-import hashlib
 import os
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import numpy as np
-import torch
 
 from ssl_zoo.backbones._base import Modality
+from ssl_zoo.data.image_decoding import MAX_PIXELS
+from ssl_zoo.data.image_encoded import EncodedRows
+from ssl_zoo.data.image_listing import Listing
+from ssl_zoo.data.image_rows import ImageRows
 from ssl_zoo.data.image_sources import resolve
 from ssl_zoo.data.image_store import Decoding, Store, open_store
 from ssl_zoo.data.rows import DataError
 from ssl_zoo.data.splits import carve
-from ssl_zoo.objectives._base import Batch
 
 PARTS = ("train", "validation", "test")
-
-
-class ImageRows:
-    """Some images of a store, in a fixed order (see `Rows`).
-
-    Args:
-        path: of the store's array, uint8 (M, 3, H, W).
-        index: (N,) int64, which of them.
-        y: (N,) int64 labels, or None.
-        classes: names of the labels.
-        content: the store's digest.
-
-    Attributes:
-        array: the store, memory-mapped. Row i of these rows is `array[index[i]]`.
-    """
-
-    unit = "images"
-    units_per_row = 1
-
-    def __init__(
-        self, path: Path, index: np.ndarray, y: np.ndarray | None, classes: tuple[str, ...], content: str
-    ):
-        self.path, self.index, self.y = path, index, y
-        self.classes = classes if y is not None else ()
-        digest = hashlib.blake2b(content.encode(), digest_size=16)
-        digest.update(index.astype("<i8").tobytes())
-        if y is not None:
-            digest.update(y.astype("<i8").tobytes())
-        self.fingerprint = digest.hexdigest()
-        self.array: np.ndarray = np.load(path, mmap_mode="r")
-
-    def __len__(self) -> int:
-        return len(self.index)
-
-    def read(self, index: np.ndarray, epoch: int = 0) -> Batch:
-        """The rows `index` (B,): x uint8 (B, 3, H, W), y int64 (B,) or None. `epoch` changes nothing."""
-        index = np.asarray(index, dtype=np.int64)
-        where = self.index[index]
-        order = np.argsort(where)  # the disk is read forwards
-        x = np.empty((len(where), *self.array.shape[1:]), dtype=np.uint8)
-        x[order] = self.array[where[order]]
-        return Batch(torch.from_numpy(x), None, None if self.y is None else torch.from_numpy(self.y[index]))
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {key: value for key, value in self.__dict__.items() if key != "array"}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        self.array = np.load(self.path, mmap_mode="r")
 
 
 class ImageData:
@@ -85,7 +37,10 @@ class ImageData:
         image_size: pixels a side of every image in the store.
         validation_fraction, test_fraction: of the images of `train`.
         split_seed: decides what is carved.
-        on_bad_sample: "raise" stops at a damaged image; "skip" leaves up to 1 % of a source out.
+        unpack: decode every image once into a store, from which reading costs next to nothing; else each is
+            decoded each time it is read, for sources that the disk has no room to unpack.
+        on_bad_sample: "raise" stops at a damaged image; "skip" leaves up to 1 % of a source out, which
+            must be unpacked then.
         max_pixels: an image with more is refused before it is decoded.
         cache: folder of the stores; else the environment's SSL_ZOO_CACHE, else ~/.cache/ssl_zoo.
         classes: a text file, line i (from 0) naming class i; else the source names them.
@@ -108,8 +63,9 @@ class ImageData:
         validation_fraction: float = 0.1,
         test_fraction: float = 0.0,
         split_seed: int = 0,
+        unpack: bool = True,
         on_bad_sample: Literal["raise", "skip"] = "raise",
-        max_pixels: int = 89_478_485,
+        max_pixels: int = MAX_PIXELS,
         cache: str | None = None,
         classes: str | None = None,
     ):
@@ -119,6 +75,11 @@ class ImageData:
             )
         if on_bad_sample not in ("raise", "skip"):
             raise DataError(f"{name}: on_bad_sample is 'raise' or 'skip', not {on_bad_sample!r}")
+        if on_bad_sample == "skip" and not unpack:
+            raise DataError(
+                f"{name}: on_bad_sample=skip needs to know the damaged images beforehand, and only unpacking "
+                "tells: set on_bad_sample=raise, or unpack=true"
+            )
         if min(validation_fraction, test_fraction) < 0 or validation_fraction + test_fraction >= 1:
             raise DataError(
                 f"{name}: validation_fraction ({validation_fraction}) and test_fraction ({test_fraction}) "
@@ -131,9 +92,9 @@ class ImageData:
             "validation": 0.0 if validation else validation_fraction,
             "test": 0.0 if test else test_fraction,
         }
-        self.decoding = Decoding(image_size, on_bad_sample, max_pixels)
+        self.decoding, self.unpack = Decoding(image_size, on_bad_sample, max_pixels), unpack
         self.cache = Path(cache or os.environ.get("SSL_ZOO_CACHE") or "~/.cache/ssl_zoo").expanduser()
-        self._stores: dict[str, Store] = {}
+        self._stores: dict[str, Store | Listing] = {}
 
     def splits(self) -> tuple[str, ...]:
         """Which of train, validation and test there are. "pretrain" can be read besides."""
@@ -160,7 +121,7 @@ class ImageData:
             )
         return named
 
-    def rows(self, split: str) -> ImageRows:
+    def rows(self, split: str) -> ImageRows | EncodedRows:
         """The rows of "train", "validation", "test" or "pretrain" (`unlabelled` if given, else train).
 
         Raises:
@@ -169,7 +130,7 @@ class ImageData:
         """
         if split == "pretrain" and self.unlabelled:
             store = self._store(self.unlabelled)
-            return ImageRows(store.images, np.arange(len(store.labels)), None, (), store.content)
+            return self._rows(store, np.arange(len(store.labels)), None)
         split = "train" if split == "pretrain" else split
         if split not in self.splits():
             raise DataError(
@@ -182,9 +143,9 @@ class ImageData:
             index = np.arange(len(store.labels))
         else:
             index = self._carved[split]
-        return ImageRows(store.images, index, None if y is None else y[index], self.classes, store.content)
+        return self._rows(store, index, None if y is None else y[index])
 
-    def labelled(self, split: str) -> ImageRows:
+    def labelled(self, split: str) -> ImageRows | EncodedRows:
         """`rows(split)` for code that cannot do without labels.
 
         Raises:
@@ -198,11 +159,25 @@ class ImageData:
             )
         return rows
 
-    def _store(self, spec: str | None) -> Store:
+    def _store(self, spec: str | None) -> Store | Listing:
         assert spec
         if spec not in self._stores:
-            self._stores[spec] = open_store(resolve(spec, self.cache), self.decoding, self.cache)
+            source = resolve(spec, self.cache)
+            if self.unpack:
+                self._stores[spec] = open_store(source, self.decoding, self.cache)
+            elif source.list is None:
+                raise DataError(f"{self.name}: {spec!r} cannot be read image by image: set unpack=true")
+            else:
+                self._stores[spec] = source.list()
         return self._stores[spec]
+
+    def _rows(
+        self, store: Store | Listing, index: np.ndarray, y: np.ndarray | None
+    ) -> ImageRows | EncodedRows:
+        classes = () if y is None else self.classes
+        if isinstance(store, Store):
+            return ImageRows(store.images, index, y, classes, store.content)
+        return EncodedRows(store, self.image_size, self.decoding.max_pixels, index, y, classes)
 
     @cached_property
     def _carved(self) -> dict[str, np.ndarray]:
@@ -213,7 +188,7 @@ class ImageData:
         train, test, validation = carve(y, fractions, self.split_seed, self.classes or ("(unlabelled)",))
         return {"train": train, "validation": validation, "test": test}
 
-    def _labels(self, store: Store) -> np.ndarray | None:
+    def _labels(self, store: Store | Listing) -> np.ndarray | None:
         """(N,) int64 labels of a store as indices into `classes`; None where it has none."""
         missing = int((store.labels < 0).sum())
         if missing == len(store.labels):

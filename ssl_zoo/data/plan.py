@@ -1,4 +1,4 @@
-"""Which rows make which batch: a pure function of (seed, step).
+"""Which rows make which batch, a pure function of (seed, step), and the loader that reads them.
 
 Neither the number of workers or processes, nor accumulation, nor what ran before has a say, so a run
 resumes from one integer and sees the batches it would have seen.
@@ -6,7 +6,11 @@ resumes from one integer and sees the batches it would have seen.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -14,6 +18,9 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from ssl_zoo.data.rows import DataError, Rows
 from ssl_zoo.objectives._base import Batch
+
+T = TypeVar("T")
+END = object()
 
 
 class Plan:
@@ -40,7 +47,7 @@ class Plan:
             )
         self.count, self.batch, self.seed = count, batch, seed
         self.steps_per_epoch = count // batch
-        self._epoch, self._order = -1, np.empty(0, np.int64)
+        self._shuffled = (-1, np.empty(0, np.int64))  # the epoch last asked for, and its order
 
     def epoch(self, step: int) -> int:
         return step // self.steps_per_epoch
@@ -48,10 +55,12 @@ class Plan:
     def rows(self, step: int) -> np.ndarray:
         """Row numbers (batch,) of step `step`, counted from 0."""
         epoch, k = divmod(step, self.steps_per_epoch)
-        if epoch != self._epoch:
+        known, order = self._shuffled  # one tuple, because a thread that reads ahead asks as well
+        if epoch != known:
             bits = np.random.Philox(np.random.SeedSequence([self.seed, epoch]))
-            self._epoch, self._order = epoch, np.random.Generator(bits).permutation(self.count)
-        return self._order[k * self.batch : (k + 1) * self.batch]
+            order = np.random.Generator(bits).permutation(self.count)
+            self._shuffled = epoch, order
+        return order[k * self.batch : (k + 1) * self.batch]
 
 
 class Parts(Dataset):
@@ -91,9 +100,58 @@ class From(Sampler):
         return self.stop
 
 
-def loader(parts: Parts, start: Callable[[], int], stop: int, workers: int, pin: bool) -> DataLoader:
-    """A loader over the parts [start(), stop); each worker reads whole parts."""
-    return DataLoader(
+class Feed:
+    """The items of a loader, one at a time.
+
+    Args:
+        items: the loader.
+        ahead: a thread reads the next item while the last one is worked on.
+
+    Attributes:
+        waited: seconds for which whoever takes the items has stood still for them.
+    """
+
+    def __init__(self, items: DataLoader, ahead: bool):
+        self.items, self.ahead, self.waited = items, ahead, 0.0
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __iter__(self) -> Iterator[tuple[int, Batch]]:
+        items = one_ahead(self.items) if self.ahead else iter(self.items)
+        while True:
+            asked = time.perf_counter()
+            item = next(items, None)
+            self.waited += time.perf_counter() - asked
+            if item is None:
+                return
+            yield item
+
+
+def one_ahead(items: Iterable[T]) -> Iterator[T]:
+    """`items`, of which a thread reads the next one while the caller works on the last.
+
+    What goes wrong in the thread is raised where the item would have come. It ends with this iterator.
+    """
+    source = iter(items)
+    # Every thread has a current device of its own, and memory is pinned for that one.
+    begin = (
+        partial(torch.cuda.set_device, torch.cuda.current_device()) if torch.cuda.is_initialized() else None
+    )
+    with ThreadPoolExecutor(1, "one-ahead", begin) as thread:
+        coming = thread.submit(next, source, END)
+        while (item := coming.result()) is not END:
+            coming = thread.submit(next, source, END)
+            yield item  # pyright: ignore[reportReturnType]
+
+
+def loader(parts: Parts, start: Callable[[], int], stop: int, workers: int, pin: bool) -> Feed:
+    """A loader over the parts [start(), stop); each worker reads whole parts.
+
+    Without workers, and with memory to pin for a device that computes meanwhile, a thread reads one part
+    ahead. On a CPU the step needs the cores itself.
+    """
+    items = DataLoader(
         parts,
         batch_size=None,
         sampler=From(start, stop),
@@ -101,3 +159,4 @@ def loader(parts: Parts, start: Callable[[], int], stop: int, workers: int, pin:
         pin_memory=pin,
         prefetch_factor=2 if workers else None,
     )
+    return Feed(items, ahead=pin and parts.read and not workers)

@@ -48,7 +48,7 @@ class Meter(PerStep):
     """Prints what is about to happen, then the loss and the speed every `every` steps.
 
     A bar on a terminal, plain lines elsewhere. Logs loss and parts, learning rate, units per second and
-    the percentage of time spent waiting for data.
+    the percentage of time for which training stood still until its next batch had been read.
     """
 
     def __init__(self, every: int = 50):
@@ -87,16 +87,7 @@ class Meter(PerStep):
             disable=None if rank() == 0 else True,
             unit="step",
         )
-        self.units, self.waited = 0, 0.0
-        self.ended = self.since = time.perf_counter()
-        self.at = trainer.global_step
-
-    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx) -> None:
-        self.waited += time.perf_counter() - self.ended
-
-    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:
-        super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
-        self.ended = time.perf_counter()
+        self.since, self.waited, self.at = time.perf_counter(), data.feed.waited, trainer.global_step
 
     def after_step(self, trainer, module) -> None:
         self.bar.update(trainer.global_step - self.bar.n)
@@ -116,15 +107,15 @@ class Meter(PerStep):
         values |= {
             "lr": module.lr,
             f"{rows.unit}_per_second": speed,
-            "data_wait_percent": 100 * self.waited / spent,
+            "data_wait_percent": 100 * (module.data.feed.waited - self.waited) / spent,
         }
         log(trainer, values)
         shown = "  ".join(f"{k.removeprefix('train/')} {v:.4g}" for k, v in values.items() if "/" in k)
-        line = f"step {trainer.global_step:,}  {shown}  lr {module.lr:.3g}  {speed:,.0f} {rows.unit}/s"
-        if values["data_wait_percent"] > 5:
-            line += f"  waiting for data {values['data_wait_percent']:.0f} % (raise workers)"
+        pace = f"{speed:,.0f} {rows.unit}/s"
+        if (percent := values["data_wait_percent"]) > 5:
+            pace += f"  waiting for data {percent:.0f} % of the time (raise workers={module.data.workers})"
         if self.bar.disable:
-            say(line)
+            say(f"step {trainer.global_step:,}  {shown}  lr {module.lr:.3g}  {pace}")
         else:
-            self.bar.set_postfix_str(f"{shown}  {speed:,.0f} {rows.unit}/s")
-        self.since, self.waited, self.at = now, 0.0, trainer.global_step
+            self.bar.set_postfix_str(f"{shown}  {pace}")
+        self.since, self.waited, self.at = now, module.data.feed.waited, trainer.global_step

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from ssl_zoo.data.plan import Parts, Plan, loader
-from ssl_zoo.data.rows import DataError, Rows
+from ssl_zoo.data.rows import DataError, Rows, everything
 from ssl_zoo.distributed import fold, free_noise, rank, seed_noise, world
 from ssl_zoo.objectives._base import Batch, Loss, Objective
 from ssl_zoo.pretrain.budget import Budget, Clock
@@ -34,6 +34,10 @@ class PretrainingData(L.LightningDataModule):
         seed: decides which rows make which batch.
         accumulate: accumulation steps; must be the trainer's `accumulate_grad_batches`.
         workers: loader processes; the batches are the same for any number.
+
+    Attributes:
+        feed: the batches, and how long training waited for them.
+        resident: all images (N, 3, H, W) where they live on the device; then only row numbers travel.
     """
 
     def __init__(self, rows: Rows, batch_size: int, seed: int = 0, accumulate: int = 1, workers: int = 0):
@@ -51,24 +55,24 @@ class PretrainingData(L.LightningDataModule):
                 f"PretrainingData(accumulate={self.accumulate}) does not match the trainer's "
                 f"accumulate_grad_batches={trainer.accumulate_grad_batches}"
             )
-        array = getattr(self.rows, "array", None)
         device = trainer.strategy.root_device
-        if array is not None and device.type == "cuda" and array.nbytes <= RESIDENT:
-            self.resident = torch.from_numpy(array[:]).to(device)
+        if device.type == "cuda" and getattr(self.rows, "nbytes", RESIDENT + 1) <= RESIDENT:
+            self.resident = everything(self.rows, device)
 
     def train_dataloader(self):
         trainer = self.trainer
         assert trainer is not None
         parts = Parts(self.rows, self.plan, self.accumulate, world(), rank(), read=self.resident is None)
         pin = trainer.strategy.root_device.type == "cuda"
-        return loader(parts, lambda: trainer.global_step * self.accumulate, self.stop, self.workers, pin)
+        start = lambda: trainer.global_step * self.accumulate  # noqa: E731
+        self.feed = loader(parts, start, self.stop, self.workers, pin)
+        return self.feed
 
     def on_after_batch_transfer(self, batch: tuple[int, Batch], dataloader_idx: int) -> tuple[int, Batch]:
         if self.resident is None:
             return batch
         micro, (index, *_) = batch
-        origin = torch.as_tensor(self.rows.index, device=index.device)  # pyright: ignore[reportAttributeAccessIssue]
-        return micro, Batch(self.resident[origin[index]])
+        return micro, Batch(self.resident[index])
 
     def state_dict(self) -> dict[str, Any]:
         return {"fingerprint": self.rows.fingerprint, "seed": self.seed, "batch_size": self.plan.batch}
