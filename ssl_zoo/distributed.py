@@ -107,6 +107,18 @@ def free_noise() -> None:
     _noise = _Noise()
 
 
+def seed_model(device: torch.device, *keys: int | str) -> None:
+    """Seed what the model itself draws on its device: dropout, stochastic depth.
+
+    torch.manual_seed visits every kind of accelerator, which costs as much as a small layer, and without a
+    GPU torch.cuda.manual_seed keeps the stack of every call; hence one generator or two.
+    """
+    seed = fold(*keys)
+    torch.default_generator.manual_seed(seed)
+    if device.type == "cuda":
+        torch.cuda.manual_seed(seed)
+
+
 def rand(rows: int, *shape: int, device: torch.device | str = "cpu") -> Tensor:
     """Uniform noise in [0, 1) for this part's rows: (rows, *shape), float32."""
     device = torch.device(device)

@@ -13,10 +13,11 @@ from torch.optim import Optimizer
 
 from ssl_zoo.data.plan import Parts, Plan, loader
 from ssl_zoo.data.rows import DataError, Rows, everything
-from ssl_zoo.distributed import fold, free_noise, rank, seed_noise, world
+from ssl_zoo.distributed import free_noise, rank, seed_model, seed_noise, world
 from ssl_zoo.objectives._base import Batch, Loss, Objective
 from ssl_zoo.pretrain.budget import Budget, Clock
 from ssl_zoo.schedules import Schedule, cosine
+from ssl_zoo.views.recipes import View
 
 RESIDENT = 2 * 2**30  # bytes of images that may live on the device
 
@@ -138,6 +139,9 @@ class Pretraining(L.LightningModule):
         return data
 
     def on_train_start(self) -> None:
+        if self.device.type == "cpu":  # before the clock starts
+            for view in (part for part in self.objective.modules() if isinstance(part, View)):
+                view.warm_up()
         self.clock.start()
         self.step_at_start = self.trainer.global_step
         # A run of so many minutes that had them all does not take one step more at each resumption.
@@ -151,12 +155,7 @@ class Pretraining(L.LightningModule):
         accumulate = self.data.accumulate
         step, part = divmod(micro, accumulate)
         seed_noise(self.seed, step, part * world() + rank(), accumulate * world())
-        # Dropout, stochastic depth. Not torch.manual_seed, which visits every kind of accelerator and costs
-        # as much as a small layer; nor torch.cuda's without a GPU, which keeps a stack trace of every call.
-        seed = fold("model", self.seed, micro, rank())
-        torch.default_generator.manual_seed(seed)
-        if self.device.type == "cuda":
-            torch.cuda.manual_seed(seed)
+        seed_model(self.device, "model", self.seed, micro, rank())
         loss = self.objective(rows)
         self.watch(loss, micro)
         return loss.value

@@ -23,7 +23,7 @@ from torch.nn import functional as F
 
 from ssl_zoo.backbones._base import Backbone
 from ssl_zoo.data.rows import Rows
-from ssl_zoo.distributed import fold, free_noise, seed_noise
+from ssl_zoo.distributed import free_noise, seed_model, seed_noise
 from ssl_zoo.objectives._base import Batch
 from ssl_zoo.optim import decays
 from ssl_zoo.schedules import cosine
@@ -136,11 +136,7 @@ class FineTuning(L.LightningModule):
 
     def training_step(self, batch: Batch, step: int) -> Tensor:
         seed_noise(self.seed, step)
-        # For dropout. torch.manual_seed would take longer than a small step: it queues a call, with
-        # its stack, for every kind of accelerator that is not there.
-        torch.default_generator.manual_seed(fold("finetune", self.seed, step))
-        if batch.x.is_cuda:
-            torch.cuda.manual_seed(fold("finetune", self.seed, step))
+        seed_model(batch.x.device, "finetune", self.seed, step)
         x, segments = prepare(batch, self.backbone)
         if self.augment is not None and self.backbone.modality == "image":
             x = self.augment(x)
