@@ -10,7 +10,7 @@ from statistics import median
 from typing import Any
 
 import growth
-from cases import CASES
+from cases import MODULES, make
 from duel import Case, Memory, alone, play
 from hardware import describe
 
@@ -59,9 +59,9 @@ def run_case(name: str, case: Case, rounds: int) -> dict[str, Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("cases", nargs="*", help=f"of {', '.join(CASES)}; default: all of them, and growth")
+    parser.add_argument("cases", nargs="*", help=f"of {', '.join(MODULES)}; default: all, and growth")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--growth", action="store_true", help="the growth curves")
+    parser.add_argument("--growth", nargs="*", help=f"of {', '.join(growth.CURVES)}; default: all of them")
     parser.add_argument(
         "--out", type=Path, help="write the results here as JSON; a folder: named by the machine"
     )
@@ -69,11 +69,14 @@ def main() -> None:
         "--report", action="store_true", help="put them into the README, and draw the picture"
     )
     options = parser.parse_args()
-    if unknown := set(options.cases) - set(CASES):
-        parser.error(f"no case called {', '.join(sorted(unknown))}; there are {', '.join(CASES)}")
+    everything = not options.cases and options.growth is None
+    names = list(MODULES) if everything else options.cases
+    curves = list(growth.CURVES) if everything else options.growth
+    curves = [] if curves is None else curves or list(growth.CURVES)
+    if unknown := {*names, *curves} - {*MODULES, *growth.CURVES}:
+        parser.error(f"there is no {', '.join(sorted(unknown))}")
     if options.report and not options.out:
         parser.error("--report needs --out")
-    everything = not options.cases and not options.growth
     environment = describe()
     results: dict[str, Any] = {"environment": environment, "cases": {}, "growth": {}}
     out = options.out
@@ -88,10 +91,10 @@ def main() -> None:
             out.parent.mkdir(parents=True, exist_ok=True)
             out.write_text(json.dumps(results, indent=1) + "\n")
 
-    for name in CASES if everything else options.cases:
-        results["cases"][name] = run_case(name, CASES[name](), options.rounds)
+    for name in names:
+        results["cases"][name] = run_case(name, make(name), options.rounds)
         keep()
-    for name in growth.CURVES if everything or options.growth else ():
+    for name in curves:
         results["growth"][name] = growth.run_curve(name)
         keep()
     print(f"{time.monotonic() - began:.0f} s in all", f"-> {out}" if out else "", flush=True)

@@ -173,6 +173,7 @@ def simclr() -> Case:
         "example in channels_last, which its documentation does not ask for",
         threads=2,
         seconds=4.0,
+        rounds=3,
     )
 
 
@@ -193,6 +194,7 @@ def mae() -> Case:
         "writes its logs; the example's are switched off",
         threads=2,
         seconds=4.0,
+        rounds=3,
     )
 
 

@@ -13,7 +13,7 @@ from cases.material import recipe, scratch
 from ssl_zoo.transfer.features import FeatureSet, extract, labels_of
 from ssl_zoo.transfer.linear import WEIGHT_DECAYS, probe_layers
 
-STEPS, TRAIN, VALIDATION = 40, 5000, 2000
+STEPS, TRAIN, VALIDATION = 40, 10_000, 2000
 
 
 def features() -> tuple[FeatureSet, FeatureSet]:
