@@ -1,6 +1,6 @@
 # Everything starts from Python 3.11-3.13, make and git; the rest is installed into .venv on first use.
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint check clean
+.PHONY: help install demo test lint check bench clean
 
 PYTHON ?= python3
 # Worker processes of the test run; each has one thread.
@@ -27,6 +27,9 @@ lint: .venv/.ready ## ruff check, ruff format --check, pyright
 
 check: test lint ## test, then lint
 
+bench: .venv/.bench ## time the library against others, in under 20 minutes, and write benchmarks/speed/README.md
+	$(BIN)/python benchmarks/speed/run.py --out benchmarks/speed/results --report
+
 clean: ## remove .venv and caches; runs/ stays
 	rm -rf .venv .cache .pytest_cache .ruff_cache
 
@@ -35,4 +38,8 @@ clean: ## remove .venv and caches; runs/ stays
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint requirements.lock uv
 	$(BIN)/uv pip install --python $(BIN)/python --constraint requirements.lock --editable . --group dev
+	touch $@
+
+.venv/.bench: .venv/.ready
+	$(BIN)/uv pip install --python $(BIN)/python --constraint requirements.lock --editable '.[bench]' --group dev
 	touch $@

@@ -9,15 +9,19 @@ inside, start-up and warm-up left out, and slow hours of the machine hit all sid
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing as mp
 import os
 import resource
+import signal
 import sys
+import tempfile
 import time
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection
+from pathlib import Path
 from statistics import median
 from typing import Any, NoReturn
 
@@ -26,29 +30,46 @@ class Over(BaseException):
     """Raised in a side when no more windows are wanted; not an Exception, so that no trainer swallows it."""
 
 
+def _signal(process: Any, what: signal.Signals) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(process.pid, what)
+
+
 class Gate:
-    """What a side calls after each piece of work. `note` adds facts about the side to the results."""
+    """What a side calls after each piece of work. `note` adds facts about the side to the results.
+
+    settle: called before a window's clock stops; a side on a GPU waits here for what it has queued.
+    """
 
     def __init__(self, connection: Connection, seconds: float):
         self.connection, self.seconds = connection, seconds
         self.units = 0.0
         self.began: float | None = None
+        self.settle: Callable[[], object] = lambda: None
 
     def __call__(self, units: float) -> None:
-        now = time.perf_counter()
         if self.began is None:  # the first piece of work belongs to setting up
             self._wait(("ready",))
             return
         self.units += units
-        if now - self.began >= self.seconds:
-            self._wait(("window", self.units, now - self.began))
+        if time.perf_counter() - self.began >= self.seconds:
+            self.settle()
+            self._wait(("window", self.units, time.perf_counter() - self.began))
 
     def note(self, **facts: Any) -> None:
         self.connection.send(("note", facts))
 
     def _wait(self, message: tuple[Any, ...]) -> None:
+        # Loader workers of a side that waits would work on in the other's time, and have batches ready
+        # when the next window begins: they stop with it.
+        workers = mp.active_children()
+        for worker in workers:
+            _signal(worker, signal.SIGSTOP)
         self.connection.send(message)
-        if self.connection.recv() != "go":
+        answer = self.connection.recv()
+        for worker in workers:
+            _signal(worker, signal.SIGCONT)
+        if answer != "go":
             raise Over
         self.units, self.began = 0.0, time.perf_counter()
 
@@ -66,6 +87,8 @@ class Case:
         bar: least ratio of ours to the best peer.
         same, differs: what the sides share, and what not.
         threads: torch threads and cores of each side. seconds: length of a window.
+        asides: sides that are shown, but are not what the bar speaks of.
+        rounds: at most so many, where a piece of work takes long.
     """
 
     title: str
@@ -77,7 +100,13 @@ class Case:
     differs: str
     threads: int = 1
     seconds: float = 3.0
-    asides: tuple[str, ...] = ()  # sides that are shown, but are not what the bar speaks of
+    asides: tuple[str, ...] = ()
+    rounds: int | None = None
+
+
+@dataclass
+class Memory(Case):
+    """Sides that note `mib`, call the gate once and end; `bar` is the most that ours may be of the peer's."""
 
 
 @dataclass
@@ -101,26 +130,33 @@ def fix_threads(threads: int) -> None:
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         os.environ[name] = str(threads)
-    import torch
+    if torch := sys.modules.get("torch"):  # else it reads the environment when it is imported
+        torch.set_num_threads(threads)
 
-    torch.set_num_threads(threads)
 
+def _work(side: Side, case: Case, connection: Connection, method: str, log: str) -> None:
+    with open(log, "w") as file:  # trainers talk, and the table is the parent's
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
 
-def _work(side: Side, threads: int, seconds: float, connection: Connection, path: list[str]) -> None:
-    sys.path[:] = path
-    sys.stdout = open(os.devnull, "w")  # noqa: SIM115  # trainers talk; the table is the parent's
+    def tell(*message: Any) -> None:
+        with contextlib.suppress(OSError):  # nobody listens any more
+            connection.send(message)
+
+    # A process that was spawned spawns its children too: a side's loader starts its workers as in a script.
+    mp.set_start_method(method, force=True)
     try:
-        fix_threads(threads)
-        side(Gate(connection, seconds))
-        connection.send(("failed", "it ended before it was told to"))
+        fix_threads(case.threads)
+        side(Gate(connection, case.seconds))
+        tell("failed", "it ended before it was told to")
     except Over:
         pass
     except BaseException:
-        connection.send(("failed", traceback.format_exc()))
+        tell("failed", traceback.format_exc())
     finally:
         # Loader workers and loggers of a trainer that was stopped mid-step have nothing left to save.
         memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        connection.send(("end", memory))
+        tell("end", memory)
         connection.close()
         for child in mp.active_children():
             child.kill()
@@ -132,8 +168,10 @@ class _Player:
         self.name = name
         context = mp.get_context("spawn")
         self.connection, theirs = context.Pipe()
+        self.log = tempfile.NamedTemporaryFile(prefix="side-", suffix=".log")  # noqa: SIM115
         self.process = context.Process(
-            target=_work, args=(side, case.threads, case.seconds, theirs, list(sys.path))
+            target=_work,
+            args=(side, replace(case, sides={}), theirs, mp.get_start_method(), self.log.name),
         )
         self.notes: dict[str, Any] = {}
         self.process.start()
@@ -144,7 +182,8 @@ class _Player:
             try:
                 kind, *rest = self.connection.recv()
             except EOFError:
-                self._fail("its process died")
+                said = Path(self.log.name).read_text(errors="replace")[-2000:]
+                self._fail(f"its process died; last it said\n{said}")
             if kind == "note":
                 self.notes |= rest[0]
             elif kind == "failed":
@@ -153,7 +192,6 @@ class _Player:
                 return kind, *rest
 
     def _fail(self, why: str) -> NoReturn:
-        self.process.kill()
         raise RuntimeError(f"{self.name}: {why}")
 
     def window(self) -> float:
@@ -165,7 +203,27 @@ class _Player:
         self.connection.send("stop")
         _, memory = self.hear()
         self.notes["peak_mib"] = round(memory / 1024)
-        self.process.join()
+
+    def stop(self) -> None:
+        """Make sure that it ends. One that waits goes by itself, and takes its loader workers along."""
+        with contextlib.suppress(OSError):
+            self.connection.send("stop")
+        self.process.join(10)
+        self.process.kill()
+
+
+def alone(case: Case) -> dict[str, dict[str, Any]]:
+    """Each side by itself, in a fresh process, until it first calls its gate: what it noted."""
+    notes = {}
+    for name, side in case.sides.items():
+        player = _Player(name, side, case)
+        try:
+            player.hear()
+            player.end()
+        finally:
+            player.stop()
+        notes[name] = player.notes
+    return notes
 
 
 def play(case: Case, rounds: int = 5) -> Outcome:
@@ -186,5 +244,4 @@ def play(case: Case, rounds: int = 5) -> Outcome:
         return Outcome(rates, {player.name: player.notes for player in players})
     finally:
         for player in players:
-            if player.process.is_alive():
-                player.process.kill()
+            player.stop()

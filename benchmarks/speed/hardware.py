@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import subprocess
 import time
 from importlib.metadata import PackageNotFoundError, version
@@ -38,8 +39,10 @@ def describe() -> dict[str, Any]:
     dirty = subprocess.run(
         ["git", "status", "--porcelain", "ssl_zoo"], capture_output=True, text=True, check=False
     )
+    name = f"{processor()}, {os.cpu_count()} logical cores"
     return {
-        "hardware": f"{processor()}, {os.cpu_count()} logical cores",
+        "hardware": name,
+        "slug": re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-"),
         "python": platform.python_version(),
         "versions": versions,
         "commit": commit.strip() + ("+changes" if dirty.stdout else ""),

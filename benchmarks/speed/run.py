@@ -4,66 +4,104 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 import time
 from pathlib import Path
 from statistics import median
 from typing import Any
 
-from cases import CASES
-from duel import Case, play
+import growth
+from cases import MODULES, make
+from duel import Case, Memory, alone, play
 from hardware import describe
 
 
-def run_case(name: str, case: Case, rounds: int) -> dict[str, Any]:
-    """Play one case; print its lines; return what the results file keeps."""
-    began = time.monotonic()
-    outcome = play(case, rounds)
+def rates_of(case: Case, rounds: int) -> dict[str, Any]:
+    """Play a case of speed; print a line for each side."""
+    outcome = play(case, min(rounds, case.rounds or rounds))
     ours, *others = case.sides
     peer = outcome.best([other for other in others if other not in case.asides])
-    ratios = outcome.ratios(ours, peer)
     for side, rates in outcome.rates.items():
         spread = (max(rates) - min(rates)) / median(rates)
-        print(f"    {side:28} {median(rates):12,.1f} {case.unit:12} spread {100 * spread:3.0f} %", flush=True)
-    ratio = median(ratios)
-    verdict = "met" if ratio >= case.bar else "MISSED"
-    print(
-        f"{name}: {ratio:.2f}x {peer} (bar {case.bar:g}: {verdict}), {time.monotonic() - began:.0f} s\n",
-        flush=True,
-    )
+        print(f"    {side:36} {median(rates):12,.4g} {case.unit:12} spread {100 * spread:3.0f} %", flush=True)
+    ratios = outcome.ratios(ours, peer)
     return {
-        "title": case.title,
-        "unit": case.unit,
-        "against": case.against,
+        "kind": "speed",
         "peer": peer,
-        "ratio": ratio,
+        "ratio": median(ratios),
         "ratios": ratios,
-        "bar": case.bar,
-        "threads": case.threads,
-        "same": case.same,
-        "differs": case.differs,
+        "met": median(ratios) >= case.bar,
         "rates": outcome.rates,
         "notes": outcome.notes,
     }
 
 
+def memory_of(case: Memory) -> dict[str, Any]:
+    """Weigh each side once: memory hardly varies."""
+    notes = alone(case)
+    ours, *others = case.sides
+    peer = min((other for other in others if other not in case.asides), key=lambda other: notes[other]["mib"])
+    for side, noted in notes.items():
+        print(f"    {side:36} {noted['mib']:12,.0f} {case.unit}", flush=True)
+    ratio = notes[ours]["mib"] / notes[peer]["mib"]
+    return {"kind": "memory", "peer": peer, "ratio": ratio, "met": ratio <= case.bar, "notes": notes}
+
+
+def run_case(name: str, case: Case, rounds: int) -> dict[str, Any]:
+    """Run one case; print its verdict; return what the results file keeps."""
+    began = time.monotonic()
+    found = memory_of(case) if isinstance(case, Memory) else rates_of(case, rounds)
+    seconds = time.monotonic() - began
+    verdict = "met" if found["met"] else "MISSED"
+    print(f"{name}: {found['ratio']:.2f}x {found['peer']} (bar {case.bar:g}: {verdict}), {seconds:.0f} s\n")
+    facts = ("title", "unit", "against", "bar", "same", "differs", "threads", "asides")
+    return {key: getattr(case, key) for key in facts} | found | {"seconds": round(seconds)}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("cases", nargs="*", help=f"of {', '.join(CASES)}; default: all")
+    parser.add_argument("cases", nargs="*", help=f"of {', '.join(MODULES)}; default: all, and growth")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--out", type=Path, help="write the results here as JSON")
+    parser.add_argument("--growth", nargs="*", help=f"of {', '.join(growth.CURVES)}; default: all of them")
+    parser.add_argument(
+        "--out", type=Path, help="write the results here as JSON; a folder: named by the machine"
+    )
+    parser.add_argument(
+        "--report", action="store_true", help="put them into the README, and draw the picture"
+    )
     options = parser.parse_args()
-    if unknown := set(options.cases) - set(CASES):
-        parser.error(f"no case called {', '.join(sorted(unknown))}; there are {', '.join(CASES)}")
+    everything = not options.cases and options.growth is None
+    names = list(MODULES) if everything else options.cases
+    curves = list(growth.CURVES) if everything else options.growth
+    curves = [] if curves is None else curves or list(growth.CURVES)
+    if unknown := {*names, *curves} - {*MODULES, *growth.CURVES}:
+        parser.error(f"there is no {', '.join(sorted(unknown))}")
+    if options.report and not options.out:
+        parser.error("--report needs --out")
+    environment = describe()
+    results: dict[str, Any] = {"environment": environment, "cases": {}, "growth": {}}
+    out = options.out
+    if out and not out.suffix:
+        out = out / f"{environment['slug']}-{environment['date']}.json"
+    print(environment["hardware"], environment["versions"], "\n", flush=True)
     began = time.monotonic()
-    results: dict[str, Any] = {"environment": describe(), "cases": {}}
-    print(results["environment"]["hardware"], results["environment"]["versions"], "\n", flush=True)
-    for name in options.cases or CASES:
-        results["cases"][name] = run_case(name, CASES[name](), options.rounds)
-        if options.out:
-            options.out.parent.mkdir(parents=True, exist_ok=True)
-            options.out.write_text(json.dumps(results, indent=1) + "\n")
-    print(f"{time.monotonic() - began:.0f} s in all", file=sys.stderr)
+
+    def keep() -> None:
+        results["seconds"] = round(time.monotonic() - began)
+        if out:
+            out.parent.mkdir(parents=True, exist_ok=True)
+            out.write_text(json.dumps(results, indent=1) + "\n")
+
+    for name in names:
+        results["cases"][name] = run_case(name, make(name), options.rounds)
+        keep()
+    for name in curves:
+        results["growth"][name] = growth.run_curve(name)
+        keep()
+    print(f"{time.monotonic() - began:.0f} s in all", f"-> {out}" if out else "", flush=True)
+    if options.report:
+        import report  # draws: not needed on a machine that only measures
+
+        report.main(out, Path(__file__).parent / "README.md")
 
 
 if __name__ == "__main__":

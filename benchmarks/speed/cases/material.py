@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import tempfile
 from collections.abc import Callable, Iterator
@@ -12,14 +13,13 @@ from typing import Any
 import numpy as np
 import torch
 from duel import Gate
-from hydra.utils import instantiate
 from PIL import Image
+from products import share
 from torch import Tensor
 from torch.nn import functional as F
 from torch.optim import Optimizer
 
 from ssl_zoo.backbones._base import Backbone
-from ssl_zoo.cli.compose import build, plain
 from ssl_zoo.data.images import ImageData
 from ssl_zoo.data.rows import Rows
 from ssl_zoo.data.text import TextData
@@ -47,6 +47,10 @@ class Recipe:
 
 def recipe(*words: str) -> Recipe:
     """The parts that `ssl-zoo pretrain WORDS` would train."""
+    from hydra.utils import instantiate  # here, as the GPU's cases do without Hydra
+
+    from ssl_zoo.cli.compose import build, plain
+
     cfg = build("pretrain", list(words))
     torch.manual_seed(0)
     data: ImageData | TextData = instantiate(cfg.data, _convert_="all")
@@ -55,7 +59,8 @@ def recipe(*words: str) -> Recipe:
     if isinstance(data, ImageData):
         backbone: Backbone = make()
     else:
-        tokenizer = instantiate(cfg.tokenizer, _convert_="all")(data.documents("train"))
+        key = repr((plain(cfg.tokenizer), plain(cfg.data)))
+        tokenizer = kept(key, lambda: instantiate(cfg.tokenizer, _convert_="all")(data.documents("train")))
         backbone = make(vocabulary=tokenizer.vocabulary)  # pyright: ignore[reportOptionalMemberAccess]
     objective = instantiate(cfg.objective, _convert_="all")(backbone)
     if isinstance(data, ImageData):
@@ -64,6 +69,19 @@ def recipe(*words: str) -> Recipe:
         rows = data.rows("train", tokenizer, cfg.context, objective.rows, objective.lookahead)  # pyright: ignore
     optimizer = instantiate(cfg.optimizer, _convert_="all")
     return Recipe(objective, rows, optimizer, cfg.batch_size, plain(cfg), tokenizer, data)
+
+
+def scratch() -> Path:
+    """Where what takes long to make is kept between the processes of a run, and between runs."""
+    return Path(os.environ.get("SSL_ZOO_CACHE") or "~/.cache/ssl_zoo").expanduser() / "benchmarks"
+
+
+def kept(key: str, make: Callable[[], Tokenizer]) -> Tokenizer:
+    """A tokenizer is learned once, not in each side's process."""
+    folder = scratch() / f"tokenizer-{hashlib.sha256(key.encode()).hexdigest()[:16]}"
+    if not (folder / "vocabulary.json").exists():
+        make().save(folder)
+    return Tokenizer.load(folder)
 
 
 def gated(objective: Objective, gate: Gate, units: float) -> None:
@@ -77,15 +95,14 @@ def gated(objective: Objective, gate: Gate, units: float) -> None:
     objective.advance = passing  # pyright: ignore[reportAttributeAccessIssue]
 
 
-def train(parts: Recipe, gate: Gate, units: float) -> None:
+def train(parts: Recipe, gate: Gate, units: float, **trainer: Any) -> None:
     """The library's own trainer on a recipe, as `ssl-zoo pretrain` runs it, for ever."""
     gated(parts.objective, gate, units)
     module = Pretraining(parts.objective, parts.optimizer, Budget(steps=10**7))
     data = PretrainingData(parts.rows, parts.batch_size)
     with tempfile.TemporaryDirectory() as folder:
-        pretrain(
-            module, data, Path(folder, "run"), accelerator="cpu", devices=1, save_every=10**7, log_every=50
-        )
+        trainer = {"accelerator": "cpu", "devices": 1} | trainer
+        pretrain(module, data, Path(folder, "run"), save_every=10**7, log_every=50, **trainer)
 
 
 def loop(parts: Recipe, gate: Gate, units: float) -> None:
@@ -115,10 +132,15 @@ def step_of(parts: Recipe) -> Callable[[], object]:
     return step
 
 
+def note_share(parts: Recipe, gate: Gate) -> None:
+    """How much of our step the matrix products take by themselves, for the table."""
+    gate.note(**share(step_of(parts), repeats=3))
+
+
 def pictures(count: int, size: int) -> Tensor:
     """Real images, enlarged where they are smaller than `size`: uint8 (count, 3, size, size)."""
-    cfg = build("pretrain", ["objective=rotation", "backbone=resnet_micro", f"data={IMAGES}"])
-    x = instantiate(cfg.data, _convert_="all").rows("train").read(np.arange(count)).x
+    rows = recipe("objective=rotation", "backbone=resnet_micro", f"data={IMAGES}").rows
+    x = rows.read(np.arange(count)).x
     if x.shape[-1] == size:
         return x
     return F.interpolate(x.float(), (size, size), mode="bicubic").round_().clamp_(0, 255).to(torch.uint8)

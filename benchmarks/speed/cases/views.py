@@ -91,6 +91,7 @@ def case(size: int, bar: float) -> Case:
         sides={"ssl_zoo": partial(ours, size), **peers},
         asides=("torchvision v2", "kornia"),
         bar=bar,
+        seconds=2.0,
         same="images, crop, flip, jitter 0.8/0.8/0.8/0.2, grey, blur, normalisation; float32",
         differs="lightly blurs with PIL's box filters, as wide as sigma asks; ours and the others with a "
         "kernel of a tenth of the side. lightly starts from PIL images, the others from uint8 tensors",

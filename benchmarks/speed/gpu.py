@@ -1,0 +1,219 @@
+"""One GPU, under 10 minutes: SimCLR against lightly's example, and GPT-2's size against the card's own rate.
+
+python benchmarks/speed/gpu.py --out FILE [--tiny]. Hydra is not needed: the parts are built here. Images
+and ids are random, as their content does not change the time. --tiny runs the same code on a CPU in
+seconds; its figures say nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+import time
+from functools import partial
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+import torch
+from cases.images import lightly_simclr
+from cases.material import Recipe, train
+from cases.memory import store
+from duel import Case, Gate, Side, play
+from hardware import describe
+from run import rates_of
+from torch import nn
+
+from ssl_zoo.backbones._base import Vocabulary
+from ssl_zoo.backbones.transformer import TextTransformer
+from ssl_zoo.backbones.vision import timm_backbone
+from ssl_zoo.objectives._base import Batch
+from ssl_zoo.objectives.next_token import NextToken
+from ssl_zoo.objectives.simclr import SimCLR
+from ssl_zoo.optim import adamw
+from ssl_zoo.views.recipes import simclr_small
+
+WORKERS = 16
+
+
+def card(tiny: bool) -> dict[str, Any]:
+    """What the trainers are told."""
+    if tiny:
+        return {"accelerator": "cpu", "precision": "32-true"}
+    torch.set_float32_matmul_precision("high")
+    return {"accelerator": "gpu", "precision": "bf16-mixed"}
+
+
+def settle(gate: Gate, tiny: bool) -> None:
+    if not tiny:
+        gate.settle = torch.cuda.synchronize
+
+
+def pictures(folder: str, tiny: bool) -> Recipe:
+    """SimCLR with a ResNet-18 for small images, on as many images as CIFAR-10 trains on."""
+    rows = store(folder, 64 if tiny else 50_000)
+    backbone = timm_backbone("resnet10t" if tiny else "resnet18", image_size=32, stem="small")
+    head: dict[str, Any] = {"temperature": 0.2, "hidden": 512, "out": 128}
+    objective = SimCLR(backbone, **head, view=simclr_small(32))
+    return Recipe(objective, rows, partial(adamw, lr=2e-3), 16 if tiny else 512, {"objective": head})
+
+
+def simclr(tiny: bool, gate: Gate) -> None:
+    settle(gate, tiny)
+    with tempfile.TemporaryDirectory() as folder:
+        parts = pictures(folder, tiny)
+        if not tiny:
+            parts.objective.backbone.compile()
+        train(parts, gate, parts.batch_size, **card(tiny))
+
+
+def lightly(tiny: bool, workers: int, gate: Gate) -> None:
+    settle(gate, tiny)
+    with tempfile.TemporaryDirectory() as folder:
+        make = partial(pictures, folder, tiny)
+        lightly_simclr(make, workers, torch.contiguous_format, gate, **card(tiny))
+
+
+def simclr_case(tiny: bool) -> Case:
+    workers = 0 if tiny else WORKERS
+    sides: dict[str, Side] = {
+        "ssl_zoo": partial(simclr, tiny),
+        f"lightly, {workers} workers": partial(lightly, tiny, workers),
+    }
+    return Case(
+        title="SimCLR training, 32-px images, ResNet-18, batch of 512, bf16, one GPU",
+        unit="images/s",
+        against=f"lightly's Lightning example with {workers} workers",
+        sides=sides,
+        bar=5.0,
+        same="images, batch, network (the same timm module), widths of the projection, crop, flip, jitter, "
+        "grey; bf16-mixed",
+        differs="ours keeps the images on the GPU, makes views there, and compiles the network, in "
+        "channels_last; lightly's example has PIL views in worker processes and plain SGD where ours has "
+        "AdamW",
+        threads=WORKERS,
+        seconds=1.0 if tiny else 10.0,
+    )
+
+
+class RandomText:
+    """Rows of random ids, one document each (see `Rows`)."""
+
+    unit, y, classes, fingerprint = "tokens", None, (), "random"
+
+    def __init__(self, ids: int, context: int):
+        self.ids, self.units_per_row = ids, context
+
+    def __len__(self) -> int:
+        return 2**20
+
+    def read(self, index: np.ndarray, epoch: int = 0) -> Batch:
+        random = np.random.default_rng(int(index[0]))
+        return Batch(torch.from_numpy(random.integers(3, self.ids, (len(index), self.units_per_row + 1))))
+
+
+def language(tiny: bool) -> tuple[Recipe, TextTransformer]:
+    """Our transformer at the size of GPT-2, 124 M parameters with the word embedding."""
+    ids, context, rows = (300, 64, 4) if tiny else (50_304, 1024, 32)
+    width, depth, heads = (32, 2, 2) if tiny else (768, 12, 12)
+    backbone = TextTransformer(Vocabulary(ids), width, depth, heads, mlp="relu2")
+    text = RandomText(ids, context)
+    return Recipe(NextToken(backbone), text, partial(adamw, lr=6e-4), rows, {}), backbone
+
+
+def next_token(tiny: bool, gate: Gate) -> None:
+    settle(gate, tiny)
+    parts, backbone = language(tiny)
+    if not tiny:
+        backbone.compile()
+    train(parts, gate, parts.batch_size * parts.rows.units_per_row, **card(tiny))
+
+
+def seconds_of(call: Any, tiny: bool) -> float:
+    """Median of some calls, each waited for."""
+    wait = (lambda: None) if tiny else torch.cuda.synchronize
+    times = []
+    for _ in range(4 if tiny else 30):
+        wait()
+        began = time.perf_counter()
+        call()
+        wait()
+        times.append(time.perf_counter() - began)
+    return median(times[len(times) // 4 :])
+
+
+def product_rates(tiny: bool) -> dict[str, float]:
+    """FLOP/s of matrix products alone: the model's own shapes, forward and both gradients; a big square."""
+    device, dtype = ("cpu", torch.float32) if tiny else ("cuda", torch.bfloat16)
+    parts, backbone = language(tiny)
+    tokens = parts.batch_size * parts.rows.units_per_row
+    shapes = [(m.in_features, m.out_features) for m in backbone.modules() if isinstance(m, nn.Linear)]
+    shapes.append((backbone.dim, backbone.words.num_embeddings))  # the tied output matrix
+    flops = spent = 0.0
+    for shape in sorted(set(shapes)):
+        x, y = (torch.randn(tokens, n, device=device, dtype=dtype) for n in shape)
+        w = torch.randn(*shape, device=device, dtype=dtype)
+        for a, b in ((x, w), (y, w.T), (x.T, y)):
+            count = shapes.count(shape)
+            spent += count * seconds_of(lambda a=a, b=b: a @ b, tiny)
+            flops += count * 2 * a.shape[0] * a.shape[1] * b.shape[1]
+    side = 256 if tiny else 8192
+    square = torch.randn(side, side, device=device, dtype=dtype)
+    return {"own": flops / spent, "square": 2 * side**3 / seconds_of(lambda: square @ square, tiny)}
+
+
+def utilisation(tiny: bool, rounds: int) -> dict[str, Any]:
+    """Tokens per second, and the model's FLOP/s over those of products alone.
+
+    6 N + 6 L T D a token: N all parameters (the tied matrix once, as it multiplies once), and causal
+    attention, of which half the square is worked.
+    """
+    parts, backbone = language(tiny)
+    parameters = sum(p.numel() for p in parts.objective.parameters())
+    context = parts.rows.units_per_row
+    flops = 6 * parameters + 6 * len(backbone.layers) * context * backbone.dim
+    rates = product_rates(tiny)
+    case = Case(
+        f"next-token training, {parameters / 1e6:.0f} M parameters, context {context}, bf16, one GPU",
+        "tokens/s", "the card's own matrix products", {"ssl_zoo": partial(next_token, tiny)}, 0.5, "", "",
+        WORKERS, 1.0 if tiny else 10.0,
+    )  # fmt: skip
+    outcome = play(case, rounds)
+    tokens = median(outcome.rates["ssl_zoo"])
+    share = {f"of_{name}": tokens * flops / rate for name, rate in rates.items()}
+    print(f"{case.title}: {tokens:,.0f} tokens/s, {share}")
+    return {
+        "title": case.title,
+        "tokens_per_second": outcome.rates["ssl_zoo"],
+        "flops_per_token": flops,
+        "products": rates,
+        **share,
+        "bar": case.bar,
+        "met": min(share.values()) >= case.bar,
+        "notes": outcome.notes,
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--rounds", type=int, default=4)
+    parser.add_argument("--tiny", action="store_true")
+    options = parser.parse_args()
+    environment = describe() | {"data": "random", "tiny": options.tiny}
+    if not options.tiny:
+        environment["hardware"] = f"{torch.cuda.get_device_name()}, {environment['hardware']}"
+    case = simclr_case(options.tiny)
+    results = {
+        "environment": environment,
+        "next_token": utilisation(options.tiny, options.rounds),
+        "simclr": {"title": case.title, "bar": case.bar, "same": case.same, "differs": case.differs}
+        | rates_of(case, options.rounds),
+    }
+    options.out.write_text(json.dumps(results, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
