@@ -20,8 +20,8 @@ def mlp(*widths: int) -> nn.Sequential:
     return nn.Sequential(*layers[:-1])
 
 
-# Logits held at once. On a CPU they had better stay in the cache; a GPU wants large products.
-HELD = {"cpu": 2**22}
+# Logits held at once: 64 MiB in float32 on a CPU; a GPU wants larger products.
+HELD = {"cpu": 2**24}
 HELD_ELSEWHERE = 2**27
 ROWS = 256  # rows at once at least: with fewer, reading the output matrix takes longer than multiplying by it
 

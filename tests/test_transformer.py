@@ -7,6 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 import yaml
+from torch.utils.flop_counter import FlopCounterMode
 from zoo_backbones import VOCABULARY, backbone
 
 from ssl_zoo.backbones import attention, fused, transformer
@@ -194,6 +195,25 @@ def test_one_document_needs_no_mask(causal):
     masked = model.encode(model.embed(x), None, torch.zeros_like(x), causal=causal)
     torch.testing.assert_close(free.tokens, masked.tokens, rtol=1e-4, atol=1e-5)
     assert Plan(free.tokens, None, causal).mask is None
+
+
+@pytest.mark.parametrize("kv_heads", [1, 2])
+def test_long_causal_rows_are_cut_into_bands_that_skip_what_comes_later(monkeypatch, kv_heads):
+    t, segments = 37, torch.tensor([[0] * 20 + [1] * 17, [0] * 37])
+    q, k, v = (torch.randn(2, heads, t, 8, requires_grad=True) for heads in (2, kv_heads, kv_heads))
+    products = {}
+    for name, long in (("whole", t + 1), ("bands", t)):
+        monkeypatch.setattr(attention, "LONG", long)
+        plan = attention.Plan(torch.empty(2, t, 16), segments, causal=True)
+        with FlopCounterMode(display=False) as counter:
+            out = plan(q, k, v)
+        products[name] = counter.get_total_flops()
+        grads = torch.autograd.grad(out.square().sum(), (q, k, v))
+        if name == "whole":
+            whole = (out, *grads)
+    for mine, theirs in zip((out, *grads), whole, strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-5, atol=1e-5)
+    assert products["bands"] < 0.65 * products["whole"]
 
 
 @pytest.mark.parametrize("causal", [True, False])

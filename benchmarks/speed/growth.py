@@ -153,7 +153,7 @@ def run_curve(name: str) -> dict[str, Any]:
     points = {x: value for x, value in noted.items() if x.isdigit()}
     mib = {x.removesuffix(" MiB"): value for x, value in noted.items() if x.endswith(" MiB")}
     for x, value in points.items():
-        print(f"    {curve.x} {int(x):9,}   {value:12,.4g} {curve.unit}", flush=True)
+        print(f"    {curve.x} {int(x):9,}   {value:12,.0f} {curve.unit}", flush=True)
     seconds = time.monotonic() - began
     print(f"growth, {name}: {seconds:.0f} s\n", flush=True)
     shown = {"title": curve.title, "x": curve.x, "unit": curve.unit, "threads": curve.threads}

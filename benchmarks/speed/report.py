@@ -29,8 +29,8 @@ def figure(value: float) -> str:
 
 
 def ratio(value: float) -> str:
-    """Two decimals near 1, where they decide, and in the small."""
-    return f"{value:.1f}x" if value >= 10 else f"{value:.2f}x"
+    """Two decimals near 1, where they decide."""
+    return f"{value:.1f}x" if value >= 10 else f"{value:.2f}x" if value >= 0.1 else f"{value:.2g}x"
 
 
 def verdict(case: dict[str, Any]) -> str:
@@ -139,22 +139,21 @@ def draw_curve(axes: Axes, curve: dict[str, Any]) -> None:
     axes.set(title=curve["title"], xlabel=curve["x"], ylabel=curve["unit"])
     axes.set_xscale("log", base=2 if x[-1] < 200_000 else 10)
     axes.set_ylim(bottom=0)
-    axes.set_xticks(x, [f"{v / 1000:g}k" if v >= 1000 else str(v) for v in x], fontsize=7)
+    axes.set_xticks(x, [f"{v / 1000:.0f}k" if v >= 1000 else str(v) for v in x], fontsize=7)
     axes.minorticks_off()
     axes.title.set_fontsize(9)
 
 
 def plot(results: dict[str, Any], path: Path) -> None:
     cases, curves = results["cases"], results["growth"]
-    figure, grid = plt.figure(figsize=(11, 0.32 * len(cases) + (5.4 if curves else 1.2))), None
     with plt.rc_context({"svg.hashsalt": "ssl_zoo", "axes.spines.top": False, "axes.spines.right": False}):
-        heights = [0.32 * len(cases) + 0.6, *([2.0, 2.0] if curves else [])]
+        heights = [0.32 * len(cases) + 0.6, *[2.2] * -(-len(curves) // 3)]
+        figure = plt.figure(figsize=(11, sum(heights)), layout="constrained")
         grid = figure.add_gridspec(len(heights), 3, height_ratios=heights)
         if cases:
             draw_ratios(figure.add_subplot(grid[0, :]), cases)
         for place, curve in enumerate(curves.values()):
             draw_curve(figure.add_subplot(grid[1 + place // 3, place % 3]), curve)
-        figure.set_layout_engine("constrained")
         figure.savefig(path, metadata={"Date": None})
     plt.close(figure)
 

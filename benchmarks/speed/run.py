@@ -15,6 +15,10 @@ from duel import Case, Memory, alone, play
 from hardware import describe
 
 
+def number(value: float) -> str:
+    return f"{value:12,.0f}" if value >= 100 else f"{value:12.3g}"
+
+
 def rates_of(case: Case, rounds: int) -> dict[str, Any]:
     """Play a case of speed; print a line for each side."""
     outcome = play(case, min(rounds, case.rounds or rounds))
@@ -22,7 +26,9 @@ def rates_of(case: Case, rounds: int) -> dict[str, Any]:
     peer = outcome.best([other for other in others if other not in case.asides])
     for side, rates in outcome.rates.items():
         spread = (max(rates) - min(rates)) / median(rates)
-        print(f"    {side:36} {median(rates):12,.4g} {case.unit:12} spread {100 * spread:3.0f} %", flush=True)
+        print(
+            f"    {side:36} {number(median(rates))} {case.unit:12} spread {100 * spread:3.0f} %", flush=True
+        )
     ratios = outcome.ratios(ours, peer)
     return {
         "kind": "speed",
@@ -41,7 +47,7 @@ def memory_of(case: Memory) -> dict[str, Any]:
     ours, *others = case.sides
     peer = min((other for other in others if other not in case.asides), key=lambda other: notes[other]["mib"])
     for side, noted in notes.items():
-        print(f"    {side:36} {noted['mib']:12,.0f} {case.unit}", flush=True)
+        print(f"    {side:36} {number(noted['mib'])} {case.unit}", flush=True)
     ratio = notes[ours]["mib"] / notes[peer]["mib"]
     return {"kind": "memory", "peer": peer, "ratio": ratio, "met": ratio <= case.bar, "notes": notes}
 

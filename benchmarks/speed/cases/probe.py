@@ -32,7 +32,8 @@ def features() -> tuple[FeatureSet, FeatureSet]:
         first = min(TRAIN, 2 * len(order) // 3)
         sets = [everything.take(part) for part in (order[:first], order[first : first + VALIDATION])]
         file.parent.mkdir(parents=True, exist_ok=True)
-        torch.save([tuple(part) for part in sets], file)
+        torch.save([tuple(part) for part in sets], file.with_suffix(".draft"))
+        file.with_suffix(".draft").rename(file)
     train, validation = (FeatureSet(*part) for part in torch.load(file))
     return train, validation
 
