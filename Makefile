@@ -27,7 +27,7 @@ lint: .venv/.ready ## ruff check, ruff format --check, pyright
 
 check: test lint ## test, then lint
 
-bench: .venv/.bench ## time the library against others, in under 20 minutes, and write benchmarks/speed/README.md
+bench: .venv/.bench ## time the library against others, in some 23 minutes, and write benchmarks/speed/README.md
 	$(BIN)/python benchmarks/speed/run.py --out benchmarks/speed/results --report
 
 clean: ## remove .venv and caches; runs/ stays
