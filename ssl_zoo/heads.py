@@ -47,7 +47,8 @@ def token_cross_entropy(
         share: (N,) what each row counts, of type `scoring_type(hidden)`; it has no gradient.
     """
     # Asked here, as within a Function gradients are always off, and every input may seem to need one.
-    wanted = torch.is_grad_enabled() and (hidden.requires_grad or weight.requires_grad)
+    inputs = (hidden, weight, bias)
+    wanted = torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in inputs)
     return _TokenCrossEntropy.apply(hidden, weight, bias, target, share, wanted)  # pyright: ignore
 
 
@@ -77,9 +78,8 @@ def _score(
     n, v = len(hidden), len(weight)
     rows = min(n, max(ROWS, HELD.get(hidden.device.type, HELD_ELSEWHERE) // v))
     exact = share.dtype
-    logits = hidden.new_empty(
-        rows, v
-    )  # on a CPU, fresh memory for each block would cost as much as its softmax
+    # One piece of memory for all blocks: on a CPU, a fresh one for each would cost as much as its softmax.
+    logits = hidden.new_empty(rows, v)
     log_p = hidden.new_empty(rows, v, dtype=exact)
     loss = share.new_zeros(())
     d_hidden = torch.empty_like(hidden) if gradients else None

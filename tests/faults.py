@@ -40,9 +40,9 @@ from ssl_zoo.objectives.next_token import NextToken
 from ssl_zoo.objectives.rotation import Rotation
 from ssl_zoo.objectives.simclr import SimCLR
 from ssl_zoo.pretrain import Budget, Pretraining, PretrainingData, checkpoint, pretrain
-from ssl_zoo.views.recipes import View
+from ssl_zoo.views.kernels import warm_up
 
-View().warm_up()  # compiled once, in the server
+warm_up()  # compiled once, in the server
 SERVER = multiprocessing.get_context("forkserver")
 SERVER.set_forkserver_preload(["faults"])
 # The server is a fresh interpreter: tell it where this file lies.

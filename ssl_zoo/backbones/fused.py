@@ -1,7 +1,7 @@
 """Elementwise parts of the text transformer with hand-written gradients.
 
 On a CPU torch composes RMSNorm, rotary positions and ReLU^2 from a dozen passes over memory, forward and
-backward. These do the same in about half the passes; docs/decisions/0001 has what that is worth in time.
+backward. These do the same in about half the passes; docs/decisions/0002 has what that is worth in time.
 RMSNorm and rotary positions are torch's own on CUDA and in half precision, where statistics stay in fp32.
 """
 

@@ -139,9 +139,10 @@ class Pretraining(L.LightningModule):
         return data
 
     def on_train_start(self) -> None:
-        if self.device.type == "cpu":  # before the clock starts
-            for view in (part for part in self.objective.modules() if isinstance(part, View)):
-                view.warm_up()
+        if self.device.type == "cpu" and any(isinstance(part, View) for part in self.objective.modules()):
+            from ssl_zoo.views.kernels import warm_up
+
+            warm_up()  # before the clock starts
         self.clock.start()
         self.step_at_start = self.trainer.global_step
         # A run of so many minutes that had them all does not take one step more at each resumption.

@@ -55,3 +55,11 @@ def render(x: Tensor, size: tuple[int, int], draw: Draw, kernel: int) -> Tensor:
     for helper in helpers:
         helper.result()
     return out
+
+
+def warm_up() -> None:
+    """Load what the first view would load, or compile: some seconds, once on each machine."""
+    image = torch.zeros(1, 3, 4, 4, dtype=torch.uint8)
+    zero, side, no = torch.zeros(1, dtype=torch.long), torch.full((1,), 4), torch.zeros(1, dtype=torch.bool)
+    draw = Draw((zero, zero, side, side), no, [], torch.ones(1, 4), no, torch.zeros(1), no)
+    render(image, (4, 4), draw, 1)

@@ -160,19 +160,6 @@ class View(nn.Module):
                 return render(x, size, draw, kernel)
             return self._compose(to_float(x).float(), size, draw, kernel)
 
-    def warm_up(self) -> None:
-        """Load what the first view on a CPU would load, or compile: some seconds, once on each machine."""
-        from ssl_zoo.views.kernels import render
-
-        one = torch.zeros(1, 3, 4, 4, dtype=torch.uint8)
-        zero, side, no = (
-            torch.zeros(1, dtype=torch.long),
-            torch.full((1,), 4),
-            torch.zeros(1, dtype=torch.bool),
-        )
-        draw = Draw((zero, zero, side, side), no, [], torch.ones(1, 4), no, torch.zeros(1), no)
-        render(one, (4, 4), draw, 1)
-
     def _draw(self, x: Tensor, kernel: int) -> Draw:
         """What happens to each image of x (B, C, H, W)."""
         # Every option has its own columns whether used or not, so that one does not move another's noise.
