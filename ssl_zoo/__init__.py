@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from ssl_zoo.objectives.next_token import NextToken as NextToken
     from ssl_zoo.objectives.rotation import Rotation as Rotation
     from ssl_zoo.objectives.simclr import SimCLR as SimCLR
+    from ssl_zoo.objectives.supervised import Supervised as Supervised
 
 __version__ = "0.1.0"
 
@@ -33,6 +34,7 @@ _HOME = {
     "NextToken": "objectives.next_token",
     "Rotation": "objectives.rotation",
     "SimCLR": "objectives.simclr",
+    "Supervised": "objectives.supervised",
 }
 __all__ = sorted(_HOME)  # pyright: ignore[reportUnsupportedDunderAll]
 

@@ -18,6 +18,8 @@ HOME = {
     "numba": ("views/loops.py",),
     "transformers": ("backbones/hf.py",),
     "lightning": ("pretrain/", "transfer/finetune.py"),
+    "jinja2": ("pages/",),
+    "vl_convert": ("pages/",),
     "hydra": ("cli/",),
     "omegaconf": ("cli/",),
 }
@@ -36,6 +38,7 @@ BELOW = {
     "hub": ("backbones.",),
     "data": (*BASE, "objectives._base", "data."),
     "transfer": (*BASE, "hub", "optim", "views.", "objectives._base", "data.", "transfer."),
+    "pages": ("pages.",),
     "pretrain": (*BASE, "hub", "optim", "views.", "objectives._base", "data.", "transfer.", "pretrain."),
 }
 

@@ -29,7 +29,7 @@ VOCABULARY = Vocabulary(64)
 TEXT_WIDTH = 32
 
 # Arguments of heads and decoders that a test makes small, by the name they have in any objective.
-SMALL: dict[str, Any] = {"width": 16, "depth": 1, "heads": 2, "hidden": 24, "out": 8}
+SMALL: dict[str, Any] = {"width": 16, "depth": 1, "heads": 2, "hidden": 24, "out": 8, "classes": 3}
 
 
 def backbone(kind: Kind, seed: int = 0, dropout: float = 0.1, **changes: Any) -> Backbone:
@@ -64,11 +64,12 @@ def backbone(kind: Kind, seed: int = 0, dropout: float = 0.1, **changes: Any) ->
 
 
 def images(rows: int = 4, seed: int = 0, side: int = SIDE) -> Batch:
-    """uint8 images with structure, not mere noise."""
+    """Labelled uint8 images with structure, not mere noise."""
     made = torch.Generator().manual_seed(seed)
     coarse = torch.rand(rows, 3, 4, 4, generator=made)
     smooth = torch.nn.functional.interpolate(coarse, (side, side), mode="bilinear")
-    return Batch((smooth * 255).to(torch.uint8))
+    y = torch.randint(0, SMALL["classes"], (rows,), generator=made)
+    return Batch((smooth * 255).to(torch.uint8), None, y)
 
 
 def text(rows: int = 4, length: int = 24, seed: int = 0, layout: str = "packed") -> Batch:

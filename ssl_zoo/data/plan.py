@@ -82,7 +82,10 @@ class Parts(Dataset):
         first = (part * self.world + self.rank) * self.each
         index = self.plan.rows(step)[first : first + self.each]
         if not self.read:  # the rows live on the device: their numbers are enough
-            return micro, Batch(torch.from_numpy(index))
+            y = self.rows.y
+            return micro, Batch(
+                torch.from_numpy(index), None, None if y is None else torch.from_numpy(y[index])
+            )
         return micro, self.rows.read(index, self.plan.epoch(step))
 
 

@@ -72,8 +72,8 @@ class PretrainingData(L.LightningDataModule):
     def on_after_batch_transfer(self, batch: tuple[int, Batch], dataloader_idx: int) -> tuple[int, Batch]:
         if self.resident is None:
             return batch
-        micro, (index, *_) = batch
-        return micro, Batch(self.resident[index])
+        micro, (index, _, y) = batch
+        return micro, Batch(self.resident[index], None, y)
 
     def state_dict(self) -> dict[str, Any]:
         return {"fingerprint": self.rows.fingerprint, "seed": self.seed, "batch_size": self.plan.batch}

@@ -1,0 +1,44 @@
+"""Supervised training, the reference that no label-free objective has to beat: cross-entropy on true labels.
+
+    L = - mean_i log p(y_i | x_i)
+
+It reads what the others may not, and stands beside them on a board: the same backbone, data, views and
+budget, trained with every label.
+"""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import nn
+
+from ssl_zoo.backbones._base import Backbone
+from ssl_zoo.objectives._base import Batch, Loss, Objective
+from ssl_zoo.views.recipes import View, crop_flip
+
+
+class Supervised(Objective):
+    """Args:
+        backbone: any vision backbone.
+        classes: how many there are.
+        view: images to training crops; default: random resized crop of at least 60 % and flip.
+
+    Raises:
+        ValueError: the backbone is not for images; from `forward`, rows without labels.
+    """
+
+    family = "reference"
+    takes = ("vit", "cnn")
+
+    def __init__(self, backbone: Backbone, classes: int, view: View | None = None):
+        super().__init__(backbone)
+        assert backbone.image_size is not None
+        self.view = view or crop_flip(backbone.image_size, scale=(0.6, 1.0))
+        self.classify = nn.Linear(backbone.dim, classes)
+
+    def forward(self, batch: Batch) -> Loss:
+        if batch.y is None:
+            raise ValueError("Supervised learns from labels, and these rows have none: take labelled data")
+        logits = self.classify(self.backbone(self.view(batch.x)).pooled)  # (B, classes)
+        loss = F.cross_entropy(logits, batch.y)
+        accuracy = (logits.argmax(1) == batch.y).float().mean()
+        return Loss(loss, {"accuracy": accuracy.detach()})

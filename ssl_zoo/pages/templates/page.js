@@ -1,0 +1,40 @@
+"use strict";
+// Draws every chart of the page, again whenever light turns to dark; window.ready resolves when all are drawn.
+const charts = JSON.parse(document.getElementById("charts").textContent);
+const root = document.documentElement;
+const themes = ["system", "light", "dark"];
+const button = document.getElementById("theme");
+
+function themed(spec) {
+  const colour = (name) => getComputedStyle(root).getPropertyValue(name).trim();
+  const text = colour("--text"), faint = colour("--faint"), line = colour("--line");
+  const ours = {
+    background: "transparent",
+    view: { stroke: "transparent" },
+    axis: { labelColor: faint, titleColor: text, gridColor: line, domainColor: line, tickColor: line, labelFontSize: 12, titleFontSize: 13 },
+    legend: { labelColor: text, titleColor: text, labelFontSize: 12, labelLimit: 260, orient: "bottom", columns: 2 },
+    title: { color: text, subtitleColor: faint, anchor: "start", fontSize: 14 },
+    header: { labelColor: text, titleColor: text },
+  };
+  return { ...spec, config: { ...ours, ...(spec.config || {}) } };
+}
+
+async function draw() {
+  for (const [id, spec] of Object.entries(charts)) {
+    await vegaEmbed(document.getElementById(id), themed(spec), { actions: false, renderer: "svg", tooltip: { theme: "custom" } });
+  }
+}
+
+function setTheme(name) {
+  if (name === "system") delete root.dataset.theme;
+  else root.dataset.theme = name;
+  button.textContent = `theme: ${name}`;
+}
+
+button.addEventListener("click", () => {
+  const next = themes[(themes.indexOf(root.dataset.theme || "system") + 1) % themes.length];
+  setTheme(next);
+  window.ready = draw();
+});
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => { window.ready = draw(); });
+window.ready = draw();

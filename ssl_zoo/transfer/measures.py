@@ -1,0 +1,154 @@
+"""Measures: protocols that score a backbone by something else than predicted classes.
+
+A measure works in two acts. `begin` chooses and fits what there is to choose and fit, on data whose test
+split is sealed; what it returns is then handed the data with the test split, and scores it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, NoReturn, runtime_checkable
+from typing import Protocol as Interface
+
+import torch
+
+from ssl_zoo.backbones._base import Backbone
+from ssl_zoo.data.images import ImageData
+from ssl_zoo.data.rows import DataError, Rows
+from ssl_zoo.data.text import TextData
+from ssl_zoo.data.text_pairs import TextPairs
+from ssl_zoo.data.tokenizer import Tokenizer
+from ssl_zoo.transfer.report import Result
+
+Data = ImageData | TextData | TextPairs
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What is measured, and how it reads.
+
+    Attributes:
+        backbone: in evaluation mode; a measure leaves it as it was.
+        tokenizer, length: of text backbones: how text becomes ids, and the tokens of a row at most.
+        device: where the backbone runs.
+    """
+
+    backbone: Backbone
+    tokenizer: Tokenizer | None = None
+    length: int = 128
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+
+    def rows(self, data: Data, split: str) -> Rows:
+        """The samples of a split, one a row, with their labels where there are any.
+
+        Raises:
+            DataError: data of another kind than the backbone reads.
+        """
+        if isinstance(data, TextPairs) or data.modality != self.backbone.modality:
+            raise DataError(
+                f"{type(self.backbone).__name__} reads {self.backbone.modality}s, and {data.name} holds "
+                + ("pairs of sentences" if isinstance(data, TextPairs) else f"{data.modality}s")
+            )
+        if isinstance(data, ImageData):
+            return data.rows(split)
+        return data.rows(split, self.words(), self.length, "document")
+
+    def words(self) -> Tokenizer:
+        """The tokenizer.
+
+        Raises:
+            DataError: there is none.
+        """
+        if self.tokenizer is None:
+            raise DataError(f"{type(self.backbone).__name__} has no tokenizer: it does not read text")
+        return self.tokenizer
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What a measure found for one seed.
+
+    metric, value: what it is ranked by. others: more scores on the test split, by name.
+    chosen: settings chosen on validation. train, validation, test: samples used of each split.
+    """
+
+    metric: str
+    value: float
+    others: dict[str, float] = field(default_factory=dict)
+    chosen: dict[str, Any] = field(default_factory=dict)
+    details: dict[str, Any] = field(default_factory=dict)
+    train: int = 0
+    validation: int = 0
+    test: int = 0
+
+
+@runtime_checkable
+class Measure(Interface):
+    """A way to score a backbone on data.
+
+    name: what the result calls it. stochastic: whether the seed matters."""
+
+    name: ClassVar[str]
+    stochastic: ClassVar[bool]
+
+    def begin(self, subject: Subject, data: Any, seed: int) -> Callable[[Any], Measured]:
+        """Act one, on `data` without its test split (see `Unopened`); act two, on all of it, is returned."""
+        ...
+
+
+class Unopened:
+    """A data set whose test split refuses to be read; all else is as it was."""
+
+    def __init__(self, data: Data):
+        self._data = data
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._data, name)
+        if name not in ("rows", "labelled", "documents", "labels", "pairs", "scores"):
+            return found
+
+        def reader(split: str, *args: Any, **kwargs: Any) -> Any:
+            if split == "test":
+                self._refuse()
+            return found(split, *args, **kwargs)
+
+        return reader
+
+    def _refuse(self) -> NoReturn:
+        raise DataError(
+            f"the test split of {self._data.name} is sealed: choose on validation, and score what act two is given"
+        )
+
+    @property
+    def __class__(self) -> type:  # isinstance still tells images from text
+        return type(self._data)
+
+
+def examine(subject: Subject, data: Data, measure: Measure, *, seeds: Sequence[int] = (0, 1, 2)) -> Result:
+    """The result of a measure over seeds; one that no seed changes runs the first alone.
+
+    Raises:
+        DataError: data that the measure cannot use, or a measure that peeked at the test split.
+    """
+    if not seeds:
+        raise ValueError("seeds is empty: give at least one")
+    began = time.perf_counter()
+    seeds = tuple(seeds) if measure.stochastic else tuple(seeds)[:1]
+    found = [measure.begin(subject, Unopened(data), seed)(data) for seed in seeds]
+    first = found[0]
+    return Result(
+        protocol=measure.name,
+        metric=first.metric,
+        seeds=seeds,
+        values=tuple(one.value for one in found),
+        others={name: tuple(one.others[name] for one in found) for name in first.others},
+        chosen=tuple(one.chosen for one in found),
+        labels=None,
+        train=first.train,
+        validation=first.validation,
+        test=first.test,
+        seconds=time.perf_counter() - began,
+        details={name: [one.details[name] for one in found] for name in first.details},
+    )
