@@ -37,7 +37,8 @@ BELOW = {
     "optim": (*BASE, "objectives._base"),
     "hub": ("backbones.",),
     "data": (*BASE, "objectives._base", "data."),
-    "transfer": (*BASE, "hub", "optim", "views.", "objectives._base", "data.", "transfer."),
+    "flops": (),
+    "transfer": (*BASE, "flops", "hub", "optim", "views.", "objectives._base", "data.", "transfer."),
     "pages": ("pages.",),
     "pretrain": (*BASE, "hub", "optim", "views.", "objectives._base", "data.", "transfer.", "pretrain."),
 }
