@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import functools
 import hashlib
 import json
 import os
@@ -44,22 +45,35 @@ class Busy(RuntimeError):
     """Another process works on this unit."""
 
 
-def stage_one(board: Board, recipe: Recipe, seed: int) -> DictConfig:
-    """The composed configuration of `ssl-zoo pretrain`. A floor has no objective: any that composes stands in."""
-    words = [*board.pretrain_words(recipe), f"seed={seed}"]
+def stage_one(board: Board, recipe: Recipe, seed: int, trust: frozenset[str]) -> DictConfig:
+    """The composed configuration of `ssl-zoo pretrain`. A floor has no objective: any that composes stands in.
+
+    trust: full names of classes outside this library that the recipe may build.
+    """
+    words = compose.with_custom_objective([*board.pretrain_words(recipe), f"seed={seed}"])
     if recipe.floor is not None:
         words += ["objective=supervised", "budget.steps=1"]
         if not any(word.startswith("backbone=") for word in words):
             words.append("backbone=resnet_micro")
-    compose.check("pretrain", words)
-    return compose.build("pretrain", words)
+    return composed("pretrain", words, trust)
 
 
 def stage_two(board: Board, measure: str) -> DictConfig:
     """The composed configuration of `ssl-zoo evaluate`."""
-    words = [*board.evaluate_words(measure), "run=.", "device=cpu"]
-    compose.check("evaluate", words)
-    return compose.build("evaluate", words)
+    return composed("evaluate", [*board.evaluate_words(measure), "run=.", "device=auto"], frozenset())
+
+
+def composed(verb: str, words: list[str], trust: frozenset[str]) -> DictConfig:
+    """Checked and composed; each call gives a copy."""
+    return _composed(verb, tuple(words), trust).copy()
+
+
+@functools.cache
+def _composed(verb: str, words: tuple[str, ...], trust: frozenset[str]) -> DictConfig:
+    compose.check(verb, list(words))
+    cfg = compose.build(verb, list(words))
+    compose.refuse_unknown_targets(cfg, set(trust))
+    return cfg
 
 
 def built(tree: Any) -> list[str]:
@@ -98,7 +112,11 @@ class Datasets:
         return self.built[key]
 
     def fingerprint(self, cfg: DictConfig) -> str:
-        """Of the samples and labels of all splits: 12 hexadecimal digits."""
+        """Of the samples and labels of all splits: 12 hexadecimal digits.
+
+        Raises:
+            DataError: the data are not there.
+        """
         key = json.dumps(OmegaConf.to_container(cfg, resolve=True), sort_keys=True)
         if key not in self.prints:
             self.prints[key] = fingerprint(self.get(cfg))
@@ -138,12 +156,20 @@ def alone(where: Path) -> Iterator[None]:
 
 
 class Unit:
-    """See the top of this file. say: where progress is told; runs: the folder of all runs."""
+    """See the top of this file. runs: the folder of all runs; trust: see `stage_one`."""
 
-    def __init__(self, board: Board, recipe: Recipe, seed: int, runs: Path, datasets: Datasets):
+    def __init__(
+        self,
+        board: Board,
+        recipe: Recipe,
+        seed: int,
+        runs: Path,
+        datasets: Datasets,
+        trust: frozenset[str] = frozenset(),
+    ):
         self.board, self.recipe, self.seed, self.datasets = board, recipe, seed, datasets
         self.subjects: dict[str, Subject] = {}
-        self.cfg = stage_one(board, recipe, seed)
+        self.cfg = stage_one(board, recipe, seed, trust)
         self.code = code_of(self.cfg, recipe)
         self.config = settled(self.cfg)
         self.data = {str(self.cfg.data.name): datasets.fingerprint(self.cfg.data)}
@@ -184,15 +210,19 @@ class Unit:
             "versions": {"ssl_zoo": facts["ssl_zoo"], "python": facts["python"], **facts["versions"]},
             "hardware": {key: facts[key] for key in ("processor", "cores", "threads", "devices")},
             "commit": facts["commit"],
-            "seconds": round(sum(one["seconds"] for one in measures.values()) + pretraining.get("seconds", 0), 1),
+            "seconds": round(
+                sum(one["seconds"] for one in measures.values()) + pretraining.get("seconds", 0), 1
+            ),
         }
 
     def changes(self, record: dict[str, Any]) -> list[str]:
         """What a record was made with that is otherwise now; [] for one that still stands."""
         found = [] if record["config"] == self.config else ["configuration"]
         parts = {*record["code"], *self.code}
-        found += [f"code of {part}" for part in sorted(parts) if record["code"].get(part) != self.code.get(part)]
-        found += [] if record["data"] == self.data else ["data"]
+        found += [
+            f"code of {part}" for part in sorted(parts) if record["code"].get(part) != self.code.get(part)
+        ]
+        found += [] if agree(record["data"], self.data) else ["data"]
         wanted = [name for name in self.board.measures if name not in self.recipe.without]
         for name in wanted:
             before = record["measures"].get(name)
@@ -200,7 +230,8 @@ class Unit:
                 found.append(f"{name}: not measured")
             else:
                 now = self.facts(name, stage_two(self.board, name))
-                found += [f"{what} of {name}" for what in now if before[what] != now[what]]
+                found += [f"{what} of {name}" for what in ("words", "code") if before[what] != now[what]]
+                found += [] if agree(before["data"], now["data"]) else [f"data of {name}"]
         return found
 
     def facts(self, name: str, cfg: DictConfig) -> dict[str, Any]:
@@ -220,7 +251,9 @@ class Unit:
         cfg = self.cfg.copy()
         cfg.run = str(self.where)
         spent = self.where / "processor_seconds.json"
-        alone = not (self.where / "checkpoints").exists()  # of pretraining in several sessions nobody knows it
+        alone = not (
+            self.where / "checkpoints"
+        ).exists()  # of pretraining in several sessions nobody knows it
         before = time.process_time()
         with quiet(self.where / "pretraining.log"):
             pretrain.run(cfg, {})
@@ -295,15 +328,22 @@ class Unit:
             if isinstance(data, ImageData) and self.recipe.floor == "pixels":
                 self.subjects[name] = Subject(floors.Pixels(data.rows("train")))
             else:
-                self.subjects[name] = evaluate.subject(self.where, None, "cpu")
+                self.subjects[name] = evaluate.subject(self.where, None, cfg.device)
         one = self.subjects[name]
         return one if cfg.length is None else replace(one, length=cfg.length)
 
     def tfidf(self, cfg: DictConfig, data: Data, protocol: Protocol | Measure) -> Iterator[Result]:
         if not isinstance(data, TextData) or isinstance(protocol, Measure):
-            raise BoardError(f"{self.recipe.name}: TF-IDF is a floor for labelled texts; list the measure in `without`")
+            raise BoardError(
+                f"{self.recipe.name}: TF-IDF is a floor for labelled texts; list the measure in `without`"
+            )
         for point in reversed(list(evaluate.sweep(cfg, protocol))):
             yield evaluate.tfidf(data, evaluate.options(cfg, point, torch.device("cpu")))
+
+
+def agree(recorded: dict[str, str], now: dict[str, str | None]) -> bool:
+    """Whether the data are the same; those that are not on this machine (None) cannot be compared."""
+    return all(now.get(name) in (None, value) for name, value in recorded.items())
 
 
 def plain(result: Result) -> dict[str, Any]:

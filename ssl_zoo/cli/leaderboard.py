@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import shutil
 import sys
 import threading
 from collections.abc import Callable
@@ -12,11 +11,10 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
-import ssl_zoo
 from ssl_zoo.cli import compose
-from ssl_zoo.cli.compose import ConfigError
-from ssl_zoo.leaderboard import records
-from ssl_zoo.leaderboard.board import Board, BoardError, load, spelt
+from ssl_zoo.cli.board_find import chosen_seeds, find, number, one_board, one_row, only, trusted, writable
+from ssl_zoo.leaderboard import code, records
+from ssl_zoo.leaderboard.board import load
 
 HELP = """\
 ssl-zoo leaderboard: boards of pretraining recipes, measured the same way
@@ -30,56 +28,34 @@ ssl-zoo leaderboard: boards of pretraining recipes, measured the same way
   docs                                     docs/leaderboard/ and the expected scores of the recipes, from the results
 
   Boards are folders: BOARD is a path, or a name in ./benchmarks/leaderboard. Every row is one command.
-  Options: runs=FOLDER (default: runs/leaderboard), seeds=3 or seeds=[0,4], jobs=2 (processes, one thread each).
+  Options: runs=FOLDER (default: runs/leaderboard), seeds=3 or seeds=[0,4], jobs=2 (processes), and
+  trust=mine.Objective,... : classes outside this library that recipes may build.
 """
-
-
-def folders() -> list[Path]:
-    """Where boards are looked for: the working folder, then a checkout, then the installed package."""
-    package = Path(ssl_zoo.__file__).parent
-    places = [Path("benchmarks/leaderboard"), package.parent / "benchmarks/leaderboard", package / "boards"]
-    return [place for place in places if place.is_dir()]
-
-
-def names() -> list[str]:
-    """All boards that can be named."""
-    return sorted({file.parent.name for place in folders() for file in place.glob("*/board.yaml")})
-
-
-def find(name: str) -> Board:
-    """The board of a name or path.
-
-    Raises:
-        BoardError: there is none.
-    """
-    for folder in (Path(name), *(place / name for place in folders())):
-        if (folder / "board.yaml").is_file():
-            return load(folder)
-    raise BoardError(f"there is no board {name!r}{compose.near(name, names())} Boards: {', '.join(names())}")
-
-
-def writable(board: Board) -> Board:
-    """The board, or where it came with the installed package, a copy of it in the working folder."""
-    if Path(ssl_zoo.__file__).parent not in board.folder.resolve().parents:
-        return board
-    copy = Path("benchmarks/leaderboard") / board.name
-    print(f"{board.name} is copied to {copy}, where its results go")
-    shutil.copytree(board.folder, copy)
-    return load(copy)
 
 
 def main(args: list[str]) -> None:
     """Entry point."""
+    from ssl_zoo.cli import board_add, board_check, board_pages
+
     verbs: dict[str, Callable[[list[str], dict[str, str]], None]] = {
-        "run": run, "reproduce": reproduce, "show": show, "check": check, "add": add, "site": site, "docs": docs,
-    }  # fmt: skip
+        "run": run,
+        "reproduce": board_check.reproduce,
+        "show": board_pages.show,
+        "check": board_check.check,
+        "add": board_add.add,
+        "site": board_pages.site,
+        "docs": board_pages.docs,
+    }
     if not args or args[0] in ("-h", "--help", "help"):
         print(HELP)
         return
     verb, *rest = args
     if verb not in verbs:
-        sys.exit(f"ssl-zoo leaderboard: no verb {verb!r}{compose.near(verb, list(verbs))} Verbs: {', '.join(verbs)}")
+        sys.exit(
+            f"ssl-zoo leaderboard: no verb {verb!r}{compose.near(verb, list(verbs))} Verbs: {', '.join(verbs)}"
+        )
     options = dict(word.split("=", 1) for word in rest if "=" in word)
+    sys.path.insert(0, os.getcwd())  # objectives in the user's own files
     try:
         verbs[verb]([word for word in rest if "=" not in word], options)
     except compose.EXPECTED as error:
@@ -88,81 +64,48 @@ def main(args: list[str]) -> None:
         sys.exit(f"ssl-zoo leaderboard {verb}: {compose.explain(error)}")
 
 
-def only(options: dict[str, str], *known: str) -> None:
-    """Raise ConfigError for an option that the verb does not have."""
-    for key in options:
-        if key not in known:
-            raise ConfigError(f"there is no option {key}{compose.near(key, list(known))} Options: {', '.join(known)}")
-
-
-def number(options: dict[str, str], key: str, default: int) -> int:
-    try:
-        return int(options.get(key, default))
-    except ValueError as error:
-        raise ConfigError(f"{key}={options[key]} is no whole number") from error
-
-
-def chosen_seeds(options: dict[str, str], board: Board) -> tuple[int, ...]:
-    """seeds=3 is 0, 1, 2; seeds=[0,4] is 0 and 4."""
-    text = options.get("seeds")
-    try:
-        if text is None:
-            return board.seeds
-        if text.startswith("["):
-            return tuple(int(part) for part in text.strip("[]").split(","))
-        return tuple(range(int(text)))
-    except ValueError as error:
-        raise ConfigError(f"seeds={text}: give a count (3) or a list ([0,4])") from error
-
-
-def one_board(words: list[str]) -> str:
-    if not words:
-        raise BoardError(f"which board? Boards: {', '.join(names())}")
-    return words[0]
-
-
 def run(words: list[str], options: dict[str, str]) -> None:
     """Bring a board up to date."""
-    only(options, "seeds", "jobs", "runs")
+    only(options, "seeds", "jobs", "runs", "trust")
     board = writable(find(one_board(words)))
-    rows = words[1:] or list(board.recipes)
-    for row in rows:
-        if row not in board.recipes:
-            raise BoardError(
-                f"{board.name} has no row {row!r}{compose.near(row, list(board.recipes))} "
-                f"Rows: {', '.join(board.recipes)}"
-            )
+    rows = [one_row(board, name).name for name in words[1:]] or list(board.recipes)
     jobs, runs = number(options, "jobs", 1), Path(options.get("runs", "runs/leaderboard"))
-    ahead = [(row, seed) for seed in chosen_seeds(options, board) for row in rows]
+    trust = trusted(options)
+    ahead = [(board.folder, row, seed, runs, trust) for seed in chosen_seeds(options, board) for row in rows]
     if jobs == 1:
-        for row, seed in ahead:
-            print(work(board.folder, row, seed, runs), flush=True)
+        for one in ahead:
+            print(work(*one), flush=True)
     else:
         context = multiprocessing.get_context("spawn")
         with ProcessPoolExecutor(jobs, context, watched, (os.getpid(),)) as pool:
-            for done in as_completed([pool.submit(work, board.folder, row, seed, runs) for row, seed in ahead]):
+            for done in as_completed([pool.submit(work, *one) for one in ahead]):
                 print(done.result(), flush=True)
-    show([str(board.folder)], {})
+    from ssl_zoo.cli import board_pages
+
+    board_pages.show([str(board.folder)], {})
 
 
 def watched(parent: int) -> None:
     """Set up a worker process: one thread, and an end when its parent ends."""
     from ssl_zoo.cli.board_unit import keep_watch
 
+    sys.path.insert(0, os.getcwd())  # objectives in the user's own files
     threading.Thread(target=keep_watch, args=(parent,), daemon=True).start()
 
 
 _datasets: Any = None
 
 
-def work(folder: Path, row: str, seed: int, runs: Path) -> str:
+def work(folder: Path, row: str, seed: int, runs: Path, trust: frozenset[str]) -> str:
     """One unit: nothing where it is done already, else run and recorded. What happened, in a line."""
     from ssl_zoo.cli.board_unit import Busy, Datasets, Unit
 
     global _datasets
-    _datasets = _datasets or Datasets()
+    if _datasets is None:
+        code.freeze()
+        _datasets = Datasets()
     board = load(folder)
-    unit = Unit(board, board.recipes[row], seed, runs, _datasets)
+    unit = Unit(board, board.recipes[row], seed, runs, _datasets, trust)
     before = records.read(board.results).get((row, seed))
     if before is not None and not unit.changes(before):
         return f"{row} seed {seed}: done before"
@@ -172,12 +115,3 @@ def work(folder: Path, row: str, seed: int, runs: Path) -> str:
         return f"{row} seed {seed}: left out, as {error}"
     records.append(board.results, record)
     return f"{row} seed {seed}: recorded after {record['seconds']:.0f} s"
-
-
-def show(words: list[str], options: dict[str, str]) -> None:
-    print(words)
-def reproduce(words: list[str], options: dict[str, str]) -> None: ...
-def check(words: list[str], options: dict[str, str]) -> None: ...
-def add(words: list[str], options: dict[str, str]) -> None: ...
-def site(words: list[str], options: dict[str, str]) -> None: ...
-def docs(words: list[str], options: dict[str, str]) -> None: ...

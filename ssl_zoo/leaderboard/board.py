@@ -145,7 +145,9 @@ def read_recipe(file: Path) -> Recipe:
     except yaml.YAMLError as error:
         raise BoardError(f"{file} is not YAML: {error}") from error
     if strange := sorted(set(body) - {"pretrain", "floor", "without"}):
-        raise BoardError(f"{file} has the keys {', '.join(strange)}; a recipe has pretrain, floor and without")
+        raise BoardError(
+            f"{file} has the keys {', '.join(strange)}; a recipe has pretrain, floor and without"
+        )
     floor = body.get("floor")
     if floor is not None and floor not in FLOORS:
         raise BoardError(f"{file}: floor is one of {', '.join(FLOORS)}, not {floor}")

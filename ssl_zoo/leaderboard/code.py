@@ -49,6 +49,12 @@ def tree(file: Path) -> ast.Module:
     return parsed
 
 
+def freeze() -> None:
+    """Read all code of the package now: a process that works for hours hashes what it was started with."""
+    for file in PACKAGE.rglob("*.py"):
+        tree(file)
+
+
 def imported(file: Path) -> set[str]:
     """Modules of the package that a file imports, anywhere in it."""
     found: set[str] = set()
