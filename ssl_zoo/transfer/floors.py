@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from scipy.sparse import csr_array
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from torch import Tensor, nn
@@ -156,8 +157,9 @@ def tfidf_similarity(data: TextPairs) -> Result:
     }
 
     def scored(name: str, split: str) -> dict[str, float]:
-        first, second = (fitted[name].transform(side) for side in zip(*data.pairs(split), strict=True))
-        cosine = np.asarray(first.multiply(second).sum(1)).ravel()  # rows have length 1
+        sides = zip(*data.pairs(split), strict=True)
+        first, second = (csr_array(fitted[name].transform(side)) for side in sides)
+        cosine = first.multiply(second).sum(1)  # rows have length 1
         return correlations(cosine, data.scores(split))
 
     validation = {name: scored(name, "validation")["spearman"] for name in units}

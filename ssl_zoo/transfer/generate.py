@@ -158,7 +158,7 @@ def follow(
 
 
 def end_of_document(tokenizer: Tokenizer) -> int:
-    """The id that follows a document's last token in packed rows: its own suffix, or the next one's prefix."""
+    """The id after a document's last token in packed rows: its own suffix, or the next one's prefix."""
     return (*tokenizer.suffix, *tokenizer.prefix, tokenizer.vocabulary.separator)[0]
 
 

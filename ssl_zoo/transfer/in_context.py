@@ -213,7 +213,7 @@ class InContextClasses:
 
 def _labelled(data: TextData, split: str, limit: int | None) -> tuple[list[str], np.ndarray]:
     """Texts and labels of a split, `limit` at most: the same ones for every seed."""
-    texts, y = data.documents(split), data.labels(split)
+    texts, y = list(data.documents(split)), data.labels(split)
     assert y is not None, "data with classes has labels"
     kept = np.sort(np.random.default_rng(0).permutation(len(y))[:limit])
     return [texts[i] for i in kept], y[kept]
