@@ -344,12 +344,10 @@ def test_the_same_seed_gives_the_same_text():
 def test_a_document_ends_and_special_ids_are_not_drawn():
     (steps,) = follow(model(), [[END, 5]], 200, 16, Choice(temperature=5), end=END, never=[0, 2])
     assert not {0, 2} & {step.id for step in steps}
-    stop = follow(model(), [[END, 5]], 50, 16, Choice(temperature=0), end=steps[0].id)
     only = [i for i in range(259) if i != END]
     (ended,) = follow(model(), [[END, 5]], 50, 16, Choice(), end=END, never=only)
     assert [step.id for step in ended] == [END]
     assert ended[0].p == 1
-    assert len(stop[0]) <= 50
     (made,) = generate(model(), TOKENIZER, ["a"], tokens=3, length=16)
     assert made.prompt == "a"
     assert len(made.tokens) == 3

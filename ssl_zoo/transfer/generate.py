@@ -79,17 +79,15 @@ class Choice:
 
 def probabilities(logits: Tensor, choice: Choice) -> Tensor:
     """What ids are drawn with: (B, V) -> (B, V) float64. Of equal ids the first are kept."""
-    ordered, order = logits.double().sort(dim=1, descending=True, stable=True)
     if choice.temperature == 0:
-        p = torch.zeros_like(ordered)
-        p[:, 0] = 1
-    else:
-        p = (ordered / choice.temperature).softmax(1)
-        if choice.top_k is not None:
-            p[:, choice.top_k :] = 0
-            p = p / p.sum(1, keepdim=True)
-        p = torch.where(p.cumsum(1) - p < choice.top_p, p, 0.0)  # kept: what lies before does not reach it
+        return torch.zeros_like(logits, dtype=torch.float64).scatter_(1, logits.argmax(1, keepdim=True), 1.0)
+    ordered, order = logits.double().sort(dim=1, descending=True, stable=True)
+    p = (ordered / choice.temperature).softmax(1)
+    if choice.top_k is not None:
+        p[:, choice.top_k :] = 0
         p = p / p.sum(1, keepdim=True)
+    p = torch.where(p.cumsum(1) - p < choice.top_p, p, 0.0)  # kept: what lies before does not reach it
+    p = p / p.sum(1, keepdim=True)
     return torch.zeros_like(p).scatter_(1, order, p)
 
 
