@@ -106,7 +106,7 @@ def device_of(module: nn.Module) -> torch.device:
 
 
 @contextmanager
-def _evaluating(module: nn.Module, device: torch.device) -> Iterator[None]:
+def evaluating(module: nn.Module, device: torch.device) -> Iterator[None]:
     """Eval mode on `device`; afterwards every submodule is as it was, and where it was."""
     modes = {part: part.training for part in module.modules()}
     home = device_of(module)
@@ -192,7 +192,7 @@ def extract(
     blocks: list[tuple[Tensor, ...]] = []
     starts = range(0, len(rows), batch_size)
     # no_grad, not inference_mode: probes are trained on these tensors.
-    with torch.no_grad(), _evaluating(backbone, place):
+    with torch.no_grad(), evaluating(backbone, place):
         for start in tqdm(starts, "features", disable=None if progress else True):
             batch = trim(rows.read(np.arange(start, min(start + batch_size, len(rows)))))
             features = forward(backbone, move(batch, place), layers)
