@@ -38,7 +38,8 @@ BELOW = {
     "hub": ("backbones.",),
     "data": (*BASE, "objectives._base", "data."),
     "transfer": (*BASE, "hub", "optim", "views.", "objectives._base", "data.", "transfer."),
-    "pages": ("pages.",),
+    "leaderboard": ("transfer.report", "transfer.efficiency", "leaderboard."),
+    "pages": ("pages.", "leaderboard.", "transfer.report", "transfer.efficiency"),
     "pretrain": (*BASE, "hub", "optim", "views.", "objectives._base", "data.", "transfer.", "pretrain."),
 }
 
