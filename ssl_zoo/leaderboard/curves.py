@@ -79,7 +79,7 @@ def classes(board: Board, measure: str) -> int | None:
 def saved(board: Board, measure: str) -> list[tuple[Row, list[Saved]]]:
     """What pretraining saves in labels, for each pretrained row whose trunk was also tuned from scratch.
 
-    Only measures with `protocol: finetune`: under a frozen protocol random weights are no training from scratch.
+    Only measures with `protocol: finetune`: probing frozen random weights is no training from scratch.
     """
     if board.measures[measure].get("protocol") != "finetune" or classes(board, measure) is None:
         return []

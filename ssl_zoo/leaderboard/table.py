@@ -34,7 +34,7 @@ def markdown(board: Board, pictures: Mapping[str, str], stale: Stale | None = No
     """The board as a Markdown page.
 
     Args:
-        pictures: name of a chart ("primary", or `Curves.name`) -> file beside the page that shows it.
+        pictures: name of a chart ("primary", or `Curves.name`) -> file beside the page; none where nothing ran.
         stale: row -> reason.
     """
     stale = stale or {}
@@ -42,13 +42,14 @@ def markdown(board: Board, pictures: Mapping[str, str], stale: Stale | None = No
     parts = [
         f"# {board.title}",
         board.about,
-        f"Mean ± half of the 95 % interval over seeds (Student's t), on test data that chose nothing. Ranked by "
-        f"{board.heading(board.primary)}; references and floors stand between without a rank. Read from "
+        f"Mean ± half of the 95 % interval over seeds (Student's t), on test data that chose nothing. "
+        f"Ranked by {board.heading(board.primary)}; references and floors stand between without a rank. Read from "
         f"`benchmarks/leaderboard/{board.name}/results.jsonl` by `ssl-zoo leaderboard site`.",
         _grid(header, [_line(board, row) for row in board.rows]),
         *[f"Stale: {row.title}: {stale[row.name]}." for row in board.rows if row.name in stale],
-        _image(f"{board.heading(board.primary)} by row", pictures["primary"]),
     ]
+    if "primary" in pictures:
+        parts.append(_image(f"{board.heading(board.primary)} by row", pictures["primary"]))
     for one in curves(board):
         parts += _curves(board, one, pictures)
     if board.references:
@@ -79,17 +80,28 @@ def _curves(board: Board, one: Curves, pictures: Mapping[str, str]) -> list[str]
         ]
         grid = _grid([f"{one.y}", *columns], rows)
     parts = [f"## {one.title}, {NAMES[one.kind]}", _image(f"{one.y} by {one.x}", pictures[one.name]), grid]
-    if one.kind == "labels" and (found := saved(board, one.measure)):
-        header = ["labels per class", *(f"{s.labels:g}" for s in found[0][1])]
+    if one.kind == "labels" and (lines := saved_lines(board, one.measure)):
         parts += [
             "Labels per class that training from scratch needs for the same accuracy (read between its "
             "points as linear in log labels), and how many times as many:",
-            _grid(header, [[row.title, *map(needed, points)] for row, points in found]),
+            _grid(lines[0], lines[1:]),
         ]
     return parts
 
 
-def needed(one: Saved) -> str:
+def saved_lines(board: Board, measure: str) -> list[list[str]]:
+    """Labels that pretraining saves, one line a row under a header; empty where nothing is compared."""
+    found = saved(board, measure)
+    budgets = sorted({one.labels for _, points in found for one in points})
+    lines = [
+        [row.title, *({one.labels: _needed(one) for one in points}.get(n, "-") for n in budgets)]
+        for row, points in found
+    ]
+    header = ["pretrained, labels per class", *(f"{n:g}" for n in budgets)]
+    return [header, *lines] if lines else []
+
+
+def _needed(one: Saved) -> str:
     """ "100 (4.0x)", or what is known where scratch was not measured that far."""
     return one.outside if one.needed is None else f"{one.needed:.3g} ({one.factor:.1f}x)"
 

@@ -19,7 +19,11 @@ function themed(spec) {
   return { ...spec, config: { ...ours, ...(spec.config || {}) } };
 }
 
+// A charting script in a file of its own is deferred: it has run when the document is complete.
+const parsed = new Promise((done) => document.addEventListener("DOMContentLoaded", done));
+
 async function draw() {
+  await parsed;
   for (const [id, spec] of Object.entries(charts)) {
     await vegaEmbed(document.getElementById(id), themed(spec), { actions: false, renderer: "svg", tooltip: { theme: "custom" } });
   }
