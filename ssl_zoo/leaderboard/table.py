@@ -34,7 +34,7 @@ def markdown(board: Board, pictures: Mapping[str, str], stale: Stale | None = No
     """The board as a Markdown page.
 
     Args:
-        pictures: name of a chart ("primary", or `Curves.name`) -> file beside the page; none where nothing ran.
+        pictures: name of a chart ("primary", or `Curves.name`) -> file beside the page, if any.
         stale: row -> reason.
     """
     stale = stale or {}
@@ -43,8 +43,8 @@ def markdown(board: Board, pictures: Mapping[str, str], stale: Stale | None = No
         f"# {board.title}",
         board.about,
         f"Mean ± half of the 95 % interval over seeds (Student's t), on test data that chose nothing. "
-        f"Ranked by {board.heading(board.primary)}; references and floors stand between without a rank. Read from "
-        f"`benchmarks/leaderboard/{board.name}/results.jsonl` by `ssl-zoo leaderboard site`.",
+        f"Ranked by {board.heading(board.primary)}; references and floors stand between without a rank. "
+        f"Read from `benchmarks/leaderboard/{board.name}/results.jsonl` by `ssl-zoo leaderboard site`.",
         _grid(header, [_line(board, row) for row in board.rows]),
         *[f"Stale: {row.title}: {stale[row.name]}." for row in board.rows if row.name in stale],
     ]
@@ -59,13 +59,13 @@ def markdown(board: Board, pictures: Mapping[str, str], stale: Stale | None = No
         ]
         parts += [
             "## What others published",
-            _grid(["result", "score", "how the protocol differs", "source"], rows),
+            _grid(["result", "score", "how the protocol differs", "source"], rows, "---"),
         ]
     parts += ["## Rows", *[_about(row) for row in board.rows]]
     return "\n\n".join(parts) + "\n"
 
 
-NAMES = {"labels": "over labels", "layers": "over layers", "cost": "over the cost of stage 2"}
+NAMES = {"labels": "by labels", "layers": "by depth", "cost": "by the cost of stage 2"}
 
 
 def _curves(board: Board, one: Curves, pictures: Mapping[str, str]) -> list[str]:
@@ -109,7 +109,7 @@ def _needed(one: Saved) -> str:
 def _about(row: Row) -> str:
     words = " ".join(f"{key}={json.dumps(value)}" for key, value in row.words.items())
     lines = [
-        f"### {row.title}",
+        f"### {_plain(row.title)}",
         f"- Paper: {row.paper}",
         f"- Cost: {row.cost}",
         f"- Expected: {row.expected}",
@@ -122,8 +122,15 @@ def _image(alt: str, file: str) -> str:
     return f"![{alt}]({file})"
 
 
-def _grid(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    def line(cells: Sequence[str]) -> str:
-        return "| " + " | ".join(str(cell).replace("|", "\\|").replace("\n", " ") for cell in cells) + " |"
+def _plain(text: object) -> str:
+    """Text that Markdown shows as it is, inside a cell too."""
+    return str(text).replace("&", "&amp;").replace("<", "&lt;").replace("|", "\\|").replace("\n", " ")
 
-    return "\n".join([line(header), line(["---", *["---:"] * (len(header) - 1)]), *map(line, rows)])
+
+def _grid(header: Sequence[str], rows: Sequence[Sequence[str]], rest: str = "---:") -> str:
+    """rest: how the columns after the first are aligned."""
+
+    def line(cells: Sequence[str]) -> str:
+        return "| " + " | ".join(map(_plain, cells)) + " |"
+
+    return "\n".join([line(header), line(["---", *[rest] * (len(header) - 1)]), *map(line, rows)])

@@ -59,7 +59,8 @@ def standing(board: Board) -> Spec:
             | {"text": cell.text(), "seeds": len(cell.seeds)}
         )
     y = {"field": "row", "type": "nominal", "sort": None, "axis": None}
-    x = {"type": "quantitative", "title": f"{board.heading(board.primary)} ({shown.title})"}
+    title = f"{board.heading(board.primary)} ({shown.title})"
+    x = {"type": "quantitative", "title": title, "axis": {"tickCount": 8}}
     kinds = list(FAMILY_SHAPES)
     colour = {
         "field": "kind",
@@ -77,7 +78,7 @@ def standing(board: Board) -> Spec:
         "$schema": "https://vega.github.io/schema/vega-lite/v6.json",
         "description": f"{board.heading(board.primary)} of every row, with 95 % intervals",
         "width": "container",
-        "height": {"step": 36},
+        "height": 36 * len(rows),
         "data": {"values": values},
         "encoding": {"y": y, "tooltip": tooltip},
         "layer": [
@@ -95,7 +96,7 @@ def standing(board: Board) -> Spec:
             },
             {
                 "mark": {"type": "text", "align": "left", "dy": -13, "fontSize": 12},
-                "encoding": {"x": {"value": 2}, "text": {"field": "row"}, "color": {"value": "#7d858e"}},
+                "encoding": {"x": {"value": 2}, "text": {"field": "row"}},
             },
         ],
     }
@@ -109,12 +110,17 @@ def lines(board: Board, one: Curves) -> Spec:
 
     def channel(part: int) -> Spec:
         scale = {"domain": titles, "range": [look[row.name][part] for row, _ in one.lines]}
-        legend = {"title": None, "columns": {"expr": "width > 520 ? 2 : 1"}, "symbolSize": 120}
+        legend = {
+            "title": None,
+            "columns": {"expr": "width > 520 ? 2 : 1"},
+            "symbolSize": 120,
+            "symbolOpacity": 1,
+        }
         return {"field": "row", "type": "nominal", "scale": scale, "legend": legend}
 
     x: Spec = {"field": "x", "type": "quantitative", "title": one.x}
     if one.kind == "layers":
-        x |= {"scale": {"domain": [0, 1]}}
+        x |= {"scale": {"domain": [0, 1]}, "axis": {"tickCount": 5}}
     else:
         x |= {"scale": {"type": "log", "nice": False, "padding": 12}, "axis": _log_axis(one)}
     y = {"field": "y", "type": "quantitative", "title": one.y, "scale": {"zero": False}}
@@ -159,7 +165,7 @@ def _value(row: Row, point: Point) -> Spec:
 def _log_axis(one: Curves) -> Spec:
     """Ticks where points are; "all" stands at its real number."""
     if one.kind == "cost":
-        return {"format": "~e" if one.x.startswith("FLOPs") else "~g", "tickCount": 5}
+        return {"format": "~s", "tickCount": 5}
     ticks = sorted({point.x for _, points in one.lines for point in points})
     axis: Spec = {"values": ticks, "labelOverlap": True}
     if one.everything is not None:

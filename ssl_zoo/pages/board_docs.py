@@ -1,4 +1,4 @@
-"""`docs/leaderboard/`: a page of Markdown for each board with its charts as SVG, the same bytes for the same results."""
+"""`docs/leaderboard/`: a Markdown page for each board with its charts as SVG; same results, same bytes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The site of the leaderboard: index.html, BOARD.html and charts.js in one folder, read from disk or any server.
+"""The site of the leaderboard: index.html, BOARD.html and charts.js in one folder, read from disk or served.
 
 Pages load nothing but charts.js beside them, which their Content-Security-Policy holds the browser to.
 """

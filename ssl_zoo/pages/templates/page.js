@@ -13,17 +13,18 @@ function themed(spec) {
     view: { stroke: "transparent" },
     axis: { labelColor: faint, titleColor: text, gridColor: line, domainColor: line, tickColor: line, labelFontSize: 12, titleFontSize: 13 },
     legend: { labelColor: text, titleColor: text, labelFontSize: 12, labelLimit: 260, orient: "bottom", columns: 2 },
+    text: { color: text },
     title: { color: text, subtitleColor: faint, anchor: "start", fontSize: 14 },
     header: { labelColor: text, titleColor: text },
   };
   return { ...spec, config: { ...ours, ...(spec.config || {}) } };
 }
 
-// A charting script in a file of its own is deferred: it has run when the document is complete.
-const parsed = new Promise((done) => document.addEventListener("DOMContentLoaded", done));
+// Text and tables come first. A charting script in a file of its own is deferred, and has run by then too.
+const loaded = new Promise((done) => { addEventListener("load", done); });
 
 async function draw() {
-  await parsed;
+  await loaded;
   for (const [id, spec] of Object.entries(charts)) {
     await vegaEmbed(document.getElementById(id), themed(spec), { actions: false, renderer: "svg", tooltip: { theme: "custom" } });
   }
