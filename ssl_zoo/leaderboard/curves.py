@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from ssl_zoo.leaderboard.cells import Cell, metric, point_text
-from ssl_zoo.leaderboard.standings import Board, Row
+from ssl_zoo.leaderboard.board import Board, Row
 from ssl_zoo.transfer.efficiency import Saved, labels_saved
 from ssl_zoo.transfer.report import interval
 
@@ -44,8 +44,8 @@ class Curves(NamedTuple):
 def curves(board: Board) -> list[Curves]:
     """Every curve that the results of a board hold, in the order of its measures."""
     found: list[Curves] = []
-    for measure, said in board.measures.items():
-        title = str(said.get("title", measure))
+    for measure in board.measures:
+        title = board.label(measure)
         cells = [cell for row in board.rows for cell in row.cells.get(measure, ())]
         if not cells:
             continue

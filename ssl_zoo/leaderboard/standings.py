@@ -1,7 +1,7 @@
-"""Standings of a leaderboard: a board's folder read into rows, cells and their order.
+"""Standings: the folder of a board read into what terminal, docs and site show.
 
 A board is `board.yaml`, `recipes/ROW.yaml`, `references.yaml` and `results.jsonl`, in which the last line of
-a row and a seed counts. Everything shown anywhere (terminal, docs, site) comes from what is loaded here.
+a row and a seed counts.
 """
 
 from __future__ import annotations
@@ -9,109 +9,17 @@ from __future__ import annotations
 import json
 import re
 import warnings
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from itertools import takewhile
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import yaml
 
-from ssl_zoo.leaderboard.cells import Cell, metric, point_text
+from ssl_zoo.leaderboard.board import Board, Record, Reference, Row, arrange
+from ssl_zoo.leaderboard.cells import Cell
 
-Family = Literal["pretrained", "reference", "floor"]
-Record = dict[str, Any]  # one line of results.jsonl
 FLOORS = ("random", "pixels", "tfidf")
-
-
-@dataclass(frozen=True)
-class Row:
-    """A recipe and its records.
-
-    Attributes:
-        words: of `ssl-zoo pretrain`, as the recipe has them. floor: random, pixels, tfidf, or empty.
-        backbone: name of its configuration, empty where a floor has none. trunk: all words that shape the
-            backbone, so that two rows with the same trunk differ in pretraining alone.
-        cells: measure -> points in the order of the records. records: seed -> the line that counts.
-    """
-
-    name: str
-    title: str
-    paper: str
-    cost: str
-    expected: str
-    command: str
-    words: dict[str, Any]
-    family: Family
-    floor: str
-    backbone: str
-    trunk: tuple[tuple[str, str], ...]
-    cells: dict[str, tuple[Cell, ...]]
-    records: dict[int, Record]
-
-    def headline(self, measure: str) -> Cell | None:
-        """What a table of one column a measure shows: the fewest labels, and then the longest training."""
-        cells = self.cells.get(measure)
-        if not cells:
-            return None
-        fewest = min(cells, key=lambda cell: cell.train).train
-        return max((cell for cell in cells if cell.train == fewest), key=lambda cell: cell.steps or 0)
-
-
-@dataclass(frozen=True)
-class Reference:
-    """A result that others published: scores by the text of their metric, and how their protocol differs."""
-
-    name: str
-    source: str
-    scores: dict[str, float]
-    protocol: str
-
-
-@dataclass(frozen=True)
-class Board:
-    """A leaderboard. rows: best first by the primary measure, rows that were not run at the end."""
-
-    name: str
-    title: str
-    about: str
-    primary: str
-    seeds: tuple[int, ...]
-    fixed: dict[str, Any]
-    measures: dict[str, dict[str, Any]]
-    rows: tuple[Row, ...]
-    references: tuple[Reference, ...]
-
-    @property
-    def ranks(self) -> dict[str, int]:
-        """Places of the pretrained rows: references and floors stand between them without one."""
-        placed = [row.name for row in self.rows if row.family == "pretrained" and row.headline(self.primary)]
-        return {name: place for place, name in enumerate(placed, 1)}
-
-    @property
-    def leader(self) -> Row | None:
-        """The best pretrained row, where one has run."""
-        return next((row for row in self.rows if row.name in self.ranks), None)
-
-    def heading(self, measure: str) -> str:
-        """The title of a measure with what its headline column shows, such as the label budget."""
-        title = str(self.measures[measure].get("title", measure))
-        points = {(cell.labels, cell.steps) for row in self.rows for cell in row.cells.get(measure, ())}
-        shown = next((cell for row in self.rows if (cell := row.headline(measure))), None)
-        if shown is None or len(points) < 2:
-            return title
-        return f"{title}, {point_text(shown.labels, shown.steps)}"
-
-
-def arrange(rows: Sequence[Row], primary: str) -> tuple[Row, ...]:
-    """Best first by the mean of the primary measure; rows without it last, in the order of their names."""
-
-    def key(row: Row) -> tuple[bool, float, str]:
-        cell = row.headline(primary)
-        if cell is None:
-            return True, 0.0, row.name
-        return False, cell.mean if metric(cell.metric).lower else -cell.mean, row.name
-
-    return tuple(sorted(rows, key=key))
 
 
 def load(folder: str | Path) -> Board:
@@ -221,9 +129,7 @@ def _row(
 
 def _opening(recipe: Path) -> list[str]:
     """The comment lines that a recipe opens with."""
-    lines = recipe.read_text(encoding="utf-8").splitlines()
-    end = next((i for i, line in enumerate(lines) if not line.startswith("#")), len(lines))
-    return lines[:end]
+    return list(takewhile(lambda line: line.startswith("#"), recipe.read_text(encoding="utf-8").splitlines()))
 
 
 def _cells(records: Mapping[int, Record], measure: str) -> tuple[Cell, ...]:

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 
 from ssl_zoo.leaderboard.curves import Curves, curves, saved
-from ssl_zoo.leaderboard.standings import Board, Row
+from ssl_zoo.leaderboard.board import Board, Row
 from ssl_zoo.transfer.efficiency import Saved
 from ssl_zoo.transfer.report import table
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from ssl_zoo.leaderboard.cells import metric
 from ssl_zoo.leaderboard.curves import Curves, Point, curves
-from ssl_zoo.leaderboard.standings import Board, Row
+from ssl_zoo.leaderboard.board import Board, Row
 
 Spec = dict[str, Any]
 

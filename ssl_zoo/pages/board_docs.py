@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from ssl_zoo.leaderboard.standings import Board
+from ssl_zoo.leaderboard.board import Board
 from ssl_zoo.leaderboard.table import Stale, markdown
 from ssl_zoo.pages.board_charts import charts
 from ssl_zoo.pages.page import picture

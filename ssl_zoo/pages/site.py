@@ -16,7 +16,7 @@ from markupsafe import Markup, escape
 
 from ssl_zoo.leaderboard.cells import Cell, metric
 from ssl_zoo.leaderboard.curves import curves
-from ssl_zoo.leaderboard.standings import Board, Row
+from ssl_zoo.leaderboard.board import Board, Row
 from ssl_zoo.leaderboard.table import NAMES, Stale, saved_lines
 from ssl_zoo.pages.board_charts import charts
 from ssl_zoo.pages.page import charting_script, render
@@ -42,7 +42,7 @@ class Shown(NamedTuple):
 
 
 class Column(NamedTuple):
-    """A measure: its heading, unit, the way it sorts first, and the cell of each row."""
+    """A measure: its title, the point and unit it shows, whether less is better, and a cell for each row."""
 
     name: str
     title: str
@@ -116,8 +116,8 @@ def column(board: Board, measure: str) -> Column:
     shown = metric(there.metric) if there else None
     return Column(
         measure,
-        board.heading(measure),
-        shown.title if shown else "",
+        board.label(measure),
+        ", ".join(filter(None, (board.point(measure), shown.title if shown else ""))),
         shown.lower if shown else False,
         [_shown(cell, min(ends), max(ends)) if cell else Shown(None, "–", None) for cell in cells],
     )
