@@ -134,9 +134,9 @@ def test_curves_of_labels_cost_and_depth(folder):
     assert [point.x for point in points] == [1, 25, 4500]
     assert [point.y for point in points] == pytest.approx([20.4, 40.8, 61.2])
     assert [point.words for point in points] == ["1 label a class", "25 labels a class", "all labels"]
-    cost = dict((row.name, points) for row, points in found["cost-cost"].lines)["mae-vit"]
+    cost = {row.name: points for row, points in found["cost-cost"].lines}["mae-vit"]
     assert [point.x for point in cost] == [50e9, 200e9]
-    depth = dict((row.name, points) for row, points in found["layers-layers"].lines)
+    depth = {row.name: points for row, points in found["layers-layers"].lines}
     assert [point.x for point in depth["mae-vit"]] == [0.25, 0.5, 0.75, 1]
     assert [point.y for point in depth["simclr-resnet"]] == pytest.approx([25.5, 34, 42.5])
 
@@ -151,7 +151,7 @@ def test_the_headline_of_a_curve_is_fewest_labels_and_longest_training(folder):
 
 
 def test_labels_saved_compares_rows_of_one_trunk_alone(folder):
-    found = dict((row.name, points) for row, points in saved(load(folder), "finetune"))
+    found = {row.name: points for row, points in saved(load(folder), "finetune")}
     assert set(found) == {"simclr-resnet", "rotation-resnet"}  # there is no small ViT from scratch
     one, few, every = found["simclr-resnet"]
     # 20.4 lies (20.4 - 12) / (24 - 12) = 0.7 of the way from 1 to 25 in log labels

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from ssl_zoo.leaderboard.cells import Cell, metric, point_text
 from ssl_zoo.leaderboard.board import Board, Row
+from ssl_zoo.leaderboard.cells import Cell, metric, point_text
 from ssl_zoo.transfer.efficiency import Saved, labels_saved
 from ssl_zoo.transfer.report import interval
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 
-from ssl_zoo.leaderboard.curves import Curves, curves, saved
 from ssl_zoo.leaderboard.board import Board, Row
+from ssl_zoo.leaderboard.curves import Curves, curves, saved
 from ssl_zoo.transfer.efficiency import Saved
 from ssl_zoo.transfer.report import table
 

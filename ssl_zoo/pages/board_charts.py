@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from ssl_zoo.leaderboard.board import Board, Row
 from ssl_zoo.leaderboard.cells import metric
 from ssl_zoo.leaderboard.curves import Curves, Point, curves
-from ssl_zoo.leaderboard.board import Board, Row
 
 Spec = dict[str, Any]
 
@@ -39,7 +39,7 @@ def looks(rows: list[Row]) -> list[tuple[str, list[int], str]]:
             floors += 1
         else:
             turn = others // len(COLOURS)
-            dash = DASHES[(others + turn) % len(DASHES)]
+            dash = DASHES[others % len(DASHES)]
             found.append((COLOURS[others % len(COLOURS)], list(dash), SHAPES[(others + turn) % len(SHAPES)]))
             others += 1
     return found

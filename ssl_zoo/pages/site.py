@@ -14,9 +14,9 @@ from typing import Any, NamedTuple
 import yaml
 from markupsafe import Markup, escape
 
+from ssl_zoo.leaderboard.board import Board, Row
 from ssl_zoo.leaderboard.cells import Cell, metric
 from ssl_zoo.leaderboard.curves import curves
-from ssl_zoo.leaderboard.board import Board, Row
 from ssl_zoo.leaderboard.table import NAMES, Stale, saved_lines
 from ssl_zoo.pages.board_charts import charts
 from ssl_zoo.pages.page import charting_script, render

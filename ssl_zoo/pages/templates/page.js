@@ -20,8 +20,15 @@ function themed(spec) {
   return { ...spec, config: { ...ours, ...(spec.config || {}) } };
 }
 
-// Text and tables come first. A charting script in a file of its own is deferred, and has run by then too.
-const loaded = new Promise((done) => { addEventListener("load", done); });
+// Text and tables come first; then the charting script, where it is a file of its own; then charts.
+const loaded = new Promise((done) => { addEventListener("load", done); }).then(() => {
+  const file = document.body.dataset.charting;
+  return file && new Promise((done, fail) => {
+    const script = document.createElement("script");
+    Object.assign(script, { src: file, onload: done, onerror: () => fail(new Error(`${file} is missing`)) });
+    document.head.append(script);
+  });
+});
 
 async function draw() {
   await loaded;
