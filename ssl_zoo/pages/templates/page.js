@@ -4,6 +4,15 @@ const charts = JSON.parse(document.getElementById("charts").textContent);
 const root = document.documentElement;
 const themes = ["system", "light", "dark"];
 const button = document.getElementById("theme");
+// Text and tables come first; then the charting script, where it is a file of its own; then charts.
+const loaded = new Promise((done) => { addEventListener("load", done); }).then(() => {
+  const file = document.body.dataset.charting;
+  return file && new Promise((done, fail) => {
+    const script = document.createElement("script");
+    Object.assign(script, { src: file, onload: done, onerror: () => fail(new Error(`${file} is missing`)) });
+    document.head.append(script);
+  });
+});
 
 function themed(spec) {
   const colour = (name) => getComputedStyle(root).getPropertyValue(name).trim();
@@ -20,18 +29,7 @@ function themed(spec) {
   return { ...spec, config: { ...ours, ...(spec.config || {}) } };
 }
 
-// Text and tables come first; then the charting script, where it is a file of its own; then charts.
-const loaded = new Promise((done) => { addEventListener("load", done); }).then(() => {
-  const file = document.body.dataset.charting;
-  return file && new Promise((done, fail) => {
-    const script = document.createElement("script");
-    Object.assign(script, { src: file, onload: done, onerror: () => fail(new Error(`${file} is missing`)) });
-    document.head.append(script);
-  });
-});
-
 async function draw() {
-  await loaded;
   for (const [id, spec] of Object.entries(charts)) {
     await vegaEmbed(document.getElementById(id), themed(spec), { actions: false, renderer: "svg", tooltip: { theme: "custom" } });
   }
@@ -46,7 +44,7 @@ function setTheme(name) {
 button.addEventListener("click", () => {
   const next = themes[(themes.indexOf(root.dataset.theme || "system") + 1) % themes.length];
   setTheme(next);
-  window.ready = draw();
+  window.ready = loaded.then(draw);
 });
-matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => { window.ready = draw(); });
-window.ready = draw();
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => { window.ready = loaded.then(draw); });
+window.ready = loaded.then(draw);
