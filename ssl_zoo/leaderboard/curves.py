@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from ssl_zoo.leaderboard.board import Board, Row
+from ssl_zoo.leaderboard.ranking import Standings, Row
 from ssl_zoo.leaderboard.cells import Cell, metric, point_text
 from ssl_zoo.transfer.efficiency import Saved, labels_saved
 from ssl_zoo.transfer.report import interval
@@ -41,7 +41,7 @@ class Curves(NamedTuple):
         return f"{self.kind}-{self.measure}"
 
 
-def curves(board: Board) -> list[Curves]:
+def curves(board: Standings) -> list[Curves]:
     """Every curve that the results of a board hold, in the order of its measures."""
     found: list[Curves] = []
     for measure in board.measures:
@@ -70,13 +70,13 @@ def curves(board: Board) -> list[Curves]:
     return found
 
 
-def classes(board: Board, measure: str) -> int | None:
+def classes(board: Standings, measure: str) -> int | None:
     """How many classes the data of a measure has, from a budget per class; None where no budget is one."""
     cells = (cell for row in board.rows for cell in row.cells.get(measure, ()))
     return next((cell.train // cell.labels for cell in cells if isinstance(cell.labels, int)), None)
 
 
-def saved(board: Board, measure: str) -> list[tuple[Row, list[Saved]]]:
+def saved(board: Standings, measure: str) -> list[tuple[Row, list[Saved]]]:
     """What pretraining saves in labels, for each pretrained row whose trunk was also tuned from scratch.
 
     Only measures with `protocol: finetune`: probing frozen random weights is no training from scratch.
@@ -94,7 +94,7 @@ def saved(board: Board, measure: str) -> list[tuple[Row, list[Saved]]]:
     return found
 
 
-def _labels(board: Board, row: Row, measure: str) -> list[Point]:
+def _labels(board: Standings, row: Row, measure: str) -> list[Point]:
     per = classes(board, measure) or 1
     longest: dict[int, Cell] = {}
     for cell in row.cells.get(measure, ()):

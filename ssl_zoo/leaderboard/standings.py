@@ -16,13 +16,13 @@ from typing import Any
 
 import yaml
 
-from ssl_zoo.leaderboard.board import Board, Record, Reference, Row, arrange
+from ssl_zoo.leaderboard.ranking import Standings, Record, Reference, Row, arrange
 from ssl_zoo.leaderboard.cells import Cell
 
 FLOORS = ("random", "pixels", "tfidf")
 
 
-def load(folder: str | Path) -> Board:
+def load(folder: str | Path) -> Standings:
     """Read a board.
 
     Raises:
@@ -44,7 +44,7 @@ def load(folder: str | Path) -> Board:
         _row(recipe, said.get("fixed") or {}, records.get(recipe.stem, {}), measures) for recipe in recipes
     ]
     references = folder / "references.yaml"
-    return Board(
+    return Standings(
         name=folder.name,
         title=said["title"],
         about=said["about"],

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 
-from ssl_zoo.leaderboard.board import Board, Row
+from ssl_zoo.leaderboard.ranking import Standings, Row
 from ssl_zoo.leaderboard.curves import Curves, curves, saved
 from ssl_zoo.transfer.efficiency import Saved
 from ssl_zoo.transfer.report import table
@@ -13,7 +13,7 @@ from ssl_zoo.transfer.report import table
 Stale = Mapping[str, str]  # row -> why its results are older than the code, the data or the recipe
 
 
-def show(board: Board, stale: Stale | None = None) -> str:
+def show(board: Standings, stale: Stale | None = None) -> str:
     """The standings, aligned. stale: row -> reason; a column of them where there is any."""
     stale = stale or {}
     header = ["row", "rank", "kind", "seeds", *(board.heading(name) for name in board.measures)]
@@ -24,13 +24,13 @@ def show(board: Board, stale: Stale | None = None) -> str:
     )
 
 
-def _line(board: Board, row: Row) -> list[str]:
+def _line(board: Standings, row: Row) -> list[str]:
     scores = [cell.text() if (cell := row.headline(name)) else "-" for name in board.measures]
     seeds = str(len(row.records)) if row.records else "not run"
     return [row.title, str(board.ranks.get(row.name, "")), row.family, seeds, *scores]
 
 
-def markdown(board: Board, pictures: Mapping[str, str], stale: Stale | None = None) -> str:
+def markdown(board: Standings, pictures: Mapping[str, str], stale: Stale | None = None) -> str:
     """The board as a Markdown page.
 
     Args:
@@ -68,7 +68,7 @@ def markdown(board: Board, pictures: Mapping[str, str], stale: Stale | None = No
 NAMES = {"labels": "by labels", "layers": "by depth", "cost": "by the cost of stage 2"}
 
 
-def _curves(board: Board, one: Curves, pictures: Mapping[str, str]) -> list[str]:
+def _curves(board: Standings, one: Curves, pictures: Mapping[str, str]) -> list[str]:
     columns = list(dict.fromkeys(p.words for _, points in one.lines for p in sorted(points)))
     if one.kind == "layers":  # trunks differ in depth: one cell for all blocks
         rows = [[row.title, ", ".join(p.text for p in points)] for row, points in one.lines]
@@ -89,7 +89,7 @@ def _curves(board: Board, one: Curves, pictures: Mapping[str, str]) -> list[str]
     return parts
 
 
-def saved_lines(board: Board, measure: str) -> list[list[str]]:
+def saved_lines(board: Standings, measure: str) -> list[list[str]]:
     """Labels that pretraining saves, one line a row under a header; empty where nothing is compared."""
     found = saved(board, measure)
     budgets = sorted({one.labels for _, points in found for one in points})

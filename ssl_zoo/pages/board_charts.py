@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ssl_zoo.leaderboard.board import Board, Row
+from ssl_zoo.leaderboard.ranking import Standings, Row
 from ssl_zoo.leaderboard.cells import metric
 from ssl_zoo.leaderboard.curves import Curves, Point, curves
 
@@ -22,7 +22,7 @@ FLOOR_DASHES = ([3, 3], [1, 3], [5, 5], [2, 6])
 FAMILY_SHAPES = {"pretrained": "circle", "reference": "diamond", "floor": "square"}
 
 
-def charts(board: Board) -> dict[str, Spec]:
+def charts(board: Standings) -> dict[str, Spec]:
     """ "primary" and `Curves.name` -> specification; empty where nothing has run."""
     if not any(row.headline(board.primary) for row in board.rows):
         return {}
@@ -45,7 +45,7 @@ def looks(rows: list[Row]) -> list[tuple[str, list[int], str]]:
     return found
 
 
-def standing(board: Board) -> Spec:
+def standing(board: Standings) -> Spec:
     """Dot and 95 % interval of the primary measure, best at the top; the names stand above the dots."""
     rows = [(row, cell) for row in board.rows if (cell := row.headline(board.primary))]
     shown = metric(rows[0][1].metric)
@@ -102,7 +102,7 @@ def standing(board: Board) -> Spec:
     }
 
 
-def lines(board: Board, one: Curves) -> Spec:
+def lines(board: Standings, one: Curves) -> Spec:
     """One line a row with a band for its 95 % interval; a click on a name of the legend shows it alone."""
     look = dict(zip([row.name for row in board.rows], looks(list(board.rows)), strict=True))
     titles = [row.title for row, _ in one.lines]

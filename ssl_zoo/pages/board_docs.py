@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from ssl_zoo.leaderboard.board import Board
+from ssl_zoo.leaderboard.ranking import Standings
 from ssl_zoo.leaderboard.table import Stale, markdown
 from ssl_zoo.pages.board_charts import charts
 from ssl_zoo.pages.page import picture
@@ -13,7 +13,7 @@ from ssl_zoo.pages.page import picture
 WIDTH = 640  # of a picture, in pixels
 
 
-def documents(board: Board, stale: Stale | None = None) -> dict[str, str]:
+def documents(board: Standings, stale: Stale | None = None) -> dict[str, str]:
     """File name -> text: BOARD.md and the SVG of every chart it shows."""
     drawn = charts(board)
     names = {name: f"{board.name}-{name}.svg" for name in drawn}
@@ -22,7 +22,7 @@ def documents(board: Board, stale: Stale | None = None) -> dict[str, str]:
 
 
 def write_docs(
-    boards: Sequence[Board], folder: str | Path, stale: Mapping[str, Stale] | None = None
+    boards: Sequence[Standings], folder: str | Path, stale: Mapping[str, Stale] | None = None
 ) -> list[Path]:
     """Write the documents of every board; the paths written. stale: board -> row -> reason."""
     folder = Path(folder)

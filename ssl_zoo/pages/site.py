@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import yaml
 from markupsafe import Markup, escape
 
-from ssl_zoo.leaderboard.board import Board, Row
+from ssl_zoo.leaderboard.ranking import Standings, Row
 from ssl_zoo.leaderboard.cells import Cell, metric
 from ssl_zoo.leaderboard.curves import curves
 from ssl_zoo.leaderboard.table import NAMES, Stale, saved_lines
@@ -52,7 +52,7 @@ class Column(NamedTuple):
 
 
 def write_site(
-    boards: Sequence[Board], folder: str | Path, stale: Mapping[str, Stale] | None = None
+    boards: Sequence[Standings], folder: str | Path, stale: Mapping[str, Stale] | None = None
 ) -> list[Path]:
     """Write the site; the paths written. stale: board -> row -> why its results are out of date."""
     folder, stale = Path(folder), stale or {}
@@ -65,7 +65,7 @@ def write_site(
     return [folder / name for name in pages]
 
 
-def index_page(boards: Sequence[Board], stale: Mapping[str, Stale]) -> str:
+def index_page(boards: Sequence[Standings], stale: Mapping[str, Stale]) -> str:
     """All boards with their leaders."""
     return render(
         "boards.html",
@@ -75,7 +75,7 @@ def index_page(boards: Sequence[Board], stale: Mapping[str, Stale]) -> str:
     )
 
 
-def board_page(board: Board, stale: Stale | None = None) -> str:
+def board_page(board: Standings, stale: Stale | None = None) -> str:
     """One board: the table, what others published, charts, and every row with its command and settings."""
     drawn = charts(board)
     shown = [
@@ -108,7 +108,7 @@ def board_page(board: Board, stale: Stale | None = None) -> str:
     )
 
 
-def column(board: Board, measure: str) -> Column:
+def column(board: Standings, measure: str) -> Column:
     """The headline cells of a measure, their bars on one scale."""
     cells = [row.headline(measure) for row in board.rows]
     ends = [end for cell in cells if cell for end in (cell.interval or (cell.mean, cell.mean))]

@@ -57,7 +57,7 @@ class Reference:
 
 
 @dataclass(frozen=True)
-class Board:
+class Standings:
     """A leaderboard. rows: best first by the primary measure, rows that were not run at the end."""
 
     name: str
