@@ -82,7 +82,12 @@ def write(folder, rows=ROWS):
         "layers": {"title": "Probe of each layer", "data": "cifar10", "protocol": "layers"},
         "rank": {"title": "Effective rank", "data": "cifar10", "protocol": "rank"},
     }
-    board = {"title": "A made-up board", "about": "Nothing here was measured.", "seeds": [0, 1, 2]}
+    board = {
+        "title": "A made-up board",
+        "about": "Nothing here was measured.",
+        "seeds": [0, 1, 2],
+        "hardware": "none",
+    }
     board |= {"primary": "linear", "fixed": {"data": "cifar10"}, "measures": measures}
     (folder / "board.yaml").write_text(yaml.safe_dump(board, sort_keys=False))
     for name, (title, recipe, _) in rows.items():

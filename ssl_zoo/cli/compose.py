@@ -30,7 +30,7 @@ import ssl_zoo
 TRUSTED = ("ssl_zoo.", "timm.", "torch.optim.", "torch.nn.")
 
 # Null unless set, and then no text.
-NUMBERS = re.compile(r"budget\.\w+|threads|validation_limit|labels|length|trainer\.gradient_clip_val")
+NUMBERS = re.compile(r"steps|budget\.\w+|threads|validation_limit|labels|length|trainer\.gradient_clip_val")
 
 
 class ConfigError(ValueError):

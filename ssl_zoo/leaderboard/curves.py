@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from ssl_zoo.leaderboard.ranking import Standings, Row
 from ssl_zoo.leaderboard.cells import Cell, metric, point_text
+from ssl_zoo.leaderboard.ranking import Row, Standings
 from ssl_zoo.transfer.efficiency import Saved, labels_saved
 from ssl_zoo.transfer.report import interval
 
@@ -83,7 +83,7 @@ def saved(board: Standings, measure: str) -> list[tuple[Row, list[Saved]]]:
     """
     if board.measures[measure].get("protocol") != "finetune" or classes(board, measure) is None:
         return []
-    scratch = {row.trunk: row for row in board.rows if row.floor == "random"}
+    scratch = {row.trunk: row for row in board.rows if row.recipe.floor == "random"}
     found = []
     for row in board.rows:
         floor = scratch.get(row.trunk)

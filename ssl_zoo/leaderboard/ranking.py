@@ -1,14 +1,14 @@
-"""A leaderboard: its rows, what they got under each measure, and their order."""
+"""Ranking of a board: its rows, what they got under each measure, and their order."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
+from ssl_zoo.leaderboard.board import Recipe
 from ssl_zoo.leaderboard.cells import Cell, metric, point_text
 
-Family = Literal["pretrained", "reference", "floor"]
 Record = dict[str, Any]  # one line of results.jsonl
 
 
@@ -17,25 +17,28 @@ class Row:
     """A recipe and its records.
 
     Attributes:
-        words: of `ssl-zoo pretrain`, as the recipe has them. floor: random, pixels, tfidf, or empty.
         backbone: name of its configuration, empty where a floor has none. trunk: all words that shape the
             backbone, so that two rows with the same trunk differ in pretraining alone.
         cells: measure -> points in the order of the records. records: seed -> the line that counts.
     """
 
-    name: str
-    title: str
-    paper: str
-    cost: str
-    expected: str
-    command: str
-    words: dict[str, Any]
-    family: Family
-    floor: str
+    recipe: Recipe
     backbone: str
     trunk: tuple[tuple[str, str], ...]
     cells: dict[str, tuple[Cell, ...]]
     records: dict[int, Record]
+
+    @property
+    def name(self) -> str:
+        return self.recipe.name
+
+    @property
+    def title(self) -> str:
+        return self.recipe.title
+
+    @property
+    def family(self) -> str:
+        return self.recipe.family
 
     def headline(self, measure: str) -> Cell | None:
         """What a table of one column a measure shows: the fewest labels, and then the longest training."""
@@ -58,15 +61,15 @@ class Reference:
 
 @dataclass(frozen=True)
 class Standings:
-    """A leaderboard. rows: best first by the primary measure, rows that were not run at the end."""
+    """A board with its results. rows: best first by the primary measure, rows that were not run at the end."""
 
     name: str
     title: str
     about: str
+    hardware: str
     primary: str
     seeds: tuple[int, ...]
-    fixed: dict[str, Any]
-    measures: dict[str, dict[str, Any]]
+    measures: Mapping[str, Mapping[str, Any]]
     rows: tuple[Row, ...]
     references: tuple[Reference, ...]
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 
-from ssl_zoo.leaderboard.ranking import Standings, Row
 from ssl_zoo.leaderboard.curves import Curves, curves, saved
+from ssl_zoo.leaderboard.ranking import Row, Standings
 from ssl_zoo.transfer.efficiency import Saved
 from ssl_zoo.transfer.report import table
 
@@ -107,14 +107,14 @@ def _needed(one: Saved) -> str:
 
 
 def _about(row: Row) -> str:
-    words = " ".join(f"{key}={json.dumps(value)}" for key, value in row.words.items())
+    words = " ".join(f"{key}={json.dumps(value)}" for key, value in row.recipe.pretrain.items())
     lines = [
         f"### {_plain(row.title)}",
-        f"- Paper: {row.paper}",
-        f"- Cost: {row.cost}",
-        f"- Expected: {row.expected}",
+        f"- Paper: {row.recipe.paper}",
+        f"- Cost: {row.recipe.cost}",
+        f"- Expected: {row.recipe.expected}",
     ]
-    lines += [f"- Command: `{row.command}`", *([f"- Words: `{words}`"] if words else [])]
+    lines += [f"- Command: `{row.recipe.command}`", *([f"- Words: `{words}`"] if words else [])]
     return "\n".join([lines[0], "", *lines[1:]])
 
 

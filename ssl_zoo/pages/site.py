@@ -14,9 +14,9 @@ from typing import Any, NamedTuple
 import yaml
 from markupsafe import Markup, escape
 
-from ssl_zoo.leaderboard.ranking import Standings, Row
 from ssl_zoo.leaderboard.cells import Cell, metric
 from ssl_zoo.leaderboard.curves import curves
+from ssl_zoo.leaderboard.ranking import Row, Standings
 from ssl_zoo.leaderboard.table import NAMES, Stale, saved_lines
 from ssl_zoo.pages.board_charts import charts
 from ssl_zoo.pages.page import charting_script, render
@@ -141,7 +141,7 @@ def details(row: Row) -> dict[str, Any]:
         }
         seeds.append((seed, record, _yaml({name: found for name, found in chosen.items() if found})))
     return {
-        "words": _yaml(row.words) if row.words else "",
+        "words": _yaml(dict(row.recipe.pretrain)) if row.recipe.pretrain else "",
         "config": _yaml(first["config"]) if first.get("config") else "",
         "pretraining": first.get("pretraining") or {},
         "seeds": seeds,

@@ -23,7 +23,7 @@ def interval(values: Sequence[float], level: float = 0.95) -> tuple[float, float
 
 @dataclass(frozen=True)
 class Result:
-    """One row of a table: a backbone under a protocol with a label budget.
+    """One row of a table: a backbone under a protocol or measure, with a label budget.
 
     Attributes:
         protocol: "knn", "linear", "layers", "finetune" or a floor.
@@ -32,6 +32,7 @@ class Result:
         others: metric -> one test score for each seed, for the metrics not chosen by.
         chosen: for each seed, the hyper-parameters chosen on validation and their validation score.
         labels: the label budget (see `labels.budget`). train, validation, test: rows that were used.
+        steps: of fine-tuning, where a sweep varied them.
         details: more that a protocol says, such as the validation score of each layer.
         seconds: wall time of it all.
     """
@@ -48,6 +49,7 @@ class Result:
     test: int
     seconds: float
     details: dict[str, Any] = field(default_factory=dict)
+    steps: int | None = None
 
     @property
     def mean(self) -> float:
@@ -62,10 +64,24 @@ class Result:
         return asdict(self) | {"mean": self.mean, "interval": self.interval}
 
     def text(self) -> str:
-        """Percent, with half the interval: "91.3 ± 0.4"; without it for a single seed."""
-        span = self.interval
-        half = "" if span is None else f" ± {100 * (span[1] - span[0]) / 2:.1f}"
-        return f"{100 * self.mean:.1f}{half}"
+        """The mean with half the interval: "91.3 ± 0.4" in percent; without it for a single seed."""
+        return written(self.metric, self.mean, self.interval)
+
+
+# Metrics that are no fractions, and so are not shown in percent; the others are between -1 and 1.
+PLAIN = frozenset(
+    {
+        "bits_per_byte", "nats_per_token", "early_minus_late", "effective_rank", "alignment",
+        "uniformity", "feature_std",
+    }
+)  # fmt: skip
+
+
+def written(metric: str, mean: float, span: tuple[float, float] | None) -> str:
+    """A mean with half its interval, in percent or as it is (see `PLAIN`)."""
+    scale, digits = (1, 3) if metric in PLAIN else (100, 1)
+    half = "" if span is None else f" ± {scale * (span[1] - span[0]) / 2:.{digits}f}"
+    return f"{scale * mean:.{digits}f}{half}"
 
 
 def merge(results: Sequence[Result]) -> Result:
@@ -98,11 +114,11 @@ def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
 
 
 def results_table(named: Sequence[tuple[str, Result]]) -> str:
-    """A table of named results, in percent."""
+    """A table of named results (see `written` for units)."""
     rows = [
         (
             name,
-            result.protocol,
+            result.protocol if result.steps is None else f"{result.protocol}, {result.steps} steps",
             "all" if result.labels is None else result.labels,
             result.metric,
             result.text(),
