@@ -35,6 +35,7 @@ METRICS = {
     "bleu": Metric("BLEU", 1, 1),
     "chrf": Metric("chrF", 1, 1),
     "bits_per_byte": Metric("bits per byte", 1, 3, lower=True),
+    "nats_saved": Metric("nats saved by context", 1, 3),
     "nats_per_token": Metric("nats per token", 1, 3, lower=True),
     "effective_rank": Metric("effective rank", 1, 1),
 }

@@ -122,7 +122,7 @@ def _layers(row: Row, measure: str) -> list[Point]:
         result
         for record in row.records.values()
         for result in record["measures"].get(measure, {}).get("results", ())
-        if (result.get("details") or {}).get("curve")
+        if result["protocol"] == "layers"
     ]
     found = [result["details"]["curve"] for result in results]
     if not found or len({len(curve) for curve in found}) > 1:

@@ -61,7 +61,7 @@ class Reference:
 
 @dataclass(frozen=True)
 class Standings:
-    """A board with its results. rows: best first by the primary measure, rows that were not run at the end."""
+    """A board with its results. rows: best first by the primary measure, those not run at the end."""
 
     name: str
     title: str

@@ -50,7 +50,8 @@ def _reference(board: folders.Board, said: Mapping[str, Any]) -> Reference:
         return Reference(**said)
     except TypeError:
         raise folders.BoardError(
-            f"{board.folder / 'references.yaml'}: {said.get('name', said)} must have name, source, scores, protocol"
+            f"{board.folder / 'references.yaml'}: {said.get('name', said)} "
+            "must have name, source, scores, protocol"
         ) from None
 
 
