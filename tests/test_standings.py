@@ -2,6 +2,7 @@
 
 import json
 import math
+from pathlib import Path
 
 import pytest
 from boards import ROWS, record, write
@@ -207,6 +208,18 @@ def test_markdown_escapes_and_says_how_protocols_differ(folder):
     assert "Stale: MAE, small ViT: views changed." in text
     assert all(f"]({name}.svg)" in text for name in pictures)
     assert "`ssl-zoo leaderboard run made-up simclr-resnet`" in text
+
+
+BOARDS = sorted(Path(__file__).parents[1].glob("benchmarks/leaderboard/*/board.yaml"))
+
+
+@pytest.mark.parametrize("file", BOARDS, ids=[file.parent.name for file in BOARDS])
+def test_boards_of_the_repository_can_be_shown(file):
+    board = load(file.parent)
+    text = show(board)
+    assert all(row.title in text for row in board.rows)
+    names = ("primary", *(one.name for one in curves(board)))
+    assert markdown(board, dict.fromkeys(names, "x.svg")).startswith(f"# {board.title}\n")
 
 
 def test_an_unknown_metric_is_refused():

@@ -44,7 +44,8 @@ def markdown(board: Standings, pictures: Mapping[str, str], stale: Stale | None 
         board.about,
         f"Mean ± half of the 95 % interval over seeds (Student's t), on test data that chose nothing. "
         f"Ranked by {board.heading(board.primary)}; references and floors stand between without a rank. "
-        f"Read from `benchmarks/leaderboard/{board.name}/results.jsonl` by `ssl-zoo leaderboard docs`. Hardware: {board.hardware}.",
+        f"Read from `benchmarks/leaderboard/{board.name}/results.jsonl` by `ssl-zoo leaderboard docs`. "
+        f"Hardware: {board.hardware}.",
         _grid(header, [_line(board, row) for row in board.rows]),
         *[f"Stale: {row.title}: {stale[row.name]}." for row in board.rows if row.name in stale],
     ]
