@@ -39,7 +39,8 @@ BELOW = {
     "data": (*BASE, "objectives._base", "data."),
     "flops": (),
     "transfer": (*BASE, "flops", "hub", "optim", "views.", "objectives._base", "data.", "transfer."),
-    "pages": ("pages.",),
+    "leaderboard": ("transfer.report", "transfer.efficiency", "leaderboard."),
+    "pages": ("pages.", "leaderboard.", "transfer.report", "transfer.efficiency"),
     "pretrain": (*BASE, "hub", "optim", "views.", "objectives._base", "data.", "transfer.", "pretrain."),
 }
 
