@@ -29,6 +29,8 @@ BELOW = {
     "tokens": (),
     "schedules": (),
     "distributed": (),
+    "flops": (),
+    "scaling": (),
     "backbones": ("tokens", "distributed", "backbones."),
     "heads": BASE,
     "teacher": BASE,

@@ -151,7 +151,7 @@ def check(verb: str, words: list[str]) -> None:
 
 
 def mandatory(verb: str) -> list[str]:
-    return {"pretrain": ["objective", "backbone", "data"], "evaluate": ["data"]}[verb]
+    return ["data"] if verb == "evaluate" else ["objective", "backbone", "data"]
 
 
 def near(word: str, words: list[str]) -> str:

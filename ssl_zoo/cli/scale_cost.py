@@ -72,7 +72,7 @@ def cost(cfg: DictConfig, data: ImageData | TextData, tokenizer: Tokenizer | Non
     index = Plan(len(rows), cfg.batch_size, cfg.seed).rows(0)[: cfg.batch_size // parts]
     batch = move(rows.read(index), device)
     objective.to(device).train()
-    seed_noise(cfg.seed, 0)
+    seed_noise(cfg.seed, 0, 0, parts)
     counted = step_flops(lambda: objective(batch).value)
     free_noise()
     return Cost(
