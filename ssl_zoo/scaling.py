@@ -28,6 +28,7 @@ DELTA = 0.01
 STEEPEST = 10.0  # |exponents| beyond this fit one point and nothing else
 ROUNDS = 300  # of the minimiser; most need 10 to 40
 LEVEL = 0.95
+STAYS = (0.05, 0.5, 0.9)  # E of the starts, as parts of the lowest loss
 INPUTS = {("C",): ("E", "A", "alpha"), ("N", "D"): ("E", "A", "alpha", "B", "beta")}
 
 
@@ -127,13 +128,12 @@ def fit(loss: np.ndarray, *, resamples: int = 1000, seed: int = 0, **inputs: np.
     centre = x.mean(0)
     x, y = x - centre, np.log(np.asarray(loss, np.float64))
     begun = starts(loss, len(inputs))
-    found, cost = minimise(x, np.broadcast_to(y, (len(begun), len(y))), begun)
-    theta = found[cost.argmin()]
+    theta = best_of(x, y[None], begun)[0]
     residual = y - log_loss(theta[None], x)[0]
     n, p = len(y), len(names)
     spread = (residual - residual.mean()) * np.sqrt(n / (n - p))
     drawn = np.random.default_rng(seed).choice(spread, (resamples, n))
-    draws, _ = minimise(x, y - residual + drawn, np.tile(theta, (resamples, 1)))
+    draws = best_of(x, y - residual + drawn, np.vstack([theta, likeliest(begun, x, y)]))
     rms = float(np.sqrt(np.mean(residual**2)))
     return Fit(tuple(inputs), names, n, rms, theta, draws, centre, seed)
 
@@ -155,10 +155,24 @@ def refuse_few(inputs: tuple[str, ...], values: np.ndarray) -> None:
             )
 
 
+def best_of(x: np.ndarray, y: np.ndarray, begun: np.ndarray) -> np.ndarray:
+    """The best minimum of each problem y (R, n) over starts (S, p): (R, p). Where a loss has hardly begun to
+    bend, E near 0 and E near the lowest loss are minima of their own, and one start would hide the other."""
+    r, s = len(y), len(begun)
+    found, cost = minimise(x, np.repeat(y, s, 0), np.tile(begun, (r, 1)))
+    return found.reshape(r, s, -1)[np.arange(r), cost.reshape(r, s).argmin(1)]
+
+
+def likeliest(begun: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Of the starts (S, p) of each E the one that fits y (n,) best."""
+    cost = huber(log_loss(begun, x) - y).reshape(len(STAYS), -1)
+    return begun.reshape(len(STAYS), -1, begun.shape[1])[np.arange(len(STAYS)), cost.argmin(1)]
+
+
 def starts(loss: np.ndarray, k: int) -> np.ndarray:
     """(S, 1 + 2 k) internal parameters to start from: how much of the lowest loss stays, and each exponent."""
     made = []
-    for stays, *exponents in product((0.05, 0.5, 0.9), *[(-0.1, 0.05, 0.3, 1.0)] * k):
+    for stays, *exponents in product(STAYS, *[(-0.1, 0.05, 0.3, 1.0)] * k):
         floor = stays * np.min(loss)
         rest = np.log((np.mean(loss) - floor) / k)
         made.append([np.log(floor), *(value for exponent in exponents for value in (rest, exponent))])
@@ -201,8 +215,8 @@ def minimise(x: np.ndarray, y: np.ndarray, theta: np.ndarray) -> tuple[np.ndarra
         gain = cost[at] - after
         better = gain > 0
         found[at[better]], cost[at[better]] = trial[better], after[better]
-        ended = np.where(better, gain <= 1e-9 * cost[at], damping[at] > 1e6)
-        damping[at] *= np.where(better, 0.2, 4.0)
+        ended = np.where(better, gain <= 1e-7 * cost[at], damping[at] > 1e4)
+        damping[at] *= np.where(better, 0.1, 10.0)
         at = at[~ended]
         if not len(at):
             break

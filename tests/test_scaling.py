@@ -53,7 +53,7 @@ def test_against_scipy(seed):
         lambda p: log_law(C, *p) - np.log(y), (1, 1, 0.3), loss="huber", f_scale=DELTA, xtol=1e-12, ftol=1e-12
     )
     found = fit(y, C=C, resamples=10)
-    ours = scaling.huber(log_law(C, *found.curve(C)[0][:0], *inner(found))[None] - np.log(y))[0]
+    ours = scaling.huber(log_law(C, *inner(found))[None] - np.log(y))[0]
     assert ours <= theirs.cost * (1 + 1e-6)
     assert ours == pytest.approx(theirs.cost, rel=1e-3)
 
@@ -64,12 +64,11 @@ def inner(found: scaling.Fit) -> tuple[float, float, float]:
     return e, a * 1e14**-alpha, alpha
 
 
-@pytest.mark.parametrize("noise", [0.003, 0.01])
-def test_the_intervals_hold_what_they_promise(noise):
+def test_the_intervals_hold_what_they_promise():
     """95 % intervals; the truth lies in at least 85 of 100 for each parameter, and not in all by being vast."""
     hits, widths = dict.fromkeys(TRUE, 0), []
     for seed in range(100):
-        found = fit(noisy(noise, seed), C=C, resamples=100, seed=seed).parameters()
+        found = fit(noisy(0.005, seed), C=C, resamples=60).parameters()
         for name, value in TRUE.items():
             hits[name] += found[name][1] <= value <= found[name][2]
         widths.append(found["alpha"][2] - found["alpha"][1])
@@ -92,6 +91,14 @@ def test_an_outlier_does_not_move_the_fit():
     y = LAW.copy()
     y[4] *= 1.5
     assert fit(y, C=C, resamples=10).parameters()["alpha"][0] == pytest.approx(0.25, abs=0.02)
+
+
+def test_a_loss_that_hardly_bends_leaves_its_floor_open():
+    """Both E near 0 and E just below the losses explain a fall of 1 %; the interval must hold both."""
+    compute, y = np.array([1.87e6, 3.75e6, 5.52e6, 1.1e7]), np.array([4.2124, 4.2014, 4.1909, 4.1710])
+    _, low, high = fit(y, C=compute, resamples=200).parameters()["E"]
+    assert low < 0.2
+    assert high > 4
 
 
 def test_a_loss_that_does_not_depend_on_compute_says_so():
