@@ -3,15 +3,17 @@
     L(C)    = E + A / C^alpha                         the compute-efficient frontier
     L(N, D) = E + A / N^alpha + B / D^beta            Hoffmann et al. 2022, eq. 2 and 10
 
-of C floating-point operations, N parameters and D tokens or images (Hoffmann et al., "Training Compute-Optimal
-Large Language Models", arXiv:2203.15556). Both are sums of powers, so log L is a log-sum-exp of lines in the
-logarithms of the inputs; its Huber loss is minimised from a grid of starts, as in their section 3.3.
+of C floating-point operations, N parameters and D tokens or images (Hoffmann et al., "Training
+Compute-Optimal Large Language Models", arXiv:2203.15556). Both are sums of powers, so log L is a log-sum-exp
+of lines in the logarithms of the inputs; its Huber loss is minimised from a grid of starts, as in their
+section 3.3.
 
-The inputs of a ladder are chosen, not drawn, and there are few of them: resampling whole runs would leave some
-fits with two points. So the bootstrap resamples the residuals of the runs, seeds and misfit alike, onto the
-fitted curve (Efron & Tibshirani 1993, section 9.4), made larger by sqrt(n / (n - p)) for the p parameters
+The inputs of a ladder are chosen, not drawn, and there are few of them: resampling whole runs would leave
+some fits with two points. So the bootstrap resamples the residuals of the runs, seeds and misfit alike, onto
+the fitted curve (Efron & Tibshirani 1993, section 9.4), made larger by sqrt(n / (n - p)) for the p parameters
 fitted. Percentiles are moved outwards to Student's t of n - p degrees (Hesterberg 2015, arXiv:1411.5279,
-"expanded percentile interval"), without which few runs give intervals that are too short.
+"expanded percentile interval"), without which few runs give intervals that are too short. Which runs are on
+the frontier is settled before and not resampled; the ends of a frontier are those of the ladder.
 """
 
 from __future__ import annotations
@@ -121,7 +123,9 @@ def fit(loss: np.ndarray, *, resamples: int = 1000, seed: int = 0, **inputs: np.
     if names is None:
         raise ValueError(f"fit takes C=, or N= and D=, not {', '.join(inputs) or 'nothing'}")
     values = np.stack([np.asarray(x, np.float64) for x in inputs.values()], 1)
-    if not (np.isfinite(values).all() and (values > 0).all() and np.isfinite(loss).all() and (loss > 0).all()):
+    if not (
+        np.isfinite(values).all() and (values > 0).all() and np.isfinite(loss).all() and (loss > 0).all()
+    ):
         raise ValueError("losses and inputs must be positive and finite: the laws are fitted in logarithms")
     refuse_few(tuple(inputs), values)
     x = np.log(values)
@@ -170,7 +174,7 @@ def likeliest(begun: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 
 def starts(loss: np.ndarray, k: int) -> np.ndarray:
-    """(S, 1 + 2 k) internal parameters to start from: how much of the lowest loss stays, and each exponent."""
+    """(S, 1 + 2 k) internal parameters to start from: a part of the lowest loss, each exponent."""
     made = []
     for stays, *exponents in product(STAYS, *[(-0.1, 0.05, 0.3, 1.0)] * k):
         floor = stays * np.min(loss)
@@ -236,4 +240,6 @@ def newton(x: np.ndarray, y: np.ndarray, theta: np.ndarray, damping: np.ndarray)
     along = slope.transpose(0, 2, 1)
     square = along @ (slope * (weight == 1))
     scale = damping[:, None] * ((slope**2 * weight).sum(1) + 1e-9)
-    return np.linalg.solve(square + scale[..., None] * np.eye(p), along @ (weight * residual[..., None]))[..., 0]
+    return np.linalg.solve(square + scale[..., None] * np.eye(p), along @ (weight * residual[..., None]))[
+        ..., 0
+    ]

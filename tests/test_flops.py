@@ -32,8 +32,8 @@ def test_a_convolution():
 @pytest.mark.parametrize("kv_heads", [None, 1])
 @pytest.mark.parametrize("mlp", ["relu2", "swiglu"])
 def test_next_token_is_6_n_a_token_and_attention(kv_heads, mlp):
-    """N: all matrices, the tied embedding once, as a head. Attention: 2 products forward and 5 backward, which
-    makes its scores again. The gain of each norm sums its gradient by a matrix-vector product."""
+    """N: all matrices, the tied embedding once, as a head. Attention: 2 products forward and 5 backward,
+    which makes its scores again. The gain of each norm sums its gradient by a matrix-vector product."""
     objective = NextToken(TextTransformer(Vocabulary(size=V), D, DEPTH, heads=2, kv_heads=kv_heads, mlp=mlp))
     batch = Batch(torch.randint(3, V, (B, T + 1)))
     n = sum(p.numel() for p in objective.parameters() if p.ndim == 2)
@@ -81,10 +81,20 @@ def test_masked_lm_scores_the_masked_rows_alone():
     assert 0 < masked < B * T / 2
 
 
-def test_mae_grows_with_rows_and_what_it_sees():
-    vit = timm_backbone("vit_tiny_patch16_224", image_size=16, patch_size=4, embed_dim=16, depth=2, num_heads=2)
-    few, many = (MAE(vit, masked=masked, width=16, depth=1, heads=2) for masked in (0.75, 0.25))
+class Plain(nn.Module):
+    """The images as they are: what is counted does not depend on the crops."""
+
+    def forward(self, x):
+        return x.float() / 255
+
+
+def test_mae_costs_what_it_sees():
+    """Work grows with the rows exactly, and with the patches that the encoder is given."""
+    vit = timm_backbone(
+        "vit_tiny_patch16_224", image_size=16, patch_size=4, embed_dim=16, depth=2, num_heads=2
+    )
+    few, many = (MAE(vit, masked=masked, width=16, depth=1, heads=2, view=Plain()) for masked in (0.75, 0.25))
     x = torch.randint(0, 256, (8, 3, 16, 16), dtype=torch.uint8)
     one = step_flops(lambda: few(Batch(x[:4])).value)
     assert step_flops(lambda: few(Batch(x)).value) == 2 * one
-    assert step_flops(lambda: many(Batch(x[:4])).value) > 1.5 * one
+    assert step_flops(lambda: many(Batch(x[:4])).value) > 1.2 * one

@@ -65,7 +65,7 @@ def inner(found: scaling.Fit) -> tuple[float, float, float]:
 
 
 def test_the_intervals_hold_what_they_promise():
-    """95 % intervals; the truth lies in at least 85 of 100 for each parameter, and not in all by being vast."""
+    """95 % intervals; the truth lies in at least 85 of 100 for each, and not by being vast."""
     hits, widths = dict.fromkeys(TRUE, 0), []
     for seed in range(100):
         found = fit(noisy(0.005, seed), C=C, resamples=60).parameters()

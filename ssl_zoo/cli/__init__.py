@@ -10,7 +10,7 @@ ssl-zoo: pretrain a text or vision backbone with a self-supervised objective, th
   ssl-zoo list                   objectives, backbones and data, and what pairs with what
   ssl-zoo pretrain KEY=VALUE ... stage 1: objective=rotation backbone=resnet_micro data=digits budget.steps=50
   ssl-zoo evaluate KEY=VALUE ... stage 2: run=runs/... protocol=linear data=cifar10 labels=25 floors=true
-  ssl-zoo scale KEY=VALUE ...    a ladder of runs, and how the loss falls with compute: widths=[64,96] steps=[200,400]
+  ssl-zoo scale KEY=VALUE ...    a ladder of runs, loss fitted to compute: widths=[64,96,128] steps=[200,400]
   ssl-zoo demo [FOLDER]          both stages on data found on this machine, in under five minutes
 
   ssl-zoo pretrain --cfg job ...   show the composed configuration      (Hydra's flags work: --help, -m, ...)

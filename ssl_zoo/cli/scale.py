@@ -39,7 +39,9 @@ COMPARED = ("validation_limit", "trainer.precision", "trainer.gradient_clip_val"
 def run(cfg: DictConfig, choices: dict[str, str]) -> None:
     if cfg.threads is not None:
         torch.set_num_threads(cfg.threads)
-    where = Path(cfg.run or "runs/" + "-".join(["scale", *(choices[k] for k in ("objective", "backbone", "data"))]))
+    where = Path(
+        cfg.run or "runs/" + "-".join(["scale", *(choices[k] for k in ("objective", "backbone", "data"))])
+    )
     planned = [(rung, pretraining(cfg, rung, where / rung.name)) for rung in rungs(cfg)]
     records = {rung.name: finished(Path(own.run), own) for rung, own in planned}  # refuses before it works
     data, tokenizer = open_data(cfg)
@@ -66,8 +68,8 @@ def run(cfg: DictConfig, choices: dict[str, str]) -> None:
 def described(size: str, one: Cost) -> str:
     """A line on what a size costs."""
     return (
-        f"{size:<16} {one.parameters:>12,} parameters, {one.flops:.3g} FLOPs a step of {one.units:,} {one.unit}, "
-        f"{one.flops / one.units / one.parameters:.1f} for each parameter and {one.unit[:-1]}"
+        f"{size:<16} {one.parameters:>12,} parameters, {one.flops:.3g} FLOPs a step of {one.units:,} "
+        f"{one.unit}, {one.flops / one.units / one.parameters:.1f} for each parameter and {one.unit[:-1]}"
     )
 
 
@@ -150,7 +152,9 @@ def fitted(law: str, records: list[dict[str, Any]], resamples: int, **inputs: st
         "law": law,
         "runs": fit.runs,
         "residual": fit.residual,
-        "parameters": {name: dict(zip(("value", "low", "high"), p, strict=True)) for name, p in fit.parameters().items()},
+        "parameters": {
+            name: dict(zip(("value", "low", "high"), p, strict=True)) for name, p in fit.parameters().items()
+        },
         "contains_0": fit.flat(),
         "resamples": resamples,
         "seed": fit.seed,
@@ -181,7 +185,9 @@ def law_text(law: dict[str, Any]) -> str:
     shown = dict(law["parameters"])
     if "share" in law:
         shown["beta / (alpha + beta)"] = law["share"]
-    lines += [f"  {name:<22} {p['value']:>10.4g}   [{p['low']:.4g}, {p['high']:.4g}]" for name, p in shown.items()]
+    lines += [
+        f"  {name:<22} {p['value']:>10.4g}   [{p['low']:.4g}, {p['high']:.4g}]" for name, p in shown.items()
+    ]
     lines.append(
         f"  in brackets: 95 % intervals, {law['resamples']:,} bootstrap resamples of the runs' residuals, "
         f"seed {law['seed']}"

@@ -88,8 +88,8 @@ def sizes(cfg: DictConfig) -> list[dict[str, Any]]:
         lists[key] = list(values)
     if not lists:
         raise ConfigError(
-            "the ladder has no sizes: give widths=[64,96,128], or the key that makes the backbone larger, such "
-            "as +ladder.backbone.embed_dim=[64,96,128] or +ladder.backbone.depth=[2,4,6]"
+            "the ladder has no sizes: give widths=[64,96,128], or the key that makes the backbone larger, "
+            "such as +ladder.backbone.embed_dim=[64,96,128] or +ladder.backbone.depth=[2,4,6]"
         )
     if len({len(values) for values in lists.values()}) > 1:
         counts = ", ".join(f"{key} {len(values)}" for key, values in lists.items())
@@ -98,7 +98,7 @@ def sizes(cfg: DictConfig) -> list[dict[str, Any]]:
 
 
 def size_name(words: dict[str, Any]) -> str:
-    """"width64-depth2", fit for the name of a folder."""
+    """ "width64-depth2", fit for the name of a folder."""
     last = [key.rsplit(".", 1)[-1] for key in words]
     shown = last if len(set(last)) == len(last) else list(words)
     return "-".join(
