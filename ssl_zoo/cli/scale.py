@@ -145,7 +145,7 @@ def fitted(law: str, records: list[dict[str, Any]], resamples: int, **inputs: st
     loss = np.array([record["loss"] for record in records])
     values = {name: np.array([float(record[key]) for record in records]) for name, key in inputs.items()}
     try:
-        fit = scaling.fit(loss, resamples=resamples, **values)
+        fit = scaling.fit(loss, resamples=resamples, seed=0, **values)
     except ValueError as error:
         return {"law": law, "runs": len(records), "refused": str(error)}
     found: dict[str, Any] = {

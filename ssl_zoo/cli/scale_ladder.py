@@ -72,7 +72,9 @@ def sizes(cfg: DictConfig) -> list[dict[str, Any]]:
     """Full key -> value for each size: the i-th value of every list of the ladder."""
     there = flatten(cfg)
     lists: dict[str, list[Any]] = {}
-    for key, values in flatten(OmegaConf.create(OmegaConf.to_container(cfg.ladder, resolve=True))).items():
+    ladder = copy.deepcopy(cfg).ladder
+    OmegaConf.resolve(ladder)
+    for key, values in flatten(ladder).items():
         if values is None:  # widths, where the ladder has other keys
             continue
         if not OmegaConf.is_list(values) or not len(values):
