@@ -25,7 +25,7 @@ def chart(title: str, found: dict[str, Any]) -> dict[str, Any]:
     """The specification, without width: a page fills what it has."""
     sizes = list(dict.fromkeys(rung["size"] for rung in found["rungs"]))
     unit = found["rungs"][0]["unit"]
-    x = {"field": "flops", "type": "quantitative", "scale": {"type": "log"}}
+    x = {"field": "flops", "type": "quantitative", "scale": {"type": "log", "nice": False}}
     x |= {"title": "training compute (floating-point operations)", "axis": {"format": ".0e", "tickCount": 6}}
     y = {"field": "loss", "type": "quantitative", "scale": {"type": "log", "zero": False, "nice": False}}
     y |= {"title": "loss on the validation split", "axis": {"format": ".3~g", "tickCount": 8}}
