@@ -7,11 +7,12 @@ from pathlib import Path
 import pytest
 from boards import ROWS, record, write
 
-from ssl_zoo.leaderboard.cells import METRICS, Cell, metric, point_text
+from ssl_zoo.leaderboard.cells import Cell, point_text
 from ssl_zoo.leaderboard.curves import classes, curves, saved
 from ssl_zoo.leaderboard.standings import load
 from ssl_zoo.leaderboard.table import markdown, show
 from ssl_zoo.transfer.efficiency import labels_saved
+from ssl_zoo.transfer.report import METRICS, metric
 
 
 @pytest.fixture

@@ -82,8 +82,8 @@ def check(words: list[str], options: dict[str, str]) -> None:
 
 
 def bounds(values: Sequence[float], again: bool, level: float = 0.95) -> tuple[float, float]:
-    """Where a new figure is expected: inside the stated interval of the mean for a seed that is among the values
-    (`again`); for another seed, inside Student's prediction interval of one more draw.
+    """Where a new figure is expected. For a seed among the values (`again`): in the stated interval of the mean;
+    for another seed: in Student's prediction interval of one more draw.
 
     Raises:
         BoardError: fewer than two values.

@@ -14,7 +14,7 @@ import json
 import os
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ from ssl_zoo import hub
 from ssl_zoo.cli import compose, evaluate, pretrain
 from ssl_zoo.data.images import ImageData
 from ssl_zoo.data.text import TextData
+from ssl_zoo.data.text_pairs import TextPairs
 from ssl_zoo.leaderboard import code
 from ssl_zoo.leaderboard.board import Board, BoardError, Recipe
 from ssl_zoo.pretrain.checkpoint import write_atomically
@@ -38,7 +39,8 @@ from ssl_zoo.transfer.evaluate import evaluate as score
 from ssl_zoo.transfer.features import remembering
 from ssl_zoo.transfer.measures import Data, Measure, Subject, examine
 from ssl_zoo.transfer.protocols import Finetune
-from ssl_zoo.transfer.report import Result
+from ssl_zoo.transfer.report import Result, written
+from ssl_zoo.transfer.similarity import Similarity
 
 
 class Busy(RuntimeError):
@@ -46,7 +48,7 @@ class Busy(RuntimeError):
 
 
 def stage_one(board: Board, recipe: Recipe, seed: int, trust: frozenset[str]) -> DictConfig:
-    """The composed configuration of `ssl-zoo pretrain`. A floor has no objective: any that composes stands in.
+    """The composed configuration of `ssl-zoo pretrain`; for a floor, any objective that composes stands in.
 
     trust: full names of classes outside this library that the recipe may build.
     """
@@ -333,6 +335,9 @@ class Unit:
         return one if cfg.length is None else replace(one, length=cfg.length)
 
     def tfidf(self, cfg: DictConfig, data: Data, protocol: Protocol | Measure) -> Iterator[Result]:
+        if isinstance(data, TextPairs) and isinstance(protocol, Similarity):
+            yield floors.tfidf_similarity(data)
+            return
         if not isinstance(data, TextData) or isinstance(protocol, Measure):
             raise BoardError(
                 f"{self.recipe.name}: TF-IDF is a floor for labelled texts; list the measure in `without`"
@@ -341,7 +346,7 @@ class Unit:
             yield evaluate.tfidf(data, evaluate.options(cfg, point, torch.device("cpu")))
 
 
-def agree(recorded: dict[str, str], now: dict[str, str | None]) -> bool:
+def agree(recorded: Mapping[str, str], now: Mapping[str, str | None]) -> bool:
     """Whether the data are the same; those that are not on this machine (None) cannot be compared."""
     return all(now.get(name) in (None, value) for name, value in recorded.items())
 
@@ -367,8 +372,6 @@ def plain(result: Result) -> dict[str, Any]:
 
 def said(name: str, measure: dict[str, Any]) -> str:
     """A measure in one line."""
-    from ssl_zoo.transfer.report import written
-
     shown = ", ".join(written(one["metric"], one["value"], None) for one in measure["results"])
     return f"{name} {shown} ({measure['seconds']:.0f} s)"
 

@@ -134,6 +134,7 @@ def check(verb: str, words: list[str]) -> None:
         key = word.split("=", 1)[0]
         if key not in keys and not any(other.startswith(f"{key}.") for other in keys):
             everything = [*keys, *(p.name for p in config_folder().iterdir() if p.is_dir())]
+            everything = [other for other in everything if not key.startswith(f"{other}.")]
             raise ConfigError(f"there is no key {key!r}{near(key, everything)} (+{key}=... would add it)")
     try:
         full = build(verb, words)
@@ -151,7 +152,7 @@ def check(verb: str, words: list[str]) -> None:
 
 
 def mandatory(verb: str) -> list[str]:
-    return {"pretrain": ["objective", "backbone", "data"], "evaluate": ["data"]}[verb]
+    return ["data"] if verb == "evaluate" else ["objective", "backbone", "data"]
 
 
 def near(word: str, words: list[str]) -> str:

@@ -20,12 +20,12 @@ HELP = """\
 ssl-zoo leaderboard: boards of pretraining recipes, measured the same way
 
   run BOARD [ROW ...] [seeds=3] [jobs=1]   what is not done yet; an interrupted board goes on where it stopped
-  reproduce BOARD/ROW [seed=0]             once more from nothing; is the new figure inside the stated interval?
+  reproduce BOARD/ROW [seed=0]             once more from nothing: does it lie in the stated interval?
   show [BOARD]                             the table, or all boards
   check [BOARD ...] [strict=true]          rows whose code or data changed since, and files with faults
   add BOARD ROW KEY=VALUE ...              a recipe of your own, of words as `ssl-zoo pretrain` takes them
   site [OUT]                               all boards as a static site (default: build/site)
-  docs                                     docs/leaderboard/ and the expected scores of the recipes, from the results
+  docs                                     docs/leaderboard/ and what recipes expect, from the results
 
   Boards are folders: BOARD is a path, or a name in ./benchmarks/leaderboard. Every row is one command.
   Options: runs=FOLDER (default: runs/leaderboard), seeds=3 or seeds=[0,4], jobs=2 (processes), and
@@ -51,9 +51,8 @@ def main(args: list[str]) -> None:
         return
     verb, *rest = args
     if verb not in verbs:
-        sys.exit(
-            f"ssl-zoo leaderboard: no verb {verb!r}{compose.near(verb, list(verbs))} Verbs: {', '.join(verbs)}"
-        )
+        near = compose.near(verb, list(verbs))
+        sys.exit(f"ssl-zoo leaderboard: no verb {verb!r}{near} Verbs: {', '.join(verbs)}")
     options = dict(word.split("=", 1) for word in rest if "=" in word)
     sys.path.insert(0, os.getcwd())  # objectives in the user's own files
     try:

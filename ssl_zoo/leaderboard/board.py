@@ -91,8 +91,8 @@ class Board:
         """
         if clash := sorted(set(self.fixed) & set(recipe.pretrain)):
             raise BoardError(
-                f"{self.name}/{recipe.name} sets {', '.join(clash)}, which {self.folder / 'board.yaml'} fixes "
-                "for all rows: leave it out, or make another board"
+                f"{self.name}/{recipe.name} sets {', '.join(clash)}, which is fixed for all rows by "
+                f"{self.folder / 'board.yaml'}: leave it out, or make another board"
             )
         return words({**self.fixed, **recipe.pretrain})
 
@@ -123,11 +123,13 @@ def header(text: str, file: Path) -> tuple[str, dict[str, str]]:
         BoardError: a field is missing.
     """
     lines = [line.removeprefix("#").strip() for line in text.splitlines() if line.startswith("#")]
-    fields = dict(match.groups() for line in lines if (match := re.fullmatch(r"(\w+): (.+)", line)))
-    if not lines or (missing := [name for name in HEADER if name not in fields]):
+    matches = [match for line in lines if (match := re.fullmatch(r"(\w+): (.+)", line))]
+    fields = {str(match[1]): str(match[2]) for match in matches}
+    missing = [name for name in HEADER if name not in fields]
+    if not lines or missing:
         raise BoardError(
-            f"{file} does not say its {', '.join(missing).lower() if lines else 'title'}: a recipe opens with "
-            "# Title. and the lines # Paper: ..., # Cost: ..., # Expected: ..., # Command: ..."
+            f"{file} does not say its {', '.join(missing).lower()}: a recipe opens with # Title. and then "
+            "the lines # Paper: ..., # Cost: ..., # Expected: ..., # Command: ..."
         )
     return lines[0].rstrip("."), fields
 
@@ -183,7 +185,7 @@ def load(folder: Path) -> Board:
         raise BoardError(f"{folder / 'recipes'} holds no recipes")
     for recipe in recipes.values():
         if unknown := sorted(set(recipe.without) - set(body["measures"])):
-            raise BoardError(f"{folder}: recipe {recipe.name} goes without {unknown}, which are no measures")
+            raise BoardError(f"{folder}: recipe {recipe.name} is without {unknown}, which are no measures")
     references = folder / "references.yaml"
     published = yaml.safe_load(references.read_text(encoding="utf-8")) if references.exists() else []
     return Board(

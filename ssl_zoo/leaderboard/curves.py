@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from ssl_zoo.leaderboard.cells import Cell, metric, point_text
+from ssl_zoo.leaderboard.cells import Cell, point_text
 from ssl_zoo.leaderboard.ranking import Row, Standings
 from ssl_zoo.transfer.efficiency import Saved, labels_saved
-from ssl_zoo.transfer.report import interval
+from ssl_zoo.transfer.report import interval, metric
 
 
 class Point(NamedTuple):

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from ssl_zoo.leaderboard.board import Recipe
-from ssl_zoo.leaderboard.cells import Cell, metric, point_text
+from ssl_zoo.leaderboard.cells import Cell, point_text
+from ssl_zoo.transfer.report import metric
 
 Record = dict[str, Any]  # one line of results.jsonl
 

@@ -1,4 +1,4 @@
-"""results.jsonl: one JSON object a line, for each row and seed. Lines are only ever added; the last one counts."""
+"""results.jsonl: one JSON object a line, for each row and seed. Lines are only added; the last one counts."""
 
 from __future__ import annotations
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from ssl_zoo.leaderboard.cells import metric
 from ssl_zoo.leaderboard.curves import Curves, Point, curves
 from ssl_zoo.leaderboard.ranking import Row, Standings
+from ssl_zoo.transfer.report import metric
 
 Spec = dict[str, Any]
 

@@ -14,12 +14,13 @@ from typing import Any, NamedTuple
 import yaml
 from markupsafe import Markup, escape
 
-from ssl_zoo.leaderboard.cells import Cell, metric
+from ssl_zoo.leaderboard.cells import Cell
 from ssl_zoo.leaderboard.curves import curves
 from ssl_zoo.leaderboard.ranking import Row, Standings
 from ssl_zoo.leaderboard.table import NAMES, Stale, saved_lines
 from ssl_zoo.pages.board_charts import charts
 from ssl_zoo.pages.page import charting_script, render
+from ssl_zoo.transfer.report import metric
 
 SCRIPT = "charts.js"
 BAR = 96  # units of the picture of an interval in a cell, from the lowest end of its column to the highest

@@ -123,7 +123,7 @@ def evaluating(module: nn.Module, device: torch.device) -> Iterator[None]:
 def row_flops(backbone: Backbone, rows: Rows) -> float:
     """FLOPs of reading the features of one row, as found on the first 64."""
     batch = trim(rows.read(np.arange(min(64, len(rows)))))
-    with _evaluating(backbone, torch.device("cpu")):
+    with evaluating(backbone, torch.device("cpu")):
         return count(lambda: forward(backbone, batch)) / len(batch.x)
 
 

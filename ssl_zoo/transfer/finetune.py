@@ -25,7 +25,7 @@ from torch.nn import functional as F
 from ssl_zoo.backbones._base import Backbone
 from ssl_zoo.data.rows import Rows
 from ssl_zoo.distributed import free_noise, seed_model, seed_noise
-from ssl_zoo.flops import count
+from ssl_zoo.flops import step_flops
 from ssl_zoo.objectives._base import Batch
 from ssl_zoo.optim import decays
 from ssl_zoo.schedules import cosine
@@ -159,7 +159,7 @@ class FineTuning(L.LightningModule):
         """Of one step on each pixel or token of `batch`, which lies on the CPU as the model does."""
         x, segments = prepare(batch, self.backbone)
         self.eval()  # batch statistics stay as they are
-        spent = count(lambda: self.loss(Batch(x, segments, batch.y)).backward())
+        spent = step_flops(lambda: self.loss(Batch(x, segments, batch.y)))
         self.zero_grad()
         self.train()
         return spent / x.numel()
