@@ -29,12 +29,10 @@ class AbsentDatasets(Datasets):
             return None
 
 
-def standing(
-    board: Board, recipe: Recipe, datasets: Datasets, trust: frozenset[str] = frozenset()
-) -> list[str]:
+def standing(board: Board, recipe: Recipe, datasets: Datasets) -> list[str]:
     """What is wrong with the records of a row: seeds that are missing, and what changed since."""
     found = records.read(board.results)
-    unit = Unit(board, recipe, board.seeds[0], Path("."), datasets, trust)
+    unit = Unit(board, recipe, board.seeds[0], Path("."), datasets, None)
     missing = [seed for seed in board.seeds if (recipe.name, seed) not in found]
     problems = [f"no result of seed {', '.join(map(str, missing))}"] if missing else []
     changed: dict[str, list[int]] = {}
@@ -58,7 +56,7 @@ def stale(board: Board, datasets: Datasets | None = None) -> dict[str, str]:
 
 def check(words: list[str], options: dict[str, str]) -> None:
     """Boards with faults fail; rows that are stale or missing are marked, and fail with strict=true."""
-    only(options, "strict", "trust")
+    only(options, "strict")
     strict = {"true": True, "false": False, None: False}.get(options.get("strict"))
     if strict is None:
         raise ConfigError(f"strict={options['strict']}: it takes true or false")
@@ -70,7 +68,7 @@ def check(words: list[str], options: dict[str, str]) -> None:
         if orphans := sorted({row for row, _ in known} - set(board.recipes)):
             faults.append(f"{board.results} has rows without a recipe: {', '.join(orphans)}")
         for recipe in board.recipes.values():
-            problems = standing(board, recipe, datasets, trusted(options))
+            problems = standing(board, recipe, datasets)
             rows.append((f"{board.name}/{recipe.name}", "; ".join(problems) or "stands"))
             marked += bool(problems)
     print(table(("row", "standing"), rows))
@@ -82,8 +80,8 @@ def check(words: list[str], options: dict[str, str]) -> None:
 
 
 def bounds(values: Sequence[float], again: bool, level: float = 0.95) -> tuple[float, float]:
-    """Where a new figure is expected. For a seed among the values (`again`): in the stated interval of the mean;
-    for another seed: in Student's prediction interval of one more draw.
+    """Where a new figure is expected: of a seed among the values (`again`) in the interval of the mean, of
+    another seed in Student's prediction interval of one more draw.
 
     Raises:
         BoardError: fewer than two values.

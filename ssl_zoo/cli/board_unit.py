@@ -47,10 +47,11 @@ class Busy(RuntimeError):
     """Another process works on this unit."""
 
 
-def stage_one(board: Board, recipe: Recipe, seed: int, trust: frozenset[str]) -> DictConfig:
+def stage_one(board: Board, recipe: Recipe, seed: int, trust: frozenset[str] | None) -> DictConfig:
     """The composed configuration of `ssl-zoo pretrain`; for a floor, any objective that composes stands in.
 
-    trust: full names of classes outside this library that the recipe may build.
+    trust: full names of classes outside this library that the recipe may build; None where no objective is
+        built, and only its code is read.
     """
     words = compose.with_custom_objective([*board.pretrain_words(recipe), f"seed={seed}"])
     if recipe.floor is not None:
@@ -65,16 +66,16 @@ def stage_two(board: Board, measure: str) -> DictConfig:
     return composed("evaluate", [*board.evaluate_words(measure), "run=.", "device=auto"], frozenset())
 
 
-def composed(verb: str, words: list[str], trust: frozenset[str]) -> DictConfig:
+def composed(verb: str, words: list[str], trust: frozenset[str] | None) -> DictConfig:
     """Checked and composed; each call gives a copy."""
     return _composed(verb, tuple(words), trust).copy()
 
 
 @functools.cache
-def _composed(verb: str, words: tuple[str, ...], trust: frozenset[str]) -> DictConfig:
+def _composed(verb: str, words: tuple[str, ...], trust: frozenset[str] | None) -> DictConfig:
     compose.check(verb, list(words))
     cfg = compose.build(verb, list(words))
-    compose.refuse_unknown_targets(cfg, set(trust))
+    compose.refuse_unknown_targets(cfg, set(built(cfg.objective) if trust is None else trust))
     return cfg
 
 
@@ -167,7 +168,7 @@ class Unit:
         seed: int,
         runs: Path,
         datasets: Datasets,
-        trust: frozenset[str] = frozenset(),
+        trust: frozenset[str] | None = frozenset(),
     ):
         self.board, self.recipe, self.seed, self.datasets = board, recipe, seed, datasets
         self.subjects: dict[str, Subject] = {}
