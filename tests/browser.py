@@ -1,6 +1,7 @@
 """A browser for pages that must load nothing: the fixture `page`, for `from browser import page`.
 
-It fails at teardown on an error of the console, an exception of a script, and any request but file:, data: and blob:.
+It fails at teardown on an error of the console, an exception of a script, and any request but to file:, data:
+and blob:.
 """
 
 import os
@@ -40,9 +41,7 @@ def page(browser):
     """An empty page, 1280 x 900; `show(page, file)` opens one."""
     opened = browser.new_page(viewport={"width": 1280, "height": 900})
     faults = []
-    opened.on(
-        "console", lambda said: faults.append(f"console: {said.text}") if said.type == "error" else None
-    )
+    opened.on("console", lambda said: faults.append(said.text) if said.type == "error" else None)
     opened.on("pageerror", lambda error: faults.append(f"script: {error}"))
     opened.on("request", lambda asked: faults.append(f"request: {asked.url}") if leaves(asked.url) else None)
     yield opened
