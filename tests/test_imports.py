@@ -38,7 +38,7 @@ BELOW = {
     "hub": ("backbones.",),
     "data": (*BASE, "objectives._base", "data."),
     "transfer": (*BASE, "hub", "optim", "views.", "objectives._base", "data.", "transfer."),
-    "pages": ("pages.",),
+    "pages": (*BASE, "views.", "objectives.", "data.", "transfer.", "pages."),
     "pretrain": (*BASE, "hub", "optim", "views.", "objectives._base", "data.", "transfer.", "pretrain."),
 }
 

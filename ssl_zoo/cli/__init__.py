@@ -10,6 +10,7 @@ ssl-zoo: pretrain a text or vision backbone with a self-supervised objective, th
   ssl-zoo list                   objectives, backbones and data, and what pairs with what
   ssl-zoo pretrain KEY=VALUE ... stage 1: objective=rotation backbone=resnet_micro data=digits budget.steps=50
   ssl-zoo evaluate KEY=VALUE ... stage 2: run=runs/... protocol=linear data=cifar10 labels=25 floors=true
+  ssl-zoo report RUN [KEY=VALUE] a page about a run: curves, map of the features, neighbours, predictions
   ssl-zoo demo [FOLDER]          both stages on data found on this machine, in under five minutes
 
   ssl-zoo pretrain --cfg job ...   show the composed configuration      (Hydra's flags work: --help, -m, ...)
@@ -17,7 +18,7 @@ ssl-zoo: pretrain a text or vision backbone with a self-supervised objective, th
 
 Data: SSL_ZOO_DATA names the folder of data sets. Cache: SSL_ZOO_CACHE (default ~/.cache/ssl_zoo).
 """
-VERBS = ("list", "pretrain", "evaluate", "demo")
+VERBS = ("list", "pretrain", "evaluate", "report", "demo")
 
 
 def main() -> None:
