@@ -120,6 +120,6 @@ def trained(run: Run, state: dict[str, Any]) -> Objective:
         first = str(error).strip().splitlines()[1:2] or [str(error)]
         raise ConfigError(
             "The heads in the newest checkpoint do not fit this version of the objective "
-            f"({first[0].strip()[:200]}): they were written by another version of ssl_zoo."
+            f"({first[0].strip()[:90]} ...): they were written by another version of ssl_zoo."
         ) from error
     return objective.eval()

@@ -1,15 +1,13 @@
-"""The charts of a run's page, as Vega-Lite specifications. Pure functions of plain data."""
+"""The curves of a run, as Vega-Lite specifications. Pure functions of plain data."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-from ssl_zoo.pages.feature_views import FeatureView, Layers
-from ssl_zoo.pages.image_predictions import Pairs
-
 Chart = dict[str, Any]
 Metrics = Mapping[str, tuple[list[int], list[float]]]
+Group = dict[str, tuple[list[int], list[float]]]
 SOURCES = {"train": "training batch", "val": "held out"}
 # Where a name says too little: a title, and the unit.
 TITLES = {
@@ -42,9 +40,30 @@ def title(name: str, objective: str) -> str:
 def curves(metrics: Metrics, objective: str) -> dict[str, Chart]:
     """Title -> line chart over optimizer steps; training and held-out values of one name share a chart.
 
-    A name whose values are those of the loss (nats_per_token) replaces it: it has the better unit.
+    A name whose values are those of the loss (nats_per_token) replaces it: it has the better unit. What was
+    logged at one step only is no curve (see `once`).
     """
-    groups: dict[str, dict[str, tuple[list[int], list[float]]]] = {}
+    found = {name: group for name, group in grouped(metrics).items() if len(steps_of(group)) > 1}
+    return {title(name, objective): curve(group, title(name, objective)) for name, group in found.items()}
+
+
+def once(metrics: Metrics, objective: str) -> list[tuple[str, int, float]]:
+    """Title, step and value of what was logged at one step only."""
+    return [
+        (title(name, objective) + (f", {source}" if source else ""), steps[0], values[0])
+        for name, group in grouped(metrics).items()
+        if len(steps_of(group)) == 1
+        for source, (steps, values) in group.items()
+    ]
+
+
+def steps_of(group: Group) -> set[int]:
+    return {step for steps, _ in group.values() for step in steps}
+
+
+def grouped(metrics: Metrics) -> dict[str, Group]:
+    """Name without its source -> source -> steps and values; the loss first, the machinery last."""
+    groups: dict[str, Group] = {}
     for name, values in metrics.items():
         source, _, rest = name.partition("/")
         key, label = (rest, SOURCES[source]) if source in SOURCES else (name, "")
@@ -52,12 +71,19 @@ def curves(metrics: Metrics, objective: str) -> dict[str, Chart]:
     loss = groups.get("loss")
     if loss is not None and any(key != "loss" and group == loss for key, group in groups.items()):
         del groups["loss"]
-    order = ["loss", "nats_per_token", "nats_per_masked_token", "bits_per_byte"]
-    names = sorted(groups, key=lambda key: (order.index(key) if key in order else len(order), key))
-    return {title(name, objective): curve(groups[name], title(name, objective)) for name in names}
+    first = ["loss", "nats_per_token", "nats_per_masked_token", "bits_per_byte"]
+    rank = lambda name: (  # noqa: E731
+        first.index(name) if name in first else len(first) + 1 if machinery(name) else len(first)
+    )
+    return {name: groups[name] for name in sorted(groups, key=lambda name: (rank(name), name))}
 
 
-def curve(group: dict[str, tuple[list[int], list[float]]], name: str) -> Chart:
+def machinery(name: str) -> bool:
+    """Whether a name is about how training ran, and not about what was learnt."""
+    return name in ("lr", "data_wait_percent") or name.endswith("_per_second")
+
+
+def curve(group: Group, name: str) -> Chart:
     """One chart: source -> steps and values. Sources differ in colour, dash and mark."""
     values = [
         {"step": step, "value": value, "rows": source}
@@ -79,127 +105,13 @@ def curve(group: dict[str, tuple[list[int], list[float]]], name: str) -> Chart:
         encoding["tooltip"].append({"field": "rows"})
     layers = [
         {"mark": {"type": "line", "color": COLOURS[0]}, "encoding": {}},
-        {"mark": {"type": "point", "filled": True, "size": 28, "color": COLOURS[0]}, "encoding": {}},
+        {
+            "mark": {"type": "point", "filled": True, "size": 28, "opacity": 1, "color": COLOURS[0]},
+            "encoding": {},
+        },
     ]
     if len(group) > 1:
         layers[0]["encoding"]["strokeDash"] = encoding.pop("strokeDash")
         layers[1]["encoding"]["shape"] = encoding.pop("shape")
     about = f"Line chart: {name} over optimizer steps."
     return {**WIDE, "description": about, "data": {"values": values}, "layer": layers, "encoding": encoding}
-
-
-def embedding(view: FeatureView) -> Chart:
-    """Points where the map that `layout` names puts them; a class can be picked in the legend."""
-    names = list(view.maps)
-    values = []
-    for i, sample in enumerate(view.samples):
-        places = {
-            f"{name} {axis + 1}": round(float(at[i, axis]), 4)
-            for name, at in view.maps.items()
-            for axis in (0, 1)
-        }
-        shown = {"image": sample.image} if sample.image else {"text": sample.text}
-        values.append({**places, **shown, "class": sample.label or "(no label)"})
-    label = {"field": "class", "type": "nominal", "title": "class"}
-    tooltip = [{"field": "class"}]
-    tooltip.append({"field": "image"} if view.samples[0].image else {"field": "text"})
-    encoding: Chart = {
-        "x": {"field": "x", "type": "quantitative", "axis": None, "scale": {"zero": False}},
-        "y": {"field": "y", "type": "quantitative", "axis": None, "scale": {"zero": False}},
-        "tooltip": tooltip,
-    }
-    params: list[Chart] = [{"name": "layout", "value": names[0]}]
-    if view.classes:
-        many = len(view.classes) > 20
-        scale = {"scheme": "tableau10" if len(view.classes) <= 10 else "tableau20"}
-        present = sorted({value["class"] for value in values}, key=view.classes.index)
-        legend = None if many else {"symbolOpacity": 1}
-        encoding["color"] = {**label, "scale": {**scale, "domain": present}, "legend": legend}
-        encoding["shape"] = {**label, "scale": {"domain": present}, "legend": legend}
-        encoding["opacity"] = {"condition": {"param": "picked", "value": 0.85}, "value": 0.08}
-        picked = {"type": "point", "fields": ["class"]}
-        params.append({"name": "picked", "select": picked, **({} if many else {"bind": "legend"})})
-    return {
-        "width": "container",
-        "height": 460,
-        "description": f"Map of {len(values)} rows in the plane.",
-        "params": params,
-        "data": {"values": values},
-        "transform": [
-            {"calculate": "datum[layout + ' 1']", "as": "x"},
-            {"calculate": "datum[layout + ' 2']", "as": "y"},
-        ],
-        "mark": {"type": "point", "filled": True, "size": 42, "color": COLOURS[0]},
-        "encoding": encoding,
-    }
-
-
-def layer_probe(layers: Layers) -> Chart:
-    """Accuracy of each layer's probe with its interval, and the line of the commonest class."""
-    values = [
-        {"layer": s.layer, "accuracy": 100 * s.accuracy, "low": 100 * s.low, "high": 100 * s.high}
-        for s in layers.scores
-    ]
-    tooltip = [{"field": name, "format": ".1f"} for name in ("accuracy", "low", "high")]
-    x = {
-        "field": "layer",
-        "type": "ordinal",
-        "title": "block of the backbone, from its input",
-        "axis": {"labelAngle": 0},
-    }
-    y = {"type": "quantitative", "title": "accuracy (%)"}
-    return {
-        **WIDE,
-        "description": "Accuracy of a linear probe after each block.",
-        "data": {"values": values},
-        "encoding": {"x": x},
-        "layer": [
-            {
-                "mark": {"type": "rule", "strokeDash": [4, 4], "color": "#888888"},
-                "encoding": {"x": None, "y": {"datum": 100 * layers.commonest, **y}},
-            },
-            {
-                "mark": {"type": "rule", "color": COLOURS[0], "strokeWidth": 2},
-                "encoding": {"y": {"field": "low", **y}, "y2": {"field": "high"}},
-            },
-            {
-                "mark": {"type": "line", "color": COLOURS[0], "point": {"size": 60, "color": COLOURS[0]}},
-                "encoding": {"y": {"field": "accuracy", **y}, "tooltip": tooltip},
-            },
-        ],
-    }
-
-
-def similarity(pairs: Pairs) -> Chart:
-    """Cosine similarity of first views (rows) and second views (columns), with its numbers."""
-    values = [
-        {"first": i + 1, "second": j + 1, "cosine": round(value, 4)}
-        for i, row in enumerate(pairs.similarity)
-        for j, value in enumerate(row)
-    ]
-    axes: Chart = {
-        "x": {
-            "field": "second",
-            "type": "ordinal",
-            "title": "second view of sample",
-            "axis": {"labelAngle": 0},
-        },
-        "y": {"field": "first", "type": "ordinal", "title": "first view of sample"},
-    }
-    cosine = {"field": "cosine", "type": "quantitative"}
-    scale = {"scheme": "blues", "domain": [-1, 1]}
-    text = {"condition": {"test": "datum.cosine > 0.3", "value": "white"}, "value": "black"}
-    return {
-        **WIDE,
-        "height": 320,
-        "description": "Heat map of cosine similarities.",
-        "data": {"values": values},
-        "encoding": axes,
-        "layer": [
-            {"mark": "rect", "encoding": {"color": {**cosine, "scale": scale, "title": "cosine similarity"}}},
-            {
-                "mark": {"type": "text", "fontSize": 10},
-                "encoding": {"text": {**cosine, "format": ".2f"}, "color": text},
-            },
-        ],
-    }

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from ssl_zoo.pages import run_charts
+from ssl_zoo.pages import feature_charts, run_charts
 from ssl_zoo.pages.feature_views import FeatureView
 from ssl_zoo.pages.image_predictions import Pairs
 from ssl_zoo.pages.page import render
@@ -57,18 +57,19 @@ def html(report: Report) -> str:
         charts[f"curve-{i}"], titles[f"curve-{i}"] = chart, name
     view = report.features
     if view is not None:
-        charts["map"] = run_charts.embedding(view)
+        charts["map"] = feature_charts.embedding(view)
         if view.layers is not None:
-            charts["layers"] = run_charts.layer_probe(view.layers)
+            charts["layers"] = feature_charts.layer_probe(view.layers)
     for i, prediction in enumerate(report.predictions):
         if isinstance(prediction.shown, Pairs):
-            charts[f"similarity-{i}"] = run_charts.similarity(prediction.shown)
+            charts[f"similarity-{i}"] = feature_charts.similarity(prediction.shown)
     return render(
         "run.html",
         charts,
         title=report.title,
         report=report,
         curves=titles,
+        once=run_charts.once(report.metrics, report.objective),
         view=view,
         table=[row for name, found in report.evaluations.items() for row in evaluation_rows(name, found)],
     )
