@@ -41,7 +41,7 @@ BELOW = {
     "data": (*BASE, "objectives._base", "data."),
     "transfer": (*BASE, "flops", "hub", "optim", "views.", "objectives._base", "data.", "transfer."),
     "leaderboard": ("transfer.report", "transfer.efficiency", "leaderboard."),
-    "pages": ("pages.", "leaderboard.", "transfer.report", "transfer.efficiency"),
+    "pages": (*BASE, "views.", "objectives.", "data.", "transfer.", "leaderboard.", "pages."),
     "pretrain": (*BASE, "hub", "optim", "views.", "objectives._base", "data.", "transfer.", "pretrain."),
 }
 

@@ -55,6 +55,7 @@ def run_verb(verb: str, words: list[str]) -> None:
     """Compose, check, and run `ssl_zoo.cli.VERB.run(cfg)`; Hydra's own flags pass through."""
     sys.path.insert(0, os.getcwd())  # objectives in the user's own files
     words = with_custom_objective(words)
+    words = with_named_run(words) if verb == "report" else words
     try:
         if not any(word.startswith("-") for word in words):
             check(verb, words)
@@ -96,6 +97,14 @@ def with_custom_objective(words: list[str]) -> list[str]:
     own = any(word.startswith("objective._target_=") for word in words)
     chosen = any(word.startswith("objective=") for word in words)
     return ["objective=custom", *words] if own and not chosen else words
+
+
+def with_named_run(words: list[str]) -> list[str]:
+    """A first word that is no KEY=VALUE and no flag is the folder of the run."""
+    if not words or "=" in words[0] or words[0].startswith("-"):
+        return words
+    quoted = words[0].replace("\\", "\\\\").replace("'", "\\'")
+    return [f"run='{quoted}'", *words[1:]]
 
 
 def build(verb: str, words: list[str]) -> DictConfig:
@@ -152,7 +161,7 @@ def check(verb: str, words: list[str]) -> None:
 
 
 def mandatory(verb: str) -> list[str]:
-    return ["data"] if verb == "evaluate" else ["objective", "backbone", "data"]
+    return {"evaluate": ["data"], "report": []}.get(verb, ["objective", "backbone", "data"])
 
 
 def near(word: str, words: list[str]) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +13,7 @@ from sklearn.manifold import TSNE
 from ssl_zoo import hub
 from ssl_zoo.backbones._base import Backbone
 from ssl_zoo.data.rows import Rows, Subset
+from ssl_zoo.pretrain.logs import Metrics, read_metrics
 from ssl_zoo.transfer import floors
 from ssl_zoo.transfer.features import extract, labels_of
 
@@ -45,19 +45,6 @@ LOSSES = {
 }
 
 
-def read_metrics(run: Path) -> dict[str, tuple[list[int], list[float]]]:
-    """The CSV log of a run, all sessions: name -> steps and values."""
-    found: dict[str, dict[int, float]] = {}
-    versions = sorted((run / "logs" / "csv").glob("version_*"), key=lambda p: int(p.name.split("_")[1]))
-    for version in versions:
-        with open(version / "metrics.csv", newline="") as file:
-            for row in csv.DictReader(file):
-                for name, value in row.items():
-                    if name != "step" and value:
-                        found.setdefault(name, {})[int(row["step"])] = float(value)
-    return {name: (sorted(at), [at[s] for s in sorted(at)]) for name, at in found.items()}
-
-
 def curves(outcomes: Sequence[Outcome], file: Path) -> Path:
     """One row for each modality: pretraining loss, a measure of the features, accuracy by label budget."""
     with plt.rc_context(STYLE):
@@ -72,7 +59,7 @@ def curves(outcomes: Sequence[Outcome], file: Path) -> Path:
         return save(figure, file)
 
 
-def loss(axes: Axes, metrics: dict[str, tuple[list[int], list[float]]], name: str, objective: str) -> None:
+def loss(axes: Axes, metrics: Metrics, name: str, objective: str) -> None:
     """The objective on training batches and on held-out rows."""
     for key, label, colour in (
         ("train/loss", "training batch", COLOURS[3]),
@@ -84,7 +71,7 @@ def loss(axes: Axes, metrics: dict[str, tuple[list[int], list[float]]], name: st
     axes.legend()
 
 
-def held_out(axes: Axes, metrics: dict[str, tuple[list[int], list[float]]], name: str) -> None:
+def held_out(axes: Axes, metrics: Metrics, name: str) -> None:
     """Accuracy of nearest neighbours where pretraining rows have labels, else bits per byte."""
     if "monitor/knn" in metrics:
         steps, values = metrics["monitor/knn"]

@@ -29,10 +29,12 @@ function themed(spec) {
   return { ...spec, config: { ...ours, ...(spec.config || {}) } };
 }
 
+function drawOne(id) {
+  return vegaEmbed(document.getElementById(id), themed(charts[id]), { actions: false, renderer: "svg", tooltip: { theme: "custom" } });
+}
+
 async function draw() {
-  for (const [id, spec] of Object.entries(charts)) {
-    await vegaEmbed(document.getElementById(id), themed(spec), { actions: false, renderer: "svg", tooltip: { theme: "custom" } });
-  }
+  for (const id of Object.keys(charts)) await drawOne(id);
 }
 
 function setTheme(name) {

@@ -1,0 +1,125 @@
+"""A pretraining run opened again: its data, its tokenizer, its backbone, and the objective with its heads.
+
+What cannot be had is left out, and `notes` says why: a page about half of a run is better than none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from hydra.errors import HydraException
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from ssl_zoo import hub
+from ssl_zoo.backbones._base import Backbone
+from ssl_zoo.cli.compose import ConfigError, explain, refuse_unknown_targets
+from ssl_zoo.data.images import ImageData
+from ssl_zoo.data.text import TextData
+from ssl_zoo.data.tokenizer import Tokenizer
+from ssl_zoo.objectives._base import Objective
+from ssl_zoo.pretrain.checkpoint import AtomicCheckpointIO, newest
+
+T = TypeVar("T")
+FAULTS = (ValueError, RuntimeError, OSError, ImportError, HydraException, OmegaConfBaseException)
+
+
+@dataclass
+class Run:
+    """A run folder and what could be opened of it.
+
+    step: optimizer steps of the newest checkpoint; None without one. objective: with trained heads, in
+    evaluation mode. backbone: the finished one, else that of the checkpoint.
+    """
+
+    where: Path
+    config: DictConfig
+    notes: list[str] = field(default_factory=list)
+    data: ImageData | TextData | None = None
+    tokenizer: Tokenizer | None = None
+    backbone: Backbone | None = None
+    objective: Objective | None = None
+    step: int | None = None
+
+    def attempt(self, what: str, make: Callable[[], T]) -> T | None:
+        """What `make` gives, or a note that `what` is missing, and why."""
+        try:
+            return make()
+        except FAULTS as error:
+            self.notes.append(f"Not shown: {what}. {explain(error)}")
+            return None
+
+
+def reopen(where: Path) -> Run:
+    """Open what is there of a run.
+
+    Raises:
+        ConfigError: the folder holds no run.
+    """
+    file = where / "config.yaml"
+    if not file.exists():
+        raise ConfigError(f"{where} holds no run: there is no {file}; name a folder that pretrain wrote")
+    config = OmegaConf.load(file)
+    assert isinstance(config, DictConfig)
+    run = Run(where, config)
+    if (where / "tokenizer").exists():
+        run.tokenizer = run.attempt("anything of text", lambda: Tokenizer.load(where / "tokenizer"))
+    run.data = run.attempt("rows of the run's own data", lambda: build(config, "data"))
+    state = run.attempt("what needs a checkpoint", lambda: weights(run))
+    if state:
+        run.objective = run.attempt("what the objective predicts", lambda: trained(run, state))
+    if (where / "backbone").exists():
+        run.backbone = run.attempt("what needs the backbone", lambda: hub.load(where))
+    elif run.objective is not None:
+        run.backbone = run.objective.backbone
+    return run
+
+
+def build(config: DictConfig, part: str) -> Any:
+    """What a part of the configuration names, if it is this library's own.
+
+    Raises:
+        ConfigError: it names somebody's own code, which only a command line may ask to run.
+    """
+    refuse_unknown_targets(OmegaConf.create({part: config[part]}), set())
+    return instantiate(config[part], _convert_="all")
+
+
+def weights(run: Run) -> dict[str, Any] | None:
+    """The objective's state in the newest whole checkpoint; None where there is none."""
+    found = newest(run.where / "checkpoints")
+    if found is None:
+        run.notes.append("Not shown: what needs weights. The run has no checkpoint yet.")
+        return None
+    checkpoint = AtomicCheckpointIO().load_checkpoint(found)
+    run.step = int(checkpoint["global_step"])
+    prefix = "objective."
+    state = checkpoint["state_dict"]
+    return {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
+
+
+def trained(run: Run, state: dict[str, Any]) -> Objective:
+    """The objective of the configuration with the weights of a checkpoint.
+
+    Raises:
+        ConfigError: code of the user's own, or weights of another version of the code.
+    """
+    refuse_unknown_targets(OmegaConf.create({"backbone": run.config.backbone}), set())
+    make: Any = instantiate(run.config.backbone, _convert_="all", _partial_=True)
+    with torch.random.fork_rng(devices=[]):  # the weights that are drawn here are overwritten
+        backbone = make() if run.tokenizer is None else make(vocabulary=run.tokenizer.vocabulary)
+        objective: Objective = build(run.config, "objective")(backbone)
+    try:
+        objective.load_state_dict(state)
+    except RuntimeError as error:
+        first = str(error).strip().splitlines()[1:2] or [str(error)]
+        raise ConfigError(
+            "The heads in the newest checkpoint do not fit this version of the objective "
+            f"({first[0].strip()[:90]} ...): they were written by another version of ssl_zoo."
+        ) from error
+    return objective.eval()

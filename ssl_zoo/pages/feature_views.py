@@ -1,0 +1,119 @@
+"""What frozen features look like: maps to the plane, nearest neighbours, and a linear probe of each layer."""
+
+from __future__ import annotations
+
+import importlib
+from importlib.util import find_spec
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from sklearn.decomposition import PCA
+from sklearn.manifold import TSNE
+from torch import Tensor
+from torch.nn import functional as F
+
+from ssl_zoo.pages.samples import Sample
+from ssl_zoo.transfer.features import FeatureSet, labels_of
+from ssl_zoo.transfer.linear import probe_layers
+
+
+class Neighbours(NamedTuple):
+    """A sample and those nearest to it, by falling cosine similarity."""
+
+    query: Sample
+    nearest: list[tuple[Sample, float]]
+
+
+class LayerScore(NamedTuple):
+    """Accuracy of the probe of one layer, from 1: a fraction, with its 95 % Wilson interval."""
+
+    layer: int
+    accuracy: float
+    low: float
+    high: float
+
+
+class Layers(NamedTuple):
+    """scores: one a layer. commonest: what always naming the commonest class would score, a fraction.
+    train, choosing, scoring: rows that were used."""
+
+    scores: list[LayerScore]
+    commonest: float
+    train: int
+    choosing: int
+    scoring: int
+
+
+class FeatureView(NamedTuple):
+    """samples: those of the map. maps: name -> (N, 2) places. explained: share of variance that the two
+    axes of PCA keep. data: the name of the data set, split: which of its splits. classes: their names."""
+
+    samples: list[Sample]
+    maps: dict[str, np.ndarray]
+    explained: float
+    neighbours: list[Neighbours]
+    layers: Layers | None
+    data: str
+    split: str
+    classes: tuple[str, ...]
+
+
+def maps(features: Tensor) -> tuple[dict[str, np.ndarray], float]:
+    """Places in the plane for features (N, D) scaled to unit length, N >= 3, and PCA's explained share.
+
+    PCA always; t-SNE (van der Maaten & Hinton 2008) from ten rows on; UMAP (McInnes et al. 2018) where the
+    package `umap` is installed.
+    """
+    unit = F.normalize(features, dim=1).numpy()
+    pca = PCA(2, svd_solver="full").fit(unit)
+    found = {"PCA": pca.transform(unit)}
+    if len(unit) >= 10:
+        perplexity = min(30, (len(unit) - 1) / 3)
+        found["t-SNE"] = TSNE(perplexity=perplexity, init="pca", random_state=0).fit_transform(unit)
+        if find_spec("umap"):
+            umap = importlib.import_module("umap")
+            found["UMAP"] = umap.UMAP(random_state=0, n_jobs=1).fit_transform(unit)
+    return found, float(np.nan_to_num(pca.explained_variance_ratio_).sum())
+
+
+def neighbours(features: Tensor, samples: list[Sample], queries: int = 12, k: int = 6) -> list[Neighbours]:
+    """The k rows nearest to each of the first `queries`, by cosine, themselves left out.
+
+    features: (N, D), the rows of `samples`.
+    """
+    unit = F.normalize(features, dim=1)
+    similarity = unit[:queries] @ unit.T  # (Q, N)
+    similarity.fill_diagonal_(-torch.inf)
+    near = similarity.topk(min(k, len(unit) - 1))
+    return [
+        Neighbours(samples[i], [(samples[j], value) for j, value in zip(at, values, strict=True)])
+        for i, (at, values) in enumerate(zip(near.indices.tolist(), near.values.tolist(), strict=True))
+    ]
+
+
+def wilson(right: int, n: int) -> tuple[float, float]:
+    """95 % interval of a share (Wilson 1927)."""
+    z = 1.959964
+    share = right / n
+    middle = (share + z * z / (2 * n)) / (1 + z * z / n)
+    half = z / (1 + z * z / n) * (share * (1 - share) / n + z * z / (4 * n * n)) ** 0.5
+    return middle - half, middle + half
+
+
+def layer_scores(train: FeatureSet, validation: FeatureSet, classes: int) -> Layers:
+    """A linear probe of each layer: the even validation rows choose its weight decay, the odd ones score it.
+
+    train, validation: features extracted with layers=True, in random order, with labels.
+    """
+    index = np.arange(len(validation.pooled))
+    choosing, scoring = validation.take(index[::2]), validation.take(index[1::2])
+    truth = labels_of(scoring)
+    scores = []
+    for number, probe in enumerate(probe_layers(train, choosing, classes), 1):
+        guess = probe.classifier.logits(scoring.layers[number - 1]).argmax(1)
+        right = int((guess == truth).sum())
+        scores.append(LayerScore(number, right / len(truth), *wilson(right, len(truth))))
+    common = labels_of(train).bincount().argmax()
+    commonest = float((truth == common).float().mean())
+    return Layers(scores, commonest, len(train.pooled), len(choosing.pooled), len(truth))

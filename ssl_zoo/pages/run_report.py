@@ -1,0 +1,116 @@
+"""The page of one pretraining run: plain data in, HTML out. What is not there is not shown."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from ssl_zoo.pages import feature_charts, run_charts
+from ssl_zoo.pages.feature_views import FeatureView
+from ssl_zoo.pages.image_predictions import Pairs
+from ssl_zoo.pages.page import render
+from ssl_zoo.transfer.metrics import METRICS
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What an objective predicts.
+
+    kind: which part of the template shows it, and what `shown` holds: "reconstructions"
+    (list[Reconstruction]), "turns" (list[list[Turn]]), "pairs" (Pairs), "filled" (list[Token]), or "scored"
+    (Scored).
+    objective: class name, with the name of the term where it is one of a sum. rows: where its input is from.
+    """
+
+    kind: Literal["reconstructions", "turns", "pairs", "filled", "scored"]
+    objective: str
+    shown: Any
+    rows: str
+
+
+@dataclass(frozen=True)
+class Report:
+    """All that the page of a run shows.
+
+    facts: names and values, in order. notes: what could not be shown, and why. metrics: see
+    `pretrain.logs.read_metrics`. objective: class name. evaluations: file name -> content of
+    RUN/evaluations/*.json. config: YAML.
+    """
+
+    title: str
+    objective: str
+    facts: Sequence[tuple[str, str]]
+    config: str
+    notes: Sequence[str] = ()
+    metrics: Mapping[str, tuple[list[int], list[float]]] = field(default_factory=dict)
+    features: FeatureView | None = None
+    predictions: Sequence[Prediction] = ()
+    evaluations: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+
+def html(report: Report) -> str:
+    """The page."""
+    charts: dict[str, dict[str, Any]] = {}
+    titles: dict[str, str] = {}
+    for i, (name, chart) in enumerate(run_charts.curves(report.metrics, report.objective).items()):
+        charts[f"curve-{i}"], titles[f"curve-{i}"] = chart, name
+    view = report.features
+    if view is not None:
+        charts["map"] = feature_charts.embedding(view)
+        if view.layers is not None:
+            charts["layers"] = feature_charts.layer_probe(view.layers)
+    for i, prediction in enumerate(report.predictions):
+        if isinstance(prediction.shown, Pairs):
+            charts[f"similarity-{i}"] = feature_charts.similarity(prediction.shown)
+    return render(
+        "run.html",
+        charts,
+        title=report.title,
+        report=report,
+        curves=titles,
+        once=run_charts.once(report.metrics, report.objective),
+        view=view,
+        table=[row for name, found in report.evaluations.items() for row in evaluation_rows(name, found)],
+    )
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line of the table of evaluations.
+
+    score, span: the mean over seeds and its interval; in percent where the metric is a share.
+    rows: used of train / validation / test.
+    """
+
+    data: str
+    what: str
+    protocol: str
+    labels: str
+    metric: str
+    score: str
+    span: str
+    seeds: int
+    rows: str
+
+
+def evaluation_rows(name: str, report: Mapping[str, Any]) -> list[Row]:
+    """The results of one file of RUN/evaluations; a file of another shape gives none."""
+    rows = []
+    for what, result in report.get("results", {}).items():
+        share, span = result["metric"] in METRICS, result["interval"]
+        number = (lambda x: f"{100 * x:.1f}") if share else (lambda x: f"{x:.4g}")
+        rows.append(
+            Row(
+                data=str(report.get("data", name)),
+                what=what,
+                protocol=result["protocol"],
+                labels="all" if result["labels"] is None else str(result["labels"]),
+                metric=result["metric"].replace("_", " ") + (" (%)" if share else ""),
+                score=number(result["mean"]),
+                span="one value" if span is None else f"{number(span[0])} to {number(span[1])}",
+                seeds=len(result["values"]),
+                rows=f"{result['train']:,} / {result['validation']:,} / {result['test']:,}",
+            )
+        )
+    return rows
