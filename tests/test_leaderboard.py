@@ -12,7 +12,7 @@ import yaml
 from scipy import stats
 
 from ssl_zoo.cli import board_check, leaderboard
-from ssl_zoo.cli.board_check import bounds, standing
+from ssl_zoo.cli.board_check import bounds, changed
 from ssl_zoo.cli.board_find import find
 from ssl_zoo.cli.board_unit import Datasets, Unit
 from ssl_zoo.cli.compose import ConfigError
@@ -313,18 +313,18 @@ def test_what_changed_since_is_stale(here, monkeypatch):
             lambda _: None
         )
         records.append(board.results, record)
-    assert standing(board, board.recipes["random"], datasets) == []
+    assert changed(board, board.recipes["random"], datasets) == []
     digest = code.digest
     monkeypatch.setattr(code, "digest", lambda modules: digest(modules) + "x")
-    told = standing(board, board.recipes["random"], datasets)
+    told = changed(board, board.recipes["random"], datasets)
     assert told == ["code of backbone changed", "code of knn changed", "code of labels changed"]
     monkeypatch.undo()
     datasets.prints = dict.fromkeys(datasets.prints, "other")
-    assert standing(board, board.recipes["random"], datasets)[0] == "data changed"
+    assert changed(board, board.recipes["random"], datasets)[0] == "data changed"
     datasets.prints = dict.fromkeys(datasets.prints)  # not on this machine
-    assert standing(board, board.recipes["random"], datasets) == []
+    assert changed(board, board.recipes["random"], datasets) == []
     more = replace(board, measures={**board.measures, "new": board.measures["knn"]})
-    assert standing(more, board.recipes["random"], datasets) == ["new: not measured changed"]
+    assert changed(more, board.recipes["random"], datasets) == ["new: not measured"]
     assert unit.changes(records.read(board.results)["random", 0]) == []
 
 

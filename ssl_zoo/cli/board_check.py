@@ -29,28 +29,32 @@ class AbsentDatasets(Datasets):
             return None
 
 
-def standing(board: Board, recipe: Recipe, datasets: Datasets) -> list[str]:
-    """What is wrong with the records of a row: seeds that are missing, and what changed since."""
+def missing(board: Board, recipe: Recipe) -> list[int]:
+    """The seeds of a row without a result."""
     found = records.read(board.results)
+    return [seed for seed in board.seeds if (recipe.name, seed) not in found]
+
+
+def changed(board: Board, recipe: Recipe, datasets: Datasets) -> list[str]:
+    """What a row's results depend on and is otherwise now, with the seeds if not all are affected."""
+    results = {seed: one for (row, seed), one in records.read(board.results).items() if row == recipe.name}
+    if not results:
+        return []
     unit = Unit(board, recipe, board.seeds[0], Path("."), datasets, None)
-    missing = [seed for seed in board.seeds if (recipe.name, seed) not in found]
-    problems = [f"no result of seed {', '.join(map(str, missing))}"] if missing else []
-    changed: dict[str, list[int]] = {}
-    for (row, seed), record in found.items():
-        if row == recipe.name:
-            for change in unit.changes(record):
-                changed.setdefault(change, []).append(seed)
-    every = [seed for row, seed in found if row == recipe.name]
-    return problems + [
-        f"{change} changed" + ("" if seeds == every else f" (seed {', '.join(map(str, seeds))})")
-        for change, seeds in changed.items()
+    found: dict[str, list[int]] = {}
+    for seed, record in results.items():
+        for change in unit.changes(record):
+            found.setdefault(change, []).append(seed)
+    return [
+        change + ("" if len(seeds) == len(results) else f" (seed {', '.join(map(str, seeds))})")
+        for change, seeds in found.items()
     ]
 
 
-def stale(board: Board, datasets: Datasets | None = None) -> dict[str, str]:
-    """row -> why its results no longer stand, for those that do not."""
-    datasets = datasets or AbsentDatasets()
-    told = {name: "; ".join(standing(board, recipe, datasets)) for name, recipe in board.recipes.items()}
+def stale(board: Board) -> dict[str, str]:
+    """row -> what changed since its results were made, for rows where something did."""
+    datasets = AbsentDatasets()
+    told = {name: "; ".join(changed(board, recipe, datasets)) for name, recipe in board.recipes.items()}
     return {name: why for name, why in told.items() if why}
 
 
@@ -68,7 +72,9 @@ def check(words: list[str], options: dict[str, str]) -> None:
         if orphans := sorted({row for row, _ in known} - set(board.recipes)):
             faults.append(f"{board.results} has rows without a recipe: {', '.join(orphans)}")
         for recipe in board.recipes.values():
-            problems = standing(board, recipe, datasets)
+            problems = changed(board, recipe, datasets)
+            if seeds := missing(board, recipe):
+                problems = [f"no result of seed {', '.join(map(str, seeds))}", *problems]
             rows.append((f"{board.name}/{recipe.name}", "; ".join(problems) or "stands"))
             marked += bool(problems)
     print(table(("row", "standing"), rows))

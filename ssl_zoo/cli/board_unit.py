@@ -220,12 +220,12 @@ class Unit:
 
     def changes(self, record: dict[str, Any]) -> list[str]:
         """What a record was made with that is otherwise now; [] for one that still stands."""
-        found = [] if record["config"] == self.config else ["configuration"]
+        found = [] if record["config"] == self.config else ["configuration changed"]
         parts = {*record["code"], *self.code}
         found += [
             f"code of {part}" for part in sorted(parts) if record["code"].get(part) != self.code.get(part)
         ]
-        found += [] if agree(record["data"], self.data) else ["data"]
+        found += [] if agree(record["data"], self.data) else ["data changed"]
         wanted = [name for name in self.board.measures if name not in self.recipe.without]
         for name in wanted:
             before = record["measures"].get(name)
@@ -233,8 +233,10 @@ class Unit:
                 found.append(f"{name}: not measured")
             else:
                 now = self.facts(name, stage_two(self.board, name))
-                found += [f"{what} of {name}" for what in ("words", "code") if before[what] != now[what]]
-                found += [] if agree(before["data"], now["data"]) else [f"data of {name}"]
+                found += [
+                    f"{what} of {name} changed" for what in ("words", "code") if before[what] != now[what]
+                ]
+                found += [] if agree(before["data"], now["data"]) else [f"data of {name} changed"]
         return found
 
     def facts(self, name: str, cfg: DictConfig) -> dict[str, Any]:

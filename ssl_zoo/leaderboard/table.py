@@ -16,7 +16,7 @@ Stale = Mapping[str, str]  # row -> why its results are older than the code, the
 def show(board: Standings, stale: Stale | None = None) -> str:
     """The standings, aligned. stale: row -> reason; a column of them where there is any."""
     stale = stale or {}
-    header = ["row", "rank", "kind", "seeds", *(board.heading(name) for name in board.measures)]
+    header = ["row", "rank", "kind", "seeds", *board.measures]
     lines = [_line(board, row) + ([stale.get(row.name, "")] if stale else []) for row in board.rows]
     text = table([*header, "stale"] if stale else header, lines)
     return (
