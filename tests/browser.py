@@ -29,7 +29,7 @@ def browser():
     try:
         from playwright.sync_api import sync_playwright
     except ImportError:
-        absent("no playwright: uv sync --group dev")
+        absent("no playwright: make install")
     with sync_playwright() as playwright:
         opened = playwright.chromium.launch(executable_path=str(CHROMIUM), args=ARGS)
         yield opened

@@ -115,7 +115,7 @@ finally:
         (
             ("pretrian",),
             1,
-            "no verb 'pretrian', only list, pretrain, evaluate, demo; did you mean 'pretrain'?",
+            "leaderboard, scale, demo; did you mean 'pretrain'?",
         ),
         (("--help",), 0, "ssl-zoo pretrain KEY=VALUE ..."),
         (("--version",), 0, __version__),

@@ -29,6 +29,8 @@ BELOW = {
     "tokens": (),
     "schedules": (),
     "distributed": (),
+    "flops": (),
+    "scaling": (),
     "backbones": ("tokens", "distributed", "backbones."),
     "heads": BASE,
     "teacher": BASE,
@@ -37,8 +39,9 @@ BELOW = {
     "optim": (*BASE, "objectives._base"),
     "hub": ("backbones.",),
     "data": (*BASE, "objectives._base", "data."),
-    "transfer": (*BASE, "hub", "optim", "views.", "objectives._base", "data.", "transfer."),
-    "pages": (*BASE, "views.", "objectives.", "data.", "transfer.", "pages."),
+    "transfer": (*BASE, "flops", "hub", "optim", "views.", "objectives._base", "data.", "transfer."),
+    "leaderboard": ("transfer.report", "transfer.efficiency", "leaderboard."),
+    "pages": (*BASE, "views.", "objectives.", "data.", "transfer.", "leaderboard.", "pages."),
     "pretrain": (*BASE, "hub", "optim", "views.", "objectives._base", "data.", "transfer.", "pretrain."),
 }
 

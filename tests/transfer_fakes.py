@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 
 import numpy as np
@@ -15,12 +16,13 @@ from ssl_zoo.objectives._base import Batch
 class FakeRows:
     """Rows held in memory, which note how often each was read."""
 
-    fingerprint, unit, units_per_row = "fake", "images", 1
+    unit, units_per_row = "images", 1
 
     def __init__(self, x: Tensor, y: np.ndarray | None, segments: Tensor | None = None):
         self.x, self.y, self.segments = x, y, segments
         self.classes = () if y is None else tuple(f"c{i}" for i in range(int(y.max()) + 1))
         self.reads = np.zeros(len(x), dtype=int)
+        self.fingerprint = hashlib.sha256(x.numpy().tobytes()).hexdigest()
 
     def __len__(self) -> int:
         return len(self.x)

@@ -11,6 +11,8 @@ ssl-zoo: pretrain a text or vision backbone with a self-supervised objective, th
   ssl-zoo pretrain KEY=VALUE ... stage 1: objective=rotation backbone=resnet_micro data=digits budget.steps=50
   ssl-zoo evaluate KEY=VALUE ... stage 2: run=runs/... protocol=linear data=cifar10 labels=25 floors=true
   ssl-zoo report RUN [KEY=VALUE] a page about a run: curves, map of the features, neighbours, predictions
+  ssl-zoo leaderboard VERB ...   run, reproduce, show, check, add, site: boards that anyone can run again
+  ssl-zoo scale KEY=VALUE ...    a ladder of runs, loss fitted to compute: widths=[64,96,128] steps=[200,400]
   ssl-zoo demo [FOLDER]          both stages on data found on this machine, in under five minutes
 
   ssl-zoo pretrain --cfg job ...   show the composed configuration      (Hydra's flags work: --help, -m, ...)
@@ -18,7 +20,7 @@ ssl-zoo: pretrain a text or vision backbone with a self-supervised objective, th
 
 Data: SSL_ZOO_DATA names the folder of data sets. Cache: SSL_ZOO_CACHE (default ~/.cache/ssl_zoo).
 """
-VERBS = ("list", "pretrain", "evaluate", "report", "demo")
+VERBS = ("list", "pretrain", "evaluate", "report", "leaderboard", "scale", "demo")
 
 
 def main() -> None:
@@ -47,6 +49,10 @@ def main() -> None:
         from ssl_zoo.cli.demo import demo
 
         demo(rest)
+    elif verb == "leaderboard":
+        from ssl_zoo.cli.leaderboard import main as leaderboard
+
+        leaderboard(rest)
     else:
         from ssl_zoo.cli.compose import run_verb
 

@@ -30,7 +30,7 @@ import ssl_zoo
 TRUSTED = ("ssl_zoo.", "timm.", "torch.optim.", "torch.nn.")
 
 # Null unless set, and then no text.
-NUMBERS = re.compile(r"budget\.\w+|threads|validation_limit|labels|length|trainer\.gradient_clip_val")
+NUMBERS = re.compile(r"steps|budget\.\w+|threads|validation_limit|labels|length|trainer\.gradient_clip_val")
 
 
 class ConfigError(ValueError):
@@ -143,6 +143,7 @@ def check(verb: str, words: list[str]) -> None:
         key = word.split("=", 1)[0]
         if key not in keys and not any(other.startswith(f"{key}.") for other in keys):
             everything = [*keys, *(p.name for p in config_folder().iterdir() if p.is_dir())]
+            everything = [other for other in everything if not key.startswith(f"{other}.")]
             raise ConfigError(f"there is no key {key!r}{near(key, everything)} (+{key}=... would add it)")
     try:
         full = build(verb, words)
@@ -160,7 +161,7 @@ def check(verb: str, words: list[str]) -> None:
 
 
 def mandatory(verb: str) -> list[str]:
-    return {"pretrain": ["objective", "backbone", "data"], "evaluate": ["data"], "report": []}[verb]
+    return {"evaluate": ["data"], "report": []}.get(verb, ["objective", "backbone", "data"])
 
 
 def near(word: str, words: list[str]) -> str:

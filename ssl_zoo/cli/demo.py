@@ -125,7 +125,7 @@ def run_part(part: Part, where: Path, seed: int, began: float) -> Outcome:
     cfg = compose.build("evaluate", words)
     backbone = hub.load(where)
     data: ImageData | TextData = instantiate(cfg.data, _convert_="all")
-    splits = evaluate.read_splits(data, where, cfg.length)
+    splits = evaluate.read_splits(data, evaluate.subject(where, cfg.length))
     protocol: Finetune = instantiate(cfg.protocol, _convert_="all")
     say(
         f"labels      {', '.join(map(str, part.labels))} per class; {len(splits.validation):,} rows choose, "

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,10 +19,12 @@ from ssl_zoo.cli.compose import ConfigError
 from ssl_zoo.data.images import ImageData
 from ssl_zoo.data.rows import DataError, Rows
 from ssl_zoo.data.text import TextData
+from ssl_zoo.data.text_pairs import TextPairs
 from ssl_zoo.data.tokenizer import Tokenizer
 from ssl_zoo.pretrain.checkpoint import write_atomically
 from ssl_zoo.transfer import floors
 from ssl_zoo.transfer.evaluate import Protocol, evaluate
+from ssl_zoo.transfer.measures import Data, Measure, Subject, examine
 from ssl_zoo.transfer.protocols import Finetune, Linear
 from ssl_zoo.transfer.report import Result, results_table
 
@@ -32,7 +35,20 @@ class Splits(NamedTuple):
     test: Rows
 
 
-def read_splits(data: ImageData | TextData, run: Path, length: int | None) -> Splits:
+def subject(run: Path, length: int | None, device: str = "auto") -> Subject:
+    """The backbone of a run, how it reads text, and where it runs."""
+    backbone = hub.load(run)
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    if backbone.modality == "image":
+        return Subject(backbone, device=torch.device(device))
+    tokenizer = Tokenizer.load(run / "tokenizer")
+    if length is None:
+        length = int(OmegaConf.load(run / "config.yaml").context)
+    return Subject(backbone, tokenizer, length, torch.device(device))
+
+
+def read_splits(data: ImageData | TextData, subject: Subject) -> Splits:
     """The three labelled splits; text through the tokenizer of the run."""
     wanted = ("train", "validation", "test")
     if lacking := [split for split in wanted if split not in data.splits()]:
@@ -44,74 +60,122 @@ def read_splits(data: ImageData | TextData, run: Path, length: int | None) -> Sp
         return Splits(*(data.labelled(split) for split in wanted))
     if not data.classes:
         raise DataError(f"{data.name} has no labels to measure transfer with")
-    tokenizer = Tokenizer.load(run / "tokenizer")
-    if length is None:
-        length = int(OmegaConf.load(run / "config.yaml").context)
-    return Splits(*(data.rows(split, tokenizer, length, "document") for split in wanted))
+    return Splits(*(subject.rows(data, split) for split in wanted))
+
+
+def listed(value: Any) -> list[Any]:
+    """What a key that takes one value or several holds."""
+    return list(value) if OmegaConf.is_list(value) else [value]
+
+
+class Setting(NamedTuple):
+    """One point of a sweep: a label budget, and the protocol with its number of steps."""
+
+    labels: int | float | None
+    steps: int | None
+    protocol: Protocol
+
+
+def sweep(cfg: DictConfig, protocol: Protocol) -> Iterator[Setting]:
+    """All label budgets and numbers of steps that `cfg` asks for; large ones first, as they read the most."""
+    for labels in reversed(listed(cfg.labels)):
+        for steps in listed(cfg.steps):
+            if steps is None:
+                yield Setting(labels, None, protocol)
+            elif isinstance(protocol, Finetune):
+                yield Setting(labels, steps, replace(protocol, steps=steps))
+            else:
+                raise ConfigError(f"steps={steps} is for protocol=finetune; {protocol.name} takes no steps")
+
+
+def options(cfg: DictConfig, setting: Setting, device: torch.device) -> dict[str, Any]:
+    """Arguments of `transfer.evaluate.evaluate`."""
+    return {
+        "labels": setting.labels,
+        "seeds": tuple(cfg.seeds),
+        "metric": cfg.metric,
+        "validation_limit": cfg.validation_limit,
+        "device": device,
+    }
 
 
 def rows_of_table(
-    backbone: Backbone,
-    data: ImageData | TextData,
-    splits: Splits,
-    protocol: Protocol,
-    labels: int | float | None,
-    seeds: list[int],
-    with_floors: bool,
-    device: torch.device | None,
+    one: Subject, data: ImageData | TextData, splits: Splits, setting: Setting, cfg: DictConfig
 ) -> Iterator[tuple[str, Result]]:
-    """The pretrained backbone and, if asked for, its floors, under one protocol and label budget."""
-    options: dict[str, Any] = {"labels": labels, "seeds": seeds, "device": device}
-    yield "pretrained", evaluate(backbone, *splits, protocol, **options)
-    if not with_floors:
+    """The pretrained backbone and, if asked for, its floors, at one point of a sweep."""
+    how, protocol = options(cfg, setting, one.device), setting.protocol
+    yield "pretrained", evaluate(one.backbone, *splits, protocol, **how)
+    if not cfg.floors:
         return
-    about = hub.describe(backbone)
+    about = hub.describe(one.backbone)
     make: Callable[[], Backbone] = lambda: hub.build(about)  # noqa: E731
     if isinstance(protocol, Finetune):
-        yield "from scratch", floors.random_weights(make, *splits, floors.from_scratch(protocol), **options)
+        yield "from scratch", floors.random_weights(make, *splits, floors.from_scratch(protocol), **how)
     frozen = Linear() if isinstance(protocol, Finetune) else protocol
-    yield "random, frozen", floors.random_weights(make, *splits, frozen, **options)
+    yield "random, frozen", floors.random_weights(make, *splits, frozen, **how)
     if isinstance(data, TextData):
-        texts = [floors.Texts(data.documents(s), data.labels(s)) for s in Splits._fields]  # pyright: ignore
-        yield "TF-IDF", floors.tfidf(*texts, labels=labels, seeds=seeds)
+        yield "TF-IDF", tfidf(data, how)
     else:
-        yield "raw pixels", evaluate(floors.Pixels(splits.train), *splits, Linear(), **options)
+        yield "raw pixels", evaluate(floors.Pixels(splits.train), *splits, Linear(), **how)
+
+
+def tfidf(data: TextData, how: dict[str, Any]) -> Result:
+    """The floor for texts; it has no device, and all validation rows are its."""
+    texts = [floors.Texts(data.documents(s), data.labels(s)) for s in Splits._fields]  # pyright: ignore
+    return floors.tfidf(*texts, labels=how["labels"], seeds=how["seeds"], metric=how["metric"])
 
 
 def run(cfg: DictConfig, choices: dict[str, str]) -> None:
     if cfg.threads is not None:
         torch.set_num_threads(cfg.threads)
     where = Path(cfg.run)
-    backbone = hub.load(where)
-    protocol: Protocol = instantiate(cfg.protocol, _convert_="all")
-    data: ImageData | TextData = instantiate(cfg.data, _convert_="all")
-    if data.modality != backbone.modality:
+    one = subject(where, cfg.length, cfg.device)
+    protocol: Protocol | Measure = instantiate(cfg.protocol, _convert_="all")
+    data: Data = instantiate(cfg.data, _convert_="all")
+    if data.modality != one.backbone.modality:
         raise ConfigError(
-            f"{where} holds a backbone for {backbone.modality}s; data={choices['data']} is {data.modality}"
+            f"{where} holds a backbone for {one.backbone.modality}s; "
+            f"data={choices['data']} is {data.modality}"
         )
-    splits = read_splits(data, where, cfg.length)
-    budgets = list(cfg.labels) if OmegaConf.is_list(cfg.labels) else [cfg.labels]
-    device = None if cfg.device == "auto" else torch.device(cfg.device)
     table: list[tuple[str, Result]] = []
-    for labels in budgets:
-        began = time.time()
-        found = []
-        for name, result in rows_of_table(
-            backbone, data, splits, protocol, labels, list(cfg.seeds), cfg.floors, device
-        ):
-            print(f"{name}: {result.text()} ({result.seconds:.0f} s)", flush=True)
-            found.append((name, result))
+    for name, found, fingerprints in measured(cfg, one, data, protocol):
         report = {
             "data": data.name,
             "protocol": OmegaConf.to_container(cfg.protocol, resolve=True),
-            "fingerprints": {name: rows.fingerprint for name, rows in splits._asdict().items()},
+            "fingerprints": fingerprints,
             "results": {name: result.as_dict() for name, result in found},
-            "seconds": round(time.time() - began, 1),
+            "finished": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         }
         folder = where / "evaluations"
         folder.mkdir(exist_ok=True)
-        name = f"{choices['data']}-{protocol.name}-{'all' if labels is None else labels}.json"
-        write_atomically(folder / name, json.dumps(report, indent=1).encode())
+        write_atomically(folder / f"{choices['data']}-{name}.json", json.dumps(report, indent=1).encode())
         table += found
     print(results_table(table))
     print(f"written to {where / 'evaluations'}")
+
+
+def measured(
+    cfg: DictConfig, one: Subject, data: Data, protocol: Protocol | Measure
+) -> Iterator[tuple[str, list[tuple[str, Result]], dict[str, str]]]:
+    """File name, named results and fingerprints of the data, for each point of the sweep."""
+    if isinstance(protocol, Measure):
+        if cfg.floors:
+            raise ConfigError(f"floors=true is for protocols that predict classes, not for {protocol.name}")
+        yield protocol.name, [said("pretrained", examine(one, data, protocol, seeds=tuple(cfg.seeds)))], {}
+        return
+    if isinstance(data, TextPairs):
+        raise ConfigError(f"{data.name} holds pairs of sentences; take protocol=similarity or completion")
+    splits = read_splits(data, one)
+    fingerprints = {name: rows.fingerprint for name, rows in splits._asdict().items()}
+    for setting in sweep(cfg, protocol):
+        rows = rows_of_table(one, data, splits, setting, cfg)
+        found = [said(name, replace(result, steps=setting.steps)) for name, result in rows]
+        labels = "all" if setting.labels is None else setting.labels
+        steps = "" if setting.steps is None else f"-{setting.steps}"
+        yield f"{protocol.name}-{labels}{steps}", found, fingerprints
+
+
+def said(name: str, result: Result) -> tuple[str, Result]:
+    """The same, printed at once: the next may take minutes."""
+    print(f"{name}: {result.metric} {result.text()} ({result.seconds:.0f} s)", flush=True)
+    return name, result

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Protocol
 
 import numpy as np
@@ -46,7 +47,9 @@ class Subset:
         self.rows, self.index = rows, np.asarray(index, dtype=np.int64)
         self.unit, self.units_per_row, self.classes = rows.unit, rows.units_per_row, rows.classes
         self.y = None if rows.y is None else rows.y[self.index]
-        self.fingerprint = f"{rows.fingerprint}[{len(self.index)}]"
+        index = np.ascontiguousarray(self.index, dtype="<i8")
+        chosen = hashlib.blake2b(index.data, digest_size=8).hexdigest()
+        self.fingerprint = f"{rows.fingerprint}[{chosen}]"
 
     def __len__(self) -> int:
         return len(self.index)

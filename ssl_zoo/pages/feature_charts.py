@@ -1,4 +1,4 @@
-"""The charts of features and of pairs of views, as Vega-Lite specifications: pure functions of plain data."""
+"""The charts of features and of views of a sample, as Vega-Lite specifications of plain data."""
 
 from __future__ import annotations
 

@@ -42,12 +42,15 @@ def environment() -> Environment:
     return made
 
 
-def render(template: str, charts: Mapping[str, dict[str, Any]] | None = None, **values: Any) -> str:
+def render(
+    template: str, charts: Mapping[str, dict[str, Any]] | None = None, script_file: str = "", **values: Any
+) -> str:
     """A page from a template that extends `page.html`.
 
     Args:
         charts: id of an element of the page -> Vega-Lite specification to draw there. Data go inline, in
             `data.values`; a specification needs no colours of text, axes and background: the theme has them.
+        script_file: the file beside the page that holds `charting_script`; empty writes it into the page.
         values: what the template shows. `page.html` wants `title`.
     """
     folder = files("ssl_zoo.pages") / "templates"
@@ -56,7 +59,8 @@ def render(template: str, charts: Mapping[str, dict[str, Any]] | None = None, **
         .get_template(template)
         .render(
             charts=dict(charts or {}),
-            charting=Markup(charting_script()) if charts else "",
+            charting=Markup(charting_script()) if charts and not script_file else "",
+            script_file=script_file,
             style=Markup((folder / "page.css").read_text(encoding="utf-8")),
             script=Markup((folder / "page.js").read_text(encoding="utf-8")),
             **values,

@@ -14,7 +14,7 @@ from ssl_zoo.objectives.rotation import Rotation
 from ssl_zoo.objectives.simclr import SimCLR
 from ssl_zoo.pages.image_predictions import pairs, reconstructions, turns
 from ssl_zoo.pages.run_report import Prediction
-from ssl_zoo.pages.text_predictions import Scored, continuation, filled, scored
+from ssl_zoo.pages.text_predictions import Scored, continuations, filled, scored
 
 IMAGES, TURNED = 8, 4
 SHOWN = 96  # tokens of a text
@@ -49,9 +49,9 @@ def predict(
     if isinstance(objective, MaskedLM):
         return Prediction("filled", title, filled(objective, tokenizer, ids, segments), source)
     if isinstance(objective, NextToken):
-        prompt = ids[:PROMPT]
-        drawn = [continuation(objective, tokenizer, prompt, DRAWN, seed) for seed in range(CONTINUATIONS)]
-        opening = tokenizer.decode(prompt.tolist())
+        prompt = ids[:PROMPT].tolist()
+        drawn = continuations(objective, tokenizer, prompt, DRAWN, CONTINUATIONS)
+        opening = tokenizer.decode(prompt)
         text = scored(objective, tokenizer, ids, segments)
         return Prediction("scored", title, Scored(text, [(opening, one) for one in drawn]), source)
     return None

@@ -10,10 +10,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ssl_zoo.backbones._base import TokenBackbone
+from ssl_zoo.data.rows import DataError
 from ssl_zoo.data.tokenizer import Tokenizer
 from ssl_zoo.objectives.masked_lm import MaskedLM
 from ssl_zoo.objectives.next_token import NextToken
 from ssl_zoo.tokens import put, take
+from ssl_zoo.transfer.generate import Choice, end_of_document, follow
 
 Likely = Sequence[tuple[str, float]]  # tokens and their probabilities, the likeliest first
 
@@ -79,19 +81,27 @@ def scored(
     return [Token(texts[0]), *rest]
 
 
-@torch.no_grad()
-def continuation(
-    objective: NextToken, tokenizer: Tokenizer, prompt: Tensor, length: int, seed: int
-) -> list[Token]:
-    """`length` tokens after a prompt (T,), each drawn from the model's whole distribution (temperature 1)."""
-    generator = torch.Generator().manual_seed(seed)
-    ids, found = prompt, []
-    for _ in range(length):
-        row = next_probabilities(objective, ids)[-1]
-        drawn = int(torch.multinomial(row, 1, generator=generator))
-        found.append(Token(shown(tokenizer, drawn), float(row[drawn]), likely(tokenizer, row)))
-        ids = torch.cat([ids, torch.tensor([drawn])])
-    return found
+def continuations(
+    objective: NextToken, tokenizer: Tokenizer, prompt: Sequence[int], length: int, count: int
+) -> list[list[Token]]:
+    """`count` times up to `length` tokens after a prompt, drawn from the model's own distribution.
+
+    `likely` holds the other likeliest tokens. () for a model whose output matrix is not its word embedding.
+    """
+    end = end_of_document(tokenizer)
+    never = [i for i in tokenizer.vocabulary.special if i != end]
+    window = len(prompt) + length
+    try:
+        runs = follow(objective.backbone, [prompt] * count, length, window, Choice(), end=end, never=never)
+    except DataError:
+        return []
+    return [
+        [
+            Token(shown(tokenizer, step.id), step.p, [(shown(tokenizer, i), p) for i, p in step.alternatives])
+            for step in run
+        ]
+        for run in runs
+    ]
 
 
 @torch.no_grad()

@@ -75,6 +75,16 @@ def locked(run: Path) -> Iterator[None]:
         yield
 
 
+def processor() -> str:
+    """The processor's name, where the system tells it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
 def environment() -> dict[str, Any]:
     """Versions, hardware and the command, as found."""
     names = ["torch", "torchvision", "lightning", "timm", "transformers", "tokenizers", "hydra-core", "numpy"]
@@ -97,6 +107,7 @@ def environment() -> dict[str, Any]:
         "python": platform.python_version(),
         "versions": versions,
         "machine": platform.machine(),
+        "processor": processor(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "devices": devices,

@@ -15,6 +15,7 @@ from ssl_zoo.distributed import free_noise, rank, seed_noise, world
 from ssl_zoo.pretrain.callbacks import PerStep, log, pretraining, say
 from ssl_zoo.pretrain.module import Pretraining
 from ssl_zoo.transfer import knn
+from ssl_zoo.transfer.diagnostics import spread
 from ssl_zoo.transfer.features import extract, move
 
 
@@ -83,9 +84,7 @@ class Validation(PerStep):
 class Monitor(PerStep):
     """Are the features alive, and are they of use? Reads them through the one `extract`.
 
-    - feature_std: mean over dimensions of the std of the L2-normalised features, times sqrt(D): 1 for
-      features spread evenly over the sphere, 0 for a collapse to one point.
-    - effective_rank: exp of the entropy of the singular values (RankMe, Garrido et al. 2023).
+    - feature_std and effective_rank: see `transfer.diagnostics`.
     - knn: accuracy of 20 nearest neighbours on held-out rows, where there are labels.
 
     Args:
@@ -123,13 +122,3 @@ class Monitor(PerStep):
         if self.last["feature_std"] < 0.1:
             line += "  WARNING: the features have almost collapsed to one point"
         say(f"step {trainer.global_step:,}  {line}")
-
-
-def spread(features: Tensor) -> dict[str, float]:
-    """feature_std and effective_rank of features (N, D)."""
-    unit = torch.nn.functional.normalize(features.float(), dim=1)
-    std = unit.std(0).mean() * features.shape[1] ** 0.5
-    singular = torch.linalg.svdvals(unit)
-    share = singular / singular.sum()
-    entropy = -(share * share.clamp_min(1e-12).log()).sum()
-    return {"feature_std": std.item(), "effective_rank": entropy.exp().item()}

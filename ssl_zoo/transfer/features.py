@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import NamedTuple
 
 import numpy as np
@@ -17,7 +18,8 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from ssl_zoo.backbones._base import Backbone, Features, TokenBackbone
-from ssl_zoo.data.rows import DataError, Rows
+from ssl_zoo.data.rows import DataError, Rows, Subset
+from ssl_zoo.flops import count
 from ssl_zoo.objectives._base import Batch
 
 
@@ -104,7 +106,7 @@ def device_of(module: nn.Module) -> torch.device:
 
 
 @contextmanager
-def _evaluating(module: nn.Module, device: torch.device) -> Iterator[None]:
+def evaluating(module: nn.Module, device: torch.device) -> Iterator[None]:
     """Eval mode on `device`; afterwards every submodule is as it was, and where it was."""
     modes = {part: part.training for part in module.modules()}
     home = device_of(module)
@@ -115,6 +117,49 @@ def _evaluating(module: nn.Module, device: torch.device) -> Iterator[None]:
         module.to(home)
         for part, training in modes.items():
             part.training = training
+
+
+@torch.no_grad()
+def row_flops(backbone: Backbone, rows: Rows) -> float:
+    """FLOPs of reading the features of one row, as found on the first 64."""
+    batch = trim(rows.read(np.arange(min(64, len(rows)))))
+    with evaluating(backbone, torch.device("cpu")):
+        return count(lambda: forward(backbone, batch)) / len(batch.x)
+
+
+class Memory:
+    """Features that were read before, while `remembering`: of the same weights and the same rows."""
+
+    def __init__(self):
+        # The backbone is kept too: no other can then have its id.
+        self.found: dict[tuple[int, int, str], tuple[Backbone, FeatureSet]] = {}
+
+    @staticmethod
+    def key(backbone: Backbone, rows: Rows) -> tuple[int, int, str]:
+        tensors = (*backbone.parameters(), *backbone.buffers())
+        return id(backbone), sum(tensor._version for tensor in tensors), rows.fingerprint
+
+    def recall(self, backbone: Backbone, rows: Rows, layers: bool) -> FeatureSet | None:
+        _, known = self.found.get(self.key(backbone, rows), (None, None))
+        if known is not None and (known.layers or not layers):
+            return known if layers else known._replace(layers=())
+        if isinstance(rows, Subset):
+            whole = self.recall(backbone, rows.rows, layers)
+            return None if whole is None else whole.take(rows.index)
+        return None
+
+
+_memory: ContextVar[Memory | None] = ContextVar("memory", default=None)
+
+
+@contextmanager
+def remembering() -> Iterator[None]:
+    """Within, `extract` reads the same rows with the same weights once, whoever asks for them."""
+    token = _memory.set(Memory())
+    try:
+        yield
+    finally:
+        _memory.reset(token)
 
 
 def extract(
@@ -138,13 +183,16 @@ def extract(
     """
     if not len(rows):
         raise DataError("there are no rows to read features of")
+    memory = _memory.get()
+    if memory is not None and (known := memory.recall(backbone, rows, layers)) is not None:
+        return known
     place = device_of(backbone) if device is None else torch.device(device)
     pooled: list[Tensor] = []
     labels: list[Tensor] = []
     blocks: list[tuple[Tensor, ...]] = []
     starts = range(0, len(rows), batch_size)
     # no_grad, not inference_mode: probes are trained on these tensors.
-    with torch.no_grad(), _evaluating(backbone, place):
+    with torch.no_grad(), evaluating(backbone, place):
         for start in tqdm(starts, "features", disable=None if progress else True):
             batch = trim(rows.read(np.arange(start, min(start + batch_size, len(rows)))))
             features = forward(backbone, move(batch, place), layers)
@@ -153,4 +201,7 @@ def extract(
             if batch.y is not None:
                 labels.append(batch.y)
     y = torch.cat(labels) if labels else None
-    return FeatureSet(torch.cat(pooled), y, tuple(torch.cat(layer) for layer in zip(*blocks, strict=True)))
+    found = FeatureSet(torch.cat(pooled), y, tuple(torch.cat(layer) for layer in zip(*blocks, strict=True)))
+    if memory is not None:
+        memory.found[memory.key(backbone, rows)] = backbone, found
+    return found

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import copy
 import logging
+import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -24,6 +25,7 @@ from torch.nn import functional as F
 from ssl_zoo.backbones._base import Backbone
 from ssl_zoo.data.rows import Rows
 from ssl_zoo.distributed import free_noise, seed_model, seed_noise
+from ssl_zoo.flops import step_flops
 from ssl_zoo.objectives._base import Batch
 from ssl_zoo.optim import decays
 from ssl_zoo.schedules import cosine
@@ -33,10 +35,12 @@ Precision = Literal["32-true", "bf16-mixed"]
 
 
 class Tuned(NamedTuple):
-    """What a run leaves, on the CPU in eval mode."""
+    """What a run leaves, on the CPU in eval mode; what it cost: FLOPs (see `ssl_zoo.flops`) and seconds."""
 
     backbone: Backbone
     head: nn.Linear
+    flops: float
+    seconds: float
 
 
 def depths(backbone: Backbone) -> dict[str, int]:
@@ -128,6 +132,7 @@ class FineTuning(L.LightningModule):
         self.backbone, self.head = backbone, head
         self.optimizer, self.factor = optimizer, factor
         self.seed, self.dropout, self.augment = seed, dropout, augment
+        self.elements = 0  # pixels or tokens that were read
 
     def configure_optimizers(self) -> Any:
         optimizer = self.optimizer()
@@ -138,11 +143,26 @@ class FineTuning(L.LightningModule):
         seed_noise(self.seed, step)
         seed_model(batch.x.device, "finetune", self.seed, step)
         x, segments = prepare(batch, self.backbone)
+        self.elements += x.numel()
         if self.augment is not None and self.backbone.modality == "image":
             x = self.augment(x)
-        pooled = forward(self.backbone, Batch(x, segments)).pooled
         assert batch.y is not None, "evaluate checks that rows have labels"
+        return self.loss(Batch(x, segments, batch.y))
+
+    def loss(self, batch: Batch) -> Tensor:
+        """Cross-entropy of a batch that is ready for the backbone."""
+        pooled = forward(self.backbone, batch).pooled
+        assert batch.y is not None
         return F.cross_entropy(self.head(F.dropout(pooled, self.dropout)).float(), batch.y)
+
+    def flops(self, batch: Batch) -> float:
+        """Of one step on each pixel or token of `batch`, which lies on the CPU as the model does."""
+        x, segments = prepare(batch, self.backbone)
+        self.eval()  # batch statistics stay as they are
+        spent = step_flops(lambda: self.loss(Batch(x, segments, batch.y)))
+        self.zero_grad()
+        self.train()
+        return spent / x.numel()
 
 
 @contextmanager
@@ -216,11 +236,15 @@ def finetune(
             gradient_clip_val=1.0,
             barebones=True,
         )
+        batches = Steps(rows, batch_size, steps, seed)
+        each = run.flops(trim(rows.read(batches.index(0))))
+        began = time.perf_counter()
         try:
-            trainer.fit(run, Steps(rows, batch_size, steps, seed))
+            trainer.fit(run, batches)
         finally:
             free_noise()
-    return Tuned(backbone.cpu().eval(), head.cpu().eval())
+    seconds = time.perf_counter() - began
+    return Tuned(backbone.cpu().eval(), head.cpu().eval(), each * run.elements, seconds)
 
 
 def classify(tuned: Tuned, rows: Rows, *, device: torch.device | str, batch_size: int = 256) -> Tensor:

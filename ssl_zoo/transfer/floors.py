@@ -9,17 +9,20 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from scipy.sparse import csr_array
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from torch import Tensor, nn
 
 from ssl_zoo.backbones._base import Backbone, Features
 from ssl_zoo.data.rows import Rows
+from ssl_zoo.data.text_pairs import TextPairs
 from ssl_zoo.transfer.evaluate import evaluate
 from ssl_zoo.transfer.labels import budget
 from ssl_zoo.transfer.metrics import METRICS, Metric, score
 from ssl_zoo.transfer.protocols import Finetune, Protocol
 from ssl_zoo.transfer.report import Result, merge
+from ssl_zoo.transfer.similarity import correlations
 
 
 class Pixels(Backbone):
@@ -135,6 +138,44 @@ def tfidf(
         train=count,
         validation=len(validation.y),
         test=len(test.y),
+        seconds=time.perf_counter() - began,
+    )
+
+
+def tfidf_similarity(data: TextPairs) -> Result:
+    """The cosine of TF-IDF vectors against the human scores: the floor for `Similarity`.
+
+    Frequencies are those of the train sentences. Validation chooses between words and letters (runs of 2 to
+    5 within a word). It is run once: nothing is drawn.
+    """
+    began = time.perf_counter()
+    train = sorted({sentence for pair in data.pairs("train") for sentence in pair})
+    units = {"words": ("word", (1, 1)), "letters": ("char_wb", (2, 5))}
+    fitted = {
+        name: TfidfVectorizer(analyzer=analyzer, ngram_range=ngrams, sublinear_tf=True).fit(train)
+        for name, (analyzer, ngrams) in units.items()
+    }
+
+    def scored(name: str, split: str) -> dict[str, float]:
+        sides = zip(*data.pairs(split), strict=True)
+        first, second = (csr_array(fitted[name].transform(side)) for side in sides)
+        cosine = first.multiply(second).sum(1)  # rows have length 1
+        return correlations(cosine, data.scores(split))
+
+    validation = {name: scored(name, "validation")["spearman"] for name in units}
+    best = max(validation, key=lambda name: validation[name])
+    found = scored(best, "test")
+    return Result(
+        protocol="tfidf_similarity",
+        metric="spearman",
+        seeds=(0,),
+        values=(found["spearman"],),
+        others={"pearson": (found["pearson"],)},
+        chosen=({"units": best, "validation": validation[best]},),
+        labels=None,
+        train=len(train),
+        validation=len(data.pairs("validation")),
+        test=len(data.pairs("test")),
         seconds=time.perf_counter() - began,
     )
 

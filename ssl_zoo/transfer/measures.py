@@ -118,11 +118,12 @@ class Unopened:
 
     def _refuse(self) -> NoReturn:
         raise DataError(
-            f"the test split of {self._data.name} is sealed: choose on validation, and score what act two is given"
+            f"the test split of {self._data.name} is sealed: choose on validation, and score what act two "
+            "is given"
         )
 
     @property
-    def __class__(self) -> type:  # isinstance still tells images from text
+    def __class__(self) -> type:  # pyright: ignore[reportIncompatibleMethodOverride]  # isinstance works on
         return type(self._data)
 
 

@@ -19,7 +19,7 @@ from tqdm import tqdm
 from ssl_zoo.backbones._base import Backbone
 from ssl_zoo.data.rows import Rows, Subset
 from ssl_zoo.transfer import knn, linear
-from ssl_zoo.transfer.features import FeatureSet, extract
+from ssl_zoo.transfer.features import FeatureSet, extract, row_flops
 from ssl_zoo.transfer.metrics import Metric, score, true_labels
 from ssl_zoo.views.recipes import crop_flip
 
@@ -41,7 +41,8 @@ class Task:
 
 class Fitted(NamedTuple):
     """predict: rows -> predicted classes (N,), one tensor for each seed. chosen: settings of each seed.
-    details: lists with one item for each seed."""
+    details: lists with one item for each seed; "flops" is what fitting took (see `ssl_zoo.flops`), with the
+    settings that were chosen and without the search for them."""
 
     predict: Callable[[Rows], list[Tensor]]
     chosen: list[dict[str, Any]]
@@ -61,16 +62,18 @@ class Protocol(Interface):
 
 def _frozen(
     backbone: Backbone, task: Task, batch_size: int, layers: bool = False
-) -> tuple[list[FeatureSet], FeatureSet, Callable[[Rows], FeatureSet]]:
-    """Train features of each draw, validation features, and how to read those of other rows."""
+) -> tuple[list[FeatureSet], FeatureSet, Callable[[Rows], FeatureSet], dict[str, list[Any]]]:
+    """Train features of each draw, validation features, how to read those of other rows, and what it cost."""
 
     def read(rows: Rows) -> FeatureSet:
         return extract(backbone, rows, device=task.device, batch_size=batch_size, layers=layers)
 
     union = np.unique(np.concatenate(list(task.draws.values())))
-    features = read(Subset(task.train, union))
+    features = read(task.train if len(union) == len(task.train) else Subset(task.train, union))
     trains = [features.take(np.searchsorted(union, index)) for index in task.draws.values()]
-    return trains, read(task.validation), read
+    each = row_flops(backbone, task.train)
+    cost = {"flops": [each * len(train.pooled) for train in trains]}
+    return trains, read(task.validation), read, cost
 
 
 @dataclass(frozen=True)
@@ -84,7 +87,7 @@ class Knn:
     batch_size: int = 256
 
     def fit(self, backbone: Backbone, task: Task) -> Fitted:
-        trains, validation, read = _frozen(backbone, task, self.batch_size)
+        trains, validation, read, cost = _frozen(backbone, task, self.batch_size)
         best = [
             knn.choose(train, validation, task.classes, self.ks, self.temperatures, task.metric)
             for train in trains
@@ -98,7 +101,7 @@ class Knn:
                 guesses += knn.predict(queries, train.pooled, train.y, task.classes, (k,), (t,)).values()
             return guesses
 
-        return Fitted(predict, [one._asdict() for one in best], {})
+        return Fitted(predict, [one._asdict() for one in best], cost)
 
 
 @dataclass(frozen=True)
@@ -111,7 +114,7 @@ class Linear:
     batch_size: int = 256
 
     def fit(self, backbone: Backbone, task: Task) -> Fitted:
-        trains, validation, read = _frozen(backbone, task, self.batch_size)
+        trains, validation, read, cost = _frozen(backbone, task, self.batch_size)
         probes = [
             linear.choose(train, validation, task.classes, self.weight_decays, task.metric)
             for train in trains
@@ -122,7 +125,7 @@ class Linear:
             return [probe.classifier.logits(x).argmax(1) for probe in probes]
 
         chosen = [{"weight_decay": one.weight_decay, "validation": one.validation} for one in probes]
-        return Fitted(predict, chosen, {})
+        return Fitted(predict, chosen, cost)
 
 
 @dataclass(frozen=True)
@@ -137,7 +140,7 @@ class Layers:
     batch_size: int = 256
 
     def fit(self, backbone: Backbone, task: Task) -> Fitted:
-        trains, validation, read = _frozen(backbone, task, self.batch_size, layers=True)
+        trains, validation, read, cost = _frozen(backbone, task, self.batch_size, layers=True)
         curves = [
             linear.probe_layers(train, validation, task.classes, self.weight_decays, task.metric)
             for train in trains
@@ -153,7 +156,8 @@ class Layers:
             {"layer": layer, "weight_decay": probe.weight_decay, "validation": probe.validation}
             for layer, probe in picks
         ]
-        return Fitted(predict, chosen, {"curve": [[probe.validation for probe in curve] for curve in curves]})
+        found = [[probe.validation for probe in curve] for curve in curves]
+        return Fitted(predict, chosen, {"curve": found, **cost})
 
 
 @dataclass(frozen=True)
@@ -204,7 +208,11 @@ class Finetune:
             return [classify(model, rows, device=task.device) for model in models]
 
         chosen = [{"lr": best, "validation": scores[best]}] + [{"lr": best} for _ in rest]
-        return Fitted(predict, chosen, {})
+        cost = {
+            "flops": [model.flops for model in models],
+            "training_seconds": [model.seconds for model in models],
+        }
+        return Fitted(predict, chosen, cost)
 
     def _head(self, backbone: Backbone, task: Task, seed: int) -> nn.Linear:
         with torch.random.fork_rng(devices=[]):  # nn.Linear draws weights that are overwritten here

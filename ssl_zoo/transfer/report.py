@@ -22,16 +22,57 @@ def interval(values: Sequence[float], level: float = 0.95) -> tuple[float, float
 
 
 @dataclass(frozen=True)
+class Metric:
+    """How a metric is shown. factor: 100 for percent. lower: whether less is better."""
+
+    title: str
+    factor: int = 100
+    digits: int = 1
+    lower: bool = False
+
+    def text(self, value: float) -> str:
+        return f"{self.factor * value:.{self.digits}f}"
+
+
+METRICS = {
+    "accuracy": Metric("accuracy, %"),
+    "macro_f1": Metric("macro F1, %"),
+    "exact_match": Metric("exact match, %"),
+    "recall@1": Metric("recall at 1, %"),
+    "matthews": Metric("Matthews correlation", 1, 3),
+    "spearman": Metric("Spearman correlation", 1, 3),
+    "pearson": Metric("Pearson correlation", 1, 3),
+    "chrf": Metric("chrF, %"),
+    "bits_per_byte": Metric("bits per byte", 1, 3, lower=True),
+    "nats_saved": Metric("nats saved by context", 1, 3),
+    "nats_per_token": Metric("nats per token", 1, 3, lower=True),
+    "effective_rank": Metric("effective rank", 1, 1),
+}
+
+
+def metric(name: str) -> Metric:
+    """How a metric is shown.
+
+    Raises:
+        ValueError: a metric without a line in METRICS, of which nobody said which way is better.
+    """
+    if name not in METRICS:
+        raise ValueError(f"metric {name!r} has no line in METRICS of ssl_zoo/transfer/report.py")
+    return METRICS[name]
+
+
+@dataclass(frozen=True)
 class Result:
-    """One row of a table: a backbone under a protocol with a label budget.
+    """One row of a table: a backbone under a protocol or measure, with a label budget.
 
     Attributes:
         protocol: "knn", "linear", "layers", "finetune" or a floor.
-        metric: name of the score in `values`, a fraction (0.9 is 90 %).
+        metric: name of the score in `values`, mostly a fraction (0.9 is 90 %).
         seeds: what was drawn for each value. values: one test score for each seed.
         others: metric -> one test score for each seed, for the metrics not chosen by.
         chosen: for each seed, the hyper-parameters chosen on validation and their validation score.
         labels: the label budget (see `labels.budget`). train, validation, test: rows that were used.
+        steps: of fine-tuning, where a sweep varied them.
         details: more that a protocol says, such as the validation score of each layer.
         seconds: wall time of it all.
     """
@@ -48,6 +89,7 @@ class Result:
     test: int
     seconds: float
     details: dict[str, Any] = field(default_factory=dict)
+    steps: int | None = None
 
     @property
     def mean(self) -> float:
@@ -62,10 +104,14 @@ class Result:
         return asdict(self) | {"mean": self.mean, "interval": self.interval}
 
     def text(self) -> str:
-        """Percent, with half the interval: "91.3 ± 0.4"; without it for a single seed."""
-        span = self.interval
-        half = "" if span is None else f" ± {100 * (span[1] - span[0]) / 2:.1f}"
-        return f"{100 * self.mean:.1f}{half}"
+        """The mean with half the interval: "91.3 ± 0.4" in percent; without it for a single seed."""
+        return written(self.metric, self.mean, self.interval)
+
+
+def written(name: str, mean: float, span: tuple[float, float] | None) -> str:
+    """A mean with half its interval, "50.1 ± 0.4", as its metric is shown; of one unknown, as it is."""
+    shown = METRICS.get(name, Metric(name, 1, 3))
+    return shown.text(mean) + ("" if span is None else f" ± {shown.text((span[1] - span[0]) / 2)}")
 
 
 def merge(results: Sequence[Result]) -> Result:
@@ -98,11 +144,11 @@ def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
 
 
 def results_table(named: Sequence[tuple[str, Result]]) -> str:
-    """A table of named results, in percent."""
+    """A table of named results (see `METRICS` for units)."""
     rows = [
         (
             name,
-            result.protocol,
+            result.protocol if result.steps is None else f"{result.protocol}, {result.steps} steps",
             "all" if result.labels is None else result.labels,
             result.metric,
             result.text(),

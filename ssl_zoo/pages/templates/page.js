@@ -4,6 +4,15 @@ const charts = JSON.parse(document.getElementById("charts").textContent);
 const root = document.documentElement;
 const themes = ["system", "light", "dark"];
 const button = document.getElementById("theme");
+// Text and tables come first; then the charting script, where it is a file of its own; then charts.
+const loaded = new Promise((done) => { addEventListener("load", done); }).then(() => {
+  const file = document.body.dataset.charting;
+  return file && new Promise((done, fail) => {
+    const script = document.createElement("script");
+    Object.assign(script, { src: file, onload: done, onerror: () => fail(new Error(`${file} is missing`)) });
+    document.head.append(script);
+  });
+});
 
 function themed(spec) {
   const colour = (name) => getComputedStyle(root).getPropertyValue(name).trim();
@@ -13,6 +22,7 @@ function themed(spec) {
     view: { stroke: "transparent" },
     axis: { labelColor: faint, titleColor: text, gridColor: line, domainColor: line, tickColor: line, labelFontSize: 12, titleFontSize: 13 },
     legend: { labelColor: text, titleColor: text, labelFontSize: 12, labelLimit: 260, orient: "bottom", columns: 2 },
+    text: { color: text },
     title: { color: text, subtitleColor: faint, anchor: "start", fontSize: 14 },
     header: { labelColor: text, titleColor: text },
   };
@@ -36,7 +46,7 @@ function setTheme(name) {
 button.addEventListener("click", () => {
   const next = themes[(themes.indexOf(root.dataset.theme || "system") + 1) % themes.length];
   setTheme(next);
-  window.ready = draw();
+  window.ready = loaded.then(draw);
 });
-matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => { window.ready = draw(); });
-window.ready = draw();
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => { window.ready = loaded.then(draw); });
+window.ready = loaded.then(draw);

@@ -1,0 +1,147 @@
+"""`ssl-zoo leaderboard check` and `reproduce`: do the recorded figures still stand?"""
+
+from __future__ import annotations
+
+import math
+import shutil
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from ssl_zoo.cli.board_find import find, names, number, one_board, one_row, only, trusted
+from ssl_zoo.cli.board_unit import Datasets, Unit
+from ssl_zoo.cli.compose import ConfigError
+from ssl_zoo.data.rows import DataError
+from ssl_zoo.leaderboard import records
+from ssl_zoo.leaderboard.board import Board, BoardError, Recipe
+from ssl_zoo.transfer.report import interval, table, written
+
+
+class AbsentDatasets(Datasets):
+    """As `Datasets`; data that are not on this machine have no fingerprint, and are not compared."""
+
+    def fingerprint(self, cfg: Any) -> str | None:  # pyright: ignore[reportIncompatibleMethodOverride]
+        try:
+            return super().fingerprint(cfg)
+        except DataError:
+            return None
+
+
+def standing(board: Board, recipe: Recipe, datasets: Datasets) -> list[str]:
+    """What is wrong with the records of a row: seeds that are missing, and what changed since."""
+    found = records.read(board.results)
+    unit = Unit(board, recipe, board.seeds[0], Path("."), datasets, None)
+    missing = [seed for seed in board.seeds if (recipe.name, seed) not in found]
+    problems = [f"no result of seed {', '.join(map(str, missing))}"] if missing else []
+    changed: dict[str, list[int]] = {}
+    for (row, seed), record in found.items():
+        if row == recipe.name:
+            for change in unit.changes(record):
+                changed.setdefault(change, []).append(seed)
+    every = [seed for row, seed in found if row == recipe.name]
+    return problems + [
+        f"{change} changed" + ("" if seeds == every else f" (seed {', '.join(map(str, seeds))})")
+        for change, seeds in changed.items()
+    ]
+
+
+def stale(board: Board, datasets: Datasets | None = None) -> dict[str, str]:
+    """row -> why its results no longer stand, for those that do not."""
+    datasets = datasets or AbsentDatasets()
+    told = {name: "; ".join(standing(board, recipe, datasets)) for name, recipe in board.recipes.items()}
+    return {name: why for name, why in told.items() if why}
+
+
+def check(words: list[str], options: dict[str, str]) -> None:
+    """Boards with faults fail; rows that are stale or missing are marked, and fail with strict=true."""
+    only(options, "strict")
+    strict = {"true": True, "false": False, None: False}.get(options.get("strict"))
+    if strict is None:
+        raise ConfigError(f"strict={options['strict']}: it takes true or false")
+    faults, marked, datasets = [], 0, AbsentDatasets()
+    rows: list[tuple[str, str]] = []
+    for name in words or names():
+        board = find(name)
+        known = records.read(board.results)
+        if orphans := sorted({row for row, _ in known} - set(board.recipes)):
+            faults.append(f"{board.results} has rows without a recipe: {', '.join(orphans)}")
+        for recipe in board.recipes.values():
+            problems = standing(board, recipe, datasets)
+            rows.append((f"{board.name}/{recipe.name}", "; ".join(problems) or "stands"))
+            marked += bool(problems)
+    print(table(("row", "standing"), rows))
+    for fault in faults:
+        print(fault, file=sys.stderr)
+    if faults or (strict and marked):
+        sys.exit(f"{len(faults)} faults, {marked} of {len(rows)} rows do not stand")
+    print(f"{len(rows) - marked} of {len(rows)} rows stand, {marked} are marked")
+
+
+def bounds(values: Sequence[float], again: bool, level: float = 0.95) -> tuple[float, float]:
+    """Where a new figure is expected: of a seed among the values (`again`) in the interval of the mean, of
+    another seed in Student's prediction interval of one more draw.
+
+    Raises:
+        BoardError: fewer than two values.
+    """
+    stated = interval(values, level)
+    if stated is None:
+        raise BoardError("an interval needs the results of two seeds or more: run the board first")
+    if again:
+        return stated
+    n, mean = len(values), sum(values) / len(values)
+    half = (stated[1] - mean) * math.sqrt(n) * math.sqrt(1 + 1 / n)
+    return mean - half, mean + half
+
+
+def reproduce(words: list[str], options: dict[str, str]) -> None:
+    """One row and seed once more, from nothing; exit code 1 where the primary figure lies outside."""
+    only(options, "seed", "runs", "measure", "trust")
+    board_name, slash, row = one_board(words).rpartition("/")
+    if not slash:
+        raise BoardError(f"which row? Give BOARD/ROW, for example {row}/{next(iter(find(row).recipes))}")
+    board = find(board_name)
+    recipe = one_row(board, row)
+    seed = number(options, "seed", 0)
+    before = {s: record for (r, s), record in records.read(board.results).items() if r == row}
+    if len(before) < 2:
+        raise BoardError(
+            f"{board.name}/{row} has results of {len(before)} seeds; an interval needs 2 or more"
+        )
+    if (measure := options.get("measure")) is not None:
+        applicable = [name for name in board.measures if name not in recipe.without]
+        if measure not in applicable:
+            raise BoardError(f"{board.name}/{row} has no measure {measure!r}: {', '.join(applicable)}")
+        board = replace(board, measures={measure: board.measures[measure]}, primary=measure)
+    runs = Path(options.get("runs", "runs/reproduce"))
+    unit = Unit(board, recipe, seed, runs, Datasets(), trusted(options))
+    shutil.rmtree(unit.where, ignore_errors=True)
+    record = unit.run(lambda line: print(f"  {line}", flush=True))
+    lines, inside = [], True
+    for name, found in record["measures"].items():
+        for one in found["results"]:
+            same = lambda other, one=one: all(other[k] == one[k] for k in ("metric", "labels", "steps"))  # noqa: E731
+            values = [r["value"] for s in before for r in before[s]["measures"][name]["results"] if same(r)]
+            low, high = bounds(values, seed in before)
+            within = low - 1e-9 <= one["value"] <= high + 1e-9
+            if name == board.primary:
+                inside &= within
+            setting = "" if one["labels"] is None else f", {one['labels']} labels"
+            setting += "" if one["steps"] is None else f", {one['steps']} steps"
+            mean = sum(values) / len(values)
+            lines.append(
+                (
+                    name + setting,
+                    one["metric"],
+                    written(one["metric"], mean, (mean - (high - low) / 2, mean + (high - low) / 2)),
+                    written(one["metric"], one["value"], None),
+                    "inside" if within else "OUTSIDE",
+                )
+            )
+    kind = "95 % interval of the mean" if seed in before else "95 % interval of one more seed"
+    print(table(("measure", "metric", f"stated, {kind}", f"new, seed {seed}", ""), lines))
+    if not inside:
+        sys.exit(f"{board.name}/{row}: the new {board.primary} lies outside the stated interval")
+    print(f"{board.name}/{row}: the new {board.primary} lies inside the stated interval")

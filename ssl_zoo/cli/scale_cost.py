@@ -1,0 +1,84 @@
+"""What one step of a rung costs: its objective is built, and one real batch is counted."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from hydra.utils import instantiate
+from omegaconf import DictConfig
+
+from ssl_zoo.cli.pretrain import refuse_mixed_modalities
+from ssl_zoo.data.images import ImageData
+from ssl_zoo.data.plan import Plan
+from ssl_zoo.data.rows import DataError
+from ssl_zoo.data.text import TextData
+from ssl_zoo.data.tokenizer import Tokenizer
+from ssl_zoo.distributed import free_noise, seed_noise
+from ssl_zoo.flops import step_flops
+from ssl_zoo.objectives._base import Objective
+from ssl_zoo.transfer.features import move
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Of one optimizer step of a size.
+
+    flops: of the forward and backward pass over the whole batch. units: tokens or images in it.
+    parameters: all that is trained, heads included; backbone_parameters: those that are kept.
+    """
+
+    flops: int
+    units: int
+    unit: str
+    parameters: int
+    backbone_parameters: int
+
+
+def open_data(cfg: DictConfig) -> tuple[ImageData | TextData, Tokenizer | None]:
+    """The data and, for text, its tokenizer, once for all rungs.
+
+    Raises:
+        DataError: there is no validation split to read losses from.
+        ConfigError: the backbone does not read such data.
+    """
+    refuse_mixed_modalities(cfg)
+    data: ImageData | TextData = instantiate(cfg.data, _convert_="all")
+    if "validation" not in data.splits():
+        raise DataError(
+            f"{data.name} has no validation split, whose loss scale compares; name its source, or carve it "
+            "with data.validation_fraction=0.05"
+        )
+    if isinstance(data, ImageData):
+        return data, None
+    return data, instantiate(cfg.tokenizer, _convert_="all")(data.documents("train"))
+
+
+def cost(cfg: DictConfig, data: ImageData | TextData, tokenizer: Tokenizer | None) -> Cost:
+    """Count a configuration of pretraining; the parts are built as `ssl-zoo pretrain` builds them."""
+    torch.manual_seed(cfg.seed)
+    make: Any = instantiate(cfg.backbone, _convert_="all", _partial_=True)
+    backbone = make() if tokenizer is None else make(vocabulary=tokenizer.vocabulary)
+    objective: Objective = instantiate(cfg.objective, _convert_="all")(backbone)
+    if isinstance(data, ImageData):
+        rows = data.rows("pretrain")
+    else:
+        assert tokenizer is not None
+        rows = data.rows("train", tokenizer, cfg.context, objective.rows, objective.lookahead)
+    on_gpu = cfg.trainer.accelerator != "cpu" and torch.cuda.is_available()
+    device = torch.device("cuda" if on_gpu else "cpu")
+    parts = cfg.trainer.accumulate_grad_batches
+    index = Plan(len(rows), cfg.batch_size, cfg.seed).rows(0)[: cfg.batch_size // parts]
+    batch = move(rows.read(index), device)
+    objective.to(device).train()
+    seed_noise(cfg.seed, 0, 0, parts)
+    counted = step_flops(lambda: objective(batch).value)
+    free_noise()
+    return Cost(
+        flops=parts * counted,
+        units=cfg.batch_size * rows.units_per_row,
+        unit=rows.unit,
+        parameters=sum(p.numel() for p in objective.parameters() if p.requires_grad),
+        backbone_parameters=sum(p.numel() for p in backbone.parameters()),
+    )

@@ -1,0 +1,202 @@
+"""A board: what its rows have in common, and one recipe for each row.
+
+BOARD/
+  board.yaml        title, about, seeds, primary measure, fixed words of `ssl-zoo pretrain`, measures
+  recipes/ROW.yaml  paper, cost, expected score and command in its header, then the words of the row
+  references.yaml   published numbers, their source, and how their protocol differs
+  results.jsonl     one line for each row and seed (see `records`)
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+FLOORS = ("random", "pixels", "tfidf")
+HEADER = ("Paper", "Cost", "Expected", "Command")
+
+
+class BoardError(ValueError):
+    """A board's files are not as they should be; says which and what would do."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One row.
+
+    Attributes:
+        title, paper, cost, expected, command: of its header.
+        pretrain: words of `ssl-zoo pretrain`, by key.
+        floor: None for a row that is pretrained; else what takes its place: "random" weights of the
+            backbone, the "pixels" of images, or "tfidf" of texts.
+        without: measures of the board that do not apply to the row.
+    """
+
+    name: str
+    title: str
+    paper: str
+    cost: str
+    expected: str
+    command: str
+    pretrain: Mapping[str, Any]
+    floor: str | None
+    without: tuple[str, ...]
+
+    @property
+    def family(self) -> str:
+        """pretrained, reference (it reads labels) or floor."""
+        if self.floor is not None:
+            return "floor"
+        return "reference" if self.pretrain.get("objective") == "supervised" else "pretrained"
+
+    @property
+    def backbone(self) -> str | None:
+        """The configuration of the backbone; None where the board has one for all, or there is none."""
+        return self.pretrain.get("backbone")
+
+
+@dataclass(frozen=True)
+class Board:
+    """A folder as read by `load`. measures: name -> its title, and words of `ssl-zoo evaluate`."""
+
+    folder: Path
+    title: str
+    about: str
+    hardware: str
+    primary: str
+    seeds: tuple[int, ...]
+    fixed: Mapping[str, Any]
+    measures: Mapping[str, Mapping[str, Any]]
+    recipes: Mapping[str, Recipe]
+    references: tuple[Mapping[str, Any], ...]
+
+    @property
+    def name(self) -> str:
+        return self.folder.name
+
+    @property
+    def results(self) -> Path:
+        return self.folder / "results.jsonl"
+
+    def pretrain_words(self, recipe: Recipe) -> list[str]:
+        """What `ssl-zoo pretrain` is given, but for the seed and the folder of the run.
+
+        Raises:
+            BoardError: a recipe that changes what the board fixes.
+        """
+        if clash := sorted(set(self.fixed) & set(recipe.pretrain)):
+            raise BoardError(
+                f"{self.name}/{recipe.name} sets {', '.join(clash)}, which is fixed for all rows by "
+                f"{self.folder / 'board.yaml'}: leave it out, or make another board"
+            )
+        return words({**self.fixed, **recipe.pretrain})
+
+    def evaluate_words(self, measure: str) -> list[str]:
+        """What `ssl-zoo evaluate` is given for a measure, but for the seed and the folder of the run."""
+        return words({key: value for key, value in self.measures[measure].items() if key != "title"})
+
+
+def words(settings: Mapping[str, Any]) -> list[str]:
+    """KEY=VALUE as Hydra reads it."""
+    return [f"{key}={spelt(value)}" for key, value in settings.items()]
+
+
+def spelt(value: Any) -> str:
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, (list, tuple)):
+        return f"[{','.join(map(spelt, value))}]"
+    return str(value)
+
+
+def header(text: str, file: Path) -> tuple[str, dict[str, str]]:
+    """The title and the fields of a recipe's first comment lines.
+
+    Raises:
+        BoardError: a field is missing.
+    """
+    lines = [line.removeprefix("#").strip() for line in text.splitlines() if line.startswith("#")]
+    matches = [match for line in lines if (match := re.fullmatch(r"(\w+): (.+)", line))]
+    fields = {str(match[1]): str(match[2]) for match in matches}
+    missing = [name for name in HEADER if name not in fields]
+    if not lines or missing:
+        raise BoardError(
+            f"{file} does not say its {', '.join(missing).lower()}: a recipe opens with # Title. and then "
+            "the lines # Paper: ..., # Cost: ..., # Expected: ..., # Command: ..."
+        )
+    return lines[0].rstrip("."), fields
+
+
+def read_recipe(file: Path) -> Recipe:
+    """One recipe file.
+
+    Raises:
+        BoardError: it says too little, or has keys that mean nothing.
+    """
+    text = file.read_text(encoding="utf-8")
+    title, fields = header(text, file)
+    try:
+        body = yaml.safe_load(text) or {}
+    except yaml.YAMLError as error:
+        raise BoardError(f"{file} is not YAML: {error}") from error
+    if strange := sorted(set(body) - {"pretrain", "floor", "without"}):
+        raise BoardError(
+            f"{file} has the keys {', '.join(strange)}; a recipe has pretrain, floor and without"
+        )
+    floor = body.get("floor")
+    if floor is not None and floor not in FLOORS:
+        raise BoardError(f"{file}: floor is one of {', '.join(FLOORS)}, not {floor}")
+    if floor is None and not body.get("pretrain"):
+        raise BoardError(f"{file} pretrains nothing: give the words under pretrain, or a floor")
+    return Recipe(
+        file.stem,
+        title,
+        **{name.lower(): fields[name] for name in HEADER},
+        pretrain=body.get("pretrain") or {},
+        floor=floor,
+        without=tuple(body.get("without") or ()),
+    )
+
+
+def load(folder: Path) -> Board:
+    """The board in a folder.
+
+    Raises:
+        BoardError: no board there, or one with faults.
+    """
+    file = folder / "board.yaml"
+    if not file.is_file():
+        raise BoardError(f"{folder} holds no board: there is no {file}")
+    body = yaml.safe_load(file.read_text(encoding="utf-8"))
+    wanted = ("title", "about", "hardware", "primary", "fixed", "measures")
+    if missing := [key for key in wanted if key not in body]:
+        raise BoardError(f"{file} lacks {', '.join(missing)}")
+    if body["primary"] not in body["measures"]:
+        raise BoardError(f"{file}: primary is {body['primary']}, which is not among the measures")
+    recipes = {path.stem: read_recipe(path) for path in sorted((folder / "recipes").glob("*.yaml"))}
+    if not recipes:
+        raise BoardError(f"{folder / 'recipes'} holds no recipes")
+    for recipe in recipes.values():
+        if unknown := sorted(set(recipe.without) - set(body["measures"])):
+            raise BoardError(f"{folder}: recipe {recipe.name} is without {unknown}, which are no measures")
+    references = folder / "references.yaml"
+    published = yaml.safe_load(references.read_text(encoding="utf-8")) if references.exists() else []
+    return Board(
+        folder,
+        body["title"],
+        body["about"],
+        body["hardware"],
+        body["primary"],
+        tuple(body.get("seeds", (0, 1, 2))),
+        body["fixed"],
+        body["measures"],
+        recipes,
+        tuple(published or ()),
+    )

@@ -1,0 +1,48 @@
+"""Cells of a leaderboard: what one row got under one measure over seeds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ssl_zoo.transfer.report import interval, written
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One row under one measure with one label budget and one training length: a value for each seed.
+
+    labels, steps: as in the records (None: all labels; the length that the protocol has by itself).
+    train: labelled samples. seconds, flops: of stage 2, means over seeds; flops None where not counted.
+    """
+
+    metric: str
+    labels: int | float | None
+    steps: int | None
+    seeds: tuple[int, ...]
+    values: tuple[float, ...]
+    train: int
+    seconds: float
+    flops: float | None = None
+
+    @property
+    def mean(self) -> float:
+        return sum(self.values) / len(self.values)
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        return interval(self.values)
+
+    def text(self) -> str:
+        """ "50.1 ± 0.4": the mean and half its 95 % interval, which one seed does not have."""
+        return written(self.metric, self.mean, self.interval)
+
+
+def point_text(labels: int | float | None, steps: int | None) -> str:
+    """One point of a curve in words: "25 labels a class", "1 % of labels", "all labels, 500 steps"."""
+    if labels is None:
+        words = "all labels"
+    elif isinstance(labels, float):
+        words = f"{100 * labels:g} % of labels"
+    else:
+        words = f"{labels} label{'s' * (labels != 1)} a class"
+    return words if steps is None else f"{words}, {steps} steps"

@@ -1,0 +1,142 @@
+"""Curves of a board: accuracy over labels, over depth and over the cost of stage 2, one line a row."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from ssl_zoo.leaderboard.cells import Cell, point_text
+from ssl_zoo.leaderboard.ranking import Row, Standings
+from ssl_zoo.transfer.efficiency import Saved, labels_saved
+from ssl_zoo.transfer.report import interval, metric
+
+
+class Point(NamedTuple):
+    """x, y and the 95 % interval of y (its ends are y where there is one seed); words: what the point is."""
+
+    x: float
+    y: float
+    low: float
+    high: float
+    text: str
+    words: str
+
+
+Lines = list[tuple[Row, list[Point]]]  # rows in the order of the board
+
+
+class Curves(NamedTuple):
+    """kind: labels, layers or cost. x, y: titles of the axes. everything: x of "all labels", where known."""
+
+    kind: str
+    measure: str
+    title: str
+    x: str
+    y: str
+    lines: Lines
+    everything: float | None = None
+
+    @property
+    def name(self) -> str:
+        return f"{self.kind}-{self.measure}"
+
+
+def curves(board: Standings) -> list[Curves]:
+    """Every curve that the results of a board hold, in the order of its measures."""
+    found: list[Curves] = []
+    for measure in board.measures:
+        title = board.label(measure)
+        cells = [cell for row in board.rows for cell in row.cells.get(measure, ())]
+        if not cells:
+            continue
+        score = metric(cells[0].metric).title
+        if len({cell.labels for cell in cells}) > 1:
+            lines = [(row, _labels(board, row, measure)) for row in board.rows]
+            x = "labels per class" if classes(board, measure) else "labels"
+            everything = [
+                cell.train / (classes(board, measure) or 1) for cell in cells if cell.labels is None
+            ]
+            found.append(
+                Curves("labels", measure, title, x, score, _drawn(lines), max(everything, default=None))
+            )
+        if len({cell.steps for cell in cells}) > 1:
+            counted = all(cell.flops for cell in cells)
+            x = "FLOPs of stage 2" if counted else "seconds of stage 2"
+            lines = [(row, _cost(row, measure, counted)) for row in board.rows]
+            found.append(Curves("cost", measure, title, x, score, _drawn(lines)))
+        if layers := _drawn((row, _layers(row, measure)) for row in board.rows):
+            y = f"validation {score}"
+            found.append(Curves("layers", measure, title, "depth: blocks passed, as a fraction", y, layers))
+    return found
+
+
+def classes(board: Standings, measure: str) -> int | None:
+    """How many classes the data of a measure has, from a budget per class; None where no budget is one."""
+    cells = (cell for row in board.rows for cell in row.cells.get(measure, ()))
+    return next((cell.train // cell.labels for cell in cells if isinstance(cell.labels, int)), None)
+
+
+def saved(board: Standings, measure: str) -> list[tuple[Row, list[Saved]]]:
+    """What pretraining saves in labels, for each pretrained row whose trunk was also tuned from scratch.
+
+    Only measures with `protocol: finetune`: probing frozen random weights is no training from scratch.
+    """
+    if board.measures[measure].get("protocol") != "finetune" or classes(board, measure) is None:
+        return []
+    scratch = {row.trunk: row for row in board.rows if row.recipe.floor == "random"}
+    found = []
+    for row in board.rows:
+        floor = scratch.get(row.trunk)
+        if row.family == "pretrained" and floor:
+            ours, theirs = ([(p.x, p.y) for p in _labels(board, one, measure)] for one in (row, floor))
+            if len(ours) > 1 and len(theirs) > 1:
+                found.append((row, labels_saved(ours, theirs)))
+    return found
+
+
+def _labels(board: Standings, row: Row, measure: str) -> list[Point]:
+    per = classes(board, measure) or 1
+    longest: dict[int, Cell] = {}
+    for cell in row.cells.get(measure, ()):
+        if cell.train not in longest or (cell.steps or 0) > (longest[cell.train].steps or 0):
+            longest[cell.train] = cell
+    return [_point(train / per, cell) for train, cell in sorted(longest.items())]
+
+
+def _cost(row: Row, measure: str, counted: bool) -> list[Point]:
+    cells = row.cells.get(measure, ())
+    points = [_point(cell.flops or 0.0 if counted else cell.seconds, cell) for cell in cells]
+    return sorted(points)
+
+
+def _point(x: float, cell: Cell) -> Point:
+    shown = metric(cell.metric)
+    low, high = cell.interval or (cell.mean, cell.mean)
+    y, low, high = (shown.factor * value for value in (cell.mean, low, high))
+    return Point(x, y, low, high, cell.text(), point_text(cell.labels, cell.steps))
+
+
+def _layers(row: Row, measure: str) -> list[Point]:
+    """The validation score after each block, over seeds that looked at the same number of them."""
+    results = [
+        result
+        for record in row.records.values()
+        for result in record["measures"].get(measure, {}).get("results", ())
+        if result["protocol"] == "layers"
+    ]
+    found = [result["details"]["curve"] for result in results]
+    if not found or len({len(curve) for curve in found}) > 1:
+        return []
+    shown, points = metric(results[0]["metric"]), []
+    for block, values in enumerate(zip(*found, strict=True), 1):
+        mean = sum(values) / len(values)
+        low, high = interval(values) or (mean, mean)
+        half = "" if len(values) < 2 else f" ± {shown.text((high - low) / 2)}"
+        y, low, high = (shown.factor * value for value in (mean, low, high))
+        words = f"after block {block} of {len(found[0])}"
+        points.append(Point(block / len(found[0]), y, low, high, shown.text(mean) + half, words))
+    return points
+
+
+def _drawn(lines: Iterable[tuple[Row, list[Point]]]) -> Lines:
+    return [(row, points) for row, points in lines if points]

@@ -1,0 +1,115 @@
+"""A causal backbone read as a language model: p(next id | ids before) = softmax(W h).
+
+W is the word embedding, as in pretraining (Press & Wolf 2017; see `objectives.next_token`), so an exported
+backbone holds all that is needed. Where the widths differ, W was a matrix that the export lacks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from ssl_zoo.backbones._base import Backbone, TokenBackbone
+from ssl_zoo.data.rows import DataError, Rows
+from ssl_zoo.data.text import TextData
+from ssl_zoo.objectives._base import Batch
+from ssl_zoo.transfer.features import evaluating, prepare
+from ssl_zoo.transfer.measures import Data
+
+HELD = 2**24  # logits held at once: 64 MiB in float32
+
+
+def language_model(backbone: Backbone) -> TokenBackbone:
+    """The same backbone, once it is known that it can say what comes next.
+
+    Raises:
+        DataError: it does not read text, sees what comes after, or its output matrix is not in the export.
+    """
+    title = type(backbone).__name__
+    if not isinstance(backbone, TokenBackbone) or backbone.modality != "text":
+        raise DataError(f"{title} reads {backbone.modality}s: only a text backbone predicts the next token")
+    if not backbone.causal:
+        raise DataError(
+            f"this {title} reads in both directions, so it has no next token to predict: "
+            "take one that was pretrained with objective=next_token"
+        )
+    width = backbone.word_embedding().embedding_dim
+    if width != backbone.dim:
+        raise DataError(
+            f"the word embeddings of {title} are {width} wide and its features {backbone.dim}: it was "
+            "pretrained with an output matrix of its own, which an exported backbone does not hold"
+        )
+    return backbone
+
+
+def running_text(data: Data) -> TextData:
+    """The data, if it can be read as packed rows.
+
+    Raises:
+        DataError: images or pairs of sentences.
+    """
+    if not isinstance(data, TextData):
+        raise DataError(f"{data.name} is not running text: give a TextData, such as enwiki or books")
+    return data
+
+
+def states(backbone: TokenBackbone, x: Tensor, segments: Tensor | None = None) -> Tensor:
+    """What follows each id is predicted from: ids (B, T) on the backbone's device -> (B, T, D).
+
+    Rows that are padded on the right need no segments: no id sees what comes after it.
+
+    Raises:
+        DataError: rows longer than the backbone takes.
+    """
+    x, segments = prepare(Batch(x, segments), backbone)
+    return backbone.encode(backbone.embed(x), None, segments, causal=True).tokens
+
+
+def nats(states: Tensor, weight: Tensor, target: Tensor) -> Tensor:
+    """-log p(target) of each row: states (N, D), weight (V, D), target (N,) -> (N,) float32."""
+    step = max(1, HELD // len(weight))
+    parts = [
+        F.cross_entropy((h @ weight.T).float(), y, reduction="none")
+        for h, y in zip(states.split(step), target.split(step), strict=True)
+    ]
+    return torch.cat(parts)
+
+
+def read_packed(
+    backbone: TokenBackbone,
+    rows: Rows,
+    device: torch.device,
+    keep: Callable[[Batch], Tensor] | None = None,
+    batch_size: int = 32,
+) -> Tensor:
+    """The loss of each token of packed rows with a lookahead of 1: (N, T) nats on the CPU.
+
+    Column t holds -log p(id t + 1 | ids 0..t of the same document), as pretraining scores it.
+
+    Args:
+        keep: batch -> (B,) bool, the rows to score; None: all of them.
+
+    Raises:
+        DataError: `keep` leaves no rows.
+    """
+    found: list[Tensor] = []
+    with torch.no_grad(), evaluating(backbone, device):
+        weight = backbone.word_embedding().weight
+        for start in range(0, len(rows), batch_size):
+            batch = rows.read(np.arange(start, min(start + batch_size, len(rows))))
+            x, segments = batch.x, batch.segments
+            if keep is not None:
+                kept = keep(batch)
+                x, segments = x[kept], None if segments is None else segments[kept]
+            if not len(x):
+                continue
+            x, seen = x.to(device), None if segments is None else segments[:, :-1].to(device)
+            code = states(backbone, x[:, :-1], seen)  # (B, T, D)
+            found.append(nats(code.flatten(0, 1), weight, x[:, 1:].flatten()).view(len(x), -1).cpu())
+    if not found:
+        raise DataError(f"none of the {len(rows)} packed rows can be scored: give longer documents")
+    return torch.cat(found)

@@ -1,0 +1,231 @@
+"""Fine-tuning on prompt -> completion, with the loss on the completion alone.
+
+    L = - mean over the completion's tokens t of log p(u_t | prompt, u_1 ... u_{t-1})
+
+(supervised fine-tuning: Radford et al. 2018; Ouyang et al. 2022). The completion's last token is the end of
+the document, so that the model learns to stop. Everything is trained: AdamW, warm-up and cosine, a fixed
+number of steps. The test prompts are then completed greedily.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import ClassVar, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from ssl_zoo.backbones._base import TokenBackbone
+from ssl_zoo.data.rows import DataError
+from ssl_zoo.data.text import TextData
+from ssl_zoo.data.text_pairs import TextPairs
+from ssl_zoo.data.tokenizer import Tokenizer
+from ssl_zoo.distributed import seed_model
+from ssl_zoo.optim import groups
+from ssl_zoo.schedules import cosine
+from ssl_zoo.transfer.causal import language_model, nats, states
+from ssl_zoo.transfer.chrf import chrf
+from ssl_zoo.transfer.features import evaluating
+from ssl_zoo.transfer.generate import Choice, end_of_document, follow
+from ssl_zoo.transfer.measures import Data, Measured, Subject
+
+BATCH = 128  # rows at once where nothing is trained
+
+
+class Example(NamedTuple):
+    """ids: prompt and completion. prompt: how many of them are the prompt's."""
+
+    ids: list[int]
+    prompt: int
+
+
+def pairs(data: Data, split: str, alike: float) -> tuple[list[str], list[str]]:
+    """Prompts and completions: text and class name, or the two sentences of pairs scored `alike` or more.
+
+    Raises:
+        DataError: data without either.
+    """
+    if isinstance(data, TextPairs):
+        kept = [
+            pair for pair, score in zip(data.pairs(split), data.scores(split), strict=True) if score >= alike
+        ]
+        if not kept:
+            raise DataError(f"{data.name}: {split} holds no pair with a score of {alike} or more")
+        return [first for first, _ in kept], [second for _, second in kept]
+    if not isinstance(data, TextData) or not data.classes:
+        raise DataError(f"{data.name} has neither labelled texts nor pairs of sentences to complete")
+    y = data.labels(split)
+    assert y is not None, "data with classes has labels"
+    return list(data.documents(split)), [data.classes[i] for i in y]
+
+
+def join(
+    tokenizer: Tokenizer, prompts: Sequence[str], completions: Sequence[str], length: int
+) -> list[Example]:
+    """Examples "prompt => completion" of `length` ids at most.
+
+    A completion is cut to half of a row, its end included, and a prompt to what that leaves.
+    """
+    (arrow,) = tokenizer.encode([" =>"])
+    before, end = list(tokenizer.prefix), end_of_document(tokenizer)
+    found = []
+    texts = zip(
+        tokenizer.encode([" ".join(text.split()) for text in prompts]),
+        tokenizer.encode([" " + " ".join(text.split()) for text in completions]),
+        strict=True,
+    )
+    for prompt, completion in texts:
+        after = [*completion[: length // 2 - 1].tolist(), end]
+        room = length - len(before) - len(arrow) - len(after)
+        if room < 1:
+            raise DataError(f"rows of {length} tokens have no room for a prompt and its completion")
+        start = [*before, *prompt[:room].tolist(), *arrow.tolist()]
+        found.append(Example(start + after, len(start)))
+    return found
+
+
+def completion_nats(backbone: TokenBackbone, examples: Sequence[Example]) -> Tensor:
+    """-log p of every token of the completions, one after the other: (N,). Prompt and padding have none."""
+    device = backbone.word_embedding().weight.device
+    width = max(len(one.ids) for one in examples) - 1
+    x, target = (torch.zeros(len(examples), width, dtype=torch.int64) for _ in range(2))
+    scored = torch.zeros(len(examples), width, dtype=torch.bool)
+    for i, (ids, prompt) in enumerate(examples):
+        x[i, : len(ids) - 1], target[i, : len(ids) - 1] = torch.tensor(ids[:-1]), torch.tensor(ids[1:])
+        scored[i, prompt - 1 : len(ids) - 1] = True
+    x, target, scored = x.to(device), target.to(device), scored.to(device)
+    return nats(states(backbone, x)[scored], backbone.word_embedding().weight, target[scored])
+
+
+def held_out(backbone: TokenBackbone, examples: Sequence[Example], device: torch.device) -> float:
+    """Nats per token of the completions."""
+    with torch.no_grad(), evaluating(backbone, device):
+        parts = [completion_nats(backbone, examples[i : i + BATCH]) for i in range(0, len(examples), BATCH)]
+    return torch.cat(parts).double().mean().item()
+
+
+def draw(count: int, batch_size: int, seed: int, step: int) -> np.ndarray:
+    """The examples of one step, each once."""
+    rng = np.random.default_rng([seed, step])
+    return rng.choice(count, min(batch_size, count), replace=False)
+
+
+@dataclass(frozen=True)
+class Completion:
+    """Exact match and chrF of greedy completions after fine-tuning.
+
+    The floors beside it: always the commonest completion of train, and (chrF alone) the prompt repeated.
+
+    Args:
+        lrs: learning rates to choose from, by the loss on validation.
+        steps, batch_size, weight_decay, warmup: as in `transfer.finetune`.
+        alike: lowest score of the pairs that are used, of scored pairs.
+    """
+
+    name: ClassVar[str] = "completion"
+    stochastic: ClassVar[bool] = True
+    lrs: Sequence[float] = (3e-4, 1e-3, 3e-3)
+    steps: int = 300
+    batch_size: int = 32
+    weight_decay: float = 0.05
+    warmup: float = 0.1
+    alike: float = 4.0
+
+    def begin(self, subject: Subject, data: Data, seed: int) -> Callable[[Data], Measured]:
+        """Raises DataError: nothing to complete, no language model, or rows that are too short."""
+        backbone, tokenizer = language_model(subject.backbone), subject.words()
+        prompts, completions = pairs(data, "train", self.alike)
+        train = join(tokenizer, prompts, completions, subject.length)
+        common = Counter(completions).most_common(1)[0][0]
+        validation = join(tokenizer, *pairs(data, "validation", self.alike), subject.length)
+        runs, losses = {}, {}
+        for lr in tqdm(self.lrs, "completion", unit="run", disable=None, leave=False):
+            runs[lr] = self.tune(backbone, train, lr, seed, subject.device)
+            losses[lr] = held_out(runs[lr], validation, subject.device)
+        best = min(losses, key=lambda lr: losses[lr])
+        longest = max(len(one.ids) - one.prompt for one in train)
+
+        def said(texts: Sequence[str]) -> list[str]:
+            """As the tokenizer gives them back: one in small letters cannot say capitals."""
+            return [tokenizer.decode(ids).strip() for ids in tokenizer.encode([" " + t for t in texts])]
+
+        def score(data: Data) -> Measured:
+            prompts, completions = pairs(data, "test", self.alike)
+            examples = join(tokenizer, prompts, completions, subject.length)
+            truth, always, copied = said(completions), said([common]) * len(prompts), said(prompts)
+            guesses = complete(runs[best], tokenizer, examples, longest, subject)
+            shown = [list(one) for one in zip(prompts, truth, guesses, strict=True)][:5]
+            return Measured(
+                "exact_match",
+                exact(guesses, truth),
+                others={
+                    "chrf": chrf(guesses, truth),
+                    "commonest_exact_match": exact(always, truth),
+                    "commonest_chrf": chrf(always, truth),
+                    "copied_chrf": chrf(copied, truth),
+                },
+                chosen={"lr": best, "validation": losses[best]},
+                details={"commonest": common, "examples": shown},
+                train=len(train),
+                validation=len(validation),
+                test=len(examples),
+            )
+
+        return score
+
+    def tune(
+        self,
+        backbone: TokenBackbone,
+        train: Sequence[Example],
+        lr: float,
+        seed: int,
+        device: torch.device,
+    ) -> TokenBackbone:
+        """A trained copy, on the device, in eval mode. The default random generator is left as it was."""
+        model = copy.deepcopy(backbone).to(device).train()
+        optimizer = torch.optim.AdamW(groups(model.named_parameters(), lr, self.weight_decay))
+        schedule = cosine(self.warmup)
+        with torch.random.fork_rng([device.index or 0] if device.type == "cuda" else []):
+            for step in range(self.steps):
+                # The middle of each step: neither the first nor the last has a learning rate of 0.
+                for group in optimizer.param_groups:
+                    group["lr"] = group["base_lr"] * schedule((step + 0.5) / self.steps)
+                seed_model(device, "completion", seed, step)
+                batch = [train[i] for i in draw(len(train), self.batch_size, seed, step)]
+                completion_nats(model, batch).mean().backward()
+                torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+                optimizer.step()
+                optimizer.zero_grad()
+        return model.eval()
+
+
+def exact(guesses: Sequence[str], truth: Sequence[str]) -> float:
+    """The share of guesses that are the true text."""
+    return sum(g == t for g, t in zip(guesses, truth, strict=True)) / len(truth)
+
+
+def complete(
+    backbone: TokenBackbone, tokenizer: Tokenizer, examples: Sequence[Example], tokens: int, subject: Subject
+) -> list[str]:
+    """Greedy completions of the examples' prompts, of so many tokens at most."""
+    end, special = end_of_document(tokenizer), tokenizer.vocabulary.special
+    prompts = [one.ids[: one.prompt] for one in examples]
+    found: list[str] = []
+    for i in range(0, len(prompts), BATCH):
+        runs = follow(
+            backbone,
+            prompts[i : i + BATCH],
+            tokens,
+            subject.length,
+            Choice(temperature=0),
+            end=end,
+            never=[one for one in special if one != end],
+            device=subject.device,
+        )
+        found += [tokenizer.decode([step.id for step in run]).strip() for run in runs]
+    return found

@@ -1,0 +1,97 @@
+"""Do features that lie close mean the same? Semantic textual similarity (STS-B: Cer et al. 2017).
+
+Spearman's correlation, over pairs of sentences, between the cosine of their pooled features and the score
+that people gave. Nothing is trained. Features of language models share one large direction, which hides the
+others in the cosine (Ethayarajh 2019; Mu & Viswanath 2018, "All-but-the-Top"), so validation chooses whether
+their mean over the train sentences is taken away, or mean and scale.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+from scipy import stats
+from torch import Tensor
+from torch.nn import functional as F
+
+from ssl_zoo.data.rows import DataError
+from ssl_zoo.data.text_pairs import TextPairs
+from ssl_zoo.data.text_rows import DocumentRows
+from ssl_zoo.transfer.features import extract
+from ssl_zoo.transfer.measures import Measured, Subject
+
+Ready = Callable[[Tensor], Tensor]
+
+
+def correlations(guess: np.ndarray, truth: np.ndarray) -> dict[str, float]:
+    """Spearman's and Pearson's correlation of (N,) and (N,); 0 where either is constant and tells nothing.
+
+    Guesses are rounded to 6 digits: features are float32, and what differs beyond would rank pairs of equal
+    sentences, whose cosine is 1, by rounding errors.
+    """
+    guess = guess.round(6)
+    if np.ptp(guess) == 0 or np.ptp(truth) == 0:
+        return {"spearman": 0.0, "pearson": 0.0}
+    # statistic: scipy's result objects are typed as tuples.
+    found = {"spearman": stats.spearmanr(guess, truth), "pearson": stats.pearsonr(guess, truth)}
+    return {name: float(one.statistic) for name, one in found.items()}  # pyright: ignore
+
+
+def readiness(train: Tensor) -> dict[str, Ready]:
+    """Ways to make features (N, D) ready for a cosine, from those of the train sentences (M, D)."""
+    mean, std = train.mean(0), train.std(0).clamp_min(1e-6)
+    return {"raw": lambda x: x, "centred": lambda x: x - mean, "standardised": lambda x: (x - mean) / std}
+
+
+def cosines(first: Tensor, second: Tensor) -> np.ndarray:
+    """(N, D), (N, D) -> (N,)."""
+    return F.cosine_similarity(first.double(), second.double()).numpy()
+
+
+@dataclass(frozen=True)
+class Similarity:
+    """Spearman's correlation of the features' cosine with human scores of pairs."""
+
+    name: ClassVar[str] = "similarity"
+    stochastic: ClassVar[bool] = False
+    batch_size: int = 256
+
+    def begin(self, subject: Subject, data: Any, seed: int) -> Callable[[TextPairs], Measured]:
+        """Raises DataError: data that is no scored pairs, or a backbone that does not read text."""
+        if not isinstance(data, TextPairs):
+            raise DataError(f"{data.name} holds no scored pairs of sentences: similarity needs some (stsb)")
+        tokenizer = subject.words()
+
+        def read(sentences: Sequence[str]) -> Tensor:
+            rows = DocumentRows(sentences, tokenizer, subject.length)
+            return extract(subject.backbone, rows, device=subject.device, batch_size=self.batch_size).pooled
+
+        def sides(data: TextPairs, split: str) -> tuple[Tensor, Tensor]:
+            first, second = zip(*data.pairs(split), strict=True)
+            return read(first), read(second)
+
+        train = sorted({sentence for pair in data.pairs("train") for sentence in pair})
+        ways = readiness(read(train))
+        first, second = sides(data, "validation")
+        truth = data.scores("validation")
+        found = {w: correlations(cosines(f(first), f(second)), truth)["spearman"] for w, f in ways.items()}
+        best = max(found, key=lambda way: found[way])
+
+        def score(data: TextPairs) -> Measured:
+            first, second = (ways[best](side) for side in sides(data, "test"))
+            scores = correlations(cosines(first, second), data.scores("test"))
+            return Measured(
+                "spearman",
+                scores.pop("spearman"),
+                others=scores,
+                chosen={"features": best, "validation": found[best]},
+                details={"validation": found},
+                train=len(train),
+                validation=len(truth),
+                test=len(first),
+            )
+
+        return score

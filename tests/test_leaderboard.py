@@ -1,0 +1,418 @@
+"""Boards that run, are killed, go on, go stale, and are reproduced."""
+
+import json
+import multiprocessing
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import faults
+import pytest
+import yaml
+from scipy import stats
+
+from ssl_zoo.cli import board_check, leaderboard
+from ssl_zoo.cli.board_check import bounds, standing
+from ssl_zoo.cli.board_find import find
+from ssl_zoo.cli.board_unit import Datasets, Unit
+from ssl_zoo.cli.compose import ConfigError
+from ssl_zoo.leaderboard import code, records
+from ssl_zoo.leaderboard.board import BoardError, load, spelt
+
+REPOSITORY = Path(__file__).parents[1]
+BOARDS = REPOSITORY / "benchmarks/leaderboard"
+
+# Records
+
+
+def test_records_keep_the_last_line_of_a_row_and_seed(tmp_path):
+    file = tmp_path / "results.jsonl"
+    assert records.read(file) == {}
+    for value in (1, 2):
+        records.append(file, {"row": "a", "seed": 0, "value": value})
+    records.append(file, {"row": "a", "seed": 1, "value": 3})
+    assert len(file.read_text().splitlines()) == 3
+    assert {key: one["value"] for key, one in records.read(file).items()} == {("a", 0): 2, ("a", 1): 3}
+
+
+def test_a_line_that_a_killed_writer_left_is_skipped_and_cut_off(tmp_path):
+    file = tmp_path / "results.jsonl"
+    records.append(file, {"row": "a", "seed": 0})
+    file.write_bytes(file.read_bytes() + b'{"row": "b", "se')
+    with pytest.warns(UserWarning, match="cut off by a killed writer"):
+        assert set(records.read(file)) == {("a", 0)}
+    records.append(file, {"row": "c", "seed": 0})
+    assert set(records.read(file)) == {("a", 0), ("c", 0)}
+
+
+def test_a_damaged_line_is_named(tmp_path):
+    file = tmp_path / "results.jsonl"
+    file.write_text('{"row": "a", "seed": 0}\nnonsense\n{"row": "a", "seed": 1}\n')
+    with pytest.raises(BoardError, match="line 2 is not a result"):
+        records.read(file)
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        records.append(file, {"row": "a", "seed": 0, "value": float("nan")})
+
+
+def _write(file: Path, row: str) -> None:
+    for seed in range(40):
+        records.append(file, {"row": row, "seed": seed, "text": "x" * 5000})
+
+
+def test_several_writers_lose_nothing(tmp_path):
+    context = multiprocessing.get_context("fork")
+    file = tmp_path / "results.jsonl"
+    writers = [context.Process(target=_write, args=(file, row)) for row in "abc"]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join()
+    assert len(records.read(file)) == 3 * 40
+
+
+# The hash of code
+
+
+@pytest.fixture
+def package(tmp_path, monkeypatch):
+    """Three files in the place of ssl_zoo: an objective, a view that it imports, another view."""
+    for folder in ("objectives", "views"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "objectives/mine.py").write_text(
+        '"""Words."""\nfrom ssl_zoo.views.crop import crop\nX = crop(1)\n'
+    )
+    (tmp_path / "views/crop.py").write_text("def crop(x):\n    return x\n")
+    (tmp_path / "views/other.py").write_text("Y = 1\n")
+    monkeypatch.setattr(code, "PACKAGE", tmp_path)
+    code.tree.cache_clear()
+    yield tmp_path
+    code.tree.cache_clear()
+
+
+def hashes() -> dict[str, str]:
+    code.tree.cache_clear()
+    reached = code.reached(["ssl_zoo.objectives.mine"])
+    return {part: code.digest(code.within(reached, (part,))) for part in ("objectives", "views")}
+
+
+def test_the_hash_changes_with_code_alone(package):
+    before = hashes()
+    file = package / "objectives/mine.py"
+    file.write_text('"""Other words."""\n\nfrom ssl_zoo.views.crop import crop  # why\n\nX = crop(1)\n')
+    (package / "views/other.py").write_text("Y = 2\n")
+    assert hashes() == before, "words, spaces, and a file that is not imported change nothing"
+    (package / "views/crop.py").write_text("def crop(x):\n    return x + 1\n")
+    changed = hashes()
+    assert changed["views"] != before["views"]
+    assert changed["objectives"] == before["objectives"]
+    file.write_text(file.read_text().replace("crop(1)", "crop(2)"))
+    assert hashes()["objectives"] != before["objectives"]
+
+
+def test_the_parts_of_simclr():
+    reached = code.reached(["ssl_zoo.objectives.simclr"])
+    assert {"ssl_zoo.heads", "ssl_zoo.views.recipes", "ssl_zoo.views.loops"} <= reached
+    assert not any("mae" in name or "transfer" in name for name in reached)
+    found = code.pretraining(["ssl_zoo.objectives.simclr.SimCLR"], ["ssl_zoo.backbones.vision.timm_backbone"])
+    assert set(found) == {"objective", "views", "backbone", "training"}
+    with pytest.raises(ImportError, match="no module nowhere_at_all"):
+        code.source("nowhere_at_all")
+
+
+# Boards
+
+
+def test_the_boards_of_the_repository_compose():
+    for file in BOARDS.glob("*/board.yaml"):
+        board = load(file.parent)
+        assert set(board.seeds) == {0, 1, 2}
+        for recipe in board.recipes.values():
+            assert recipe.command.startswith(f"ssl-zoo leaderboard run {board.name} {recipe.name}")
+            assert board.pretrain_words(recipe)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"primary": "luck"}, "primary is luck, which is not among the measures"),
+        ({"title": None}, "lacks title"),
+    ],
+)
+def test_faults_of_a_board_are_named(board, change, said):
+    body = yaml.safe_load((board / "board.yaml").read_text())
+    body = {key: value for key, value in {**body, **change}.items() if value is not None}
+    (board / "board.yaml").write_text(yaml.safe_dump(body))
+    with pytest.raises(BoardError, match=said):
+        load(board)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("pretrain: {a: 1}\n", "does not say its paper, cost, expected, command"),
+        ("{header}pretrain: {a: 1}\ncolour: red\n", "has the keys colour"),
+        ("{header}floor: cellar\n", "floor is one of random, pixels, tfidf, not cellar"),
+        ("{header}without: [linear]\n", "pretrains nothing"),
+        ("{header}floor: random\nwithout: [luck]\n", r"recipe new is without \['luck'\]"),
+    ],
+)
+def test_faults_of_a_recipe_are_named(board, text, said):
+    header = "# T.\n# Paper: p\n# Cost: c\n# Expected: e\n# Command: k\n"
+    (board / "recipes/new.yaml").write_text(text.replace("{header}", header))
+    with pytest.raises(BoardError, match=said):
+        load(board)
+
+
+def test_a_recipe_may_not_change_what_the_board_fixes(board):
+    loaded = load(board)
+    recipe = replace(loaded.recipes["rotation"], pretrain={"data": "cifar10"})
+    with pytest.raises(BoardError, match="sets data, which is fixed for all rows"):
+        loaded.pretrain_words(recipe)
+
+
+def test_words_are_spelt_as_hydra_reads_them():
+    assert spelt([1, None, 0.5, True]) == "[1,null,0.5,true]"
+
+
+# Running
+
+
+@pytest.fixture
+def board(tmp_path):
+    """A board of two rows and a floor that takes seconds."""
+    folder = tmp_path / "benchmarks/leaderboard/tiny"
+    (folder / "recipes").mkdir(parents=True)
+    body = {
+        "title": "Tiny",
+        "about": "for tests",
+        "hardware": "any",
+        "primary": "knn",
+        "seeds": [0, 1, 2],
+        "fixed": {
+            "data": "digits",
+            "data.image_size": 8,
+            "backbone": "resnet_micro",
+            "backbone.channels": [4, 4, 8, 8],
+            "trainer": "cpu",
+            "threads": 1,
+            "evaluate_every": 100000,
+            "save_every": 5,
+        },
+        "measures": {
+            "knn": {"title": "neighbours", "data": "digits", "data.image_size": 8, "protocol": "knn"},
+            "labels": {
+                "title": "few labels",
+                "data": "digits",
+                "data.image_size": 8,
+                "protocol": "linear",
+                "labels": [1, 5],
+            },
+        },
+    }
+    (folder / "board.yaml").write_text(yaml.safe_dump(body))
+    header = "# {}.\n# Paper: p\n# Cost: c\n# Expected: e\n# Command: ssl-zoo leaderboard run tiny {}\n"
+    words = {"objective": "rotation", "batch_size": 16, "budget.steps": 12}
+    for name, more in {"rotation": {"pretrain": words}, "random": {"floor": "random"}}.items():
+        (folder / f"recipes/{name}.yaml").write_text(header.format(name, name) + yaml.safe_dump(more))
+    return folder
+
+
+def start(board: Path, number: int):
+    """`ssl-zoo leaderboard run tiny seeds=2` in a process of its own, in the folder of benchmarks/."""
+    folder = board.parents[2]
+    words = ("leaderboard", "run", "tiny", "seeds=2")
+    log = folder / f"log{number}"
+    return faults.spawn(log, faults.called, folder, folder / "cache", words), log
+
+
+def kill_when(happened, process) -> None:
+    ends = time.monotonic() + 120
+    while not happened():
+        assert process.is_alive(), "it ended before"
+        assert time.monotonic() < ends, "it took too long"
+        time.sleep(0.01)
+    process.kill()
+    process.join()
+
+
+def test_a_killed_board_goes_on_and_repeats_no_row(board):
+    """Killed twice, inside a row and between rows: nothing is lost and nothing done twice."""
+    results, runs = board / "results.jsonl", board.parents[2] / "runs/leaderboard/tiny"
+    process, _ = start(board, 0)
+    kill_when(lambda: list(runs.glob("rotation/s0-*/checkpoints/step-*.ckpt")), process)
+    first = records.read(results)
+    process, _ = start(board, 1)
+    kill_when(lambda: len(records.read(results)) > len(first), process)
+    before = {key: one["finished"] for key, one in records.read(results).items()}
+    written = {file: file.stat().st_mtime_ns for file in runs.glob("*/*/measures/*.json")}
+    process, log = start(board, 2)
+    assert faults.outcome(process) == 0, log.read_text()
+    after = records.read(results)
+    assert set(after) == {(row, seed) for row in ("rotation", "random") for seed in (0, 1)}
+    assert {key: after[key]["finished"] for key in before} == before
+    assert log.read_text().count("done before") == len(before)
+    assert all(file.stat().st_mtime_ns == time for file, time in written.items())
+    lines = results.read_text().splitlines()
+    assert len(lines) == len(after), "one line for each row and seed: none was run twice"
+    process, log = start(board, 3)
+    assert faults.outcome(process) == 0
+    assert log.read_text().count("done before") == 4
+    assert results.read_text().splitlines() == lines
+
+
+@pytest.fixture
+def here(board, monkeypatch):
+    """The working folder that holds the board."""
+    monkeypatch.chdir(board.parents[2])
+    monkeypatch.setenv("SSL_ZOO_CACHE", str(board.parents[2] / "cache"))
+    return board
+
+
+def test_run_record_check_and_reproduce(here, capsys):
+    leaderboard.main(["run", "tiny", "seeds=2"])
+    printed = capsys.readouterr().out
+    assert "rotation seed 1: recorded" in printed
+    assert "Tiny" in printed
+    found = records.read(here / "results.jsonl")
+    one = found["rotation", 0]
+    assert set(one) >= {"config", "code", "data", "versions", "hardware", "seconds", "measures", "commit"}
+    assert one["pretraining"]["steps"] == 12
+    assert one["pretraining"]["processor_seconds"] > 0
+    assert [result["labels"] for result in one["measures"]["labels"]["results"]] == [1, 5]
+    assert found["random", 0]["measures"]["knn"]["results"][0]["value"] > 0.1
+    assert str(here.parents[2]) not in json.dumps(one), "no path of this machine"
+
+    leaderboard.main(["check", "tiny"])
+    assert "no result of seed 2" in capsys.readouterr().out
+    with pytest.raises(SystemExit, match="2 of 2 rows do not stand"):
+        leaderboard.main(["check", "tiny", "strict=true"])
+    leaderboard.main(["reproduce", "tiny/rotation", "seed=0"])
+    printed = capsys.readouterr().out
+    assert "lies inside the stated interval" in printed
+    again = records.read(here / "results.jsonl")
+    assert again == found, "a reproduction is not recorded"
+    with pytest.raises(SystemExit, match="no measure 'luck'"):
+        leaderboard.main(["reproduce", "tiny/rotation", "measure=luck"])
+
+
+def test_a_reproduction_outside_fails(here, monkeypatch, capsys):
+    for seed, value in ((0, 0.99), (1, 0.98)):
+        result = {"protocol": "knn", "metric": "accuracy", "value": value, "labels": None, "steps": None}
+        record = {"row": "random", "seed": seed, "measures": {"knn": {"results": [result]}}}
+        records.append(here / "results.jsonl", record)
+    with pytest.raises(SystemExit, match="lies outside the stated interval"):
+        leaderboard.main(["reproduce", "tiny/random", "measure=knn"])
+    assert "OUTSIDE" in capsys.readouterr().out
+
+
+def test_what_changed_since_is_stale(here, monkeypatch):
+    board, datasets = load(here), Datasets()
+    unit = Unit(board, board.recipes["random"], 0, here.parents[2] / "runs", datasets)
+    for seed in board.seeds:
+        record = Unit(board, board.recipes["random"], seed, here.parents[2] / "runs", datasets).run(
+            lambda _: None
+        )
+        records.append(board.results, record)
+    assert standing(board, board.recipes["random"], datasets) == []
+    digest = code.digest
+    monkeypatch.setattr(code, "digest", lambda modules: digest(modules) + "x")
+    told = standing(board, board.recipes["random"], datasets)
+    assert told == ["code of backbone changed", "code of knn changed", "code of labels changed"]
+    monkeypatch.undo()
+    datasets.prints = dict.fromkeys(datasets.prints, "other")
+    assert standing(board, board.recipes["random"], datasets)[0] == "data changed"
+    datasets.prints = dict.fromkeys(datasets.prints)  # not on this machine
+    assert standing(board, board.recipes["random"], datasets) == []
+    more = replace(board, measures={**board.measures, "new": board.measures["knn"]})
+    assert standing(more, board.recipes["random"], datasets) == ["new: not measured changed"]
+    assert unit.changes(records.read(board.results)["random", 0]) == []
+
+
+def test_an_unfinished_unit_is_left_to_who_works_on_it(here, capsys):
+    board = load(here)
+    unit = Unit(board, board.recipes["random"], 0, Path("runs/leaderboard"), Datasets())
+    from ssl_zoo.cli.board_unit import alone
+
+    with alone(unit.where):
+        leaderboard.main(["run", "tiny", "random", "seeds=1"])
+    assert "left out, as another process works on" in capsys.readouterr().out
+    assert records.read(board.results) == {}
+
+
+def test_bounds_are_those_of_students_t():
+    values = [0.50, 0.52, 0.57]
+    low, high = bounds(values, again=True)
+    expected = stats.t.interval(0.95, 2, loc=sum(values) / 3, scale=stats.sem(values))
+    assert (low, high) == pytest.approx(expected)
+    low, high = bounds(values, again=False)
+    scale = stats.tstd(values) * (1 + 1 / 3) ** 0.5
+    assert (low, high) == pytest.approx(stats.t.interval(0.95, 2, loc=sum(values) / 3, scale=scale))
+    with pytest.raises(BoardError, match="two seeds or more"):
+        bounds([0.5], again=True)
+
+
+# A row of one's own
+
+
+MINE = """
+import torch
+from ssl_zoo import Loss, Objective
+
+
+class Norm(Objective):
+    takes = ("cnn",)
+
+    def __init__(self, backbone, strength=1.0):
+        super().__init__(backbone)
+        self.strength = strength
+
+    def forward(self, batch):
+        return Loss(self.strength * self.backbone(batch.x.float() / 255).pooled.square().mean(), {})
+"""
+
+
+def test_a_row_of_ones_own(here, monkeypatch, capsys):
+    (here.parents[2] / "mine.py").write_text(MINE)
+    monkeypatch.syspath_prepend(here.parents[2])
+    words = ["objective._target_=mine.Norm", "+objective.strength=0.5", "batch_size=16", "budget.steps=2"]
+    leaderboard.main(["add", "tiny", "norm", *words, "paper=mine", "title=Small norms"])
+    printed = capsys.readouterr().out
+    assert "run tiny norm trust=mine.Norm" in printed
+    recipe = load(here).recipes["norm"]
+    assert (recipe.title, recipe.paper) == ("Small norms", "mine")
+    with pytest.raises(SystemExit, match=r"mine\.Norm is not part of ssl_zoo"):
+        leaderboard.main(["run", "tiny", "norm", "seeds=1"])
+    leaderboard.main(["run", "tiny", "norm", "seeds=1", "trust=mine.Norm"])
+    assert records.read(here / "results.jsonl")["norm", 0]["pretraining"]["objective"] == "Norm"
+    with pytest.raises(SystemExit, match="exists already"):
+        leaderboard.main(["add", "tiny", "norm", *words])
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["run"], "which board"),
+        (["run", "tinny"], "no board 'tinny'; did you mean 'tiny'"),
+        (["run", "tiny", "rotatoin"], "no row 'rotatoin'; did you mean 'rotation'"),
+        (["run", "tiny", "seed=3"], "no option seed; did you mean 'seeds'"),
+        (["run", "tiny", "seeds=many"], "give a count"),
+        (["run", "tiny", "jobs=two"], "no whole number"),
+        (["rnu"], "no verb 'rnu'; did you mean 'run'"),
+        (["reproduce", "tiny"], "Give BOARD/ROW, for example tiny/"),
+        (["reproduce", "tiny/rotation"], "results of 0 seeds"),
+        (["check", "strict=perhaps"], "takes true or false"),
+        (["add", "tiny", "new", "objective=simcrl"], "did you mean 'simclr'"),
+        (["add", "tiny", "new", "data=cifar10", "objective=simclr"], "sets data, which is fixed"),
+        (["add", "tiny"], "give a board and the row's name"),
+    ],
+)
+def test_words_that_cannot_work(here, words, said):
+    with pytest.raises(SystemExit, match=said):
+        leaderboard.main(words)
+
+
+def test_boards_are_found_by_name_and_by_path(here):
+    assert find("tiny").name == find(str(here)).name == "tiny"
+    assert isinstance(board_check.AbsentDatasets(), Datasets)
+    with pytest.raises(ConfigError, match="no option"):
+        board_check.only({"strct": "true"}, "strict")

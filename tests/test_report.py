@@ -1,0 +1,212 @@
+"""`ssl-zoo report`: pages of real tiny runs, opened from disk in a browser."""
+
+# ruff: noqa: F811 (fixtures are asked for by the name under which they are imported)
+import json
+import re
+
+import faults
+import pytest
+import torch
+from browser import browser, page, show  # noqa: F401
+from zoo_backbones import backbone, batch, build
+
+from ssl_zoo.backbones.transformer import TextTransformer
+from ssl_zoo.data.tokenizer import bytes_tokenizer
+from ssl_zoo.objectives.mae import MAE
+from ssl_zoo.objectives.next_token import NextToken
+from ssl_zoo.objectives.rotation import Rotation
+from ssl_zoo.pages.image_predictions import GREY, reconstruct, turns
+from ssl_zoo.pages.page import embedded
+from ssl_zoo.pages.samples import beginning
+from ssl_zoo.pages.text_predictions import continuations, next_probabilities, shown
+from ssl_zoo.tokens import patchify
+from ssl_zoo.transfer.generate import end_of_document
+
+SMALL_VIT = ("backbone=vit_micro", "backbone.depth=2", "backbone.embed_dim=32", "backbone.num_heads=2")
+SMALL_TEXT = ("backbone=transformer_micro", "backbone.width=32", "backbone.depth=1", "tokenizer=bytes")
+RUNS = {
+    "mae_simclr": ("objective=mae_simclr", *SMALL_VIT, "data=digits", "batch_size=16"),
+    "rotation": ("objective=rotation", "backbone=resnet_micro", "data=digits", "batch_size=16"),
+    "next_token": ("objective=next_token", *SMALL_TEXT, "data=stdlib", "batch_size=2", "context=48"),
+    "masked_lm": ("objective=masked_lm", *SMALL_TEXT, "data=stdlib", "batch_size=2", "context=48"),
+}
+STEPS = (
+    "budget.steps=6",
+    "log_every=2",
+    "evaluate_every=3",
+    "validation_limit=16",
+    "trainer=cpu",
+    "threads=1",
+)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("report")
+
+
+@pytest.fixture(scope="module")
+def report(folder):
+    """name of a run -> its page, each made once."""
+    made = {}
+
+    def make(name, *words):
+        if name not in made:
+            code, said = faults.command(
+                folder, folder / "cache", "pretrain", *RUNS[name], *STEPS, f"run={name}"
+            )
+            assert code == 0, said
+            code, said = faults.command(folder, folder / "cache", "report", name, "limit=60", *words)
+            assert code == 0, said
+            made[name] = folder / name / "report.html"
+        return made[name]
+
+    return make
+
+
+def headings(page):
+    return [one.inner_text() for one in page.locator("h2").all()]
+
+
+def test_a_run_of_two_image_objectives(report, page):
+    show(page, report("mae_simclr"))
+    assert {"Facts", "Pretraining", "Map of the features", "Nearest neighbours"} <= set(headings(page))
+    assert "Sum on digits" in page.title()
+    assert page.locator("svg").count() >= 5
+    assert page.locator("img").count() > 12 * 6, "neighbours, reconstructions and views are pictures"
+    assert page.evaluate("document.images.length && [...document.images].every(i => i.naturalWidth > 0)")
+    assert "MAE" in page.content()
+    assert "SimCLR" in page.content()
+
+
+def test_the_map_switches_and_tells_of_its_points(report, page):
+    show(page, report("mae_simclr"))
+    menu = page.locator("#layout")
+    choices = menu.locator("option").all_inner_texts()
+    assert {"PCA", "t-SNE"} <= set(choices)
+    map_of = page.locator("#map")
+    before = map_of.inner_html()
+    menu.focus()
+    menu.select_option("t-SNE")
+    page.wait_for_timeout(500)
+    assert map_of.inner_html() != before
+    map_of.scroll_into_view_if_needed()
+    map_of.locator("g.mark-symbol.role-mark path").nth(3).hover(force=True)
+    tip = page.locator("#vg-tooltip-element")
+    tip.wait_for()
+    assert tip.locator("img").count() == 1, "the thumbnail of the row"
+
+
+def test_light_and_dark_by_the_button(report, page):
+    show(page, report("rotation"))
+    ground = "getComputedStyle(document.body).backgroundColor"
+    seen = set()
+    for _ in range(3):
+        page.locator("#theme").focus()
+        page.keyboard.press("Enter")
+        page.wait_for_timeout(200)
+        seen.add(page.evaluate(ground))
+    assert len(seen) == 2
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_no_page_scrolls_sideways_on_a_phone(report, page, name):
+    page.set_viewport_size({"width": 360, "height": 740})
+    show(page, report(name))
+    assert page.evaluate("document.documentElement.scrollWidth") <= 360
+
+
+def test_tokens_are_read_by_keyboard(report, page):
+    show(page, report("next_token"))
+    assert "Continuation 3" in page.locator("main").inner_text()
+    tokens = page.locator(".tokens[role=listbox]").first
+    tokens.locator("[tabindex='0']").focus()
+    first = page.evaluate("document.activeElement.getAttribute('aria-label')")
+    page.keyboard.press("ArrowRight")
+    second = page.evaluate("document.activeElement.getAttribute('aria-label')")
+    assert first != second
+    assert re.search(r"\d %. Likeliest: ", second)
+
+
+def test_hidden_words_are_told_with_probabilities(report, page):
+    show(page, report("masked_lm"))
+    hidden = page.locator(".tokens mark").count()
+    assert hidden > 0
+    rows = page.locator("table", has_text="hidden token").locator("tbody tr")
+    assert rows.count() == hidden
+    assert rows.first.locator("td").count() == 4, "its own probability and the three likeliest"
+
+
+def test_a_page_that_nothing_can_break_out_of():
+    assert "<" not in embedded({"text": "</script><script>alert(1)</script>"})
+    assert json.loads(str(embedded(["</script>", "\u2028"]))) == ["</script>", "\u2028"]
+
+
+def test_an_unfinished_run_still_has_a_page(report, folder):
+    done = report("rotation").parent
+    other = folder / "unfinished"
+    other.mkdir()
+    for name in ("config.yaml", "environment.json", "logs"):
+        (other / name).symlink_to(done / name)
+    code, said = faults.command(folder, folder / "cache", "report", "unfinished", "limit=60")
+    assert code == 0, said
+    assert re.search("no backbone|no checkpoint|unfinished", (other / "report.html").read_text())
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [(("nowhere",), "nowhere"), ((), "run"), (("rotation", "limt=3"), "did you mean 'limit'")],
+)
+def test_words_that_cannot_work(folder, report, words, said):
+    report("rotation")
+    code, printed = faults.command(folder, folder / "cache", "report", *words)
+    assert code == 1
+    assert said in printed
+    assert "Traceback" not in printed
+
+
+# What is drawn
+
+
+def test_what_mae_saw_is_drawn_as_it_is():
+    objective = build(MAE, backbone("vit")).eval()
+    images = batch(objective, rows=2).x.float() / 255
+    masked, drawn = reconstruct(objective, images)
+    patches = patchify(images, 8)  # (B, N, 192)
+    kept = (patchify(masked, 8) == patches).all(-1)
+    assert kept.sum(1).tolist() == [4, 4], "a quarter of 16 patches is seen"
+    assert (patchify(masked, 8)[~kept] == GREY).all()
+    assert torch.equal(patchify(drawn, 8)[kept], patches[kept])
+    assert not torch.equal(drawn, images)
+
+
+def test_turns_are_probabilities():
+    objective = build(Rotation, backbone("cnn")).eval()
+    found = turns(objective, batch(objective, rows=3))
+    assert [[turn.degrees for turn in image] for image in found] == [[0, 90, 180, 270]] * 3
+    for image in found:
+        for turn in image:
+            assert sum(turn.probabilities) == pytest.approx(1, abs=1e-4)
+
+
+def test_continuations_are_drawn_from_the_model():
+    words = bytes_tokenizer()
+    model = TextTransformer(words.vocabulary, width=32, depth=1, heads=2)
+    objective = NextToken(model).eval()
+    prompt = [*words.prefix, *words.encode(["ab"])[0].tolist()]
+    found = continuations(objective, words, prompt, length=5, count=2)
+    ids = torch.tensor(prompt)
+    p = next_probabilities(objective, ids)[-1]
+    p[[i for i in words.vocabulary.special if i != end_of_document(words)]] = 0
+    p = p / p.sum()
+    for run in found:
+        assert 1 <= len(run) <= 5
+        first = next(i for i in range(len(p)) if shown(words, i) == run[0].text and p[i] > 0)
+        assert run[0].p == pytest.approx(p[first].item(), rel=1e-4) or "part of" in run[0].text
+        assert len(run[0].likely) == 3
+    assert found == continuations(objective, words, prompt, length=5, count=2)
+
+
+def test_the_beginning_of_a_text():
+    assert beginning("a  b\nc") == "a b c"
+    assert beginning("abcdef", 4) == "abc…"

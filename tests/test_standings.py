@@ -1,0 +1,228 @@
+"""Standings of a made-up board: who leads, what counts, what is refused; and labels saved, worked by hand."""
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+from boards import ROWS, record, write
+
+from ssl_zoo.leaderboard.cells import Cell, point_text
+from ssl_zoo.leaderboard.curves import classes, curves, saved
+from ssl_zoo.leaderboard.standings import load
+from ssl_zoo.leaderboard.table import markdown, show
+from ssl_zoo.transfer.efficiency import labels_saved
+from ssl_zoo.transfer.report import METRICS, metric
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return write(tmp_path / "made-up")
+
+
+def append(folder, line):
+    with (folder / "results.jsonl").open("a") as file:
+        file.write(line if isinstance(line, str) else json.dumps(line) + "\n")
+
+
+def names(board):
+    return [row.name for row in board.rows]
+
+
+def test_rows_are_ranked_and_families_told_apart(folder):
+    board = load(folder)
+    best = ["supervised-resnet", "simclr-resnet", "mae-vit", "pixels", "random-resnet", "rotation-resnet"]
+    assert names(board) == [*best, "simclr-vit"]
+    assert board.ranks == {"simclr-resnet": 1, "mae-vit": 2, "rotation-resnet": 3}
+    assert board.leader is not None
+    assert board.leader.name == "simclr-resnet"
+    families = {row.name: row.family for row in board.rows}
+    assert families["supervised-resnet"] == "reference"
+    assert families["pixels"] == families["random-resnet"] == "floor"
+    assert families["simclr-vit"] == "pretrained"
+    backbones = {row.name: row.backbone for row in board.rows}
+    assert backbones["pixels"] == ""
+    assert backbones["random-resnet"] == "resnet_micro"
+
+
+def test_a_cell_has_mean_and_interval_over_seeds(folder):
+    cell = load(folder).leader.headline("linear")
+    assert cell.seeds == (0, 1, 2)
+    assert cell.mean == pytest.approx(0.51)
+    # Student's t with 2 degrees of freedom: 4.3027; standard error 0.01 / sqrt(3)
+    assert cell.interval[1] - cell.mean == pytest.approx(4.3027 * 0.01 / math.sqrt(3), rel=1e-4)
+    assert cell.text() == "51.0 ± 2.5"
+
+
+def test_one_seed_has_no_interval():
+    assert Cell("accuracy", None, None, (0,), (0.38,), 10, 1.0).text() == "38.0"
+    assert Cell("bits_per_byte", None, None, (0,), (2.3456,), 10, 1.0).text() == "2.346"
+
+
+def test_less_is_better_where_the_metric_says_so(folder):
+    for name in ("results.jsonl", "board.yaml"):
+        text = (folder / name).read_text()
+        (folder / name).write_text(text.replace('"metric": "accuracy"', '"metric": "bits_per_byte"'))
+    board = load(folder)
+    assert names(board)[:2] == ["rotation-resnet", "random-resnet"]
+    assert names(board)[-1] == "simclr-vit"
+    assert METRICS["bits_per_byte"].lower
+    assert METRICS["nats_per_token"].lower
+
+
+def test_the_last_line_of_a_row_and_seed_counts(folder):
+    append(folder, record("mae-vit", 1, 0.9))
+    cell = next(row for row in load(folder).rows if row.name == "mae-vit").headline("linear")
+    assert cell.values == (0.40, 0.9, 0.43)
+
+
+def test_a_line_cut_short_by_a_kill_is_left_out(folder):
+    append(folder, json.dumps(record("mae-vit", 1, 0.9))[:200])
+    with pytest.warns(UserWarning, match="cut off by a killed writer"):
+        board = load(folder)
+    assert next(row for row in board.rows if row.name == "mae-vit").headline("linear").values[1] == 0.41
+
+
+def test_other_damage_is_refused_with_its_line(folder):
+    append(folder, '{"row": "mae-\n')
+    append(folder, record("mae-vit", 1, 0.9))
+    with pytest.raises(ValueError, match=r"results\.jsonl, line 17 is not a result"):
+        load(folder)
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "says"),
+    [
+        ("results.jsonl", '"row": "mae-vit"', '"row": "mea-vit"', "of 'mea-vit', which is no recipe"),
+        ("references.yaml", "protocol:", "how:", "must have name, source, scores, protocol"),
+        ("results.jsonl", '"metric": "accuracy"', '"metric": "luck"', "metric 'luck' has no line"),
+    ],
+)
+def test_a_board_that_does_not_say_what_it_must(folder, file, old, new, says):
+    text = (folder / file).read_text()
+    assert old in text
+    (folder / file).write_text(text.replace(old, new))
+    with pytest.raises(ValueError, match=says):
+        load(folder)
+
+
+def test_a_board_without_results(tmp_path):
+    folder = write(tmp_path / "empty", {name: (*ROWS[name][:2], []) for name in ROWS})
+    board = load(folder)
+    assert board.leader is None
+    assert curves(board) == []
+    assert "not run" in show(board)
+    assert "# A made-up board" in markdown(board, {})
+
+
+def test_no_folder(tmp_path):
+    with pytest.raises(ValueError, match="holds no board"):
+        load(tmp_path / "nothing")
+
+
+def test_curves_of_labels_cost_and_depth(folder):
+    board = load(folder)
+    found = {one.name: one for one in curves(board)}
+    assert list(found) == ["labels-finetune", "cost-cost", "layers-layers"]
+    assert classes(board, "finetune") == 10
+    labels = found["labels-finetune"]
+    assert labels.x == "labels per class"
+    assert labels.everything == 4500
+    row, points = labels.lines[1]
+    assert row.name == "simclr-resnet"
+    assert [point.x for point in points] == [1, 25, 4500]
+    assert [point.y for point in points] == pytest.approx([20.4, 40.8, 61.2])
+    assert [point.words for point in points] == ["1 label a class", "25 labels a class", "all labels"]
+    cost = {row.name: points for row, points in found["cost-cost"].lines}["mae-vit"]
+    assert [point.x for point in cost] == [50e9, 200e9]
+    depth = {row.name: points for row, points in found["layers-layers"].lines}
+    assert [point.x for point in depth["mae-vit"]] == [0.25, 0.5, 0.75, 1]
+    assert [point.y for point in depth["simclr-resnet"]] == pytest.approx([25.5, 34, 42.5])
+
+
+def test_the_headline_of_a_curve_is_fewest_labels_and_longest_training(folder):
+    board = load(folder)
+    assert board.heading("linear") == "Linear probe"
+    assert board.heading("finetune") == "Fine-tuned, 1 label a class"
+    assert board.heading("cost") == "Cost efficiency, 25 labels a class, 200 steps"
+    assert board.leader.headline("cost").steps == 200
+    assert point_text(0.01, None) == "1 % of labels"
+
+
+def test_labels_saved_compares_rows_of_one_trunk_alone(folder):
+    found = {row.name: points for row, points in saved(load(folder), "finetune")}
+    assert set(found) == {"simclr-resnet", "rotation-resnet"}  # there is no small ViT from scratch
+    one, few, every = found["simclr-resnet"]
+    # 20.4 lies (20.4 - 12) / (24 - 12) = 0.7 of the way from 1 to 25 in log labels
+    assert one.needed == pytest.approx(25**0.7)
+    assert (few.needed, few.outside) == (None, "more than 4500")
+    assert every.factor is None
+    assert {point.outside for point in found["rotation-resnet"]} == {"fewer than 1"}
+    assert saved(load(folder), "linear") == []  # frozen: no training from scratch
+
+
+def test_labels_saved_by_hand():
+    scratch = [(1, 0.2), (10, 0.4), (100, 0.3), (1000, 0.8)]
+    found = labels_saved([(1, 0.1), (2, 0.2), (3, 0.3), (4, 0.4), (5, 0.55), (6, 0.9)], scratch)
+    assert [one.outside for one in found] == ["fewer than 1", "", "", "", "", "more than 1000"]
+    # 0.3 is first reached half way from 1 to 10; 0.55 is half way from 0.3 at 100 to 0.8 at 1000
+    assert [one.needed for one in found[1:5]] == pytest.approx([1, 10**0.5, 10, 100 * 10**0.5])
+    assert found[3].factor == pytest.approx(2.5)
+    assert found[3].saved == pytest.approx(6)
+    assert found[1].saved == -1  # pretraining cost a label
+    assert found[0].factor is found[0].saved is None
+    assert labels_saved([], scratch) == []
+
+
+@pytest.mark.parametrize(
+    ("pretrained", "scratch", "says"),
+    [
+        ([(1, 0.5)], [], "scratch curve is empty"),
+        ([(1, 0.5)], [(2, 0.1), (1, 0.2)], "scratch curve must be positive and grow"),
+        ([(0, 0.5)], [(1, 0.1)], "pretrained curve must be positive"),
+    ],
+)
+def test_labels_saved_refuses(pretrained, scratch, says):
+    with pytest.raises(ValueError, match=says):
+        labels_saved(pretrained, scratch)
+
+
+def test_show_is_aligned_and_flags_what_is_stale(folder):
+    board = load(folder)
+    lines = show(board).splitlines()
+    assert "stale" not in lines[1]
+    assert lines[4].split()[:5] == ["SimCLR,", "small", "ResNet", "1", "pretrained"]
+    assert "51.0 ± 2.5" in lines[4]
+    flagged = show(board, {"mae-vit": "views changed"}).splitlines()
+    assert flagged[1].endswith("stale")
+    assert [line.endswith("views changed") for line in flagged].index(True) == 5
+
+
+def test_markdown_escapes_and_says_how_protocols_differ(folder):
+    board = load(folder)
+    pictures = {name: f"{name}.svg" for name in ("primary", *(one.name for one in curves(board)))}
+    text = markdown(board, pictures, {"mae-vit": "views changed"})
+    assert "Rotation &lt;b>, small ResNet" in text
+    assert "<b>" not in text
+    assert "| lightly's SimCLR | linear top-1, %: 87.5 | ResNet-18, 200 epochs, a GPU |" in text
+    assert "| SimCLR, small ResNet | 9.52 (9.5x) | more than 4500 | more than 4500 |" in text
+    assert "Stale: MAE, small ViT: views changed." in text
+    assert all(f"]({name}.svg)" in text for name in pictures)
+    assert "`ssl-zoo leaderboard run made-up simclr-resnet`" in text
+
+
+BOARDS = sorted(Path(__file__).parents[1].glob("benchmarks/leaderboard/*/board.yaml"))
+
+
+@pytest.mark.parametrize("file", BOARDS, ids=[file.parent.name for file in BOARDS])
+def test_boards_of_the_repository_can_be_shown(file):
+    board = load(file.parent)
+    text = show(board)
+    assert all(row.title in text for row in board.rows)
+    names = ("primary", *(one.name for one in curves(board)))
+    assert markdown(board, dict.fromkeys(names, "x.svg")).startswith(f"# {board.title}\n")
+
+
+def test_an_unknown_metric_is_refused():
+    with pytest.raises(ValueError, match="luck"):
+        metric("luck")
