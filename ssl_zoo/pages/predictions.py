@@ -45,7 +45,7 @@ def predict(
         return None
     ids = first.x[0, :SHOWN]
     segments = None if first.segments is None else first.segments[0, :SHOWN]
-    source = f"The first {len(ids)} tokens of the {source}"
+    source = f"The first {len(ids)} tokens of the first of the {source}"
     if isinstance(objective, MaskedLM):
         return Prediction("filled", title, filled(objective, tokenizer, ids, segments), source)
     if isinstance(objective, NextToken):
