@@ -1,6 +1,6 @@
 # Everything starts from Python 3.11-3.13, make and git; the rest is installed into .venv on first use.
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint check bench clean
+.PHONY: help install demo test lint check boards bench clean
 
 PYTHON ?= python3
 # Worker processes of the test run; each has one thread.
@@ -27,6 +27,13 @@ lint: .venv/.ready ## ruff check, ruff format --check, pyright
 
 check: test lint ## test, then lint
 
+boards: .venv/.ready ## run the digits board from nothing, and say which rows of all boards still stand
+	rm -rf .cache/boards && mkdir -p .cache/boards/digits
+	cp -r benchmarks/leaderboard/digits/board.yaml benchmarks/leaderboard/digits/recipes .cache/boards/digits/
+	OMP_NUM_THREADS=1 timeout 360 $(BIN)/ssl-zoo leaderboard run .cache/boards/digits jobs=$(JOBS) runs=.cache/boards/runs
+	$(BIN)/ssl-zoo leaderboard check .cache/boards/digits strict=true
+	$(BIN)/ssl-zoo leaderboard check
+
 bench: .venv/.bench ## time the library against others, in some 23 minutes, and write benchmarks/speed/README.md
 	$(BIN)/python benchmarks/speed/run.py --out benchmarks/speed/results --report
 
@@ -40,6 +47,13 @@ clean: ## remove .venv and caches; runs/ stays
 	$(BIN)/uv pip install --python $(BIN)/python --constraint requirements.lock --editable . --group dev
 	touch $@
 
-.venv/.bench: .venv/.ready
+.venv/.boards: .venv/.ready ## run the digits board from nothing, and say which rows of all boards still stand
+	rm -rf .cache/boards && mkdir -p .cache/boards/digits
+	cp -r benchmarks/leaderboard/digits/board.yaml benchmarks/leaderboard/digits/recipes .cache/boards/digits/
+	OMP_NUM_THREADS=1 timeout 360 $(BIN)/ssl-zoo leaderboard run .cache/boards/digits jobs=$(JOBS) runs=.cache/boards/runs
+	$(BIN)/ssl-zoo leaderboard check .cache/boards/digits strict=true
+	$(BIN)/ssl-zoo leaderboard check
+
+bench: .venv/.ready
 	$(BIN)/uv pip install --python $(BIN)/python --constraint requirements.lock --editable '.[bench]' --group dev
 	touch $@

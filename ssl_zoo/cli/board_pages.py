@@ -6,9 +6,11 @@ from pathlib import Path
 
 from ssl_zoo.cli.board_check import stale
 from ssl_zoo.cli.board_find import find, names, only
+from ssl_zoo.leaderboard.board import BoardError
 from ssl_zoo.leaderboard.ranking import Standings
 from ssl_zoo.leaderboard.standings import standings
 from ssl_zoo.leaderboard.table import show as table
+from ssl_zoo.pretrain.checkpoint import write_atomically
 
 
 def ranked(words: list[str]) -> tuple[list[Standings], dict[str, dict[str, str]]]:
@@ -37,10 +39,21 @@ def site(words: list[str], options: dict[str, str]) -> None:
 
 
 def docs(words: list[str], options: dict[str, str]) -> None:
-    """Write docs/leaderboard from the results; of the named boards, or of all."""
-    from ssl_zoo.pages.board_docs import write_docs
+    """Write, from the results: docs/leaderboard, the README's table, and what the recipes expect."""
+    from ssl_zoo.pages.board_docs import expected, with_expected, with_summary, write_docs
 
     only(options)
-    found, why = ranked(words)
-    write_docs(found, Path("docs/leaderboard"), why)
-    print("written to docs/leaderboard")
+    readme = Path("README.md")
+    if words or not readme.is_file():
+        raise BoardError("docs is for a checkout of ssl_zoo, and writes of all its boards: give no words")
+    boards = [find(name) for name in names()]
+    found = [standings(board) for board in boards]
+    for board, one in zip(boards, found, strict=True):
+        for row in one.rows:
+            file = board.folder / "recipes" / f"{row.name}.yaml"
+            text = with_expected(file.read_text(encoding="utf-8"), expected(one, row))
+            write_atomically(file, text.encode())
+    found = [standings(find(name)) for name in names()]  # which show what their recipes say
+    readme.write_text(with_summary(readme.read_text(encoding="utf-8"), found), encoding="utf-8")
+    write_docs(found, Path("docs/leaderboard"))
+    print("written: docs/leaderboard, README.md, benchmarks/leaderboard/*/recipes")

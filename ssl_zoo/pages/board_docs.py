@@ -1,14 +1,18 @@
-"""`docs/leaderboard/`: a Markdown page for each board with its charts as SVG; same results, same bytes."""
+"""What is written from results: `docs/leaderboard/` (a Markdown page and SVG charts for each board), the
+README's table, and what a recipe's header expects. The same results give the same bytes.
+"""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from ssl_zoo.leaderboard.ranking import Standings
+from ssl_zoo.leaderboard.ranking import Row, Standings
 from ssl_zoo.leaderboard.table import Stale, markdown
 from ssl_zoo.pages.board_charts import charts
 from ssl_zoo.pages.page import picture
+from ssl_zoo.transfer.report import metric
 
 WIDTH = 640  # of a picture, in pixels
 
@@ -33,3 +37,53 @@ def write_docs(
             (folder / name).write_text(text, encoding="utf-8")
             written.append(folder / name)
     return written
+
+
+BEGIN, END = "<!-- from results.jsonl: -->", "<!-- :from results.jsonl -->"
+
+
+def lowered(words: str) -> str:
+    """Without the capital that opens a sentence."""
+    return words[:1].lower() + words[1:]
+
+
+def summary(boards: Sequence[Standings]) -> str:
+    """The README's table: all rows that ran, board by board, by the primary measure."""
+    lines = ["| board | row | | score | seeds |", "|---|---|---|---|---|"]
+    for board in boards:
+        measure = lowered(board.heading(board.primary))
+        for row in board.rows:
+            if (cell := row.headline(board.primary)) is not None:
+                name = f"[{board.title}](docs/leaderboard/{board.name}.md), {measure}"
+                kind = "" if row.family == "pretrained" else row.family
+                lines.append(f"| {name} | {row.title} | {kind} | {cell.text()} % | {len(cell.seeds)} |")
+    return "\n".join(lines)
+
+
+def with_summary(readme: str, boards: Sequence[Standings]) -> str:
+    """The README with the table between its marks made anew.
+
+    Raises:
+        ValueError: a README without the marks.
+    """
+    before, begin, rest = readme.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise ValueError(f"the README has no table to write: put {BEGIN} and {END} where it belongs")
+    return f"{before}{BEGIN}\n{summary(boards)}\n{END}{after}"
+
+
+def expected(board: Standings, row: Row) -> str:
+    """What the header of a recipe says that its row scores."""
+    cell = row.headline(board.primary)
+    if cell is None:
+        return "not run yet"
+    unit = " %" if metric(cell.metric).factor == 100 else ""
+    return f"{lowered(board.heading(board.primary))} {cell.text()}{unit} (over {len(cell.seeds)} seed{'s' * (len(cell.seeds) > 1)})"
+
+
+def with_expected(recipe: str, text: str) -> str:
+    """The text of a recipe with its Expected line made anew; of a row that has not run, as it was."""
+    if text == "not run yet":
+        return recipe
+    return re.sub(r"^# Expected: .*$", lambda _: f"# Expected: {text}", recipe, count=1, flags=re.MULTILINE)

@@ -1,0 +1,80 @@
+"""The boards of the repository: their recipes train, and what is written of results is what they say."""
+
+import json
+import re
+from pathlib import Path
+
+import faults
+import pytest
+
+from ssl_zoo.leaderboard.board import load
+from ssl_zoo.leaderboard.standings import standings
+from ssl_zoo.leaderboard.table import markdown
+from ssl_zoo.pages.board_charts import charts
+from ssl_zoo.pages.board_docs import BEGIN, expected, with_expected, with_summary
+
+REPOSITORY = Path(__file__).parents[1]
+BOARDS = [load(file.parent) for file in sorted((REPOSITORY / "benchmarks/leaderboard").glob("*/board.yaml"))]
+TRAINED = [(board, recipe) for board in BOARDS for recipe in board.recipes.values() if not recipe.floor]
+FOR_GPUS = [(board, recipe) for board, recipe in TRAINED if "GPU" in board.hardware]
+
+
+@pytest.mark.parametrize(("board", "recipe"), FOR_GPUS, ids=[f"{b.name}/{r.name}" for b, r in FOR_GPUS])
+def test_a_recipe_for_a_gpu_trains_a_few_steps(board, recipe, tmp_path):
+    """The recipe as it stands, but for what a CPU without data sets lacks: other data, a small trunk."""
+    text = "transformer" in str(board.fixed.get("backbone"))
+    changed = {"data", "trainer", "budget.epochs", "budget.tokens", "batch_size", "context", "tokenizer.size"}
+    words = [word for word in board.pretrain_words(recipe) if word.split("=")[0] not in changed]
+    words += ["trainer=cpu", "budget.steps=2", "threads=1", "seed=0", "run=run", "validation_limit=8"]
+    words += ["batch_size=8"]
+    if text:
+        words += ["data=stdlib", "context=32", "tokenizer.size=512"]
+        words += ["backbone.width=32", "backbone.depth=1", "backbone.heads=2"]
+    else:
+        words += ["data=digits"]
+    code, printed = faults.command(tmp_path, tmp_path / "cache", "pretrain", *words)
+    assert code == 0, printed
+    summary = json.loads((tmp_path / "run/summary.json").read_text())
+    assert summary["steps"] == 2
+    assert summary["val/loss"] > 0
+
+
+def test_every_board_has_a_floor_and_every_vision_board_a_reference():
+    for board in BOARDS:
+        families = {recipe.family for recipe in board.recipes.values()}
+        wanted = {"pretrained", "floor"} if "text" in board.name else {"pretrained", "floor", "reference"}
+        assert families == wanted, board.name
+
+
+def test_published_numbers_say_how_their_protocol_differs():
+    for board in BOARDS:
+        for one in board.references:
+            assert set(one) == {"name", "source", "scores", "protocol"}, board.name
+            assert len(one["protocol"]) > 20
+            assert re.search(r"https?://|arXiv:", one["source"])
+
+
+@pytest.mark.parametrize("board", BOARDS, ids=lambda board: board.name)
+def test_docs_and_recipes_say_what_the_results_say(board):
+    """`ssl-zoo leaderboard docs` would change nothing."""
+    now, folder = standings(board), REPOSITORY / "docs/leaderboard"
+    pictures = {name: f"{board.name}-{name}.svg" for name in charts(now)}
+    assert (folder / f"{board.name}.md").read_text() == markdown(now, pictures)
+    for name in pictures.values():
+        assert (folder / name).read_text().startswith("<svg")
+    for row in now.rows:
+        text = (board.folder / f"recipes/{row.name}.yaml").read_text()
+        assert with_expected(text, expected(now, row)) == text
+
+
+def test_the_readme_says_what_the_results_say():
+    readme = (REPOSITORY / "README.md").read_text()
+    assert with_summary(readme, [standings(board) for board in BOARDS]) == readme
+    with pytest.raises(ValueError, match="has no table to write"):
+        with_summary(readme.replace(BEGIN, ""), [])
+
+
+def test_curves_of_both_modalities_are_drawn_from_results():
+    drawn = {board.name: set(charts(standings(board))) for board in BOARDS if board.results.exists()}
+    for name in ("cifar10-small", "text-small"):
+        assert {"layers", "labels-linear", "labels-finetune", "cost"} <= drawn[name]
