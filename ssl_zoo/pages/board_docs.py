@@ -79,7 +79,8 @@ def expected(board: Standings, row: Row) -> str:
     if cell is None:
         return "not run yet"
     unit = " %" if metric(cell.metric).factor == 100 else ""
-    return f"{lowered(board.heading(board.primary))} {cell.text()}{unit} (over {len(cell.seeds)} seed{'s' * (len(cell.seeds) > 1)})"
+    seeds = "one seed" if len(cell.seeds) == 1 else f"{len(cell.seeds)} seeds"
+    return f"{lowered(board.heading(board.primary))} {cell.text()}{unit} ({seeds})"
 
 
 def with_expected(recipe: str, text: str) -> str:
