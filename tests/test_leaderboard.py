@@ -13,8 +13,9 @@ from scipy import stats
 
 from ssl_zoo.cli import board_check, leaderboard
 from ssl_zoo.cli.board_check import bounds, changed
+from ssl_zoo.cli.board_data import AbsentDatasets, Datasets
 from ssl_zoo.cli.board_find import find
-from ssl_zoo.cli.board_unit import Datasets, Unit
+from ssl_zoo.cli.board_unit import Unit
 from ssl_zoo.cli.compose import ConfigError
 from ssl_zoo.leaderboard import code, records
 from ssl_zoo.leaderboard.board import BoardError, load, spelt
@@ -413,6 +414,6 @@ def test_words_that_cannot_work(here, words, said):
 
 def test_boards_are_found_by_name_and_by_path(here):
     assert find("tiny").name == find(str(here)).name == "tiny"
-    assert isinstance(board_check.AbsentDatasets(), Datasets)
+    assert isinstance(AbsentDatasets(), Datasets)
     with pytest.raises(ConfigError, match="no option"):
         board_check.only({"strct": "true"}, "strict")

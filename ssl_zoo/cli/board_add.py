@@ -8,7 +8,7 @@ from omegaconf import OmegaConf
 
 from ssl_zoo.cli import compose
 from ssl_zoo.cli.board_find import find, one_board, writable
-from ssl_zoo.cli.board_unit import stage_one
+from ssl_zoo.cli.board_stages import stage_one
 from ssl_zoo.leaderboard.board import Board, BoardError, Recipe
 from ssl_zoo.pretrain.checkpoint import write_atomically
 

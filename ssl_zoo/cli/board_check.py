@@ -8,25 +8,14 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
+from ssl_zoo.cli.board_data import AbsentDatasets, Datasets
 from ssl_zoo.cli.board_find import find, names, number, one_board, one_row, only, trusted
-from ssl_zoo.cli.board_unit import Datasets, Unit
+from ssl_zoo.cli.board_unit import Unit
 from ssl_zoo.cli.compose import ConfigError
-from ssl_zoo.data.rows import DataError
 from ssl_zoo.leaderboard import records
 from ssl_zoo.leaderboard.board import Board, BoardError, Recipe
 from ssl_zoo.transfer.report import interval, table, written
-
-
-class AbsentDatasets(Datasets):
-    """As `Datasets`; data that are not on this machine have no fingerprint, and are not compared."""
-
-    def fingerprint(self, cfg: Any) -> str | None:  # pyright: ignore[reportIncompatibleMethodOverride]
-        try:
-            return super().fingerprint(cfg)
-        except DataError:
-            return None
 
 
 def missing(board: Board, recipe: Recipe) -> list[int]:

@@ -8,138 +8,34 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import functools
 import hashlib
 import json
 import os
-import re
 import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from ssl_zoo import hub
-from ssl_zoo.cli import compose, evaluate, pretrain
-from ssl_zoo.data.images import ImageData
+from ssl_zoo.cli import pretrain
+from ssl_zoo.cli.board_data import Datasets, agree
+from ssl_zoo.cli.board_examiner import Examiner, plain, said
+from ssl_zoo.cli.board_stages import built, code_of, settled, stage_one, stage_two
 from ssl_zoo.data.text import TextData
-from ssl_zoo.data.text_pairs import TextPairs
 from ssl_zoo.leaderboard import code
-from ssl_zoo.leaderboard.board import Board, BoardError, Recipe
+from ssl_zoo.leaderboard.board import Board, Recipe
 from ssl_zoo.pretrain.checkpoint import write_atomically
 from ssl_zoo.pretrain.run import environment
 from ssl_zoo.transfer import floors
-from ssl_zoo.transfer.evaluate import Protocol
-from ssl_zoo.transfer.evaluate import evaluate as score
 from ssl_zoo.transfer.features import remembering
-from ssl_zoo.transfer.measures import Data, Measure, Subject, examine
-from ssl_zoo.transfer.protocols import Finetune
-from ssl_zoo.transfer.report import Result, written
-from ssl_zoo.transfer.similarity import Similarity
 
 
 class Busy(RuntimeError):
     """Another process works on this unit."""
-
-
-def stage_one(board: Board, recipe: Recipe, seed: int, trust: frozenset[str] | None) -> DictConfig:
-    """The composed configuration of `ssl-zoo pretrain`; for a floor, any objective that composes stands in.
-
-    trust: full names of classes outside this library that the recipe may build; None where no objective is
-        built, and only its code is read.
-    """
-    words = compose.with_custom_objective([*board.pretrain_words(recipe), f"seed={seed}"])
-    if recipe.floor is not None:
-        words += ["objective=supervised", "budget.steps=1"]
-        if not any(word.startswith("backbone=") for word in words):
-            words.append("backbone=resnet_micro")
-    return composed("pretrain", words, trust)
-
-
-def stage_two(board: Board, measure: str) -> DictConfig:
-    """The composed configuration of `ssl-zoo evaluate`."""
-    return composed("evaluate", [*board.evaluate_words(measure), "run=.", "device=auto"], frozenset())
-
-
-def composed(verb: str, words: list[str], trust: frozenset[str] | None) -> DictConfig:
-    """Checked and composed; each call gives a copy."""
-    return _composed(verb, tuple(words), trust).copy()
-
-
-@functools.cache
-def _composed(verb: str, words: tuple[str, ...], trust: frozenset[str] | None) -> DictConfig:
-    compose.check(verb, list(words))
-    cfg = compose.build(verb, list(words))
-    compose.refuse_unknown_targets(cfg, set(built(cfg.objective) if trust is None else trust))
-    return cfg
-
-
-def built(tree: Any) -> list[str]:
-    """Every `_target_` of a configuration."""
-    return [value for _, value in compose.targets(OmegaConf.to_container(tree))]
-
-
-def code_of(cfg: DictConfig, recipe: Recipe) -> dict[str, str]:
-    """Hashes of the code behind pretraining, by part."""
-    if recipe.floor in ("pixels", "tfidf"):
-        return {"floor": code.digest(["ssl_zoo.transfer.floors"])}
-    objective = [] if recipe.floor else built(cfg.objective)
-    return code.pretraining(objective, built(cfg.backbone))
-
-
-def settled(cfg: DictConfig) -> dict[str, Any]:
-    """The resolved configuration without what may differ between sessions and machines."""
-    whole = compose.plain(cfg)
-    kept = {key: value for key, value in whole.items() if key not in (*pretrain.FREE, "seed")}
-    folder = re.escape(str(whole["data_dir"]))
-    plain = re.sub(f'"{folder}/', '"DATA/', json.dumps(kept | {"budget": whole["budget"]}))
-    return json.loads(plain)
-
-
-class Datasets:
-    """Data sets by their configuration, each built once, with a fingerprint of what they hold."""
-
-    def __init__(self):
-        self.built: dict[str, Data] = {}
-        self.prints: dict[str, str] = {}
-
-    def get(self, cfg: DictConfig) -> Data:
-        key = json.dumps(OmegaConf.to_container(cfg, resolve=True), sort_keys=True)
-        if key not in self.built:
-            self.built[key] = instantiate(cfg, _convert_="all")
-        return self.built[key]
-
-    def fingerprint(self, cfg: DictConfig) -> str:
-        """Of the samples and labels of all splits: 12 hexadecimal digits.
-
-        Raises:
-            DataError: the data are not there.
-        """
-        key = json.dumps(OmegaConf.to_container(cfg, resolve=True), sort_keys=True)
-        if key not in self.prints:
-            self.prints[key] = fingerprint(self.get(cfg))
-        return self.prints[key]
-
-
-def fingerprint(data: Data) -> str:
-    made = hashlib.blake2b(digest_size=6)
-    for split in data.splits():
-        made.update(split.encode())
-        if isinstance(data, ImageData):
-            made.update(data.rows(split).fingerprint.encode())
-        elif isinstance(data, TextData):
-            for text in data.documents(split):
-                made.update(text.encode() + b"\0")
-            labels = data.labels(split)
-            made.update(b"" if labels is None else np.ascontiguousarray(labels, "<i8").tobytes())
-        else:
-            made.update(json.dumps([data.pairs(split), data.scores(split).tolist()]).encode())
-    return made.hexdigest()
 
 
 @contextlib.contextmanager
@@ -171,7 +67,6 @@ class Unit:
         trust: frozenset[str] | None = frozenset(),
     ):
         self.board, self.recipe, self.seed, self.datasets = board, recipe, seed, datasets
-        self.subjects: dict[str, Subject] = {}
         self.cfg = stage_one(board, recipe, seed, trust)
         self.code = code_of(self.cfg, recipe)
         self.config = settled(self.cfg)
@@ -179,6 +74,7 @@ class Unit:
         depends = {"config": self.config, "code": self.code, "data": self.data, "floor": recipe.floor}
         key = hashlib.blake2b(json.dumps(depends, sort_keys=True).encode(), digest_size=4).hexdigest()
         self.where = runs / board.name / recipe.name / f"s{seed}-{key}"
+        self.examiner = Examiner(recipe, seed, self.where, datasets)
 
     def run(self, say: Callable[[str], None] = print) -> dict[str, Any]:
         """The record of the row and seed. What takes long is done once, however often this is interrupted.
@@ -295,88 +191,11 @@ class Unit:
         cfg.seeds = [self.seed]
         began = time.perf_counter()
         with quiet(self.where / "measures.log"):
-            results = [plain(result) for result in self.results(cfg)]
+            results = [plain(result) for result in self.examiner.results(cfg)]
         found = facts | {"results": results, "seconds": round(time.perf_counter() - began, 1)}
         file.parent.mkdir(exist_ok=True)
         write_atomically(file, json.dumps(found).encode())
         return found
-
-    def results(self, cfg: DictConfig) -> Iterator[Result]:
-        """Results of one measure, small label budgets first."""
-        data = self.datasets.get(cfg.data)
-        protocol: Protocol | Measure = instantiate(cfg.protocol, _convert_="all")
-        seeds = (self.seed,)
-        if self.recipe.floor == "tfidf":
-            yield from self.tfidf(cfg, data, protocol)
-            return
-        one = self.subject(cfg, data)
-        if isinstance(protocol, Measure):
-            yield examine(one, data, protocol, seeds=seeds)
-            return
-        assert isinstance(data, (ImageData, TextData))
-        if self.recipe.floor == "random" and isinstance(protocol, Finetune):
-            protocol = floors.from_scratch(protocol)
-        splits = evaluate.read_splits(data, one)
-        found = [
-            replace(
-                score(one.backbone, *splits, point.protocol, **evaluate.options(cfg, point, one.device)),
-                steps=point.steps,
-            )
-            for point in evaluate.sweep(cfg, protocol)
-        ]
-        yield from reversed(found)
-
-    def subject(self, cfg: DictConfig, data: Data) -> Subject:
-        """The backbone of the unit (or the pixels of the data), opened once: its features are read once."""
-        name = data.name if self.recipe.floor == "pixels" else ""
-        if name not in self.subjects:
-            if isinstance(data, ImageData) and self.recipe.floor == "pixels":
-                self.subjects[name] = Subject(floors.Pixels(data.rows("train")))
-            else:
-                self.subjects[name] = evaluate.subject(self.where, None, cfg.device)
-        one = self.subjects[name]
-        return one if cfg.length is None else replace(one, length=cfg.length)
-
-    def tfidf(self, cfg: DictConfig, data: Data, protocol: Protocol | Measure) -> Iterator[Result]:
-        if isinstance(data, TextPairs) and isinstance(protocol, Similarity):
-            yield floors.tfidf_similarity(data)
-            return
-        if not isinstance(data, TextData) or isinstance(protocol, Measure):
-            raise BoardError(
-                f"{self.recipe.name}: TF-IDF is a floor for labelled texts; list the measure in `without`"
-            )
-        for point in reversed(list(evaluate.sweep(cfg, protocol))):
-            yield evaluate.tfidf(data, evaluate.options(cfg, point, torch.device("cpu")))
-
-
-def agree(recorded: Mapping[str, str], now: Mapping[str, str | None]) -> bool:
-    """Whether the data are the same; those that are not on this machine (None) cannot be compared."""
-    return all(now.get(name) in (None, value) for name, value in recorded.items())
-
-
-def plain(result: Result) -> dict[str, Any]:
-    """A result of one seed, as a record keeps it."""
-    return {
-        "protocol": result.protocol,
-        "metric": result.metric,
-        "value": result.values[0],
-        "others": {name: values[0] for name, values in result.others.items()},
-        "labels": result.labels,
-        "steps": result.steps,
-        "chosen": result.chosen[0],
-        "train": result.train,
-        "validation": result.validation,
-        "test": result.test,
-        "seconds": round(result.seconds, 1),
-        "flops": (result.details.get("flops") or [None])[0],
-        "details": {name: values[0] for name, values in result.details.items() if name != "flops"},
-    }
-
-
-def said(name: str, measure: dict[str, Any]) -> str:
-    """A measure in one line."""
-    shown = ", ".join(written(one["metric"], one["value"], None) for one in measure["results"])
-    return f"{name} {shown} ({measure['seconds']:.0f} s)"
 
 
 @contextlib.contextmanager

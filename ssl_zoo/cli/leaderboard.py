@@ -87,7 +87,7 @@ def run(words: list[str], options: dict[str, str]) -> None:
 
 def composes(board: Board, rows: list[str], trust: frozenset[str]) -> None:
     """Raise ConfigError for a word of the board or of a row that means nothing: before hours are spent."""
-    from ssl_zoo.cli.board_unit import stage_one, stage_two
+    from ssl_zoo.cli.board_stages import stage_one, stage_two
 
     for measure in board.measures:
         stage_two(board, measure)
@@ -108,7 +108,8 @@ _datasets: Any = None
 
 def work(folder: Path, row: str, seed: int, runs: Path, trust: frozenset[str]) -> str:
     """One unit: nothing where it is done already, else run and recorded. What happened, in a line."""
-    from ssl_zoo.cli.board_unit import Busy, Datasets, Unit
+    from ssl_zoo.cli.board_data import Datasets
+    from ssl_zoo.cli.board_unit import Busy, Unit
 
     global _datasets
     if _datasets is None:

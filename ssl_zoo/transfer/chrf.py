@@ -3,7 +3,7 @@ evaluation"), over a whole set.
 
     chrF = (1 + b²) P R / (b² P + R),   b = 2,   P and R averaged over n = 1..6, white space left out
 
-as sacrebleu counts it; torchmetrics averages F instead of P and R, and so finds other values.
+as sacrebleu counts it.
 """
 
 from __future__ import annotations

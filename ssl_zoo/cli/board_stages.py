@@ -1,0 +1,68 @@
+"""What a row is made with: the composed configurations of both stages, and the code behind them."""
+
+from __future__ import annotations
+
+import functools
+import json
+import re
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from ssl_zoo.cli import compose, pretrain
+from ssl_zoo.leaderboard import code
+from ssl_zoo.leaderboard.board import Board, Recipe
+
+
+def stage_one(board: Board, recipe: Recipe, seed: int, trust: frozenset[str] | None) -> DictConfig:
+    """The composed configuration of `ssl-zoo pretrain`; for a floor, any objective that composes stands in.
+
+    trust: full names of classes outside this library that the recipe may build; None where no objective is
+        built, and only its code is read.
+    """
+    words = compose.with_custom_objective([*board.pretrain_words(recipe), f"seed={seed}"])
+    if recipe.floor is not None:
+        words += ["objective=supervised", "budget.steps=1"]
+        if not any(word.startswith("backbone=") for word in words):
+            words.append("backbone=resnet_micro")
+    return composed("pretrain", words, trust)
+
+
+def stage_two(board: Board, measure: str) -> DictConfig:
+    """The composed configuration of `ssl-zoo evaluate`."""
+    return composed("evaluate", [*board.evaluate_words(measure), "run=.", "device=auto"], frozenset())
+
+
+def composed(verb: str, words: list[str], trust: frozenset[str] | None) -> DictConfig:
+    """Checked and composed; each call gives a copy."""
+    return _composed(verb, tuple(words), trust).copy()
+
+
+@functools.cache
+def _composed(verb: str, words: tuple[str, ...], trust: frozenset[str] | None) -> DictConfig:
+    compose.check(verb, list(words))
+    cfg = compose.build(verb, list(words))
+    compose.refuse_unknown_targets(cfg, set(built(cfg.objective) if trust is None else trust))
+    return cfg
+
+
+def built(tree: Any) -> list[str]:
+    """Every `_target_` of a configuration."""
+    return [value for _, value in compose.targets(OmegaConf.to_container(tree))]
+
+
+def code_of(cfg: DictConfig, recipe: Recipe) -> dict[str, str]:
+    """Hashes of the code behind pretraining, by part."""
+    if recipe.floor in ("pixels", "tfidf"):
+        return {"floor": code.digest(["ssl_zoo.transfer.floors"])}
+    objective = [] if recipe.floor else built(cfg.objective)
+    return code.pretraining(objective, built(cfg.backbone))
+
+
+def settled(cfg: DictConfig) -> dict[str, Any]:
+    """The resolved configuration without what may differ between sessions and machines."""
+    whole = compose.plain(cfg)
+    kept = {key: value for key, value in whole.items() if key not in (*pretrain.FREE, "seed")}
+    folder = re.escape(str(whole["data_dir"]))
+    plain = re.sub(f'"{folder}/', '"DATA/', json.dumps(kept | {"budget": whole["budget"]}))
+    return json.loads(plain)
