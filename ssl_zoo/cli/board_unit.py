@@ -118,9 +118,8 @@ class Unit:
         """What a record was made with that is otherwise now; [] for one that still stands."""
         found = [] if record["config"] == self.config else ["configuration changed"]
         parts = {*record["code"], *self.code}
-        found += [
-            f"code of {part}" for part in sorted(parts) if record["code"].get(part) != self.code.get(part)
-        ]
+        differ = [part for part in sorted(parts) if record["code"].get(part) != self.code.get(part)]
+        found += [f"code of {part} changed" for part in differ]
         found += [] if agree(record["data"], self.data) else ["data changed"]
         wanted = [name for name in self.board.measures if name not in self.recipe.without]
         for name in wanted:
