@@ -79,7 +79,7 @@ class Setting(NamedTuple):
 def sweep(cfg: DictConfig, protocol: Protocol) -> Iterator[Setting]:
     """All label budgets and numbers of steps that `cfg` asks for; large ones first, as they read the most."""
     for labels in reversed(listed(cfg.labels)):
-        for steps in listed(cfg.steps):
+        for steps in reversed(listed(cfg.steps)):
             if steps is None:
                 yield Setting(labels, None, protocol)
             elif isinstance(protocol, Finetune):
