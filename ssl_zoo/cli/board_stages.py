@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import re
+from collections.abc import Iterable
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
@@ -14,33 +15,46 @@ from ssl_zoo.leaderboard import code
 from ssl_zoo.leaderboard.board import Board, Recipe
 
 
-def stage_one(board: Board, recipe: Recipe, seed: int, trust: frozenset[str] | None) -> DictConfig:
-    """The composed configuration of `ssl-zoo pretrain`; for a floor, any objective that composes stands in.
-
-    trust: full names of classes outside this library that the recipe may build; None where no objective is
-        built, and only its code is read.
-    """
+def first_words(board: Board, recipe: Recipe, seed: int) -> list[str]:
+    """What `ssl-zoo pretrain` is given; for a floor, any objective that composes stands in."""
     words = compose.with_custom_objective([*board.pretrain_words(recipe), f"seed={seed}"])
     if recipe.floor is not None:
         words += ["objective=supervised", "budget.steps=1"]
         if not any(word.startswith("backbone=") for word in words):
             words.append("backbone=resnet_micro")
-    return composed("pretrain", words, trust)
+    return words
+
+
+def second_words(board: Board, measure: str) -> list[str]:
+    """What `ssl-zoo evaluate` is given."""
+    return [*board.evaluate_words(measure), "run=.", "device=auto"]
+
+
+def check(board: Board, recipes: Iterable[Recipe], trust: frozenset[str]) -> None:
+    """Raise ConfigError for a word of the board or of a row that means nothing: before hours are spent."""
+    for measure in board.measures:
+        compose.check("evaluate", second_words(board, measure))
+    for recipe in recipes:
+        compose.check("pretrain", first_words(board, recipe, 0))
+        stage_one(board, recipe, 0, trust)
+
+
+def stage_one(board: Board, recipe: Recipe, seed: int, trust: frozenset[str] | None) -> DictConfig:
+    """The composed configuration of `ssl-zoo pretrain`; each call gives a copy.
+
+    trust: full names of classes outside this library that the recipe may build; None where no objective is
+        built, and only its code is read.
+    """
+    return composed("pretrain", tuple(first_words(board, recipe, seed)), trust).copy()
 
 
 def stage_two(board: Board, measure: str) -> DictConfig:
-    """The composed configuration of `ssl-zoo evaluate`."""
-    return composed("evaluate", [*board.evaluate_words(measure), "run=.", "device=auto"], frozenset())
-
-
-def composed(verb: str, words: list[str], trust: frozenset[str] | None) -> DictConfig:
-    """Checked and composed; each call gives a copy."""
-    return _composed(verb, tuple(words), trust).copy()
+    """The composed configuration of `ssl-zoo evaluate`; each call gives a copy."""
+    return composed("evaluate", tuple(second_words(board, measure)), frozenset()).copy()
 
 
 @functools.cache
-def _composed(verb: str, words: tuple[str, ...], trust: frozenset[str] | None) -> DictConfig:
-    compose.check(verb, list(words))
+def composed(verb: str, words: tuple[str, ...], trust: frozenset[str] | None) -> DictConfig:
     cfg = compose.build(verb, list(words))
     compose.refuse_unknown_targets(cfg, set(built(cfg.objective) if trust is None else trust))
     return cfg

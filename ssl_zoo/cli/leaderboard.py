@@ -11,10 +11,10 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
-from ssl_zoo.cli import compose
+from ssl_zoo.cli import board_stages, compose
 from ssl_zoo.cli.board_find import chosen_seeds, find, number, one_board, one_row, only, trusted, writable
 from ssl_zoo.leaderboard import code, records
-from ssl_zoo.leaderboard.board import Board, load
+from ssl_zoo.leaderboard.board import load
 
 HELP = """\
 ssl-zoo leaderboard: boards of pretraining recipes, measured the same way
@@ -68,7 +68,7 @@ def run(words: list[str], options: dict[str, str]) -> None:
     only(options, "seeds", "jobs", "runs", "trust")
     board = writable(find(one_board(words)))
     rows = [one_row(board, name).name for name in words[1:]] or list(board.recipes)
-    composes(board, rows, trusted(options))
+    board_stages.check(board, (board.recipes[row] for row in rows), trusted(options))
     jobs, runs = number(options, "jobs", 1), Path(options.get("runs", "runs/leaderboard"))
     trust = trusted(options)
     ahead = [(board.folder, row, seed, runs, trust) for seed in chosen_seeds(options, board) for row in rows]
@@ -83,16 +83,6 @@ def run(words: list[str], options: dict[str, str]) -> None:
     from ssl_zoo.cli import board_pages
 
     board_pages.show([str(board.folder)], {})
-
-
-def composes(board: Board, rows: list[str], trust: frozenset[str]) -> None:
-    """Raise ConfigError for a word of the board or of a row that means nothing: before hours are spent."""
-    from ssl_zoo.cli.board_stages import stage_one, stage_two
-
-    for measure in board.measures:
-        stage_two(board, measure)
-    for row in rows:
-        stage_one(board, board.recipes[row], board.seeds[0], trust)
 
 
 def watched(parent: int) -> None:
