@@ -314,18 +314,20 @@ def test_what_changed_since_is_stale(here, monkeypatch):
             lambda _: None
         )
         records.append(board.results, record)
-    assert changed(board, board.recipes["random"], datasets) == []
+    assert changed(board, board.recipes["random"], datasets, records.read(board.results)) == []
     digest = code.digest
     monkeypatch.setattr(code, "digest", lambda modules: digest(modules) + "x")
-    told = changed(board, board.recipes["random"], datasets)
+    told = changed(board, board.recipes["random"], datasets, records.read(board.results))
     assert told == ["code of backbone changed", "code of knn changed", "code of labels changed"]
     monkeypatch.undo()
     datasets.prints = dict.fromkeys(datasets.prints, "other")
-    assert changed(board, board.recipes["random"], datasets)[0] == "data changed"
+    assert changed(board, board.recipes["random"], datasets, records.read(board.results))[0] == "data changed"
     datasets.prints = dict.fromkeys(datasets.prints)  # not on this machine
-    assert changed(board, board.recipes["random"], datasets) == []
+    assert changed(board, board.recipes["random"], datasets, records.read(board.results)) == []
     more = replace(board, measures={**board.measures, "new": board.measures["knn"]})
-    assert changed(more, board.recipes["random"], datasets) == ["new: not measured"]
+    assert changed(more, board.recipes["random"], datasets, records.read(board.results)) == [
+        "new: not measured"
+    ]
     assert unit.changes(records.read(board.results)["random", 0]) == []
 
 

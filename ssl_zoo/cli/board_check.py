@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from ssl_zoo.cli.board_data import AbsentDatasets, Datasets
 from ssl_zoo.cli.board_find import find, names, number, one_board, one_row, only, trusted
@@ -17,16 +18,12 @@ from ssl_zoo.leaderboard import records
 from ssl_zoo.leaderboard.board import Board, BoardError, Recipe
 from ssl_zoo.transfer.report import interval, table, written
 
-
-def missing(board: Board, recipe: Recipe) -> list[int]:
-    """The seeds of a row without a result."""
-    found = records.read(board.results)
-    return [seed for seed in board.seeds if (recipe.name, seed) not in found]
+Records = Mapping[records.Key, dict[str, Any]]  # as `records.read` gives them
 
 
-def changed(board: Board, recipe: Recipe, datasets: Datasets) -> list[str]:
+def changed(board: Board, recipe: Recipe, datasets: Datasets, known: Records) -> list[str]:
     """What a row's results depend on and is otherwise now, with the seeds if not all are affected."""
-    results = {seed: one for (row, seed), one in records.read(board.results).items() if row == recipe.name}
+    results = {seed: one for (row, seed), one in known.items() if row == recipe.name}
     if not results:
         return []
     unit = Unit(board, recipe, board.seeds[0], Path("."), datasets, None)
@@ -40,10 +37,12 @@ def changed(board: Board, recipe: Recipe, datasets: Datasets) -> list[str]:
     ]
 
 
-def stale(board: Board) -> dict[str, str]:
+def stale(board: Board, datasets: Datasets) -> dict[str, str]:
     """row -> what changed since its results were made, for rows where something did."""
-    datasets = AbsentDatasets()
-    told = {name: "; ".join(changed(board, recipe, datasets)) for name, recipe in board.recipes.items()}
+    known = records.read(board.results)
+    told = {
+        name: "; ".join(changed(board, recipe, datasets, known)) for name, recipe in board.recipes.items()
+    }
     return {name: why for name, why in told.items() if why}
 
 
@@ -61,8 +60,8 @@ def check(words: list[str], options: dict[str, str]) -> None:
         if orphans := sorted({row for row, _ in known} - set(board.recipes)):
             faults.append(f"{board.results} has rows without a recipe: {', '.join(orphans)}")
         for recipe in board.recipes.values():
-            problems = changed(board, recipe, datasets)
-            if seeds := missing(board, recipe):
+            problems = changed(board, recipe, datasets, known)
+            if seeds := [seed for seed in board.seeds if (recipe.name, seed) not in known]:
                 problems = [f"no result of seed {', '.join(map(str, seeds))}", *problems]
             rows.append((f"{board.name}/{recipe.name}", "; ".join(problems) or "stands"))
             marked += bool(problems)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ssl_zoo.cli.board_check import stale
+from ssl_zoo.cli.board_data import AbsentDatasets
 from ssl_zoo.cli.board_find import find, names, only
 from ssl_zoo.leaderboard.board import BoardError
 from ssl_zoo.leaderboard.ranking import Standings
@@ -16,7 +17,8 @@ from ssl_zoo.pretrain.checkpoint import write_atomically
 def ranked(words: list[str]) -> tuple[list[Standings], dict[str, dict[str, str]]]:
     """The named boards, or all, and what is stale in each."""
     boards = [find(name) for name in words or names()]
-    return [standings(board) for board in boards], {board.name: stale(board) for board in boards}
+    datasets = AbsentDatasets()  # boards share data sets: each is read once
+    return [standings(board) for board in boards], {board.name: stale(board, datasets) for board in boards}
 
 
 def show(words: list[str], options: dict[str, str]) -> None:

@@ -151,13 +151,11 @@ class Unit:
         cfg = self.cfg.copy()
         cfg.run = str(self.where)
         spent = self.where / "processor_seconds.json"
-        alone = not (
-            self.where / "checkpoints"
-        ).exists()  # of pretraining in several sessions nobody knows it
+        begun = (self.where / "checkpoints").exists()  # what other sessions took, nobody knows
         before = time.process_time()
         with quiet(self.where / "pretraining.log"):
             pretrain.run(cfg, {})
-        if alone:
+        if not begun:
             write_atomically(spent, json.dumps(round(time.process_time() - before, 1)).encode())
         processor = json.loads(spent.read_text()) if spent.exists() else None
         return json.loads((self.where / "summary.json").read_text()) | {"processor_seconds": processor}

@@ -11,7 +11,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
-from ssl_zoo.cli import board_stages, compose
+from ssl_zoo.cli import compose
 from ssl_zoo.cli.board_find import chosen_seeds, find, number, one_board, one_row, only, trusted, writable
 from ssl_zoo.leaderboard import code, records
 from ssl_zoo.leaderboard.board import load
@@ -35,6 +35,9 @@ ssl-zoo leaderboard: boards of pretraining recipes, measured the same way
 
 def main(args: list[str]) -> None:
     """Entry point."""
+    if not args or args[0] in ("-h", "--help", "help"):
+        print(HELP)
+        return
     from ssl_zoo.cli import board_add, board_check, board_pages
 
     verbs: dict[str, Callable[[list[str], dict[str, str]], None]] = {
@@ -46,9 +49,6 @@ def main(args: list[str]) -> None:
         "site": board_pages.site,
         "docs": board_pages.docs,
     }
-    if not args or args[0] in ("-h", "--help", "help"):
-        print(HELP)
-        return
     verb, *rest = args
     if verb not in verbs:
         near = compose.near(verb, list(verbs))
@@ -65,6 +65,8 @@ def main(args: list[str]) -> None:
 
 def run(words: list[str], options: dict[str, str]) -> None:
     """Bring a board up to date."""
+    from ssl_zoo.cli import board_pages, board_stages  # these take seconds to import
+
     only(options, "seeds", "jobs", "runs", "trust")
     board = writable(find(one_board(words)))
     rows = [one_row(board, name).name for name in words[1:]] or list(board.recipes)
@@ -80,8 +82,6 @@ def run(words: list[str], options: dict[str, str]) -> None:
         with ProcessPoolExecutor(jobs, context, watched, (os.getpid(),)) as pool:
             for done in as_completed([pool.submit(work, *one) for one in ahead]):
                 print(done.result(), flush=True)
-    from ssl_zoo.cli import board_pages
-
     board_pages.show([str(board.folder)], {})
 
 

@@ -11,14 +11,12 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from hydra.errors import HydraException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
 from ssl_zoo import hub
 from ssl_zoo.backbones._base import Backbone
-from ssl_zoo.cli.compose import ConfigError, explain, refuse_unknown_targets
+from ssl_zoo.cli.compose import EXPECTED, ConfigError, explain, refuse_unknown_targets
 from ssl_zoo.data.images import ImageData
 from ssl_zoo.data.text import TextData
 from ssl_zoo.data.tokenizer import Tokenizer
@@ -26,7 +24,6 @@ from ssl_zoo.objectives._base import Objective
 from ssl_zoo.pretrain.checkpoint import AtomicCheckpointIO, newest
 
 T = TypeVar("T")
-FAULTS = (ValueError, RuntimeError, OSError, ImportError, HydraException, OmegaConfBaseException)
 
 
 @dataclass
@@ -50,7 +47,7 @@ class Run:
         """What `make` gives, or a note that `what` is missing, and why."""
         try:
             return make()
-        except FAULTS as error:
+        except EXPECTED as error:
             self.notes.append(f"Not shown: {what}. {explain(error)}")
             return None
 
