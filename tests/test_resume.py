@@ -9,6 +9,7 @@ import pytest
 from faults import Pictures, forked, small_simclr, train, vit
 
 from ssl_zoo.pretrain import Budget
+from ssl_zoo.pretrain.logs import read_metrics
 
 # 22 rows in batches of 4: five steps an epoch, so 11 steps cross two boundaries; saved at 4 and 8.
 ACCUMULATED = {"masked_lm": 2, "rotation": 2}  # of the others, one part makes a step
@@ -60,7 +61,16 @@ def test_the_hash_tells_runs_apart(unharmed):
 def test_killed_at_an_epoch_boundary(tmp_path, unharmed, workers):
     kills = [{"die_at": 5}, {"die_at": 10}, {}]  # the first steps of epochs 1 and 2, just after a checkpoint
     ended = killed_and_resumed(tmp_path, "rotation", kills, save_every=5, workers=workers)
+    # No session logs what another has: steps 5 and 10 are behind the checkpoints when the process dies.
+    assert read_metrics(tmp_path / "run")["train/loss"][0] == [5, 10]
     assert ended == unharmed("rotation", save_every=5)
+
+
+def test_a_line_of_the_log_cut_short_by_a_kill_is_not_read(tmp_path):
+    file = tmp_path / "logs/csv/version_0/metrics.csv"
+    file.parent.mkdir(parents=True)
+    file.write_text("lr,step,train/loss\r\n0.1,5,2.5\r\n0.1,10,1.2\r\n0.1,15,1")
+    assert read_metrics(tmp_path) == {"lr": ([5, 10], [0.1, 0.1]), "train/loss": ([5, 10], [2.5, 1.2])}
 
 
 def test_killed_while_saving(tmp_path, unharmed):

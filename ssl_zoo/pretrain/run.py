@@ -137,7 +137,11 @@ def resume_from(run: Path, resume: str) -> Path | None:
 
 def loggers(run: Path, wandb: str | None = None) -> list[Logger]:
     """CSV and TensorBoard, and Weights & Biases where a project is named."""
-    found: list[Logger] = [CSVLogger(run, name="logs/csv"), TensorBoardLogger(run, name="logs/tensorboard")]
+    found: list[Logger] = [
+        # Written at once: Lightning's default of 100 loses all that a killed session had logged.
+        CSVLogger(run, name="logs/csv", flush_logs_every_n_steps=1),
+        TensorBoardLogger(run, name="logs/tensorboard"),
+    ]
     if wandb is not None:
         from lightning.pytorch.loggers import WandbLogger
 
