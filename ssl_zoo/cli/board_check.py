@@ -90,6 +90,29 @@ def bounds(values: Sequence[float], again: bool, level: float = 0.95) -> tuple[f
     return mean - half, mean + half
 
 
+def compared(
+    record: Mapping[str, Any], before: Mapping[int, Mapping[str, Any]], seed: int
+) -> tuple[list[tuple[str, ...]], set[str]]:
+    """A line for each figure of a new record beside those of `before` (seed -> record), and the measures of
+    which a figure lies outside its bounds."""
+    lines: list[tuple[str, ...]] = []
+    outside: set[str] = set()
+    for name, found in record["measures"].items():
+        for one in found["results"]:
+            same = lambda other, one=one: all(other[k] == one[k] for k in ("metric", "labels", "steps"))  # noqa: E731
+            values = [r["value"] for s in before for r in before[s]["measures"][name]["results"] if same(r)]
+            low, high = bounds(values, seed in before)
+            within = low - 1e-9 <= one["value"] <= high + 1e-9
+            if not within:
+                outside.add(name)
+            setting = "" if one["labels"] is None else f", {one['labels']} labels"
+            setting += "" if one["steps"] is None else f", {one['steps']} steps"
+            stated = written(one["metric"], sum(values) / len(values), (low, high))
+            new = written(one["metric"], one["value"], None)
+            lines.append((name + setting, one["metric"], stated, new, "inside" if within else "OUTSIDE"))
+    return lines, outside
+
+
 def reproduce(words: list[str], options: dict[str, str]) -> None:
     """One row and seed once more, from nothing; exit code 1 where the primary figure lies outside."""
     only(options, "seed", "runs", "measure", "trust")
@@ -113,29 +136,9 @@ def reproduce(words: list[str], options: dict[str, str]) -> None:
     unit = Unit(board, recipe, seed, runs, Datasets(), trusted(options))
     shutil.rmtree(unit.where, ignore_errors=True)
     record = unit.run(lambda line: print(f"  {line}", flush=True))
-    lines, inside = [], True
-    for name, found in record["measures"].items():
-        for one in found["results"]:
-            same = lambda other, one=one: all(other[k] == one[k] for k in ("metric", "labels", "steps"))  # noqa: E731
-            values = [r["value"] for s in before for r in before[s]["measures"][name]["results"] if same(r)]
-            low, high = bounds(values, seed in before)
-            within = low - 1e-9 <= one["value"] <= high + 1e-9
-            if name == board.primary:
-                inside &= within
-            setting = "" if one["labels"] is None else f", {one['labels']} labels"
-            setting += "" if one["steps"] is None else f", {one['steps']} steps"
-            mean = sum(values) / len(values)
-            lines.append(
-                (
-                    name + setting,
-                    one["metric"],
-                    written(one["metric"], mean, (mean - (high - low) / 2, mean + (high - low) / 2)),
-                    written(one["metric"], one["value"], None),
-                    "inside" if within else "OUTSIDE",
-                )
-            )
+    lines, outside = compared(record, before, seed)
     kind = "95 % interval of the mean" if seed in before else "95 % interval of one more seed"
     print(table(("measure", "metric", f"stated, {kind}", f"new, seed {seed}", ""), lines))
-    if not inside:
+    if board.primary in outside:
         sys.exit(f"{board.name}/{row}: the new {board.primary} lies outside the stated interval")
     print(f"{board.name}/{row}: the new {board.primary} lies inside the stated interval")
