@@ -123,6 +123,19 @@ def test_the_parts_of_simclr():
 # Boards
 
 
+def test_training_from_scratch_for_longer_is_for_random_weights_alone(board):
+    body = yaml.safe_load((board / "board.yaml").read_text())
+    tuned = {"data": "digits", "protocol": "finetune"}
+    body["measures"] |= {"tuned": tuned, "scratch": tuned | {"scratch_of": "tuned", "title": "t"}}
+    (board / "board.yaml").write_text(yaml.safe_dump(body))
+    loaded = load(board)
+    assert loaded.measures_of(loaded.recipes["rotation"]) == ["knn", "labels", "tuned"]
+    assert loaded.measures_of(loaded.recipes["random"]) == ["knn", "labels", "scratch", "tuned"]
+    without = replace(loaded.recipes["random"], without=("scratch", "knn"))
+    assert loaded.measures_of(without) == ["labels", "tuned"]
+    assert loaded.evaluate_words("scratch") == ["data=digits", "protocol=finetune"]
+
+
 def test_the_boards_of_the_repository_compose():
     for file in BOARDS.glob("*/board.yaml"):
         board = load(file.parent)
@@ -137,6 +150,10 @@ def test_the_boards_of_the_repository_compose():
     [
         ({"primary": "luck"}, "primary is luck, which is not among the measures"),
         ({"title": None}, "lacks title"),
+        (
+            {"measures": {"knn": {"protocol": "knn", "scratch_of": "knn"}}},
+            "knn is scratch_of knn; both have to be measures with protocol: finetune, which are none",
+        ),
     ],
 )
 def test_faults_of_a_board_are_named(board, change, said):

@@ -5,12 +5,14 @@ import math
 from pathlib import Path
 
 import pytest
-from boards import ROWS, record, write
+import yaml
+from boards import ROWS, record, result, write
 
 from ssl_zoo.leaderboard.cells import Cell, point_text
 from ssl_zoo.leaderboard.curves import classes, curves, saved
 from ssl_zoo.leaderboard.standings import load
 from ssl_zoo.leaderboard.table import markdown, show
+from ssl_zoo.pages import board_charts
 from ssl_zoo.transfer.efficiency import labels_saved
 from ssl_zoo.transfer.report import METRICS, metric
 
@@ -159,6 +161,39 @@ def test_labels_saved_compares_rows_of_one_trunk_alone(folder):
     assert every.factor is None
     assert {point.outside for point in found["rotation-resnet"]} == {"fewer than 1"}
     assert saved(load(folder), "linear") == []  # frozen: no training from scratch
+
+
+def test_scratch_that_trained_for_longer_stands_beside_and_counts(folder):
+    board = yaml.safe_load((folder / "board.yaml").read_text())
+    longer = {"title": "From scratch, 600 steps", "data": "cifar10", "protocol": "finetune"}
+    board["measures"]["longer"] = longer | {"scratch_of": "finetune"}
+    (folder / "board.yaml").write_text(yaml.safe_dump(board, sort_keys=False))
+    tuned = [
+        result(value, train, labels=labels, protocol="finetune")
+        for value, train, labels in ((0.5, 250, 25), (0.7, 45000, None))
+    ]
+    line = record("random-resnet", 0, 0.3)
+    line["measures"]["longer"] = {"words": [], "results": tuned}
+    text = [
+        one for one in (folder / "results.jsonl").read_text().splitlines() if '"random-resnet"' not in one
+    ]
+    (folder / "results.jsonl").write_text("\n".join([*text, json.dumps(line)]) + "\n")
+    board = load(folder)
+    found = {one.name: one for one in curves(board)}
+    assert list(found) == ["labels-finetune", "cost-cost", "layers-layers"], "no picture of its own"
+    row, points = found["labels-finetune"].lines[-1]
+    assert row.title == "Random weights, small ResNet: From scratch, 600 steps"
+    assert [(point.x, round(point.y, 6)) for point in points] == [(25, 50), (4500, 70)]
+    one, few, every = {row.name: points for row, points in saved(board, "finetune")}["simclr-resnet"]
+    # 12 with one label a class as before, then 50 with 25 and 70 with all: 20.4, 40.8 and 61.2 lie between
+    assert one.needed == pytest.approx(25 ** ((20.4 - 12) / 38))
+    assert few.needed == pytest.approx(25 ** ((40.8 - 12) / 38))
+    assert every.needed == pytest.approx(25 * 180 ** ((61.2 - 50) / 20))
+    assert "taking “From scratch, 600 steps” where it was measured" in markdown(
+        board, dict.fromkeys(found, "x.svg") | {"primary": "x.svg"}
+    )
+    legend = board_charts.lines(board, found["labels-finetune"])
+    assert json.dumps(legend).count(row.title) > len(points), "in the values and in the scale"
 
 
 def test_labels_saved_by_hand():

@@ -128,7 +128,7 @@ def reproduce(words: list[str], options: dict[str, str]) -> None:
             f"{board.name}/{row} has results of {len(before)} seeds; an interval needs 2 or more"
         )
     if (measure := options.get("measure")) is not None:
-        applicable = [name for name in board.measures if name not in recipe.without]
+        applicable = board.measures_of(recipe)
         if measure not in applicable:
             raise BoardError(f"{board.name}/{row} has no measure {measure!r}: {', '.join(applicable)}")
         board = replace(board, measures={measure: board.measures[measure]}, primary=measure)

@@ -88,10 +88,9 @@ class Unit:
             with alone(self.where), remembering():
                 pretraining = self.prepare()
                 measures = {}
-                for name in self.board.measures:
-                    if name not in self.recipe.without:
-                        measures[name] = self.measured(name)
-                        say(f"{self.recipe.name} seed {self.seed}: {said(name, measures[name])}")
+                for name in self.board.measures_of(self.recipe):
+                    measures[name] = self.measured(name)
+                    say(f"{self.recipe.name} seed {self.seed}: {said(name, measures[name])}")
         finally:
             torch.set_num_threads(threads)
         facts = environment()
@@ -121,7 +120,7 @@ class Unit:
         differ = [part for part in sorted(parts) if record["code"].get(part) != self.code.get(part)]
         found += [f"code of {part} changed" for part in differ]
         found += [] if agree(record["data"], self.data) else ["data changed"]
-        wanted = [name for name in self.board.measures if name not in self.recipe.without]
+        wanted = self.board.measures_of(self.recipe)
         for name in wanted:
             before = record["measures"].get(name)
             if before is None:

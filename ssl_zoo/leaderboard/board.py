@@ -62,7 +62,11 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Board:
-    """A folder as read by `load`. measures: name -> its title, and words of `ssl-zoo evaluate`."""
+    """A folder as read by `load`.
+
+    measures: name -> its title, and words of `ssl-zoo evaluate`. One with `scratch_of` is for rows with
+    random weights alone: training from scratch for longer, beside the fine-tuning measure named there.
+    """
 
     folder: Path
     title: str
@@ -98,7 +102,21 @@ class Board:
 
     def evaluate_words(self, measure: str) -> list[str]:
         """What `ssl-zoo evaluate` is given for a measure, but for the seed and the folder of the run."""
-        return words({key: value for key, value in self.measures[measure].items() if key != "title"})
+        return words(
+            {
+                key: value
+                for key, value in self.measures[measure].items()
+                if key not in ("title", "scratch_of")
+            }
+        )
+
+    def measures_of(self, recipe: Recipe) -> list[str]:
+        """The measures that apply to a row."""
+        return [
+            name
+            for name, measure in self.measures.items()
+            if name not in recipe.without and (recipe.floor == "random" or "scratch_of" not in measure)
+        ]
 
 
 def words(settings: Mapping[str, Any]) -> list[str]:
@@ -186,6 +204,13 @@ def load(folder: Path) -> Board:
     for recipe in recipes.values():
         if unknown := sorted(set(recipe.without) - set(body["measures"])):
             raise BoardError(f"{folder}: recipe {recipe.name} is without {unknown}, which are no measures")
+    tuned = [name for name, measure in body["measures"].items() if measure.get("protocol") == "finetune"]
+    for name, measure in body["measures"].items():
+        if "scratch_of" in measure and not {name, measure["scratch_of"]} <= set(tuned):
+            raise BoardError(
+                f"{file}: measure {name} is scratch_of {measure['scratch_of']}; both have to be measures "
+                f"with protocol: finetune, which are {', '.join(tuned) or 'none'}"
+            )
     references = folder / "references.yaml"
     published = yaml.safe_load(references.read_text(encoding="utf-8")) if references.exists() else []
     return Board(

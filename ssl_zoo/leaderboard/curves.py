@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import NamedTuple
+from dataclasses import replace
+from typing import Any, NamedTuple
 
 from ssl_zoo.leaderboard.cells import Cell, point_text
 from ssl_zoo.leaderboard.ranking import Row, Standings
@@ -47,11 +48,11 @@ def curves(board: Standings) -> list[Curves]:
     for measure in board.measures:
         title = board.label(measure)
         cells = [cell for row in board.rows for cell in row.cells.get(measure, ())]
-        if not cells:
+        if not cells or "scratch_of" in board.measures[measure]:  # drawn beside what it is held against
             continue
         score = metric(cells[0].metric).title
         if len({cell.labels for cell in cells}) > 1:
-            lines = [(row, _labels(board, row, measure)) for row in board.rows]
+            lines = [(row, _labels(board, row, measure)) for row in board.rows] + longer(board, measure)
             x = "labels per class" if classes(board, measure) else "labels"
             everything = [
                 cell.train / (classes(board, measure) or 1) for cell in cells if cell.labels is None
@@ -76,21 +77,35 @@ def classes(board: Standings, measure: str) -> int | None:
     return next((cell.train // cell.labels for cell in cells if isinstance(cell.labels, int)), None)
 
 
+def longer(board: Standings, measure: str) -> Lines:
+    """Random weights trained for longer than a fine-tuning measure trains: lines beside its own."""
+    return [
+        (replace(row, recipe=replace(row.recipe, name=f"{row.name}:{name}", title=title)), points)
+        for name, words in board.measures.items()
+        if words.get("scratch_of") == measure
+        for row in board.rows
+        if (points := _labels(board, row, name)) and (title := f"{row.title}: {board.label(name)}")
+    ]
+
+
 def saved(board: Standings, measure: str) -> list[tuple[Row, list[Saved]]]:
     """What pretraining saves in labels, for each pretrained row whose trunk was also tuned from scratch.
 
-    Only measures with `protocol: finetune`: probing frozen random weights is no training from scratch.
+    Only measures with `protocol: finetune`: probing frozen random weights is no training from scratch. At
+    budgets where scratch was trained for longer, that is what counts.
     """
     if board.measures[measure].get("protocol") != "finetune" or classes(board, measure) is None:
         return []
-    scratch = {row.trunk: row for row in board.rows if row.recipe.floor == "random"}
+    scratch: dict[Any, dict[float, float]] = {}  # by trunk: labels -> accuracy
+    floors = [(row, _labels(board, row, measure)) for row in board.rows if row.recipe.floor == "random"]
+    for row, points in floors + longer(board, measure):
+        scratch.setdefault(row.trunk, {}).update((point.x, point.y) for point in points)
     found = []
     for row in board.rows:
-        floor = scratch.get(row.trunk)
-        if row.family == "pretrained" and floor:
-            ours, theirs = ([(p.x, p.y) for p in _labels(board, one, measure)] for one in (row, floor))
-            if len(ours) > 1 and len(theirs) > 1:
-                found.append((row, labels_saved(ours, theirs)))
+        ours = [(point.x, point.y) for point in _labels(board, row, measure)]
+        theirs = sorted(scratch.get(row.trunk, {}).items())
+        if row.family == "pretrained" and len(ours) > 1 and len(theirs) > 1:
+            found.append((row, labels_saved(ours, theirs)))
     return found
 
 

@@ -82,12 +82,20 @@ def _curves(board: Standings, one: Curves, pictures: Mapping[str, str]) -> list[
         grid = _grid([f"{one.y}", *columns], rows)
     parts = [f"## {one.title}, {NAMES[one.kind]}", _image(f"{one.y} by {one.x}", pictures[one.name]), grid]
     if one.kind == "labels" and (lines := saved_lines(board, one.measure)):
-        parts += [
-            "Labels per class that training from scratch needs for the same accuracy (read between its "
-            "points as linear in log labels), and how many times as many:",
-            _grid(lines[0], lines[1:]),
-        ]
+        parts += [f"{saved_words(board, one.measure)}:", _grid(lines[0], lines[1:])]
     return parts
+
+
+def saved_words(board: Standings, measure: str) -> str:
+    """What the table of labels saved holds against each other."""
+    longer = [
+        board.label(name) for name, words in board.measures.items() if words.get("scratch_of") == measure
+    ]
+    which = f"taking “{', '.join(longer)}” where it was measured" if longer else "in as many steps"
+    return (
+        f"Labels per class that training from scratch needs for the same accuracy, {which} (read between its "
+        "points as linear in log labels), and how many times as many"
+    )
 
 
 def saved_lines(board: Standings, measure: str) -> list[list[str]]:

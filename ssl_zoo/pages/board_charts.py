@@ -104,7 +104,9 @@ def standing(board: Standings) -> Spec:
 
 def lines(board: Standings, one: Curves) -> Spec:
     """One line a row with a band for its 95 % interval; a click on a name of the legend shows it alone."""
-    look = dict(zip([row.name for row in board.rows], looks(list(board.rows)), strict=True))
+    own = {row.name for row in board.rows}
+    rows = [*board.rows, *(row for row, _ in one.lines if row.name not in own)]
+    look = dict(zip([row.name for row in rows], looks(rows), strict=True))
     titles = [row.title for row, _ in one.lines]
     values = [_value(row, point) for row, points in one.lines for point in points]
 

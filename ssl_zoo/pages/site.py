@@ -17,7 +17,7 @@ from markupsafe import Markup, escape
 from ssl_zoo.leaderboard.cells import Cell
 from ssl_zoo.leaderboard.curves import curves
 from ssl_zoo.leaderboard.ranking import Row, Standings
-from ssl_zoo.leaderboard.table import NAMES, Stale, saved_lines
+from ssl_zoo.leaderboard.table import NAMES, Stale, saved_lines, saved_words
 from ssl_zoo.pages.board_charts import charts
 from ssl_zoo.pages.page import charting_script, render
 from ssl_zoo.transfer.report import metric
@@ -87,6 +87,7 @@ def board_page(board: Standings, stale: Stale | None = None) -> str:
             "columns": list(dict.fromkeys(p.words for _, points in one.lines for p in points)),
             "lines": [(row.title, {p.words: p.text for p in points}) for row, points in one.lines],
             "saved": saved_lines(board, one.measure) if one.kind == "labels" else [],
+            "saved_words": saved_words(board, one.measure),
         }
         for one in curves(board)
     ]
