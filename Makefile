@@ -47,13 +47,6 @@ clean: ## remove .venv and caches; runs/ stays
 	$(BIN)/uv pip install --python $(BIN)/python --constraint requirements.lock --editable . --group dev
 	touch $@
 
-.venv/.boards: .venv/.ready ## run the digits board from nothing, and say which rows of all boards still stand
-	rm -rf .cache/boards && mkdir -p .cache/boards/digits
-	cp -r benchmarks/leaderboard/digits/board.yaml benchmarks/leaderboard/digits/recipes .cache/boards/digits/
-	OMP_NUM_THREADS=1 timeout 360 $(BIN)/ssl-zoo leaderboard run .cache/boards/digits jobs=$(JOBS) runs=.cache/boards/runs
-	$(BIN)/ssl-zoo leaderboard check .cache/boards/digits strict=true
-	$(BIN)/ssl-zoo leaderboard check
-
-bench: .venv/.ready
+.venv/.bench: .venv/.ready
 	$(BIN)/uv pip install --python $(BIN)/python --constraint requirements.lock --editable '.[bench]' --group dev
 	touch $@
