@@ -8,8 +8,8 @@ import faults
 import pytest
 
 from ssl_zoo.leaderboard.board import load
+from ssl_zoo.leaderboard.markdown import markdown
 from ssl_zoo.leaderboard.standings import standings
-from ssl_zoo.leaderboard.table import markdown
 from ssl_zoo.pages.board_charts import charts
 from ssl_zoo.pages.board_docs import BEGIN, expected, with_expected, with_summary
 

@@ -17,6 +17,7 @@ from ssl_zoo.objectives.next_token import NextToken
 from ssl_zoo.objectives.rotation import Rotation
 from ssl_zoo.pages.image_predictions import GREY, reconstruct, turns
 from ssl_zoo.pages.page import embedded
+from ssl_zoo.pages.run_report import evaluation_rows
 from ssl_zoo.pages.samples import beginning
 from ssl_zoo.pages.text_predictions import continuations, next_probabilities, shown
 from ssl_zoo.tokens import patchify
@@ -166,6 +167,32 @@ def test_words_that_cannot_work(folder, report, words, said):
 
 
 # What is drawn
+
+
+def test_evaluations_are_shown_as_their_metrics_are():
+    one = {
+        "metric": "matthews",
+        "mean": 0.1234,
+        "interval": [0.1, 0.15],
+        "values": [0.1, 0.14],
+        "labels": None,
+    }
+    one |= {"protocol": "linear", "train": 8000, "validation": 500, "test": 1043}
+    two = one | {
+        "metric": "exact_match",
+        "mean": 0.5,
+        "interval": None,
+        "values": [0.5],
+        "labels": 25,
+        "steps": 40,
+    }
+    first, second = evaluation_rows("cola-linear", {"results": {"pretrained": one, "from scratch": two}})
+    assert (first.data, first.what, first.labels) == ("cola-linear", "pretrained", "all labels")
+    assert (first.metric, first.score, first.span) == ("Matthews correlation", "0.123", "0.100 to 0.150")
+    assert (second.metric, second.score, second.span) == ("exact match, %", "50.0", "one value")
+    assert second.labels == "25 labels a class, 40 steps"
+    assert (second.seeds, second.rows) == (1, "8,000 / 500 / 1,043")
+    assert evaluation_rows("other", {"figures": []}) == []
 
 
 def test_what_mae_saw_is_drawn_as_it_is():

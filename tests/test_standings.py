@@ -9,9 +9,11 @@ import yaml
 from boards import ROWS, record, result, write
 
 from ssl_zoo.leaderboard.cells import Cell, point_text
-from ssl_zoo.leaderboard.curves import classes, curves, saved
+from ssl_zoo.leaderboard.curves import classes, curves
+from ssl_zoo.leaderboard.markdown import markdown
 from ssl_zoo.leaderboard.standings import load
-from ssl_zoo.leaderboard.table import markdown, show
+from ssl_zoo.leaderboard.table import cost, show
+from ssl_zoo.leaderboard.worth import difference, gains, leads, saved
 from ssl_zoo.pages import board_charts
 from ssl_zoo.transfer.efficiency import labels_saved
 from ssl_zoo.transfer.report import METRICS, metric
@@ -157,43 +159,108 @@ def test_labels_saved_compares_rows_of_one_trunk_alone(folder):
     one, few, every = found["simclr-resnet"]
     # 20.4 lies (20.4 - 12) / (24 - 12) = 0.7 of the way from 1 to 25 in log labels
     assert one.needed == pytest.approx(25**0.7)
-    assert (few.needed, few.outside) == (None, "more than 4500")
-    assert every.factor is None
+    # with all labels the reference got 84, training from scratch for as long as others pretrained:
+    # 40.8 and 61.2 lie between 24 with 25 and 84 with 4,500
+    assert few.needed == pytest.approx(25 * 180 ** ((40.8 - 24) / 60))
+    assert every.needed == pytest.approx(25 * 180 ** ((61.2 - 24) / 60))
+    assert every.factor < 1
     assert {point.outside for point in found["rotation-resnet"]} == {"fewer than 1"}
     assert saved(load(folder), "linear") == []  # frozen: no training from scratch
 
 
-def test_scratch_that_trained_for_longer_stands_beside_and_counts(folder):
+def longer(folder, scores, validation):
+    """Add a measure that trains random weights for longer; the board. scores: of 25 labels and of all."""
     board = yaml.safe_load((folder / "board.yaml").read_text())
-    longer = {"title": "From scratch, 600 steps", "data": "cifar10", "protocol": "finetune"}
-    board["measures"]["longer"] = longer | {"scratch_of": "finetune"}
+    words = {"title": "From scratch, 600 steps", "data": "cifar10", "protocol": "finetune"}
+    board["measures"]["longer"] = words | {"scratch_of": "finetune"}
     (folder / "board.yaml").write_text(yaml.safe_dump(board, sort_keys=False))
-    tuned = [
-        result(value, train, labels=labels, protocol="finetune")
-        for value, train, labels in ((0.5, 250, 25), (0.7, 45000, None))
-    ]
-    line = record("random-resnet", 0, 0.3)
-    line["measures"]["longer"] = {"words": [], "results": tuned}
-    text = [
-        one for one in (folder / "results.jsonl").read_text().splitlines() if '"random-resnet"' not in one
-    ]
-    (folder / "results.jsonl").write_text("\n".join([*text, json.dumps(line)]) + "\n")
-    board = load(folder)
+    for seed in range(3):
+        line = record("random-resnet", seed, 0.3)
+        tuned = [
+            result(value, train, labels=labels, protocol="finetune", chosen={"validation": validation})
+            for value, train, labels in zip(scores, (250, 45000), (25, None), strict=True)
+        ]
+        line["measures"]["longer"] = {"words": [], "results": tuned}
+        append(folder, line)
+    return load(folder)
+
+
+def test_scratch_that_trained_for_longer_stands_beside_and_counts_where_validation_prefers_it(folder):
+    board = longer(folder, (0.5, 0.7), validation=0.8)
     found = {one.name: one for one in curves(board)}
     assert list(found) == ["labels-finetune", "cost-cost", "layers-layers"], "no picture of its own"
     row, points = found["labels-finetune"].lines[-1]
     assert row.title == "Random weights, small ResNet: From scratch, 600 steps"
     assert [(point.x, round(point.y, 6)) for point in points] == [(25, 50), (4500, 70)]
     one, few, every = {row.name: points for row, points in saved(board, "finetune")}["simclr-resnet"]
-    # 12 with one label a class as before, then 50 with 25 and 70 with all: 20.4, 40.8 and 61.2 lie between
+    # 12 with one label a class as before, then 50 with 25; with all, validation prefers the reference's 84
     assert one.needed == pytest.approx(25 ** ((20.4 - 12) / 38))
     assert few.needed == pytest.approx(25 ** ((40.8 - 12) / 38))
-    assert every.needed == pytest.approx(25 * 180 ** ((61.2 - 50) / 20))
-    assert "taking “From scratch, 600 steps” where it was measured" in markdown(
+    assert every.needed == pytest.approx(25 * 180 ** ((61.2 - 50) / 34))
+    sources = "Fine-tuned; From scratch, 600 steps; All labels, small ResNet"
+    assert f"Of the trainings from scratch ({sources})" in markdown(
         board, dict.fromkeys(found, "x.svg") | {"primary": "x.svg"}
     )
     legend = board_charts.lines(board, found["labels-finetune"])
     assert json.dumps(legend).count(row.title) > len(points), "in the values and in the scale"
+
+
+def test_scratch_that_trained_for_longer_is_left_where_validation_does_not_prefer_it(folder):
+    board = longer(folder, (0.9, 0.9), validation=0.1)  # the shorter has 0.25 with 25 labels
+    one, few, _ = {row.name: points for row, points in saved(board, "finetune")}["simclr-resnet"]
+    assert one.needed == pytest.approx(25**0.7)
+    assert few.needed == pytest.approx(25 * 180 ** ((40.8 - 24) / 60))
+
+
+def test_gains_are_differences_seed_by_seed(folder):
+    board = load(folder)
+    found = {one.title: one.gains for one in gains(board, "random")}
+    assert list(found) == [
+        "Linear probe",
+        "Fine-tuned, 1 label a class",
+        "Fine-tuned, 25 labels a class",
+        "Fine-tuned, all labels",
+        "Cost efficiency, 25 labels a class, 50 steps",
+        "Cost efficiency, 25 labels a class, 200 steps",
+        "Probe of each layer",
+    ], "effective rank has no better"
+    assert set(found["Linear probe"]) == {"simclr-resnet", "rotation-resnet"}, "of the same trunk alone"
+    # 50 - 30, 51 - 29, 52 - 31: 20, 22, 21; Student's t with 2 degrees of freedom: 4.3027
+    gain = found["Linear probe"]["simclr-resnet"]
+    assert gain.mean == pytest.approx(21)
+    assert gain.high - gain.mean == pytest.approx(4.3027 / math.sqrt(3), rel=1e-4)
+    assert (gain.text, gain.verdict) == ("+21.0 ± 2.5", "better")
+    assert found["Linear probe"]["rotation-resnet"].verdict == "worse"
+    assert leads(board, "random") == found["Linear probe"]
+    pixels = {one.title: one.gains for one in gains(board, "pixels")}["Linear probe"]
+    assert pixels["mae-vit"].text == "+2.0", "one seed in common has no interval"
+    assert pixels["mae-vit"].verdict == ""
+    assert gains(board, "tfidf") == []
+
+
+def test_gains_over_training_for_longer_are_lines_of_their_own(folder):
+    found = {one.title: one.gains for one in gains(longer(folder, (0.5, 0.7), 0.8), "random")}
+    # 80 % of 50, 51 and 52, less 50
+    assert (
+        found["Fine-tuned, 25 labels a class, less From scratch, 600 steps"]["simclr-resnet"].text
+        == "-9.2 ± 2.0"
+    )
+    assert "Fine-tuned, 1 label a class, less From scratch, 600 steps" not in found
+
+
+def test_less_is_a_gain_where_less_is_better():
+    ours = Cell("bits_per_byte", None, None, (0, 1), (2.0, 2.25), 10, 1.0)
+    theirs = Cell("bits_per_byte", None, None, (1, 0), (2.5, 2.25), 10, 1.0)
+    gain = difference(ours, theirs)
+    assert (gain.mean, gain.low, gain.high) == (0.25, 0.25, 0.25)
+    assert gain.text == "+0.250 ± 0.000"
+    assert difference(ours, Cell("bits_per_byte", None, None, (7,), (2.5,), 10, 1.0)) is None
+
+
+def test_what_stage_2_took(folder):
+    header, lines = cost(load(folder), "cost")
+    assert header == ["", "25 labels a class, 50 steps", "25 labels a class, 200 steps"]
+    assert ["MAE, small ViT", "50 GFLOP, 3.0 s", "200 GFLOP, 3.0 s"] in lines
 
 
 def test_labels_saved_by_hand():
@@ -224,13 +291,17 @@ def test_labels_saved_refuses(pretrained, scratch, says):
 
 def test_show_is_aligned_and_flags_what_is_stale(folder):
     board = load(folder)
-    lines = show(board).splitlines()
-    assert "stale" not in lines[1]
-    assert lines[4].split()[:5] == ["SimCLR,", "small", "ResNet", "1", "pretrained"]
-    assert "51.0 ± 2.5" in lines[4]
-    flagged = show(board, {"mae-vit": "views changed"}).splitlines()
-    assert flagged[1].endswith("stale")
-    assert [line.endswith("views changed") for line in flagged].index(True) == 5
+    title, standing, measured = show(board).split("\n\n")
+    assert title.startswith("A made-up board. Mean ± half")
+    line = next(line for line in standing.splitlines() if line.startswith("simclr-resnet"))
+    assert line.split()[1:6] == ["SimCLR,", "small", "ResNet", "1", "pretrained"]
+    assert line.split()[-8:] == ["3", "51.0", "±", "2.5", "+21.0", "±", "2.5", "+12.0"]
+    header, _, *lines = measured.splitlines()
+    assert header.split() == ["measure", *names(board)]
+    assert lines[1].startswith("Fine-tuned, 1 label a class, accuracy, %  ")
+    assert len({len(line) for line in measured.splitlines()}) == 1
+    assert "stale" not in show(board)
+    assert show(board, {"mae-vit": "views changed"}).splitlines()[-1] == "stale: mae-vit: views changed"
 
 
 def test_markdown_escapes_and_says_how_protocols_differ(folder):
@@ -240,7 +311,9 @@ def test_markdown_escapes_and_says_how_protocols_differ(folder):
     assert "Rotation &lt;b>, small ResNet" in text
     assert "<b>" not in text
     assert "| lightly's SimCLR | linear top-1, %: 87.5 | ResNet-18, 200 epochs, a GPU |" in text
-    assert "| SimCLR, small ResNet | 9.52 (9.5x) | more than 4500 | more than 4500 |" in text
+    assert "| SimCLR, small ResNet | 9.52 (9.5x) | 107 (4.3x) | 625 (0.14x) |" in text
+    assert "| Linear probe | **+21.0 ± 2.5** | ▼ -20.3 ± 2.9 |" in text
+    assert "chosen on 512 labelled validation rows" in text
     assert "Stale: MAE, small ViT: views changed." in text
     assert all(f"]({name}.svg)" in text for name in pictures)
     assert "`ssl-zoo leaderboard run made-up simclr-resnet`" in text

@@ -12,7 +12,9 @@ class Cell:
     """One row under one measure with one label budget and one training length: a value for each seed.
 
     labels, steps: as in the records (None: all labels; the length that the protocol has by itself).
-    train: labelled samples. seconds, flops: of stage 2, means over seeds; flops None where not counted.
+    train, choosing: labelled samples trained and chosen on. validation: what was chosen scored there, None
+        where nothing was. seconds, flops: of stage 2, without the search for settings where the protocol
+        tells them apart; flops None where not counted. Of these, means over seeds.
     """
 
     metric: str
@@ -23,6 +25,8 @@ class Cell:
     train: int
     seconds: float
     flops: float | None = None
+    choosing: int = 0
+    validation: float | None = None
 
     @property
     def mean(self) -> float:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from ssl_zoo.leaderboard.cells import Cell, point_text
 from ssl_zoo.leaderboard.ranking import Row, Standings
-from ssl_zoo.transfer.efficiency import Saved, labels_saved
 from ssl_zoo.transfer.report import interval, metric
 
 
@@ -52,7 +51,7 @@ def curves(board: Standings) -> list[Curves]:
             continue
         score = metric(cells[0].metric).title
         if len({cell.labels for cell in cells}) > 1:
-            lines = [(row, _labels(board, row, measure)) for row in board.rows] + longer(board, measure)
+            lines = [(row, _labels(board, row, measure)) for row in board.rows] + _longer(board, measure)
             x = "labels per class" if classes(board, measure) else "labels"
             everything = [
                 cell.train / (classes(board, measure) or 1) for cell in cells if cell.labels is None
@@ -77,45 +76,33 @@ def classes(board: Standings, measure: str) -> int | None:
     return next((cell.train // cell.labels for cell in cells if isinstance(cell.labels, int)), None)
 
 
-def longer(board: Standings, measure: str) -> Lines:
-    """Random weights trained for longer than a fine-tuning measure trains: lines beside its own."""
+def longer(board: Standings, measure: str) -> list[str]:
+    """Measures that train random weights for longer than a fine-tuning measure trains."""
+    return [name for name, words in board.measures.items() if words.get("scratch_of") == measure]
+
+
+def _longer(board: Standings, measure: str) -> Lines:
+    """Their lines, beside those of the measure."""
     return [
         (replace(row, recipe=replace(row.recipe, name=f"{row.name}:{name}", title=title)), points)
-        for name, words in board.measures.items()
-        if words.get("scratch_of") == measure
+        for name in longer(board, measure)
         for row in board.rows
         if (points := _labels(board, row, name)) and (title := f"{row.title}: {board.label(name)}")
     ]
 
 
-def saved(board: Standings, measure: str) -> list[tuple[Row, list[Saved]]]:
-    """What pretraining saves in labels, for each pretrained row whose trunk was also tuned from scratch.
-
-    Only measures with `protocol: finetune`: probing frozen random weights is no training from scratch. At
-    budgets where scratch was trained for longer, that is what counts.
-    """
-    if board.measures[measure].get("protocol") != "finetune" or classes(board, measure) is None:
-        return []
-    scratch: dict[Any, dict[float, float]] = {}  # by trunk: labels -> accuracy
-    floors = [(row, _labels(board, row, measure)) for row in board.rows if row.recipe.floor == "random"]
-    for row, points in floors + longer(board, measure):
-        scratch.setdefault(row.trunk, {}).update((point.x, point.y) for point in points)
-    found = []
-    for row in board.rows:
-        ours = [(point.x, point.y) for point in _labels(board, row, measure)]
-        theirs = sorted(scratch.get(row.trunk, {}).items())
-        if row.family == "pretrained" and len(ours) > 1 and len(theirs) > 1:
-            found.append((row, labels_saved(ours, theirs)))
-    return found
-
-
-def _labels(board: Standings, row: Row, measure: str) -> list[Point]:
+def by_labels(board: Standings, row: Row, measure: str) -> list[tuple[float, Cell]]:
+    """Labels (per class, where the budget is one) and the cell of the longest training with them."""
     per = classes(board, measure) or 1
     longest: dict[int, Cell] = {}
     for cell in row.cells.get(measure, ()):
         if cell.train not in longest or (cell.steps or 0) > (longest[cell.train].steps or 0):
             longest[cell.train] = cell
-    return [_point(train / per, cell) for train, cell in sorted(longest.items())]
+    return [(train / per, cell) for train, cell in sorted(longest.items())]
+
+
+def _labels(board: Standings, row: Row, measure: str) -> list[Point]:
+    return [_point(labels, cell) for labels, cell in by_labels(board, row, measure)]
 
 
 def _cost(row: Row, measure: str, counted: bool) -> list[Point]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from ssl_zoo.leaderboard import board as folders
@@ -82,6 +83,7 @@ def _cell(labels: int | float | None, steps: int | None, found: list[tuple[int, 
     names = {result["metric"] for result in results}
     if len(names) > 1:
         raise ValueError(f"seeds of one row have other metrics ({', '.join(sorted(names))}): run them again")
+    chosen = [score for result in results if (score := result["chosen"].get("validation")) is not None]
     flops = [result["flops"] for result in results if result.get("flops")]
     return Cell(
         metric=results[0]["metric"],
@@ -90,6 +92,8 @@ def _cell(labels: int | float | None, steps: int | None, found: list[tuple[int, 
         seeds=tuple(seed for seed, _ in found),
         values=tuple(result["value"] for result in results),
         train=results[0]["train"],
-        seconds=sum(result["seconds"] for result in results) / len(results),
-        flops=sum(flops) / len(flops) if flops else None,
+        seconds=fmean(result["details"].get("training_seconds", result["seconds"]) for result in results),
+        flops=fmean(flops) if flops else None,
+        choosing=results[0]["validation"],
+        validation=fmean(chosen) if chosen else None,
     )

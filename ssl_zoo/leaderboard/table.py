@@ -1,100 +1,111 @@
-"""A board as text: aligned for the terminal, and Markdown for `docs/leaderboard/`."""
+"""A board as tables of text, for the terminal and for what pages and `docs/leaderboard/` show."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
-from ssl_zoo.leaderboard.curves import Curves, curves, saved
-from ssl_zoo.leaderboard.ranking import Row, Standings
+from ssl_zoo.leaderboard.cells import Cell, point_text
+from ssl_zoo.leaderboard.curves import longer
+from ssl_zoo.leaderboard.ranking import Standings
+from ssl_zoo.leaderboard.worth import FLOORS, leads, saved, scratch
 from ssl_zoo.transfer.efficiency import Saved
-from ssl_zoo.transfer.report import table
+from ssl_zoo.transfer.report import metric, table
 
 Stale = Mapping[str, str]  # row -> why its results are older than the code, the data or the recipe
 
 
 def show(board: Standings, stale: Stale | None = None) -> str:
-    """The standings, aligned. stale: row -> reason; a column of them where there is any."""
-    stale = stale or {}
-    header = ["row", "rank", "kind", "seeds", *board.measures]
-    lines = [_line(board, row) + ([stale.get(row.name, "")] if stale else []) for row in board.rows]
-    text = table([*header, "stale"] if stale else header, lines)
-    return (
-        f"{board.title}: mean ± half of the 95 % interval, ranked by {board.heading(board.primary)}\n{text}"
-    )
-
-
-def _line(board: Standings, row: Row) -> list[str]:
-    scores = [cell.text() if (cell := row.headline(name)) else "-" for name in board.measures]
-    seeds = str(len(row.records)) if row.records else "not run"
-    return [row.title, str(board.ranks.get(row.name, "")), row.family, seeds, *scores]
-
-
-def markdown(board: Standings, pictures: Mapping[str, str], stale: Stale | None = None) -> str:
-    """The board as a Markdown page.
-
-    Args:
-        pictures: name of a chart ("primary", or `Curves.name`) -> file beside the page, if any.
-        stale: row -> reason.
-    """
-    stale = stale or {}
-    header = ["row", "rank", "kind", "seeds", *(board.heading(name) for name in board.measures)]
+    """The standings and all measures, aligned, with the rows by the names that commands take. stale: row ->
+    reason."""
+    header, lines = standing(board)
+    names = [row.name for row in board.rows]
     parts = [
-        f"# {board.title}",
-        board.about,
-        f"Mean ± half of the 95 % interval over seeds (Student's t), on test data that chose nothing. "
-        f"Ranked by {board.heading(board.primary)}; references and floors stand between without a rank. "
-        f"Read from `benchmarks/leaderboard/{board.name}/results.jsonl` by `ssl-zoo leaderboard docs`. "
-        f"Hardware: {board.hardware}.",
-        _grid(header, [_line(board, row) for row in board.rows]),
-        *[f"Stale: {row.title}: {stale[row.name]}." for row in board.rows if row.name in stale],
+        f"{board.title}. {MEANING}",
+        table(["", *header], [[n, *x] for n, x in zip(names, lines, strict=True)]),
     ]
-    if "primary" in pictures:
-        parts.append(_image(f"{board.heading(board.primary)} by row", pictures["primary"]))
-    for one in curves(board):
-        parts += _curves(board, one, pictures)
-    if board.references:
-        rows = [
-            [r.name, "; ".join(f"{k}: {v:g}" for k, v in r.scores.items()), r.protocol, r.source]
-            for r in board.references
-        ]
-        parts += [
-            "## What others published",
-            _grid(["result", "score", "how the protocol differs", "source"], rows, "---"),
-        ]
-    parts += ["## Rows", *[_about(row) for row in board.rows]]
-    return "\n\n".join(parts) + "\n"
+    if any(row.cells for row in board.rows):
+        parts.append(table(["measure", *names], measured(board)))
+    parts += [f"stale: {name}: {(stale or {})[name]}" for name in names if name in (stale or {})]
+    return "\n\n".join(parts)
 
 
 NAMES = {"labels": "by labels", "layers": "by depth", "cost": "by the cost of stage 2"}
+MEANING = "Mean ± half of the 95 % interval over seeds (Student's t)"
 
 
-def _curves(board: Standings, one: Curves, pictures: Mapping[str, str]) -> list[str]:
-    columns = list(dict.fromkeys(p.words for _, points in one.lines for p in sorted(points)))
-    if one.kind == "layers":  # trunks differ in depth: one cell for all blocks
-        rows = [[row.title, ", ".join(p.text for p in points)] for row, points in one.lines]
-        grid = _grid(["row", f"{one.y} after each block"], rows)
-    else:
-        rows = [
-            [row.title, *({p.words: p.text for p in points}.get(c, "-") for c in columns)]
-            for row, points in one.lines
+def standing(board: Standings) -> tuple[list[str], list[list[str]]]:
+    """The primary measure: a header, and a line for each row with what it gains over the floors."""
+    found = {words: gained for kind, words in FLOORS.items() if (gained := leads(board, kind))}
+    header = ["row", "rank", "kind", "seeds", board.heading(board.primary), *(f"less {one}" for one in found)]
+    lines = [
+        [
+            row.title,
+            str(board.ranks.get(row.name, "")),
+            row.family,
+            str(len(row.records)) if row.records else "not run",
+            cell.text() if (cell := row.headline(board.primary)) else "-",
+            *(gained[row.name].text if row.name in gained else "" for gained in found.values()),
         ]
-        grid = _grid([f"{one.y}", *columns], rows)
-    parts = [f"## {one.title}, {NAMES[one.kind]}", _image(f"{one.y} by {one.x}", pictures[one.name]), grid]
-    if one.kind == "labels" and (lines := saved_lines(board, one.measure)):
-        parts += [f"{saved_words(board, one.measure)}:", _grid(lines[0], lines[1:])]
-    return parts
+        for row in board.rows
+    ]
+    return header, lines
+
+
+def measured(board: Standings) -> list[list[str]]:
+    """A line for each measure: its title, and what every row got."""
+    return [
+        [heading(board, name), *(cell.text() if (cell := row.headline(name)) else "-" for row in board.rows)]
+        for name in board.measures
+    ]
+
+
+def heading(board: Standings, measure: str) -> str:
+    """The title of a measure with its point and its metric."""
+    shown = next((metric(cell.metric).title for row in board.rows if (cell := row.headline(measure))), "")
+    return ", ".join(filter(None, (board.heading(measure), shown)))
+
+
+COST = (
+    "What stage 2 took, with the settings that were chosen: GFLOP, and seconds of training, means over seeds"
+)
+
+
+def cost(board: Standings, measure: str) -> tuple[list[str], list[list[str]]]:
+    """FLOPs and seconds behind every point of a measure: a header, and a line for each row."""
+    spent = {
+        row.title: {point_text(cell.labels, cell.steps): _spent(cell) for cell in row.cells[measure]}
+        for row in board.rows
+        if measure in row.cells
+    }
+    columns = list(dict.fromkeys(words for found in spent.values() for words in found))
+    return ["", *columns], [[title, *(found.get(c, "-") for c in columns)] for title, found in spent.items()]
+
+
+def _spent(cell: Cell) -> str:
+    flops = "" if cell.flops is None else f"{cell.flops / 1e9:,.0f} GFLOP, "
+    return f"{flops}{cell.seconds:.1f} s"
+
+
+def chosen_words(board: Standings, measure: str) -> str:
+    """On how many validation labels the settings of a measure were chosen: they are labels too."""
+    counts = sorted({cell.choosing for row in board.rows for cell in row.cells.get(measure, ())})
+    return (
+        f"Settings were chosen on {' or '.join(f'{n:,}' for n in counts)} labelled validation rows at every "
+        "budget, the same for all rows: a user with so few labels would choose less well"
+    )
 
 
 def saved_words(board: Standings, measure: str) -> str:
     """What the table of labels saved holds against each other."""
-    longer = [
-        board.label(name) for name, words in board.measures.items() if words.get("scratch_of") == measure
-    ]
-    which = f"taking “{', '.join(longer)}” where it was measured" if longer else "in as many steps"
+    sources = [board.label(measure), *(board.label(name) for name in longer(board, measure))]
+    full = list(
+        dict.fromkeys(row.title for row, _, _ in scratch(board, measure) if row.family == "reference")
+    )
+    words = "; ".join([*sources, *full])
     return (
-        f"Labels per class that training from scratch needs for the same accuracy, {which} (read between its "
-        "points as linear in log labels), and how many times as many"
+        "Labels per class that training from scratch needs for the same accuracy, and how many times as many "
+        f"(read between its points as linear in log labels). Of the trainings from scratch ({words}), the "
+        "one that did best on validation counts at each budget"
     )
 
 
@@ -112,34 +123,7 @@ def saved_lines(board: Standings, measure: str) -> list[list[str]]:
 
 def _needed(one: Saved) -> str:
     """ "100 (4.0x)", or what is known where scratch was not measured that far."""
-    return one.outside if one.needed is None else f"{one.needed:.3g} ({one.factor:.1f}x)"
-
-
-def _about(row: Row) -> str:
-    words = " ".join(f"{key}={json.dumps(value)}" for key, value in row.recipe.pretrain.items())
-    lines = [
-        f"### {_plain(row.title)}",
-        f"- Paper: {row.recipe.paper}",
-        f"- Cost: {row.recipe.cost}",
-        f"- Expected: {row.recipe.expected}",
-    ]
-    lines += [f"- Command: `{row.recipe.command}`", *([f"- Words: `{words}`"] if words else [])]
-    return "\n".join([lines[0], "", *lines[1:]])
-
-
-def _image(alt: str, file: str) -> str:
-    return f"![{alt}]({file})"
-
-
-def _plain(text: object) -> str:
-    """Text that Markdown shows as it is, inside a cell too."""
-    return str(text).replace("&", "&amp;").replace("<", "&lt;").replace("|", "\\|").replace("\n", " ")
-
-
-def _grid(header: Sequence[str], rows: Sequence[Sequence[str]], rest: str = "---:") -> str:
-    """rest: how the columns after the first are aligned."""
-
-    def line(cells: Sequence[str]) -> str:
-        return "| " + " | ".join(map(_plain, cells)) + " |"
-
-    return "\n".join([line(header), line(["---", *[rest] * (len(header) - 1)]), *map(line, rows)])
+    if one.needed is None or one.factor is None:
+        return one.outside
+    labels = f"{one.needed:,.0f}" if one.needed >= 100 else f"{one.needed:.3g}"
+    return f"{labels} ({one.factor:.2g}x)"

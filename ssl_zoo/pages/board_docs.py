@@ -8,8 +8,9 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from ssl_zoo.leaderboard.markdown import grid, markdown
 from ssl_zoo.leaderboard.ranking import Row, Standings
-from ssl_zoo.leaderboard.table import Stale, markdown
+from ssl_zoo.leaderboard.table import Stale, standing
 from ssl_zoo.pages.board_charts import charts
 from ssl_zoo.pages.page import picture
 from ssl_zoo.transfer.report import metric
@@ -48,16 +49,16 @@ def lowered(words: str) -> str:
 
 
 def summary(boards: Sequence[Standings]) -> str:
-    """The README's table: all rows that ran, board by board, by the primary measure."""
-    lines = ["| board | row | | score | seeds |", "|---|---|---|---|---|"]
+    """The README's tables: of each board that ran, all rows by the primary measure."""
+    parts = []
     for board in boards:
-        measure = lowered(board.heading(board.primary))
-        for row in board.rows:
-            if (cell := row.headline(board.primary)) is not None:
-                name = f"[{board.title}](docs/leaderboard/{board.name}.md), {measure}"
-                kind = "" if row.family == "pretrained" else row.family
-                lines.append(f"| {name} | {row.title} | {kind} | {cell.text()} % | {len(cell.seeds)} |")
-    return "\n".join(lines)
+        if board.leader is not None:
+            header, lines = standing(board)
+            unit = metric(board.leader.cells[board.primary][0].metric).title
+            title = f"[{board.title}](docs/leaderboard/{board.name}.md)"
+            title += f": {lowered(board.heading(board.primary))}, {unit}"
+            parts += [title, grid(["row", *header[1:4], "score", *header[5:]], lines)]
+    return "\n\n".join(parts)
 
 
 def with_summary(readme: str, boards: Sequence[Standings]) -> str:

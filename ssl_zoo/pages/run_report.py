@@ -6,11 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from ssl_zoo.leaderboard.cells import point_text
 from ssl_zoo.pages import feature_charts, run_charts
 from ssl_zoo.pages.feature_views import FeatureView
 from ssl_zoo.pages.image_predictions import Pairs
 from ssl_zoo.pages.page import render
-from ssl_zoo.transfer.metrics import METRICS
+from ssl_zoo.transfer.report import METRICS, Metric
 
 
 @dataclass(frozen=True)
@@ -79,8 +80,7 @@ def html(report: Report) -> str:
 class Row:
     """A line of the table of evaluations.
 
-    score, span: the mean over seeds and its interval; in percent where the metric is a share.
-    rows: used of train / validation / test.
+    score: the mean over seeds, and span its interval, as the metric is shown. rows: used of each split.
     """
 
     data: str
@@ -98,17 +98,16 @@ def evaluation_rows(name: str, report: Mapping[str, Any]) -> list[Row]:
     """The results of one file of RUN/evaluations; a file of another shape gives none."""
     rows = []
     for what, result in report.get("results", {}).items():
-        share, span = result["metric"] in METRICS, result["interval"]
-        number = (lambda x: f"{100 * x:.1f}") if share else (lambda x: f"{x:.4g}")
+        shown, span = METRICS.get(result["metric"], Metric(result["metric"], 1, 3)), result["interval"]
         rows.append(
             Row(
                 data=str(report.get("data", name)),
                 what=what,
                 protocol=result["protocol"],
-                labels="all" if result["labels"] is None else str(result["labels"]),
-                metric=result["metric"].replace("_", " ") + (" (%)" if share else ""),
-                score=number(result["mean"]),
-                span="one value" if span is None else f"{number(span[0])} to {number(span[1])}",
+                labels=point_text(result["labels"], result.get("steps")),
+                metric=shown.title,
+                score=shown.text(result["mean"]),
+                span="one value" if span is None else f"{shown.text(span[0])} to {shown.text(span[1])}",
                 seeds=len(result["values"]),
                 rows=f"{result['train']:,} / {result['validation']:,} / {result['test']:,}",
             )

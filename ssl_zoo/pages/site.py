@@ -17,7 +17,8 @@ from markupsafe import Markup, escape
 from ssl_zoo.leaderboard.cells import Cell
 from ssl_zoo.leaderboard.curves import curves
 from ssl_zoo.leaderboard.ranking import Row, Standings
-from ssl_zoo.leaderboard.table import NAMES, Stale, saved_lines, saved_words
+from ssl_zoo.leaderboard.table import COST, NAMES, Stale, chosen_words, cost, saved_lines, saved_words
+from ssl_zoo.leaderboard.worth import FLOORS, gains
 from ssl_zoo.pages.board_charts import charts
 from ssl_zoo.pages.page import charting_script, render
 from ssl_zoo.transfer.report import metric
@@ -88,6 +89,8 @@ def board_page(board: Standings, stale: Stale | None = None) -> str:
             "lines": [(row.title, {p.words: p.text for p in points}) for row, points in one.lines],
             "saved": saved_lines(board, one.measure) if one.kind == "labels" else [],
             "saved_words": saved_words(board, one.measure),
+            "chosen": chosen_words(board, one.measure) if one.kind == "labels" else "",
+            "cost": cost(board, one.measure) if one.kind == "cost" else None,
         }
         for one in curves(board)
     ]
@@ -100,6 +103,8 @@ def board_page(board: Standings, stale: Stale | None = None) -> str:
         stale=dict(stale or {}),
         columns=[column(board, name) for name in board.measures],
         curves=shown,
+        worth=[found for kind in FLOORS if (found := worth(board, kind))],
+        cost_words=COST,
         details={row.name: details(row) for row in board.rows},
         families=sorted({row.family for row in board.rows}),
         backbones=sorted({row.backbone for row in board.rows if row.backbone}),
@@ -108,6 +113,18 @@ def board_page(board: Standings, stale: Stale | None = None) -> str:
         board_style=_template("board.css"),
         board_script=_template("board.js"),
     )
+
+
+def worth(board: Standings, kind: str) -> dict[str, Any]:
+    """What pretraining gains over a kind of floor; empty where nothing is compared."""
+    if not (found := gains(board, kind)):
+        return {}
+    rows = [row for row in board.rows if any(row.name in one.gains for one in found)]
+    return {
+        "floor": FLOORS[kind],
+        "titles": [row.title for row in rows],
+        "lines": [(one.title, [one.gains.get(row.name) for row in rows]) for one in found],
+    }
 
 
 def column(board: Standings, measure: str) -> Column:

@@ -23,12 +23,14 @@ def interval(values: Sequence[float], level: float = 0.95) -> tuple[float, float
 
 @dataclass(frozen=True)
 class Metric:
-    """How a metric is shown. factor: 100 for percent. lower: whether less is better."""
+    """How a metric is shown. factor: 100 for percent. lower: whether less is better. scored: whether one way
+    is better at all."""
 
     title: str
     factor: int = 100
     digits: int = 1
     lower: bool = False
+    scored: bool = True
 
     def text(self, value: float) -> str:
         return f"{self.factor * value:.{self.digits}f}"
@@ -46,7 +48,7 @@ METRICS = {
     "bits_per_byte": Metric("bits per byte", 1, 3, lower=True),
     "nats_saved": Metric("nats saved by context", 1, 3),
     "nats_per_token": Metric("nats per token", 1, 3, lower=True),
-    "effective_rank": Metric("effective rank", 1, 1),
+    "effective_rank": Metric("effective rank", 1, 1, scored=False),
 }
 
 

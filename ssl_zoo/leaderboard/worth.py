@@ -1,0 +1,159 @@
+"""What pretraining is worth: what a row gains over a floor, and the labels that it saves.
+
+Seeds draw labels, weights and batches, the same labels for every row: scores are compared seed by seed, and
+an interval is that of the differences.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from ssl_zoo.leaderboard.cells import Cell, point_text
+from ssl_zoo.leaderboard.curves import by_labels, classes, longer
+from ssl_zoo.leaderboard.ranking import Row, Standings
+from ssl_zoo.transfer.efficiency import Saved, labels_saved
+from ssl_zoo.transfer.report import interval, metric
+
+# Kinds of floor, and what is said of them.
+FLOORS = {
+    "random": "random weights of the same network",
+    "pixels": "raw pixels",
+    "tfidf": "TF-IDF",
+}
+
+
+class Gain(NamedTuple):
+    """A score less that of a floor, in the unit of its metric (points, of percentages); more is better.
+
+    low, high: the 95 % interval of the mean difference; None with fewer than two seeds in common.
+    """
+
+    mean: float
+    low: float | None
+    high: float | None
+    text: str
+
+    @property
+    def verdict(self) -> str:
+        """ "better" or "worse" where the interval lies on one side of 0, else ""."""
+        if self.low is None or self.high is None:
+            return ""
+        return "better" if self.low > 0 else "worse" if self.high < 0 else ""
+
+
+class Comparison(NamedTuple):
+    """One point (labels, steps) of a measure: row -> gain, for the pretrained rows measured there."""
+
+    title: str
+    point: tuple[Any, Any]
+    gains: dict[str, Gain]
+
+
+def gains(board: Standings, floor: str) -> list[Comparison]:
+    """What every pretrained row gains over a kind of floor, in the order of the measures.
+
+    Random weights are those of the same trunk, under the same protocol; under fine-tuning also when they were
+    trained for longer (`scratch_of`). A measure in which no way is better is left out.
+    """
+    found: list[Comparison] = []
+    for measure, words in board.measures.items():
+        if "scratch_of" in words:
+            continue
+        found += _compared(board, floor, measure, measure)
+        for name in longer(board, measure) if floor == "random" else ():
+            found += _compared(board, floor, measure, name)
+    return found
+
+
+def leads(board: Standings, floor: str) -> dict[str, Gain]:
+    """What pretrained rows gain over a kind of floor by the primary measure, at the point that ranks."""
+    point = {(cell.labels, cell.steps) for row in board.rows if (cell := row.headline(board.primary))}
+    found = _compared(board, floor, board.primary, board.primary)
+    return next((one.gains for one in found if one.point in point), {})
+
+
+def _compared(board: Standings, floor: str, measure: str, against: str) -> Iterator[Comparison]:
+    cells = [cell for row in board.rows for cell in row.cells.get(measure, ())]
+    points = list(dict.fromkeys((cell.labels, cell.steps) for cell in cells if metric(cell.metric).scored))
+    for point in points:
+        found = {}
+        for row in board.rows:
+            ours = _at(row, measure, point)
+            theirs = next((_at(one, against, point) for one in _floors(board, floor, row)), None)
+            if row.family == "pretrained" and ours and theirs and (gain := difference(ours, theirs)):
+                found[row.name] = gain
+        if found:
+            title = board.label(measure) + (f", {point_text(*point)}" if len(points) > 1 else "")
+            title += "" if measure == against else f", less {board.label(against)}"
+            yield Comparison(title, point, found)
+
+
+def _at(row: Row, measure: str, point: tuple[Any, Any]) -> Cell | None:
+    cells = row.cells.get(measure, ())
+    return next((cell for cell in cells if (cell.labels, cell.steps) == point), None)
+
+
+def _floors(board: Standings, kind: str, row: Row) -> list[Row]:
+    """The floor of a kind that a row is held against, if it is on the board."""
+    rows = [one for one in board.rows if one.recipe.floor == kind]
+    return [one for one in rows if one.trunk == row.trunk] if kind == "random" else rows
+
+
+def difference(ours: Cell, theirs: Cell) -> Gain | None:
+    """Over the seeds that both have; None where there are none."""
+    shown = metric(ours.metric)
+    other = dict(zip(theirs.seeds, theirs.values, strict=True))
+    sign = -shown.factor if shown.lower else shown.factor
+    values = [
+        sign * (value - other[seed])
+        for seed, value in zip(ours.seeds, ours.values, strict=True)
+        if seed in other
+    ]
+    if not values:
+        return None
+    mean = sum(values) / len(values)
+    low, high = interval(values) or (None, None)
+    half = "" if low is None or high is None else f" ± {(high - low) / 2:.{shown.digits}f}"
+    return Gain(mean, low, high, f"{mean:+.{shown.digits}f}{half}")
+
+
+def saved(board: Standings, measure: str) -> list[tuple[Row, list[Saved]]]:
+    """What pretraining saves in labels, for each pretrained row whose trunk was also trained from scratch.
+
+    Only measures with `protocol: finetune`: probing frozen random weights is no training from scratch. At
+    each budget, of all trainings from scratch (see `scratch`) the one that did best on validation counts.
+    """
+    if board.measures[measure].get("protocol") != "finetune" or classes(board, measure) is None:
+        return []
+    best: dict[Any, dict[float, Cell]] = {}  # by trunk and labels
+    for row, labels, cell in scratch(board, measure):
+        known = best.setdefault(row.trunk, {}).get(labels)
+        if known is None or (cell.validation or 0) > (known.validation or 0):
+            best[row.trunk][labels] = cell
+    found = []
+    for row in board.rows:
+        ours = [(labels, _shown(cell)) for labels, cell in by_labels(board, row, measure)]
+        theirs = [(labels, _shown(cell)) for labels, cell in sorted(best.get(row.trunk, {}).items())]
+        if row.family == "pretrained" and len(ours) > 1 and len(theirs) > 1:
+            found.append((row, labels_saved(ours, theirs)))
+    return found
+
+
+def scratch(board: Standings, measure: str) -> Iterator[tuple[Row, float, Cell]]:
+    """Every training from scratch that a fine-tuning measure can be held against, with its labels per class:
+    random weights in as many steps, in more of them, and the references, which trained with all labels for as
+    long as others pretrained."""
+    for row in board.rows:
+        if row.recipe.floor == "random":
+            for name in (measure, *longer(board, measure)):
+                for labels, cell in by_labels(board, row, name):
+                    yield row, labels, cell
+        elif row.family == "reference":
+            for labels, cell in by_labels(board, row, measure):
+                if cell.labels is None:
+                    yield row, labels, cell
+
+
+def _shown(cell: Cell) -> float:
+    return metric(cell.metric).factor * cell.mean
