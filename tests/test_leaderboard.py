@@ -12,7 +12,7 @@ import yaml
 from scipy import stats
 
 from ssl_zoo.cli import board_check, leaderboard
-from ssl_zoo.cli.board_check import bounds, changed
+from ssl_zoo.cli.board_check import bounds, changed, compared
 from ssl_zoo.cli.board_data import AbsentDatasets, Datasets
 from ssl_zoo.cli.board_find import find
 from ssl_zoo.cli.board_unit import Unit
@@ -307,6 +307,7 @@ def test_run_record_check_and_reproduce(here, capsys):
     leaderboard.main(["reproduce", "tiny/rotation", "seed=0"])
     printed = capsys.readouterr().out
     assert "lies inside the stated interval" in printed
+    assert "3 of 3 figures are the recorded ones of seed 0 to the last bit" in printed
     again = records.read(here / "results.jsonl")
     assert again == found, "a reproduction is not recorded"
     with pytest.raises(SystemExit, match="no measure 'luck'"):
@@ -369,6 +370,22 @@ def test_bounds_are_those_of_students_t():
     assert (low, high) == pytest.approx(stats.t.interval(0.95, 2, loc=sum(values) / 3, scale=scale))
     with pytest.raises(BoardError, match="two seeds or more"):
         bounds([0.5], again=True)
+
+
+def test_what_is_reproduced_to_the_bit_is_never_outside():
+    def said(value):
+        return {"measures": {"knn": {"results": [{"metric": "accuracy", "value": value} | RESULT]}}}
+
+    # of five seeds, one may lie outside the interval of the mean, 0.51 ± 0.0278
+    before = {seed: said(value) for seed, value in enumerate((0.5, 0.5, 0.5, 0.5, 0.55))}
+    assert compared(said(0.55), before, 4)[0][0][-1] == "same"
+    assert compared(said(0.55), before, 4)[1] == set()
+    assert compared(said(0.51), before, 4)[0][0][-1] == "inside"
+    lines, outside = compared(said(0.5500001), before, 4)
+    assert (lines[0][-1], outside) == ("OUTSIDE", {"knn"})
+
+
+RESULT = {"labels": None, "steps": None}
 
 
 # A row of one's own

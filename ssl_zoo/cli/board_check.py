@@ -94,22 +94,28 @@ def compared(
     record: Mapping[str, Any], before: Mapping[int, Mapping[str, Any]], seed: int
 ) -> tuple[list[tuple[str, ...]], set[str]]:
     """A line for each figure of a new record beside those of `before` (seed -> record), and the measures of
-    which a figure lies outside its bounds."""
+    which a figure lies outside its bounds. One that is what was recorded of its seed, to the last bit, is the
+    same, wherever the interval of the mean lies."""
     lines: list[tuple[str, ...]] = []
     outside: set[str] = set()
     for name, found in record["measures"].items():
         for one in found["results"]:
             same = lambda other, one=one: all(other[k] == one[k] for k in ("metric", "labels", "steps"))  # noqa: E731
-            values = [r["value"] for s in before for r in before[s]["measures"][name]["results"] if same(r)]
-            low, high = bounds(values, seed in before)
-            within = low - 1e-9 <= one["value"] <= high + 1e-9
-            if not within:
+            known = {s: r["value"] for s in before for r in before[s]["measures"][name]["results"] if same(r)}
+            values = list(known.values())
+            low, high = bounds(values, seed in known)
+            if one["value"] == known.get(seed):
+                verdict = "same"
+            elif low - 1e-9 <= one["value"] <= high + 1e-9:
+                verdict = "inside"
+            else:
+                verdict = "OUTSIDE"
                 outside.add(name)
             setting = "" if one["labels"] is None else f", {one['labels']} labels"
             setting += "" if one["steps"] is None else f", {one['steps']} steps"
             stated = written(one["metric"], sum(values) / len(values), (low, high))
             new = written(one["metric"], one["value"], None)
-            lines.append((name + setting, one["metric"], stated, new, "inside" if within else "OUTSIDE"))
+            lines.append((name + setting, one["metric"], stated, new, verdict))
     return lines, outside
 
 
@@ -142,3 +148,6 @@ def reproduce(words: list[str], options: dict[str, str]) -> None:
     if board.primary in outside:
         sys.exit(f"{board.name}/{row}: the new {board.primary} lies outside the stated interval")
     print(f"{board.name}/{row}: the new {board.primary} lies inside the stated interval")
+    if seed in before:
+        equal = sum(line[-1] == "same" for line in lines)
+        print(f"{equal} of {len(lines)} figures are the recorded ones of seed {seed} to the last bit")
