@@ -74,6 +74,12 @@ def test_several_writers_lose_nothing(tmp_path):
 # The hash of code
 
 
+def forget():
+    """Files of code are read again."""
+    for remembered in (code.tree, code.dumped, code.imported):
+        remembered.cache_clear()
+
+
 @pytest.fixture
 def package(tmp_path, monkeypatch):
     """Three files in the place of ssl_zoo: an objective, a view that it imports, another view."""
@@ -85,13 +91,13 @@ def package(tmp_path, monkeypatch):
     (tmp_path / "views/crop.py").write_text("def crop(x):\n    return x\n")
     (tmp_path / "views/other.py").write_text("Y = 1\n")
     monkeypatch.setattr(code, "PACKAGE", tmp_path)
-    code.tree.cache_clear()
+    forget()
     yield tmp_path
-    code.tree.cache_clear()
+    forget()
 
 
 def hashes() -> dict[str, str]:
-    code.tree.cache_clear()
+    forget()
     reached = code.reached(["ssl_zoo.objectives.mine"])
     return {part: code.digest(code.within(reached, (part,))) for part in ("objectives", "views")}
 

@@ -3,6 +3,7 @@
 # ruff: noqa: F811 (fixtures are asked for by the name under which they are imported)
 import re
 import shutil
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -13,7 +14,7 @@ from ssl_zoo.leaderboard.curves import curves
 from ssl_zoo.leaderboard.standings import load
 from ssl_zoo.pages.board_charts import COLOURS, GREY, charts, looks
 from ssl_zoo.pages.board_docs import documents, write_docs
-from ssl_zoo.pages.site import column, linked, write_site
+from ssl_zoo.pages.site import column, linked, shown_measures, write_site
 
 STALE = {"made-up": {"mae-vit": "ssl_zoo/objectives/mae.py <changed> since"}}
 
@@ -240,3 +241,24 @@ def test_text_becomes_links_and_nothing_else():
         '&lt;i&gt; <a href="https://arxiv.org/abs/2002.05709">arXiv:2002.05709</a>, '
         '<a href="https://example.org/a?b=1">https://example.org/a?b=1</a>.'
     )
+
+
+def test_gains_say_better_and_worse_without_colour_too(page, site):
+    show(page, site)
+    gains = page.get_by_role("region", name="Gains over random weights of the same network")
+    assert gains.locator("thead th").all_inner_texts() == [
+        "measure",
+        "SimCLR, small ResNet",
+        "Rotation <b>, small ResNet",
+    ]
+    better, worse = gains.locator("td.better"), gains.locator("td.worse")
+    assert better.first.inner_text() == "▲ +21.0 ± 2.5"
+    assert worse.first.inner_text() == "▼ -20.3 ± 2.9"
+    assert better.count() + worse.count() > 2
+
+
+def test_the_primary_measure_stands_first_and_longer_training_from_scratch_has_no_column(folder):
+    board = load(folder)
+    measures = dict(board.measures) | {"longer": {"scratch_of": "finetune"}}
+    board = replace(board, primary="cost", measures=measures)
+    assert shown_measures(board) == ["cost", "linear", "finetune", "layers", "rank"]

@@ -248,6 +248,14 @@ def test_gains_over_training_for_longer_are_lines_of_their_own(folder):
     assert "Fine-tuned, 1 label a class, less From scratch, 600 steps" not in found
 
 
+def test_dropout_is_no_part_of_the_trunk(folder):
+    recipe = folder / "recipes/simclr-resnet.yaml"
+    recipe.write_text(recipe.read_text() + "  backbone.dropout: 0.1\n")
+    assert "simclr-resnet" in leads(load(folder), "random")
+    recipe.write_text(recipe.read_text() + "  backbone.depth: 9\n")
+    assert "simclr-resnet" not in leads(load(folder), "random")
+
+
 def test_less_is_a_gain_where_less_is_better():
     ours = Cell("bits_per_byte", None, None, (0, 1), (2.0, 2.25), 10, 1.0)
     theirs = Cell("bits_per_byte", None, None, (1, 0), (2.5, 2.25), 10, 1.0)

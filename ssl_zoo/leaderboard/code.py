@@ -55,7 +55,14 @@ def freeze() -> None:
         tree(file)
 
 
-def imported(file: Path) -> set[str]:
+@functools.cache
+def dumped(file: Path) -> str:
+    """The syntax tree as text."""
+    return ast.dump(tree(file))
+
+
+@functools.cache
+def imported(file: Path) -> frozenset[str]:
     """Modules of the package that a file imports, anywhere in it."""
     found: set[str] = set()
     for node in ast.walk(tree(file)):
@@ -63,7 +70,7 @@ def imported(file: Path) -> set[str]:
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
             found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
-    return {name for name in found if name.startswith("ssl_zoo.") and source(name).is_file()}
+    return frozenset(name for name in found if name.startswith("ssl_zoo.") and source(name).is_file())
 
 
 def reached(modules: Iterable[str]) -> set[str]:
@@ -88,7 +95,7 @@ def digest(modules: Iterable[str]) -> str:
     """Of the code of modules: 12 hexadecimal digits."""
     made = hashlib.blake2b(digest_size=6)
     for name in sorted(modules):
-        made.update(f"{name}\n{ast.dump(tree(source(name)))}\n".encode())
+        made.update(f"{name}\n{dumped(source(name))}\n".encode())
     return made.hexdigest()
 
 

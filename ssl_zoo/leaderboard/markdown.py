@@ -18,6 +18,7 @@ from ssl_zoo.leaderboard.table import (
     saved_lines,
     saved_words,
     standing,
+    worth_words,
 )
 from ssl_zoo.leaderboard.worth import FLOORS, Gain, gains
 
@@ -60,12 +61,6 @@ def markdown(board: Standings, pictures: Mapping[str, str], stale: Stale | None 
     return "\n\n".join(parts) + "\n"
 
 
-WORTH = (
-    "Scores less those of {floor}, under the same protocol, seed by seed; more is better in every line. "
-    "The interval is that of the differences"
-)
-
-
 def _worth(board: Standings, kind: str) -> list[str]:
     """What pretraining gains over a kind of floor."""
     if not (found := gains(board, kind)):
@@ -74,7 +69,7 @@ def _worth(board: Standings, kind: str) -> list[str]:
     lines = [[one.title, *(_marked(one.gains.get(row.name)) for row in rows)] for one in found]
     return [
         f"## What pretraining gains over {FLOORS[kind]}",
-        f"{WORTH.format(floor=FLOORS[kind])}. **Bold**: all of it is above 0. ▼: all of it is below 0.",
+        f"{worth_words(kind)}. **Bold**: all of it is above 0. ▼: all of it is below 0.",
         grid(["measure", *(row.title for row in rows)], lines),
     ]
 

@@ -19,7 +19,8 @@ class Row:
 
     Attributes:
         backbone: name of its configuration, empty where a floor has none. trunk: all words that shape the
-            backbone, so that two rows with the same trunk differ in pretraining alone.
+            backbone, so that two rows with the same trunk differ in pretraining alone (and in dropout,
+            which has no weights).
         cells: measure -> points in the order of the records. records: seed -> the line that counts.
     """
 

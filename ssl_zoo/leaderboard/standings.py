@@ -59,7 +59,8 @@ def _reference(board: folders.Board, said: Mapping[str, Any]) -> Reference:
 def _row(board: folders.Board, recipe: folders.Recipe, found: dict[int, Record]) -> Row:
     every = {**board.fixed, **recipe.pretrain}
     network = recipe.floor not in ("pixels", "tfidf")  # these two look at no backbone
-    trunk = sorted((key, str(value)) for key, value in every.items() if key.split(".")[0] == "backbone")
+    shape = (key for key in every if key.split(".")[0] == "backbone" and not key.endswith(".dropout"))
+    trunk = sorted((key, str(every[key])) for key in shape)
     return Row(
         recipe=recipe,
         backbone=str(every.get("backbone", "")) if network else "",

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from ssl_zoo.leaderboard.cells import Cell, point_text
 from ssl_zoo.leaderboard.curves import longer
 from ssl_zoo.leaderboard.ranking import Standings
-from ssl_zoo.leaderboard.worth import FLOORS, leads, saved, scratch
+from ssl_zoo.leaderboard.worth import FLOORS, HOW, leads, saved, scratch
 from ssl_zoo.transfer.efficiency import Saved
 from ssl_zoo.transfer.report import metric, table
 
@@ -36,7 +36,7 @@ MEANING = "Mean ± half of the 95 % interval over seeds (Student's t)"
 def standing(board: Standings) -> tuple[list[str], list[list[str]]]:
     """The primary measure: a header, and a line for each row with what it gains over the floors."""
     found = {words: gained for kind, words in FLOORS.items() if (gained := leads(board, kind))}
-    header = ["row", "rank", "kind", "seeds", board.heading(board.primary), *(f"less {one}" for one in found)]
+    header = ["row", "rank", "kind", "seeds", board.heading(board.primary), *(f"over {one}" for one in found)]
     lines = [
         [
             row.title,
@@ -63,6 +63,14 @@ def heading(board: Standings, measure: str) -> str:
     """The title of a measure with its point and its metric."""
     shown = next((metric(cell.metric).title for row in board.rows if (cell := row.headline(measure))), "")
     return ", ".join(filter(None, (board.heading(measure), shown)))
+
+
+def worth_words(floor: str) -> str:
+    """What the table of gains over a kind of floor holds."""
+    return (
+        f"Scores less those of {FLOORS[floor]}, {HOW[floor]}, seed by seed; more is better in every line. "
+        "The interval is that of the differences"
+    )
 
 
 COST = (

@@ -15,11 +15,16 @@ from ssl_zoo.leaderboard.ranking import Row, Standings
 from ssl_zoo.transfer.efficiency import Saved, labels_saved
 from ssl_zoo.transfer.report import interval, metric
 
-# Kinds of floor, and what is said of them.
+# Kinds of floor: what is said of them, and how they are compared.
 FLOORS = {
     "random": "random weights of the same network",
     "pixels": "raw pixels",
     "tfidf": "TF-IDF",
+}
+HOW = {
+    "random": "under the same protocol",
+    "pixels": "under the same protocol",
+    "tfidf": "on which a logistic regression (for similarity, the cosine) had the same labels",
 }
 
 

@@ -70,5 +70,5 @@ def render(
 
 def picture(chart: Mapping[str, Any]) -> str:
     """The SVG of a chart, for a README; drawn on white."""
-    config = {"background": "white", "font": "sans-serif"}
+    config = {"background": "white", "font": "sans-serif", "legend": {"labelLimit": 400}}
     return vl_convert.vegalite_to_svg({**chart, "config": {**config, **chart.get("config", {})}}, VEGA_LITE)

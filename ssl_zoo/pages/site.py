@@ -17,7 +17,16 @@ from markupsafe import Markup, escape
 from ssl_zoo.leaderboard.cells import Cell
 from ssl_zoo.leaderboard.curves import curves
 from ssl_zoo.leaderboard.ranking import Row, Standings
-from ssl_zoo.leaderboard.table import COST, NAMES, Stale, chosen_words, cost, saved_lines, saved_words
+from ssl_zoo.leaderboard.table import (
+    COST,
+    NAMES,
+    Stale,
+    chosen_words,
+    cost,
+    saved_lines,
+    saved_words,
+    worth_words,
+)
 from ssl_zoo.leaderboard.worth import FLOORS, gains
 from ssl_zoo.pages.board_charts import charts
 from ssl_zoo.pages.page import charting_script, render
@@ -101,7 +110,7 @@ def board_page(board: Standings, stale: Stale | None = None) -> str:
         title=board.title,
         board=board,
         stale=dict(stale or {}),
-        columns=[column(board, name) for name in board.measures],
+        columns=[column(board, name) for name in shown_measures(board)],
         curves=shown,
         worth=[found for kind in FLOORS if (found := worth(board, kind))],
         cost_words=COST,
@@ -115,6 +124,12 @@ def board_page(board: Standings, stale: Stale | None = None) -> str:
     )
 
 
+def shown_measures(board: Standings) -> list[str]:
+    """The columns of the standings: the primary measure, then the others of which every row has its own."""
+    rest = [name for name, words in board.measures.items() if "scratch_of" not in words]
+    return sorted(rest, key=lambda name: name != board.primary)
+
+
 def worth(board: Standings, kind: str) -> dict[str, Any]:
     """What pretraining gains over a kind of floor; empty where nothing is compared."""
     if not (found := gains(board, kind)):
@@ -122,6 +137,7 @@ def worth(board: Standings, kind: str) -> dict[str, Any]:
     rows = [row for row in board.rows if any(row.name in one.gains for one in found)]
     return {
         "floor": FLOORS[kind],
+        "words": worth_words(kind),
         "titles": [row.title for row in rows],
         "lines": [(one.title, [one.gains.get(row.name) for row in rows]) for one in found],
     }

@@ -21,7 +21,7 @@ function themed(spec) {
     background: "transparent",
     view: { stroke: "transparent" },
     axis: { labelColor: faint, titleColor: text, gridColor: line, domainColor: line, tickColor: line, labelFontSize: 12, titleFontSize: 13 },
-    legend: { labelColor: text, titleColor: text, labelFontSize: 12, labelLimit: 260, orient: "bottom", columns: 2 },
+    legend: { labelColor: text, titleColor: text, labelFontSize: 12, labelLimit: 400, orient: "bottom", columns: 2 },
     text: { color: text },
     title: { color: text, subtitleColor: faint, anchor: "start", fontSize: 14 },
     header: { labelColor: text, titleColor: text },
