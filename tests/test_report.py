@@ -11,6 +11,7 @@ from browser import browser, page, show  # noqa: F401
 from zoo_backbones import backbone, batch, build
 
 from ssl_zoo.backbones.transformer import TextTransformer
+from ssl_zoo.cli.report import evaluations
 from ssl_zoo.data.tokenizer import bytes_tokenizer
 from ssl_zoo.objectives.mae import MAE
 from ssl_zoo.objectives.next_token import NextToken
@@ -193,6 +194,23 @@ def test_evaluations_are_shown_as_their_metrics_are():
     assert second.labels == "25 labels a class, 40 steps"
     assert (second.seeds, second.rows) == (1, "8,000 / 500 / 1,043")
     assert evaluation_rows("other", {"figures": []}) == []
+
+
+def test_what_a_board_measured_is_shown_too(tmp_path):
+    assert evaluations(tmp_path) == {}
+    (tmp_path / "measures").mkdir()
+    points = [
+        {"protocol": "finetune", "metric": "accuracy", "value": value, "labels": labels, "steps": None}
+        | {"train": 10, "validation": 5, "test": 100}
+        for value, labels in ((0.25, 1), (0.5, None))
+    ]
+    body = {"words": ["labels=[1,null]"], "data": {"digits": "abc"}, "results": points}
+    (tmp_path / "measures/labels.json").write_text(json.dumps(body))
+    rows = [row for name, one in evaluations(tmp_path).items() for row in evaluation_rows(name, one)]
+    assert [(row.data, row.what, row.labels, row.score, row.seeds) for row in rows] == [
+        ("digits", "labels", "1 label a class", "25.0", 1),
+        ("digits", "labels", "all labels", "50.0", 1),
+    ]
 
 
 def test_what_mae_saw_is_drawn_as_it_is():

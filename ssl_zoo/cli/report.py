@@ -69,8 +69,19 @@ def gather(opened: Run, other: ImageData | TextData | None, limit: int) -> Repor
         metrics=metrics,
         features=view,
         predictions=found,
-        evaluations={file.name: read(file) for file in sorted((where / "evaluations").glob("*.json"))},
+        evaluations=evaluations(where),
     )
+
+
+def evaluations(where: Path) -> dict[str, dict[str, Any]]:
+    """What was measured of a run: by `ssl-zoo evaluate`, and by the board that the run belongs to."""
+    found = {file.name: read(file) for file in sorted((where / "evaluations").glob("*.json"))}
+    for file in sorted((where / "measures").glob("*.json")):
+        measured = read(file)
+        for i, one in enumerate(measured["results"]):
+            result = one | {"mean": one["value"], "values": [one["value"]], "interval": None}
+            found[f"{file.stem}-{i}"] = {"data": ", ".join(measured["data"]), "results": {file.stem: result}}
+    return found
 
 
 def read(file: Path) -> dict[str, Any]:

@@ -104,7 +104,7 @@ def evaluation_rows(name: str, report: Mapping[str, Any]) -> list[Row]:
                 data=str(report.get("data", name)),
                 what=what,
                 protocol=result["protocol"],
-                labels=point_text(result["labels"], result.get("steps")),
+                labels=point_text(result["labels"], result.get("steps")) if result["train"] else "none",
                 metric=shown.title,
                 score=shown.text(result["mean"]),
                 span="one value" if span is None else f"{shown.text(span[0])} to {shown.text(span[1])}",
