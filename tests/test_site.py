@@ -53,6 +53,9 @@ def test_it_opens_from_disk_and_the_index_leads_there(page, site):
     show(page, site.parent / "index.html")
     assert "SimCLR, small ResNet" in page.locator("main").inner_text()
     assert "1 stale" in page.locator("main").inner_text()
+    standings = page.get_by_role("region", name="Standings of A made-up board").locator("tbody tr")
+    assert standings.nth(1).inner_text().split("\t")[:2] == ["SimCLR, small ResNet", "1"]
+    assert "+21.0 ± 2.5" in standings.nth(1).inner_text()
     page.get_by_role("link", name="A made-up board").first.click()
     page.wait_for_url("**/made-up.html")
     page.evaluate("window.ready")

@@ -144,6 +144,37 @@ def test_curves_of_labels_cost_and_depth(folder):
     assert [point.y for point in depth["simclr-resnet"]] == pytest.approx([25.5, 34, 42.5])
 
 
+def test_diagnostics_are_drawn_over_depth(folder):
+    board = yaml.safe_load((folder / "board.yaml").read_text())
+    board["measures"]["features"] = {"title": "Features", "data": "cifar10", "protocol": "diagnostics"}
+    (folder / "board.yaml").write_text(yaml.safe_dump(board, sort_keys=False))
+    for seed in range(3):
+        found = result(9.0, 0, protocol="diagnostics", metric="effective_rank")
+        # the last of each is of the pooled features
+        found["details"] = {"effective_rank": [4.0, 8.0 + seed, 9.0], "feature_std": [0.5, 0.25, 0.2]}
+        found["details"] |= {"alignment": [1.0, 2.0, 2.0], "uniformity": [-1.0, -2.0, -2.0]}
+        line = record("mae-vit", seed, 0.4)
+        line["measures"]["features"] = {"words": [], "results": [found]}
+        append(folder, line)
+    board = load(folder)
+    drawn = {one.name: one for one in curves(board) if one.measure == "features"}
+    assert list(drawn) == [
+        "layers-features-effective_rank",
+        "layers-features-feature_std",
+        "layers-features-alignment",
+        "layers-features-uniformity",
+    ]
+    rank = drawn["layers-features-effective_rank"]
+    assert rank.title == "Features: effective rank"
+    (row, points), *others = rank.lines
+    assert (row.name, others) == ("mae-vit", [])
+    assert [(point.x, point.y) for point in points] == [(0.5, 4), (1, 9)]
+    assert points[1].text == "9.0 ± 2.5"
+    assert "## Features: feature std (1: spread evenly, 0: collapsed), by depth" in markdown(
+        board, dict.fromkeys(("primary", *(one.name for one in curves(board))), "x.svg")
+    )
+
+
 def test_the_headline_of_a_curve_is_fewest_labels_and_longest_training(folder):
     board = load(folder)
     assert board.heading("linear") == "Linear probe"

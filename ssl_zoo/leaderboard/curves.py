@@ -26,7 +26,8 @@ Lines = list[tuple[Row, list[Point]]]  # rows in the order of the board
 
 
 class Curves(NamedTuple):
-    """kind: labels, layers or cost. x, y: titles of the axes. everything: x of "all labels", where known."""
+    """kind: labels, layers or cost. part: which of several curves of one measure. x, y: titles of the axes.
+    everything: x of "all labels", where known."""
 
     kind: str
     measure: str
@@ -35,10 +36,16 @@ class Curves(NamedTuple):
     y: str
     lines: Lines
     everything: float | None = None
+    part: str = ""
 
     @property
     def name(self) -> str:
-        return f"{self.kind}-{self.measure}"
+        return "-".join(filter(None, (self.kind, self.measure, self.part)))
+
+
+DEPTH = "depth: blocks passed, as a fraction"
+# What diagnostics say of every layer, by their names in a result's details.
+DIAGNOSTICS = ("effective_rank", "feature_std", "alignment", "uniformity")
 
 
 def curves(board: Standings) -> list[Curves]:
@@ -64,9 +71,13 @@ def curves(board: Standings) -> list[Curves]:
             x = "FLOPs of stage 2" if counted else "seconds of stage 2"
             lines = [(row, _cost(row, measure, counted)) for row in board.rows]
             found.append(Curves("cost", measure, title, x, score, _drawn(lines)))
-        if layers := _drawn((row, _layers(row, measure)) for row in board.rows):
-            y = f"validation {score}"
-            found.append(Curves("layers", measure, title, "depth: blocks passed, as a fraction", y, layers))
+        for part in ("curve", *DIAGNOSTICS):
+            if layers := _drawn((row, _layers(row, measure, part)) for row in board.rows):
+                if part == "curve":
+                    found.append(Curves("layers", measure, title, DEPTH, f"validation {score}", layers))
+                else:
+                    y = metric(part).title
+                    found.append(Curves("layers", measure, f"{title}: {y}", DEPTH, y, layers, part=part))
     return found
 
 
@@ -118,18 +129,22 @@ def _point(x: float, cell: Cell) -> Point:
     return Point(x, y, low, high, cell.text(), point_text(cell.labels, cell.steps))
 
 
-def _layers(row: Row, measure: str) -> list[Point]:
-    """The validation score after each block, over seeds that looked at the same number of them."""
+def _layers(row: Row, measure: str, part: str) -> list[Point]:
+    """Something after each block, over seeds that looked at the same number of them: of a probe of the layers
+    its validation score ("curve"), of diagnostics one of them."""
+    protocol = "layers" if part == "curve" else "diagnostics"
     results = [
         result
         for record in row.records.values()
         for result in record["measures"].get(measure, {}).get("results", ())
-        if result["protocol"] == "layers"
+        if result["protocol"] == protocol
     ]
-    found = [result["details"]["curve"] for result in results]
-    if not found or len({len(curve) for curve in found}) > 1:
+    found = [result["details"][part] for result in results]
+    if part != "curve":  # their last value is of what a probe reads, after the last block
+        found = [values[:-1] for values in found]
+    if not found or len({len(values) for values in found}) > 1:
         return []
-    shown, points = metric(results[0]["metric"]), []
+    shown, points = metric(results[0]["metric"] if part == "curve" else part), []
     for block, values in enumerate(zip(*found, strict=True), 1):
         mean = sum(values) / len(values)
         low, high = interval(values) or (mean, mean)

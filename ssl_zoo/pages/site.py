@@ -25,6 +25,7 @@ from ssl_zoo.leaderboard.table import (
     cost,
     saved_lines,
     saved_words,
+    standing,
     worth_words,
 )
 from ssl_zoo.leaderboard.worth import FLOORS, gains
@@ -77,11 +78,12 @@ def write_site(
 
 
 def index_page(boards: Sequence[Standings], stale: Mapping[str, Stale]) -> str:
-    """All boards with their leaders."""
+    """All boards with their standings, those that ran first."""
+    ran = sorted(boards, key=lambda board: board.leader is None)
     return render(
         "boards.html",
         title="Leaderboards of ssl_zoo",
-        boards=[(board, stale.get(board.name) or {}) for board in boards],
+        boards=[(board, stale.get(board.name) or {}, *standing(board)) for board in ran],
         board_style=_template("board.css"),
     )
 

@@ -49,6 +49,9 @@ METRICS = {
     "nats_saved": Metric("nats saved by context", 1, 3),
     "nats_per_token": Metric("nats per token", 1, 3, lower=True),
     "effective_rank": Metric("effective rank", 1, 1, scored=False),
+    "feature_std": Metric("feature std (1: spread evenly, 0: collapsed)", 1, 2, scored=False),
+    "alignment": Metric("alignment of positive pairs (0: the same)", 1, 2, scored=False),
+    "uniformity": Metric("uniformity (0: one point)", 1, 2, scored=False),
 }
 
 
