@@ -151,14 +151,23 @@ def test_the_boards_of_the_repository_compose():
             assert board.pretrain_words(recipe)
 
 
+TUNED = {"data": "digits", "protocol": "finetune"}
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [
         ({"primary": "luck"}, "primary is luck, which is not among the measures"),
         ({"title": None}, "lacks title"),
+        ({"measures": {"knn": {"protocol": "knn", "scratch_of": "knn"}}}, "knn is scratch_of knn: both have"),
+        ({"measures": {"knn": TUNED | {"scratch_of": "knn"}}}, "the other without scratch_of .none."),
         (
-            {"measures": {"knn": {"protocol": "knn", "scratch_of": "knn"}}},
-            "knn is scratch_of knn; both have to be measures with protocol: finetune, which are none",
+            {"measures": {"knn": TUNED, "more": TUNED | {"scratch_of": "knn", "data": "cifar10"}}},
+            "more is scratch_of knn: they are of other data",
+        ),
+        (
+            {"measures": {"knn": TUNED, "more": TUNED | {"scratch_of": "knn"}}, "primary": "more"},
+            "primary cannot be one that few rows have",
         ),
     ],
 )
@@ -312,7 +321,7 @@ def test_run_record_check_and_reproduce(here, capsys):
         leaderboard.main(["check", "tiny", "strict=true"])
     leaderboard.main(["reproduce", "tiny/rotation", "seed=0"])
     printed = capsys.readouterr().out
-    assert "lies inside the stated interval" in printed
+    assert "tiny/rotation: the new knn is the recorded one of seed 0" in printed
     assert "3 of 3 figures are the recorded ones of seed 0 to the last bit" in printed
     again = records.read(here / "results.jsonl")
     assert again == found, "a reproduction is not recorded"
@@ -384,11 +393,14 @@ def test_what_is_reproduced_to_the_bit_is_never_outside():
 
     # of five seeds, one may lie outside the interval of the mean, 0.51 ± 0.0278
     before = {seed: said(value) for seed, value in enumerate((0.5, 0.5, 0.5, 0.5, 0.55))}
-    assert compared(said(0.55), before, 4)[0][0][-1] == "same"
-    assert compared(said(0.55), before, 4)[1] == set()
-    assert compared(said(0.51), before, 4)[0][0][-1] == "inside"
-    lines, outside = compared(said(0.5500001), before, 4)
-    assert (lines[0][-1], outside) == ("OUTSIDE", {"knn"})
+    verdict = lambda value, seed: compared(said(value), before, seed)[0].verdict  # noqa: E731
+    assert verdict(0.55, 4) == "same"
+    assert verdict(0.51, 4) == "inside"
+    assert verdict(0.5500001, 4) == "OUTSIDE"
+    assert verdict(0.5500001, 5) == "inside", "one more seed may lie further out"
+    del before[3]["measures"]["knn"], before[2]["measures"]["knn"], before[1]["measures"]["knn"]
+    del before[0]["measures"]["knn"]
+    assert compared(said(0.55), before, 4)[0][3:] == ("-", "55.0", "new"), "a measure added since"
 
 
 RESULT = {"labels": None, "steps": None}

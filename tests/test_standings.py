@@ -8,12 +8,13 @@ import pytest
 import yaml
 from boards import ROWS, record, result, write
 
+from ssl_zoo.leaderboard.board import FLOORS
 from ssl_zoo.leaderboard.cells import Cell, point_text
 from ssl_zoo.leaderboard.curves import classes, curves
 from ssl_zoo.leaderboard.markdown import markdown
 from ssl_zoo.leaderboard.standings import load
 from ssl_zoo.leaderboard.table import cost, show
-from ssl_zoo.leaderboard.worth import difference, gains, leads, saved
+from ssl_zoo.leaderboard.worth import HOW, WORDS, difference, gains, leads, saved
 from ssl_zoo.pages import board_charts
 from ssl_zoo.transfer.efficiency import labels_saved
 from ssl_zoo.transfer.report import METRICS, metric
@@ -229,7 +230,7 @@ def test_scratch_that_trained_for_longer_stands_beside_and_counts_where_validati
     assert few.needed == pytest.approx(25 ** ((40.8 - 12) / 38))
     assert every.needed == pytest.approx(25 * 180 ** ((61.2 - 50) / 34))
     sources = "Fine-tuned; From scratch, 600 steps; All labels, small ResNet"
-    assert f"Of the trainings from scratch ({sources})" in markdown(
+    assert f"Of the trainings of the same network from scratch ({sources})" in markdown(
         board, dict.fromkeys(found, "x.svg") | {"primary": "x.svg"}
     )
     legend = board_charts.lines(board, found["labels-finetune"])
@@ -273,10 +274,10 @@ def test_gains_over_training_for_longer_are_lines_of_their_own(folder):
     found = {one.title: one.gains for one in gains(longer(folder, (0.5, 0.7), 0.8), "random")}
     # 80 % of 50, 51 and 52, less 50
     assert (
-        found["Fine-tuned, 25 labels a class, less From scratch, 600 steps"]["simclr-resnet"].text
+        found["Fine-tuned, 25 labels a class (less “From scratch, 600 steps”)"]["simclr-resnet"].text
         == "-9.2 ± 2.0"
     )
-    assert "Fine-tuned, 1 label a class, less From scratch, 600 steps" not in found
+    assert not any(title.startswith("Fine-tuned, 1 label a class (less") for title in found)
 
 
 def test_dropout_is_no_part_of_the_trunk(folder):
@@ -285,6 +286,23 @@ def test_dropout_is_no_part_of_the_trunk(folder):
     assert "simclr-resnet" in leads(load(folder), "random")
     recipe.write_text(recipe.read_text() + "  backbone.depth: 9\n")
     assert "simclr-resnet" not in leads(load(folder), "random")
+
+
+def test_every_kind_of_floor_has_words():
+    assert set(WORDS) == set(HOW) == set(FLOORS)
+
+
+def test_training_for_longer_with_all_labels_alone_stands_at_their_number(folder):
+    """Labels per class are those of the measure it is held against, which has a budget per class."""
+    longer(folder, (0.5, 0.7), 0.8)
+    lines = []
+    for line in map(json.loads, (folder / "results.jsonl").read_text().splitlines()):
+        if "longer" in line["measures"]:
+            line["measures"]["longer"]["results"] = line["measures"]["longer"]["results"][1:]
+        lines.append(json.dumps(line) + "\n")
+    (folder / "results.jsonl").write_text("".join(lines))
+    drawn = {one.name: one for one in curves(load(folder))}["labels-finetune"]
+    assert [point.x for point in drawn.lines[-1][1]] == [4500]
 
 
 def test_less_is_a_gain_where_less_is_better():

@@ -2,7 +2,7 @@
 
 python benchmarks/road/scratch_rates.py cifar10-small random-vit labels-scratch 2e-4 6e-4 2e-3
 
-takes a board, a row of it with random weights, one of its fine-tuning measures, and learning rates.
+takes a board of images, a row of it with random weights, one of its fine-tuning measures, and learning rates.
 """
 
 import sys
@@ -15,6 +15,7 @@ from hydra.utils import instantiate
 from ssl_zoo.cli.board_data import Datasets
 from ssl_zoo.cli.board_find import find, one_row
 from ssl_zoo.cli.board_stages import stage_one, stage_two
+from ssl_zoo.cli.evaluate import listed
 from ssl_zoo.data.rows import Subset
 from ssl_zoo.transfer import floors
 from ssl_zoo.transfer.labels import budget
@@ -35,7 +36,7 @@ def main(name: str, row: str, measure: str, *rates: str) -> None:
         order = np.random.default_rng(0).permutation(len(validation))
         validation = Subset(validation, np.sort(order[: cfg.validation_limit]))
     y, classes = true_labels(train, "train"), class_count(train, validation)
-    for labels in reversed(cfg.labels):
+    for labels in reversed(listed(cfg.labels)):
         draws = {0: budget(y, labels, 0)}
         task = Task(train, validation, draws, classes, cfg.metric, torch.device("cpu"))
         for rate in map(float, rates):

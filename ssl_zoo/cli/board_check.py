@@ -8,7 +8,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from ssl_zoo.cli.board_data import AbsentDatasets, Datasets
 from ssl_zoo.cli.board_find import find, names, number, one_board, one_row, only, trusted
@@ -16,6 +16,7 @@ from ssl_zoo.cli.board_unit import Unit
 from ssl_zoo.cli.compose import ConfigError
 from ssl_zoo.leaderboard import records
 from ssl_zoo.leaderboard.board import Board, BoardError, Recipe
+from ssl_zoo.leaderboard.cells import point_text
 from ssl_zoo.transfer.report import interval, table, written
 
 Records = Mapping[records.Key, dict[str, Any]]  # as `records.read` gives them
@@ -90,33 +91,48 @@ def bounds(values: Sequence[float], again: bool, level: float = 0.95) -> tuple[f
     return mean - half, mean + half
 
 
-def compared(
-    record: Mapping[str, Any], before: Mapping[int, Mapping[str, Any]], seed: int
-) -> tuple[list[tuple[str, ...]], set[str]]:
-    """A line for each figure of a new record beside those of `before` (seed -> record), and the measures of
-    which a figure lies outside its bounds. One that is what was recorded of its seed, to the last bit, is the
-    same, wherever the interval of the mean lies."""
-    lines: list[tuple[str, ...]] = []
-    outside: set[str] = set()
+class Figure(NamedTuple):
+    """A reproduced figure. setting: label budget and steps in words. verdict: "same" as what was recorded of
+    its seed to the last bit, "inside" the stated bounds, "OUTSIDE" them, or "new" where fewer than two seeds
+    have it."""
+
+    measure: str
+    setting: str
+    metric: str
+    stated: str
+    new: str
+    verdict: str
+
+
+def compared(record: Mapping[str, Any], before: Mapping[int, Mapping[str, Any]], seed: int) -> list[Figure]:
+    """The figures of a new record beside those of `before` (seed -> record)."""
+    figures: list[Figure] = []
     for name, found in record["measures"].items():
         for one in found["results"]:
             same = lambda other, one=one: all(other[k] == one[k] for k in ("metric", "labels", "steps"))  # noqa: E731
-            known = {s: r["value"] for s in before for r in before[s]["measures"][name]["results"] if same(r)}
-            values = list(known.values())
-            low, high = bounds(values, seed in known)
-            if one["value"] == known.get(seed):
-                verdict = "same"
-            elif low - 1e-9 <= one["value"] <= high + 1e-9:
-                verdict = "inside"
-            else:
-                verdict = "OUTSIDE"
-                outside.add(name)
-            setting = "" if one["labels"] is None else f", {one['labels']} labels"
-            setting += "" if one["steps"] is None else f", {one['steps']} steps"
-            stated = written(one["metric"], sum(values) / len(values), (low, high))
+            known = {s: r["value"] for s in before for r in recorded(before[s], name) if same(r)}
+            stated, verdict = judged(one["metric"], one["value"], known, seed)
             new = written(one["metric"], one["value"], None)
-            lines.append((name + setting, one["metric"], stated, new, verdict))
-    return lines, outside
+            setting = point_text(one["labels"], one["steps"])
+            figures.append(Figure(name, setting, one["metric"], stated, new, verdict))
+    return figures
+
+
+def judged(metric: str, value: float, known: Mapping[int, float], seed: int) -> tuple[str, str]:
+    """What is stated of a figure that is known of some seeds, and the verdict on a new value of a seed."""
+    values = list(known.values())
+    if len(values) < 2:
+        return "-", "new"
+    low, high = bounds(values, seed in known)
+    stated = written(metric, sum(values) / len(values), (low, high))
+    if value == known.get(seed):
+        return stated, "same"
+    return stated, "inside" if low - 1e-9 <= value <= high + 1e-9 else "OUTSIDE"
+
+
+def recorded(record: Mapping[str, Any], measure: str) -> Sequence[Mapping[str, Any]]:
+    """The results of a measure in a record; () of one that was added to the board since."""
+    return record["measures"].get(measure, {}).get("results", ())
 
 
 def reproduce(words: list[str], options: dict[str, str]) -> None:
@@ -129,25 +145,30 @@ def reproduce(words: list[str], options: dict[str, str]) -> None:
     recipe = one_row(board, row)
     seed = number(options, "seed", 0)
     before = {s: record for (r, s), record in records.read(board.results).items() if r == row}
-    if len(before) < 2:
-        raise BoardError(
-            f"{board.name}/{row} has results of {len(before)} seeds; an interval needs 2 or more"
-        )
     if (measure := options.get("measure")) is not None:
         applicable = board.measures_of(recipe)
         if measure not in applicable:
             raise BoardError(f"{board.name}/{row} has no measure {measure!r}: {', '.join(applicable)}")
         board = replace(board, measures={measure: board.measures[measure]}, primary=measure)
+    known = sum(bool(recorded(record, board.primary)) for record in before.values())
+    if known < 2:
+        raise BoardError(
+            f"{board.name}/{row} has {board.primary} results of {known} seeds; an interval needs 2 or more"
+        )
     runs = Path(options.get("runs", "runs/reproduce"))
     unit = Unit(board, recipe, seed, runs, Datasets(), trusted(options))
     shutil.rmtree(unit.where, ignore_errors=True)
     record = unit.run(lambda line: print(f"  {line}", flush=True))
-    lines, outside = compared(record, before, seed)
+    figures = compared(record, before, seed)
     kind = "95 % interval of the mean" if seed in before else "95 % interval of one more seed"
-    print(table(("measure", "metric", f"stated, {kind}", f"new, seed {seed}", ""), lines))
-    if board.primary in outside:
+    print(table(("measure", "at", "metric", f"stated, {kind}", f"new, seed {seed}", ""), figures))
+    verdicts = {figure.verdict for figure in figures if figure.measure == board.primary}
+    if "OUTSIDE" in verdicts:
         sys.exit(f"{board.name}/{row}: the new {board.primary} lies outside the stated interval")
-    print(f"{board.name}/{row}: the new {board.primary} lies inside the stated interval")
+    if verdicts == {"same"}:
+        print(f"{board.name}/{row}: the new {board.primary} is the recorded one of seed {seed}")
+    else:
+        print(f"{board.name}/{row}: the new {board.primary} lies inside the stated interval")
     if seed in before:
-        equal = sum(line[-1] == "same" for line in lines)
-        print(f"{equal} of {len(lines)} figures are the recorded ones of seed {seed} to the last bit")
+        equal = sum(figure.verdict == "same" for figure in figures)
+        print(f"{equal} of {len(figures)} figures are the recorded ones of seed {seed} to the last bit")

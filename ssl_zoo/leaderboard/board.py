@@ -204,13 +204,9 @@ def load(folder: Path) -> Board:
     for recipe in recipes.values():
         if unknown := sorted(set(recipe.without) - set(body["measures"])):
             raise BoardError(f"{folder}: recipe {recipe.name} is without {unknown}, which are no measures")
-    tuned = [name for name, measure in body["measures"].items() if measure.get("protocol") == "finetune"]
     for name, measure in body["measures"].items():
-        if "scratch_of" in measure and not {name, measure["scratch_of"]} <= set(tuned):
-            raise BoardError(
-                f"{file}: measure {name} is scratch_of {measure['scratch_of']}; both have to be measures "
-                f"with protocol: finetune, which are {', '.join(tuned) or 'none'}"
-            )
+        if "scratch_of" in measure and (wrong := _wrong_scratch(name, body)):
+            raise BoardError(f"{file}: measure {name} is scratch_of {measure['scratch_of']}: {wrong}")
     references = folder / "references.yaml"
     published = yaml.safe_load(references.read_text(encoding="utf-8")) if references.exists() else []
     return Board(
@@ -225,3 +221,16 @@ def load(folder: Path) -> Board:
         recipes,
         tuple(published or ()),
     )
+
+
+def _wrong_scratch(name: str, body: Mapping[str, Any]) -> str:
+    """Why a measure cannot be training from scratch for longer; empty where it can."""
+    measures = body["measures"]
+    tuned = [one for one, words in measures.items() if words.get("protocol") == "finetune"]
+    bases = [one for one in tuned if "scratch_of" not in measures[one]]
+    if name not in tuned or measures[name]["scratch_of"] not in bases:
+        known = ", ".join(bases) or "none"
+        return f"both have to be measures with protocol: finetune, and the other without scratch_of ({known})"
+    if measures[name].get("data") != measures[measures[name]["scratch_of"]].get("data"):
+        return "they are of other data"
+    return "primary cannot be one that few rows have" if body["primary"] == name else ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from ssl_zoo.transfer.report import interval, written
@@ -39,6 +40,12 @@ class Cell:
     def text(self) -> str:
         """ "50.1 ± 0.4": the mean and half its 95 % interval, which one seed does not have."""
         return written(self.metric, self.mean, self.interval)
+
+
+def in_order(cells: Iterable[Cell]) -> list[tuple[int | float | None, int | None]]:
+    """The points (labels, steps) of cells, each once: fewer labels first, then shorter training."""
+    ordered = sorted(cells, key=lambda cell: (cell.train, cell.steps or 0))
+    return list(dict.fromkeys((cell.labels, cell.steps) for cell in ordered))
 
 
 def point_text(labels: int | float | None, steps: int | None) -> str:

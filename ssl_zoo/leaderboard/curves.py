@@ -25,6 +25,10 @@ class Point(NamedTuple):
 Lines = list[tuple[Row, list[Point]]]  # rows in the order of the board
 
 
+# What is said of each kind of curve.
+KINDS = {"labels": "by labels", "layers": "by depth", "cost": "by the cost of stage 2"}
+
+
 class Curves(NamedTuple):
     """kind: labels, layers or cost. part: which of several curves of one measure. x, y: titles of the axes.
     everything: x of "all labels", where known."""
@@ -104,7 +108,7 @@ def _longer(board: Standings, measure: str) -> Lines:
 
 def by_labels(board: Standings, row: Row, measure: str) -> list[tuple[float, Cell]]:
     """Labels (per class, where the budget is one) and the cell of the longest training with them."""
-    per = classes(board, measure) or 1
+    per = classes(board, str(board.measures[measure].get("scratch_of", measure))) or 1
     longest: dict[int, Cell] = {}
     for cell in row.cells.get(measure, ()):
         if cell.train not in longest or (cell.steps or 0) > (longest[cell.train].steps or 0):

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 
-from ssl_zoo.leaderboard.curves import Curves, curves
+from ssl_zoo.leaderboard.curves import KINDS, Curves, curves
 from ssl_zoo.leaderboard.ranking import Row, Standings
 from ssl_zoo.leaderboard.table import (
     COST,
     MEANING,
-    NAMES,
+    OVER,
     Stale,
     chosen_words,
     cost,
@@ -20,7 +20,7 @@ from ssl_zoo.leaderboard.table import (
     standing,
     worth_words,
 )
-from ssl_zoo.leaderboard.worth import FLOORS, Gain, gains
+from ssl_zoo.leaderboard.worth import WORDS, Gain, gains, rows_of
 
 
 def markdown(board: Standings, pictures: Mapping[str, str], stale: Stale | None = None) -> str:
@@ -34,7 +34,7 @@ def markdown(board: Standings, pictures: Mapping[str, str], stale: Stale | None 
     parts = [
         f"# {board.title}",
         board.about,
-        f"{MEANING}, on test data that chose nothing. "
+        f"{MEANING}, on test data that chose nothing; {OVER}. "
         f"Ranked by {board.heading(board.primary)}; references and floors stand between without a rank. "
         f"Read from `benchmarks/leaderboard/{board.name}/results.jsonl` by `ssl-zoo leaderboard docs`. "
         f"Hardware: {board.hardware}.",
@@ -44,7 +44,7 @@ def markdown(board: Standings, pictures: Mapping[str, str], stale: Stale | None 
     if "primary" in pictures:
         parts.append(_image(f"{board.heading(board.primary)} by row", pictures["primary"]))
         parts += ["## All measures", grid(["measure", *(row.title for row in board.rows)], measured(board))]
-    for kind in FLOORS:
+    for kind in WORDS:
         parts += _worth(board, kind)
     for one in curves(board):
         parts += _curves(board, one, pictures)
@@ -65,10 +65,10 @@ def _worth(board: Standings, kind: str) -> list[str]:
     """What pretraining gains over a kind of floor."""
     if not (found := gains(board, kind)):
         return []
-    rows = [row for row in board.rows if any(row.name in one.gains for one in found)]
+    rows = rows_of(board, found)
     lines = [[one.title, *(_marked(one.gains.get(row.name)) for row in rows)] for one in found]
     return [
-        f"## What pretraining gains over {FLOORS[kind]}",
+        f"## What pretraining gains over {WORDS[kind]}",
         f"{worth_words(kind)}. **Bold**: all of it is above 0. ▼: all of it is below 0.",
         grid(["measure", *(row.title for row in rows)], lines),
     ]
@@ -92,7 +92,7 @@ def _curves(board: Standings, one: Curves, pictures: Mapping[str, str]) -> list[
             for row, points in one.lines
         ]
     parts = [
-        f"## {one.title}, {NAMES[one.kind]}",
+        f"## {one.title}, {KINDS[one.kind]}",
         _image(f"{one.y} by {one.x}", pictures[one.name]),
         grid(header, rows),
     ]

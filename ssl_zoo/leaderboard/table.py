@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ssl_zoo.leaderboard.cells import Cell, point_text
+from ssl_zoo.leaderboard.cells import Cell, in_order, point_text
 from ssl_zoo.leaderboard.curves import longer
 from ssl_zoo.leaderboard.ranking import Standings
-from ssl_zoo.leaderboard.worth import FLOORS, HOW, leads, saved, scratch
+from ssl_zoo.leaderboard.worth import HOW, WORDS, leads, saved, scratch
 from ssl_zoo.transfer.efficiency import Saved
 from ssl_zoo.transfer.report import metric, table
 
@@ -29,14 +29,21 @@ def show(board: Standings, stale: Stale | None = None) -> str:
     return "\n\n".join(parts)
 
 
-NAMES = {"labels": "by labels", "layers": "by depth", "cost": "by the cost of stage 2"}
 MEANING = "Mean ± half of the 95 % interval over seeds (Student's t)"
+OVER = "“over”: the difference, seed by seed, with an interval of its own"
 
 
 def standing(board: Standings) -> tuple[list[str], list[list[str]]]:
     """The primary measure: a header, and a line for each row with what it gains over the floors."""
-    found = {words: gained for kind, words in FLOORS.items() if (gained := leads(board, kind))}
-    header = ["row", "rank", "kind", "seeds", board.heading(board.primary), *(f"over {one}" for one in found)]
+    found = {words: gained for kind, words in WORDS.items() if (gained := leads(board, kind))}
+    header = [
+        "row",
+        "rank",
+        "kind",
+        "seeds",
+        heading(board, board.primary),
+        *(f"over {one}" for one in found),
+    ]
     lines = [
         [
             row.title,
@@ -68,7 +75,7 @@ def heading(board: Standings, measure: str) -> str:
 def worth_words(floor: str) -> str:
     """What the table of gains over a kind of floor holds."""
     return (
-        f"Scores less those of {FLOORS[floor]}, {HOW[floor]}, seed by seed; more is better in every line. "
+        f"Scores less those of {WORDS[floor]}, {HOW[floor]}, seed by seed; more is better in every line. "
         "The interval is that of the differences"
     )
 
@@ -85,7 +92,9 @@ def cost(board: Standings, measure: str) -> tuple[list[str], list[list[str]]]:
         for row in board.rows
         if measure in row.cells
     }
-    columns = list(dict.fromkeys(words for found in spent.values() for words in found))
+    columns = [
+        point_text(*point) for point in in_order(c for row in board.rows for c in row.cells.get(measure, ()))
+    ]
     return ["", *columns], [[title, *(found.get(c, "-") for c in columns)] for title, found in spent.items()]
 
 
@@ -112,8 +121,9 @@ def saved_words(board: Standings, measure: str) -> str:
     words = "; ".join([*sources, *full])
     return (
         "Labels per class that training from scratch needs for the same accuracy, and how many times as many "
-        f"(read between its points as linear in log labels). Of the trainings from scratch ({words}), the "
-        "one that did best on validation counts at each budget"
+        "(of means, without an interval; read between its points as linear in log labels). Of the trainings "
+        f"of the same network from scratch ({words}), the one that did best on validation counts where a "
+        "budget has several"
     )
 
 

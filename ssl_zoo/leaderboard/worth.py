@@ -6,23 +6,24 @@ an interval is that of the differences.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
-from ssl_zoo.leaderboard.cells import Cell, point_text
+from ssl_zoo.leaderboard.cells import Cell, in_order, point_text
 from ssl_zoo.leaderboard.curves import by_labels, classes, longer
 from ssl_zoo.leaderboard.ranking import Row, Standings
 from ssl_zoo.transfer.efficiency import Saved, labels_saved
 from ssl_zoo.transfer.report import interval, metric
 
-# Kinds of floor: what is said of them, and how they are compared.
-FLOORS = {
+# Kinds of floor (`board.FLOORS`): what is said of them, and how they are compared.
+WORDS = {
     "random": "random weights of the same network",
     "pixels": "raw pixels",
     "tfidf": "TF-IDF",
 }
 HOW = {
-    "random": "under the same protocol",
+    "random": "under the same protocol (fine-tuned: with one learning rate for all layers and the head from "
+    "zero, in as many steps unless a line says otherwise)",
     "pixels": "under the same protocol",
     "tfidf": "on which a logistic regression (for similarity, the cosine) had the same labels",
 }
@@ -58,8 +59,8 @@ class Comparison(NamedTuple):
 def gains(board: Standings, floor: str) -> list[Comparison]:
     """What every pretrained row gains over a kind of floor, in the order of the measures.
 
-    Random weights are those of the same trunk, under the same protocol; under fine-tuning also when they were
-    trained for longer (`scratch_of`). A measure in which no way is better is left out.
+    Random weights are those of the same trunk; under fine-tuning they train from scratch, and also for longer
+    (`scratch_of`). A measure in which no way is better is left out, and so is one that the floor lacks.
     """
     found: list[Comparison] = []
     for measure, words in board.measures.items():
@@ -80,7 +81,7 @@ def leads(board: Standings, floor: str) -> dict[str, Gain]:
 
 def _compared(board: Standings, floor: str, measure: str, against: str) -> Iterator[Comparison]:
     cells = [cell for row in board.rows for cell in row.cells.get(measure, ())]
-    points = list(dict.fromkeys((cell.labels, cell.steps) for cell in cells if metric(cell.metric).scored))
+    points = in_order(cell for cell in cells if metric(cell.metric).scored)
     for point in points:
         found = {}
         for row in board.rows:
@@ -90,8 +91,13 @@ def _compared(board: Standings, floor: str, measure: str, against: str) -> Itera
                 found[row.name] = gain
         if found:
             title = board.label(measure) + (f", {point_text(*point)}" if len(points) > 1 else "")
-            title += "" if measure == against else f", less {board.label(against)}"
+            title += "" if measure == against else f" (less “{board.label(against)}”)"
             yield Comparison(title, point, found)
+
+
+def rows_of(board: Standings, found: Sequence[Comparison]) -> list[Row]:
+    """The rows that comparisons are about, in the order of the board."""
+    return [row for row in board.rows if any(row.name in one.gains for one in found)]
 
 
 def _at(row: Row, measure: str, point: tuple[Any, Any]) -> Cell | None:

@@ -54,10 +54,7 @@ def summary(boards: Sequence[Standings]) -> str:
     for board in boards:
         if board.leader is not None:
             header, lines = standing(board)
-            unit = metric(board.leader.cells[board.primary][0].metric).title
-            title = f"[{board.title}](docs/leaderboard/{board.name}.md)"
-            title += f": {lowered(board.heading(board.primary))}, {unit}"
-            parts += [title, grid(["row", *header[1:4], "score", *header[5:]], lines)]
+            parts += [f"[{board.title}](docs/leaderboard/{board.name}.md)", grid(header, lines)]
     return "\n\n".join(parts)
 
 

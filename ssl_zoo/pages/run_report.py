@@ -11,7 +11,7 @@ from ssl_zoo.pages import feature_charts, run_charts
 from ssl_zoo.pages.feature_views import FeatureView
 from ssl_zoo.pages.image_predictions import Pairs
 from ssl_zoo.pages.page import render
-from ssl_zoo.transfer.report import METRICS, Metric
+from ssl_zoo.transfer.report import shown
 
 
 @dataclass(frozen=True)
@@ -98,16 +98,16 @@ def evaluation_rows(name: str, report: Mapping[str, Any]) -> list[Row]:
     """The results of one file of RUN/evaluations; a file of another shape gives none."""
     rows = []
     for what, result in report.get("results", {}).items():
-        shown, span = METRICS.get(result["metric"], Metric(result["metric"], 1, 3)), result["interval"]
+        how, span = shown(result["metric"]), result["interval"]
         rows.append(
             Row(
                 data=str(report.get("data", name)),
                 what=what,
                 protocol=result["protocol"],
                 labels=point_text(result["labels"], result.get("steps")) if result["train"] else "none",
-                metric=shown.title,
-                score=shown.text(result["mean"]),
-                span="one value" if span is None else f"{shown.text(span[0])} to {shown.text(span[1])}",
+                metric=how.title,
+                score=how.text(result["mean"]),
+                span="one value" if span is None else f"{how.text(span[0])} to {how.text(span[1])}",
                 seeds=len(result["values"]),
                 rows=f"{result['train']:,} / {result['validation']:,} / {result['test']:,}",
             )

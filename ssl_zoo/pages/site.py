@@ -15,11 +15,12 @@ import yaml
 from markupsafe import Markup, escape
 
 from ssl_zoo.leaderboard.cells import Cell
-from ssl_zoo.leaderboard.curves import curves
+from ssl_zoo.leaderboard.curves import KINDS, curves
 from ssl_zoo.leaderboard.ranking import Row, Standings
 from ssl_zoo.leaderboard.table import (
     COST,
-    NAMES,
+    MEANING,
+    OVER,
     Stale,
     chosen_words,
     cost,
@@ -28,7 +29,7 @@ from ssl_zoo.leaderboard.table import (
     standing,
     worth_words,
 )
-from ssl_zoo.leaderboard.worth import FLOORS, gains
+from ssl_zoo.leaderboard.worth import WORDS, gains, rows_of
 from ssl_zoo.pages.board_charts import charts
 from ssl_zoo.pages.page import charting_script, render
 from ssl_zoo.transfer.report import metric
@@ -84,6 +85,7 @@ def index_page(boards: Sequence[Standings], stale: Mapping[str, Stale]) -> str:
         "boards.html",
         title="Leaderboards of ssl_zoo",
         boards=[(board, stale.get(board.name) or {}, *standing(board)) for board in ran],
+        meaning=f"{MEANING}; {OVER}",
         board_style=_template("board.css"),
     )
 
@@ -94,12 +96,12 @@ def board_page(board: Standings, stale: Stale | None = None) -> str:
     shown = [
         {
             "id": one.name,
-            "title": f"{one.title}, {NAMES[one.kind]}",
+            "title": f"{one.title}, {KINDS[one.kind]}",
             "unit": one.y,
             "columns": list(dict.fromkeys(p.words for _, points in one.lines for p in points)),
             "lines": [(row.title, {p.words: p.text for p in points}) for row, points in one.lines],
             "saved": saved_lines(board, one.measure) if one.kind == "labels" else [],
-            "saved_words": saved_words(board, one.measure),
+            "saved_words": saved_words(board, one.measure) if one.kind == "labels" else "",
             "chosen": chosen_words(board, one.measure) if one.kind == "labels" else "",
             "cost": cost(board, one.measure) if one.kind == "cost" else None,
         }
@@ -114,8 +116,9 @@ def board_page(board: Standings, stale: Stale | None = None) -> str:
         stale=dict(stale or {}),
         columns=[column(board, name) for name in shown_measures(board)],
         curves=shown,
-        worth=[found for kind in FLOORS if (found := worth(board, kind))],
+        worth=[found for kind in WORDS if (found := worth(board, kind))],
         cost_words=COST,
+        meaning=MEANING,
         details={row.name: details(row) for row in board.rows},
         families=sorted({row.family for row in board.rows}),
         backbones=sorted({row.backbone for row in board.rows if row.backbone}),
@@ -136,9 +139,9 @@ def worth(board: Standings, kind: str) -> dict[str, Any]:
     """What pretraining gains over a kind of floor; empty where nothing is compared."""
     if not (found := gains(board, kind)):
         return {}
-    rows = [row for row in board.rows if any(row.name in one.gains for one in found)]
+    rows = rows_of(board, found)
     return {
-        "floor": FLOORS[kind],
+        "floor": WORDS[kind],
         "words": worth_words(kind),
         "titles": [row.title for row in rows],
         "lines": [(one.title, [one.gains.get(row.name) for row in rows]) for one in found],

@@ -55,6 +55,11 @@ METRICS = {
 }
 
 
+def shown(name: str) -> Metric:
+    """How a metric is shown; of one unknown, as it is."""
+    return METRICS.get(name, Metric(name, 1, 3))
+
+
 def metric(name: str) -> Metric:
     """How a metric is shown.
 
@@ -115,8 +120,8 @@ class Result:
 
 def written(name: str, mean: float, span: tuple[float, float] | None) -> str:
     """A mean with half its interval, "50.1 ± 0.4", as its metric is shown; of one unknown, as it is."""
-    shown = METRICS.get(name, Metric(name, 1, 3))
-    return shown.text(mean) + ("" if span is None else f" ± {shown.text((span[1] - span[0]) / 2)}")
+    how = shown(name)
+    return how.text(mean) + ("" if span is None else f" ± {how.text((span[1] - span[0]) / 2)}")
 
 
 def merge(results: Sequence[Result]) -> Result:
