@@ -42,7 +42,7 @@ def evaluate(
             result has one value and no interval.
         metric: what validation chooses by and `values` reports; the others are reported beside it.
         validation_limit: choose on this many validation rows at most (the same random ones for all
-            seeds). With a small label budget, choosing on thousands of labels would cheat.
+            seeds). They are labels too: with a small budget, say how many chose.
         device: None is the first GPU if there is one, else the CPU.
 
     Raises:
