@@ -36,22 +36,16 @@ OVER = "“over”: the difference, seed by seed, with an interval of its own"
 def standing(board: Standings) -> tuple[list[str], list[list[str]]]:
     """The primary measure: a header, and a line for each row with what it gains over the floors."""
     found = {words: gained for kind, words in WORDS.items() if (gained := leads(board, kind))}
-    header = [
-        "row",
-        "rank",
-        "kind",
-        "seeds",
-        heading(board, board.primary),
-        *(f"over {one}" for one in found),
-    ]
+    over = [f"over {one}" for one in found]
+    header = ["row", "rank", heading(board, board.primary), *over, "kind", "seeds"]
     lines = [
         [
             row.title,
             str(board.ranks.get(row.name, "")),
-            row.family,
-            str(len(row.records)) if row.records else "not run",
             cell.text() if (cell := row.headline(board.primary)) else "-",
             *(gained[row.name].text if row.name in gained else "" for gained in found.values()),
+            row.family,
+            str(len(row.records)) if row.records else "not run",
         ]
         for row in board.rows
     ]
