@@ -8,6 +8,7 @@ import faults
 import pytest
 
 from ssl_zoo.leaderboard.board import load
+from ssl_zoo.leaderboard.curves import DIAGNOSTICS
 from ssl_zoo.leaderboard.markdown import markdown
 from ssl_zoo.leaderboard.standings import standings
 from ssl_zoo.pages.board_charts import charts
@@ -78,4 +79,5 @@ def test_curves_of_both_modalities_are_drawn_from_results():
     drawn = {board.name: set(charts(standings(board))) for board in BOARDS if board.results.exists()}
     for name in ("cifar10-small", "text-small"):
         wanted = {"layers-layers", "labels-labels-linear", "labels-labels-finetune", "cost-cost"}
+        wanted |= {f"layers-diagnostics-{part}" for part in DIAGNOSTICS}
         assert wanted <= drawn[name], name
