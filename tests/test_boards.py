@@ -7,6 +7,7 @@ from pathlib import Path
 import faults
 import pytest
 
+from ssl_zoo.leaderboard import records
 from ssl_zoo.leaderboard.board import load
 from ssl_zoo.leaderboard.curves import DIAGNOSTICS
 from ssl_zoo.leaderboard.markdown import markdown
@@ -45,6 +46,14 @@ def test_every_board_has_a_floor_and_every_vision_board_a_reference():
         families = {recipe.family for recipe in board.recipes.values()}
         wanted = {"pretrained", "floor"} if "text" in board.name else {"pretrained", "floor", "reference"}
         assert families == wanted, board.name
+
+
+def test_a_board_for_two_cores_has_every_row_with_every_seed():
+    found = [board for board in BOARDS if "GPU" not in board.hardware]
+    assert [board.name for board in found] == ["cifar10-small", "digits", "text-small"]
+    for board in found:
+        wanted = {(row, seed) for row in board.recipes for seed in board.seeds}
+        assert set(records.read(board.results)) == wanted, board.name
 
 
 def test_published_numbers_say_how_their_protocol_differs():
