@@ -10,12 +10,13 @@ from boards import ROWS, record, result, write
 
 from ssl_zoo.leaderboard.board import FLOORS
 from ssl_zoo.leaderboard.cells import Cell, point_text
-from ssl_zoo.leaderboard.curves import classes, curves
+from ssl_zoo.leaderboard.curves import DIAGNOSTICS, classes, curves
 from ssl_zoo.leaderboard.markdown import markdown
 from ssl_zoo.leaderboard.standings import load
 from ssl_zoo.leaderboard.table import cost, show
 from ssl_zoo.leaderboard.worth import HOW, WORDS, difference, gains, leads, saved
 from ssl_zoo.pages import board_charts
+from ssl_zoo.transfer import diagnostics
 from ssl_zoo.transfer.efficiency import labels_saved
 from ssl_zoo.transfer.report import METRICS, metric
 
@@ -290,6 +291,11 @@ def test_dropout_is_no_part_of_the_trunk(folder):
 
 def test_every_kind_of_floor_has_words():
     assert set(WORDS) == set(HOW) == set(FLOORS)
+
+
+def test_all_diagnostics_are_drawn():
+    """Two lists, as boards are shown without importing torch."""
+    assert DIAGNOSTICS == diagnostics.METRICS
 
 
 def test_training_for_longer_with_all_labels_alone_stands_at_their_number(folder):

@@ -7,8 +7,8 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from ssl_zoo.leaderboard.cells import Cell, point_text
-from ssl_zoo.leaderboard.ranking import Row, Standings
-from ssl_zoo.transfer.report import interval, metric
+from ssl_zoo.leaderboard.ranking import Record, Row, Standings
+from ssl_zoo.transfer.report import Metric, interval, metric
 
 
 class Point(NamedTuple):
@@ -75,13 +75,12 @@ def curves(board: Standings) -> list[Curves]:
             x = "FLOPs of stage 2" if counted else "seconds of stage 2"
             lines = [(row, _cost(row, measure, counted)) for row in board.rows]
             found.append(Curves("cost", measure, title, x, score, _drawn(lines)))
-        for part in ("curve", *DIAGNOSTICS):
-            if layers := _drawn((row, _layers(row, measure, part)) for row in board.rows):
-                if part == "curve":
-                    found.append(Curves("layers", measure, title, DEPTH, f"validation {score}", layers))
-                else:
-                    y = metric(part).title
-                    found.append(Curves("layers", measure, f"{title}: {y}", DEPTH, y, layers, part=part))
+        if probed := _drawn((row, _probed(row, measure)) for row in board.rows):
+            found.append(Curves("layers", measure, title, DEPTH, f"validation {score}", probed))
+        for part in DIAGNOSTICS:
+            if diagnosed := _drawn((row, _diagnosed(row, measure, part)) for row in board.rows):
+                y = metric(part).title
+                found.append(Curves("layers", measure, f"{title}: {y}", DEPTH, y, diagnosed, part=part))
     return found
 
 
@@ -133,22 +132,35 @@ def _point(x: float, cell: Cell) -> Point:
     return Point(x, y, low, high, cell.text(), point_text(cell.labels, cell.steps))
 
 
-def _layers(row: Row, measure: str, part: str) -> list[Point]:
-    """Something after each block, over seeds that looked at the same number of them: of a probe of the layers
-    its validation score ("curve"), of diagnostics one of them."""
-    protocol = "layers" if part == "curve" else "diagnostics"
-    results = [
+def _results(row: Row, measure: str, protocol: str) -> list[Record]:
+    """What a protocol found under a measure, over seeds."""
+    return [
         result
         for record in row.records.values()
         for result in record["measures"].get(measure, {}).get("results", ())
         if result["protocol"] == protocol
     ]
-    found = [result["details"][part] for result in results]
-    if part != "curve":  # their last value is of what a probe reads, after the last block
-        found = [values[:-1] for values in found]
+
+
+def _probed(row: Row, measure: str) -> list[Point]:
+    """The validation score of a probe after each block."""
+    results = _results(row, measure, "layers")
+    return (
+        _layers([one["details"]["curve"] for one in results], metric(results[0]["metric"])) if results else []
+    )
+
+
+def _diagnosed(row: Row, measure: str, part: str) -> list[Point]:
+    """One of the diagnostics after each block; its last value is of what a probe reads, after all of them."""
+    results = _results(row, measure, "diagnostics")
+    return _layers([one["details"][part][:-1] for one in results], metric(part))
+
+
+def _layers(found: list[list[float]], shown: Metric) -> list[Point]:
+    """Values after each block, over seeds that looked at the same number of them."""
     if not found or len({len(values) for values in found}) > 1:
         return []
-    shown, points = metric(results[0]["metric"] if part == "curve" else part), []
+    points = []
     for block, values in enumerate(zip(*found, strict=True), 1):
         mean = sum(values) / len(values)
         low, high = interval(values) or (mean, mean)
