@@ -4,8 +4,8 @@ import json
 import re
 from pathlib import Path
 
-import faults
 import pytest
+import tiny
 
 from ssl_zoo.leaderboard import records
 from ssl_zoo.leaderboard.board import load
@@ -34,7 +34,7 @@ def test_a_recipe_for_a_gpu_trains_a_few_steps(board, recipe, tmp_path):
         words += ["backbone.width=32", "backbone.depth=1", "backbone.heads=2"]
     else:
         words += ["data=digits"]
-    code, printed = faults.command(tmp_path, tmp_path / "cache", "pretrain", *words)
+    code, printed = tiny.command(tmp_path, tmp_path / "cache", "pretrain", *words)
     assert code == 0, printed
     summary = json.loads((tmp_path / "run/summary.json").read_text())
     assert summary["steps"] == 2

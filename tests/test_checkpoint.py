@@ -7,10 +7,10 @@ import signal
 import time
 from pathlib import Path
 
-import faults
 import pytest
+import tiny
 import torch
-from faults import forked, spawn, train
+from tiny import forked, spawn, train
 
 from ssl_zoo.pretrain import checkpoint
 from ssl_zoo.pretrain.checkpoint import (
@@ -209,15 +209,15 @@ def test_two_processes_do_not_share_a_folder(tmp_path):
 def asked_to_stop(folder: Path, cache: Path, *words: str) -> None:
     """`ssl-zoo pretrain`, which is sent SIGTERM in its fifth step."""
     steps = iter(range(1000))
-    training_step = faults.Pretraining.training_step
+    training_step = tiny.Pretraining.training_step
 
     def step(self, batch, number):
         if next(steps) == 4:
             os.kill(os.getpid(), signal.SIGTERM)
         return training_step(self, batch, number)
 
-    faults.Pretraining.training_step = step
-    faults.called(folder, cache, (*COMMAND, *words))
+    tiny.Pretraining.training_step = step
+    tiny.called(folder, cache, (*COMMAND, *words))
 
 
 COMMAND = (
@@ -236,7 +236,7 @@ def test_sigterm_saves_and_exits_143(tmp_path):
     assert [path.name for path in checkpoints(run / "checkpoints")] == ["step-000000000005.ckpt"]
     assert newest(run / "checkpoints") is not None
     assert not (run / "backbone").exists()
-    code, log = faults.command(tmp_path, cache, *COMMAND)
+    code, log = tiny.command(tmp_path, cache, *COMMAND)
     assert code == 0, log
     assert "resuming    after step 5" in log
     summary = json.loads((run / "summary.json").read_text())
@@ -247,6 +247,6 @@ def test_sigterm_saves_and_exits_143(tmp_path):
 def test_sigterm_in_the_last_step_does_not_count_as_finished(tmp_path):
     code, log = forked(tmp_path, asked_to_stop, tmp_path, tmp_path / "cache", "budget.steps=5")
     assert code == 143, log
-    code, log = faults.command(tmp_path, tmp_path / "cache", *COMMAND, "budget.steps=5")
+    code, log = tiny.command(tmp_path, tmp_path / "cache", *COMMAND, "budget.steps=5")
     assert code == 0, log
     assert (tmp_path / "run/backbone/model.safetensors").exists()

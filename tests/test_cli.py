@@ -6,8 +6,8 @@ import sys
 import time
 from pathlib import Path
 
-import faults
 import pytest
+import tiny
 from omegaconf import OmegaConf
 from PIL import Image
 
@@ -142,7 +142,7 @@ def test_the_installed_command():
 def refused(folder: Path, cache: Path, *words: str, code: int = 1) -> str:
     """What `ssl-zoo pretrain WORDS` says when it ends with `code`, in one line and without a traceback."""
     verb = () if words[0] == "evaluate" else ("pretrain",)
-    found, printed = faults.command(folder, cache, *verb, *words)
+    found, printed = tiny.command(folder, cache, *verb, *words)
     assert found == code, printed
     assert "Traceback" not in printed, printed
     return printed
@@ -304,7 +304,7 @@ def run(tmp_path_factory, cache):
     folder = tmp_path_factory.mktemp("mine")
     (folder / "mine.py").write_text(MINE)
     words = ("objective._target_=mine.Mine", "+objective.strength=2.0", *SMALL, "budget.steps=3", "run=run")
-    code, printed = faults.command(folder, cache, "pretrain", *words)
+    code, printed = tiny.command(folder, cache, "pretrain", *words)
     assert code == 0, printed
     assert "objective   Mine" in printed
     return folder / "run"
@@ -346,7 +346,7 @@ def test_a_start_that_failed_does_not_hold_the_folder(tmp_path, cache):
         "batch_size=5000",
     )
     assert "fewer than one batch" in refused(tmp_path, cache, *words)
-    code, printed = faults.command(tmp_path, cache, "pretrain", *words[:-1], "batch_size=16")
+    code, printed = tiny.command(tmp_path, cache, "pretrain", *words[:-1], "batch_size=16")
     assert code == 0, printed
 
 
@@ -354,13 +354,13 @@ def test_text_from_the_command(tmp_path, cache):
     (tmp_path / "text.txt").write_text("\n\n".join(f"document {i} speaks of {i * 7}" for i in range(90)))
     words = (*TEXT, "data.train=text.txt", "context=16", "batch_size=4", "trainer=cpu", "run=run")
     words += ("backbone.width=16", "backbone.depth=1", "backbone.heads=2")
-    code, printed = faults.command(tmp_path, cache, "pretrain", *words, "budget.tokens=200")
+    code, printed = tiny.command(tmp_path, cache, "pretrain", *words, "budget.tokens=200")
     assert code == 0, printed
     summary = json.loads((tmp_path / "run/summary.json").read_text())
     assert (summary["steps"], summary["tokens"]) == (3, 192)
     assert summary["val/bits_per_byte"] > 0
     assert (tmp_path / "run/tokenizer").is_dir()
-    code, printed = faults.command(tmp_path, cache, "pretrain", *words, "budget.tokens=400")
+    code, printed = tiny.command(tmp_path, cache, "pretrain", *words, "budget.tokens=400")
     assert code == 0, printed
     assert "resuming    after step 3" in printed
     printed = refused(tmp_path, cache, "evaluate", "run=run", "data=digits", "device=cpu")
@@ -377,7 +377,7 @@ def test_evaluation_writes_what_it_prints(run, cache):
         "labels=5",
         "seeds=[0,1]",
     )
-    code, printed = faults.command(run.parent, cache, *words, "floors=true", "device=cpu")
+    code, printed = tiny.command(run.parent, cache, *words, "floors=true", "device=cpu")
     assert code == 0, printed
     report = json.loads((run / "evaluations/digits-knn-5.json").read_text())
     assert set(report["results"]) == {"pretrained", "random, frozen", "raw pixels"}

@@ -11,12 +11,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import faults
 import numpy as np
 import pytest
+import tiny
 import torch
 import torch.distributed as dist
-from faults import Ids, Pictures, small_mae, small_simclr, transformer, vit
+from tiny import Ids, Pictures, small_mae, small_simclr, transformer, vit
 from torch import nn
 
 from ssl_zoo import distributed
@@ -119,8 +119,8 @@ def together(folder: Path, job: Callable, *args: Any, fault: bool = False, proce
     """What `job` returns in the first of two processes."""
     folder.mkdir()
     logs = [folder / f"log-{i}" for i in range(processes)]
-    group = [faults.spawn(log, member, i, processes, folder, fault, job, args) for i, log in enumerate(logs)]
-    codes = [faults.outcome(process) for process in group]
+    group = [tiny.spawn(log, member, i, processes, folder, fault, job, args) for i, log in enumerate(logs)]
+    codes = [tiny.outcome(process) for process in group]
     assert codes == [0] * processes, "\n".join(log.read_text() for log in logs)
     return torch.load(folder / "found.pt")
 
@@ -252,7 +252,7 @@ TINY = (
 def test_lightning_trains_two_processes_as_one(tmp_path):
     """The command itself, which Lightning calls again for the second process: DDP over gloo, in fp32."""
     cache = tmp_path / "cache"
-    code, log = faults.command(tmp_path, cache, *TINY, "trainer=cpu", "run=one")
+    code, log = tiny.command(tmp_path, cache, *TINY, "trainer=cpu", "run=one")
     assert code == 0, log
     command = [str(Path(sys.executable).with_name("ssl-zoo")), *TINY, "trainer=ddp_cpu", "run=two"]
     environment = os.environ | {"SSL_ZOO_CACHE": str(cache), "OMP_NUM_THREADS": "1"}

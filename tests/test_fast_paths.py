@@ -127,7 +127,7 @@ def test_what_may_be_seen_is_worked_out_once_for_all_blocks(monkeypatch, causal)
 
 def test_the_library_adds_no_read_to_lightnings_step(tmp_path, monkeypatch):
     """Between two lines of the log, the only number read on a CPU is whether the loss was finite."""
-    from faults import train
+    from tiny import train
 
     logged = []
     monkeypatch.setattr(L.pytorch.loggers.CSVLogger, "log_metrics", lambda self, m, step: logged.append(step))

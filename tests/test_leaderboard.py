@@ -6,8 +6,8 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-import faults
 import pytest
+import tiny
 import yaml
 from scipy import stats
 
@@ -256,7 +256,7 @@ def start(board: Path, number: int):
     folder = board.parents[2]
     words = ("leaderboard", "run", "tiny", "seeds=2")
     log = folder / f"log{number}"
-    return faults.spawn(log, faults.called, folder, folder / "cache", words), log
+    return tiny.spawn(log, tiny.called, folder, folder / "cache", words), log
 
 
 def kill_when(happened, process) -> None:
@@ -280,7 +280,7 @@ def test_a_killed_board_goes_on_and_repeats_no_row(board):
     before = {key: one["finished"] for key, one in records.read(results).items()}
     written = {file: file.stat().st_mtime_ns for file in runs.glob("*/*/measures/*.json")}
     process, log = start(board, 2)
-    assert faults.outcome(process) == 0, log.read_text()
+    assert tiny.outcome(process) == 0, log.read_text()
     after = records.read(results)
     assert set(after) == {(row, seed) for row in ("rotation", "random") for seed in (0, 1)}
     assert {key: after[key]["finished"] for key in before} == before
@@ -289,7 +289,7 @@ def test_a_killed_board_goes_on_and_repeats_no_row(board):
     lines = results.read_text().splitlines()
     assert len(lines) == len(after), "one line for each row and seed: none was run twice"
     process, log = start(board, 3)
-    assert faults.outcome(process) == 0
+    assert tiny.outcome(process) == 0
     assert log.read_text().count("done before") == 4
     assert results.read_text().splitlines() == lines
 

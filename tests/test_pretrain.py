@@ -12,11 +12,11 @@ from functools import partial
 from importlib import metadata
 from types import SimpleNamespace
 
-import faults
 import numpy as np
 import pytest
+import tiny
 import torch
-from faults import CONTEXT, Ids, Pictures, forked, small_mae, small_simclr, train, transformer, vit
+from tiny import CONTEXT, Ids, Pictures, forked, small_mae, small_simclr, train, transformer, vit
 
 from ssl_zoo import hub, optim
 from ssl_zoo.data import plan as plan_module
@@ -276,12 +276,12 @@ def test_a_run_of_minutes_ends_by_the_clock(tmp_path):
 def record_time(folder):
     rates = []
 
-    class Noted(faults.Killed):
+    class Noted(tiny.Killed):
         def optimizer_step(self, *args, **options):
             super().optimizer_step(*args, **options)
             rates.append(self.lr)
 
-    faults.Killed = Noted
+    tiny.Killed = Noted
     summary, module = train(folder / "run", "mae", budget=Budget(minutes=0.02), save_every=1000)
     facts = {"t": module.objective.t.item(), "peak lr": max(rates), "last lr": rates[-1]}
     (folder / "found.json").write_text(json.dumps(summary | facts))
@@ -312,12 +312,12 @@ def burst(folder, at: int, gradient: bool, save_every: int) -> None:
     build = (partial(bursting, at, gradient), Pictures)
     found = {}
 
-    class Noted(faults.Killed):
+    class Noted(tiny.Killed):
         def __init__(self, *args, **options):
             super().__init__(*args, **options)
             found["module"] = self
 
-    faults.Killed = Noted
+    tiny.Killed = Noted
     try:
         train(folder / "run", build=build, save_every=save_every)
     finally:

@@ -4,8 +4,8 @@
 import json
 import re
 
-import faults
 import pytest
+import tiny
 import torch
 from browser import browser, page, show  # noqa: F401
 from zoo_backbones import backbone, batch, build
@@ -54,11 +54,11 @@ def report(folder):
 
     def make(name, *words):
         if name not in made:
-            code, said = faults.command(
+            code, said = tiny.command(
                 folder, folder / "cache", "pretrain", *RUNS[name], *STEPS, f"run={name}"
             )
             assert code == 0, said
-            code, said = faults.command(folder, folder / "cache", "report", name, "limit=60", *words)
+            code, said = tiny.command(folder, folder / "cache", "report", name, "limit=60", *words)
             assert code == 0, said
             made[name] = folder / name / "report.html"
         return made[name]
@@ -150,7 +150,7 @@ def test_an_unfinished_run_still_has_a_page(report, folder):
     other.mkdir()
     for name in ("config.yaml", "environment.json", "logs"):
         (other / name).symlink_to(done / name)
-    code, said = faults.command(folder, folder / "cache", "report", "unfinished", "limit=60")
+    code, said = tiny.command(folder, folder / "cache", "report", "unfinished", "limit=60")
     assert code == 0, said
     assert re.search("no backbone|no checkpoint|unfinished", (other / "report.html").read_text())
 
@@ -161,7 +161,7 @@ def test_an_unfinished_run_still_has_a_page(report, folder):
 )
 def test_words_that_cannot_work(folder, report, words, said):
     report("rotation")
-    code, printed = faults.command(folder, folder / "cache", "report", *words)
+    code, printed = tiny.command(folder, folder / "cache", "report", *words)
     assert code == 1
     assert said in printed
     assert "Traceback" not in printed

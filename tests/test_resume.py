@@ -4,9 +4,9 @@ import json
 from functools import partial
 from pathlib import Path
 
-import faults
 import pytest
-from faults import Pictures, forked, small_simclr, train, vit
+import tiny
+from tiny import Pictures, forked, small_simclr, train, vit
 
 from ssl_zoo.pretrain import Budget
 from ssl_zoo.pretrain.logs import read_metrics
@@ -42,7 +42,7 @@ def killed_and_resumed(folder: Path, name: str, sessions: list[dict], **options)
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-@pytest.mark.parametrize("name", list(faults.ZOO))
+@pytest.mark.parametrize("name", list(tiny.ZOO))
 def test_killed_twice_mid_step(tmp_path, unharmed, name, workers):
     accumulate = ACCUMULATED.get(name, 1)
     # After the backward pass of steps 6 and 10; checkpoints at 4 and 8, so steps 4, 5, 8 and 9 are replayed.

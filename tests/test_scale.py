@@ -3,8 +3,8 @@
 import json
 import re
 
-import faults
 import pytest
+import tiny
 from omegaconf import OmegaConf
 
 from ssl_zoo.cli import compose, scale
@@ -117,22 +117,22 @@ def killed_after(folder, cache, count: int, words: tuple[str, ...]) -> None:
         record = finish(*args)
         done.append(record)
         if len(done) == count:
-            faults.die()
+            tiny.die()
         return record
 
     scale.finish = fatal
-    faults.called(folder, cache, words)
+    tiny.called(folder, cache, words)
 
 
 def test_a_ladder_end_to_end(folder, tmp_path):
     """Killed after two rungs, the ladder goes on with the third, and leaves the finished two as they are."""
     words = ("scale", *TINY)
-    code, printed = faults.forked(folder / "first", killed_after, folder, tmp_path, 2, words)
+    code, printed = tiny.forked(folder / "first", killed_after, folder, tmp_path, 2, words)
     assert code == -9, printed
     done = sorted(path.parent.name for path in folder.glob("ladder/*/rung.json"))
     assert done == ["width8-steps2-s0", "width8-steps5-s0"]
     before = times(folder)
-    code, printed = faults.command(folder, tmp_path, *words)
+    code, printed = tiny.command(folder, tmp_path, *words)
     assert code == 0, printed
     assert re.search(r"4 rungs, \S+ FLOPs; 2 finished", printed)
     after = times(folder)
@@ -169,17 +169,17 @@ def times(folder) -> dict[str, int]:
 
 def test_a_rung_of_other_settings_is_not_gone_on_with(folder, tmp_path):
     """Needs the ladder above."""
-    code, printed = faults.command(folder, tmp_path, "scale", *TINY, "optimizer.lr=1e-3")
+    code, printed = tiny.command(folder, tmp_path, "scale", *TINY, "optimizer.lr=1e-3")
     assert code == 1
     assert "width8-steps2-s0 holds a run of other settings (optimizer.lr: 0.01 -> 0.001)" in printed
-    code, printed = faults.command(folder, tmp_path, "scale", *TINY, "validation_limit=8")
+    code, printed = tiny.command(folder, tmp_path, "scale", *TINY, "validation_limit=8")
     assert code == 1
     assert "width8-steps2-s0 was finished with validation_limit=16, not 8" in printed
 
 
 def test_no_validation_no_ladder(folder, tmp_path):
     words = (*TINY, "run=other", "data.validation_fraction=0")
-    code, printed = faults.command(folder, tmp_path, "scale", *words)
+    code, printed = tiny.command(folder, tmp_path, "scale", *words)
     assert code == 1
     assert "text_files has no validation split, whose loss scale compares" in printed
     assert not (folder / "other").exists()

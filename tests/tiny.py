@@ -44,7 +44,7 @@ from ssl_zoo.views.kernels import warm_up
 
 warm_up()  # compiled once, in the server
 SERVER = multiprocessing.get_context("forkserver")
-SERVER.set_forkserver_preload(["faults"])
+SERVER.set_forkserver_preload(["tiny"])
 # The server is a fresh interpreter: tell it where this file lies.
 os.environ["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
 
