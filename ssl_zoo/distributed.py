@@ -48,20 +48,6 @@ def gather(x: Tensor) -> Tensor:
     return _Gather.apply(x) if world() > 1 else x  # pyright: ignore[reportReturnType]
 
 
-def shares(weights: Tensor) -> Tensor:
-    """What each row counts in this process's part of the global weighted mean: sum(shares * values).
-
-    DDP averages gradients over processes, so shares are scaled by the number of processes: the mean
-    of all parts is the mean over the undivided batch, however unequal the weights are. All shares are 0
-    where all weights are.
-    """
-    total = weights.sum()
-    if world() > 1:
-        total = total.clone()
-        dist.all_reduce(total)
-    return weights * (world() / total.clamp_min(torch.finfo(weights.dtype).tiny))
-
-
 def fold(*keys: int | str) -> int:
     """A 63-bit seed from any keys; the same on every machine (unlike `hash`)."""
     digest = hashlib.blake2b(repr(keys).encode(), digest_size=8).digest()

@@ -11,7 +11,7 @@ from zoo_backbones import backbone, batch, build, pairs
 
 from ssl_zoo import heads, optim, schedules
 from ssl_zoo.backbones._base import Backbone
-from ssl_zoo.distributed import fold, free_noise, gather, rand, rand_shared, seed_noise, shares
+from ssl_zoo.distributed import fold, free_noise, gather, rand, rand_shared, seed_noise
 from ssl_zoo.objectives._base import Objective
 from ssl_zoo.objectives.mae import MAE
 from ssl_zoo.objectives.next_token import NextToken
@@ -131,8 +131,8 @@ def test_token_cross_entropy_under_autocast_scores_in_float32():
     d_hidden, d_weight = torch.autograd.grad(loss, (hidden, weight))
     assert {loss.dtype, d_hidden.dtype, d_weight.dtype} == {torch.float32}
     plain = heads.token_cross_entropy(hidden, weight, target, share, offset)
-    torch.testing.assert_close(loss, plain, rtol=0.02, atol=0.02)
-    torch.testing.assert_close(d_weight, torch.autograd.grad(plain, weight)[0], rtol=0.05, atol=0.01)
+    assert torch.equal(loss, plain)
+    assert torch.equal(d_weight, torch.autograd.grad(plain, weight)[0])
     half = hidden.detach().bfloat16().requires_grad_()
     loss = heads.token_cross_entropy(half, weight.bfloat16(), target, share, offset.bfloat16())
     assert loss.dtype == torch.float32
@@ -475,9 +475,6 @@ def test_fold_is_the_same_everywhere():
     assert all(0 <= fold(a) < 2**63 for a in range(100))
 
 
-def test_on_one_process_gather_is_the_identity_and_the_mean_is_the_mean():
+def test_on_one_process_gather_is_the_identity():
     x = torch.randn(4, 3, requires_grad=True)
     assert gather(x) is x
-    values, weights = torch.tensor([1.0, 5.0, 100.0]), torch.tensor([1.0, 3.0, 0.0])
-    assert (values * shares(weights)).sum().item() == 4.0
-    assert (values * shares(weights * 0)).sum().item() == 0.0

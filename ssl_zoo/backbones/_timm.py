@@ -10,12 +10,15 @@ from typing import Any, get_type_hints
 
 import timm
 import torch
+from timm.layers.norm_act import BatchNormAct2d
 from timm.layers.patch_embed import PatchEmbed
 from timm.models import load_state_dict
 from timm.models.eva import Eva
 from timm.models.resnet import ResNet
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
+
+from ssl_zoo import norm
 
 __all__ = [
     "Eva",
@@ -33,6 +36,13 @@ __all__ = [
 ]
 
 Size = int | Sequence[int]
+
+
+class BatchNormAct(norm.BatchNorm, BatchNormAct2d):
+    pass
+
+
+norm.OVER_ALL[BatchNormAct2d] = BatchNormAct
 
 
 def plain(value: Any) -> Any:
@@ -68,6 +78,7 @@ def build(name: str, pretrained: bool | str, **arguments: Any) -> nn.Module:
         raise ValueError(f"timm cannot build {name} with {arguments}: {error}") from error
     if isinstance(pretrained, str):
         load(model, pretrained)
+    norm.over_all_processes(model)
     return model
 
 
