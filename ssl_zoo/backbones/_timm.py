@@ -14,6 +14,7 @@ from typing import Any, get_type_hints
 
 import timm
 import torch
+from timm.layers.norm_act import BatchNormAct2d
 from timm.layers.patch_embed import PatchEmbed
 from timm.models import adapt_input_conv, load_state_dict
 from timm.models.eva import Eva
@@ -21,6 +22,7 @@ from timm.models.resnet import ResNet
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
+from ssl_zoo import norm
 from ssl_zoo.backbones._base import as_float, refuse_out_of_range
 
 __all__ = [
@@ -40,6 +42,13 @@ __all__ = [
 
 Size = int | Sequence[int]
 LUMA = (0.2989, 0.587, 0.114)  # the grey of an RGB image, with the digits of `views.image`
+
+
+class BatchNormAct(norm.BatchNorm, BatchNormAct2d):
+    pass
+
+
+norm.OVER_ALL[BatchNormAct2d] = BatchNormAct
 
 
 def plain(value: Any) -> Any:
@@ -114,6 +123,7 @@ def build(name: str, pretrained: bool | str | Path, **arguments: Any) -> nn.Modu
         raise ValueError(f"timm cannot build {name} with {arguments}: {error}") from error
     if not isinstance(pretrained, bool):
         load(model, Path(pretrained))
+    norm.over_all_processes(model)
     return model
 
 
