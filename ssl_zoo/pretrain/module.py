@@ -239,6 +239,8 @@ class Pretraining(L.LightningModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.clock.spent = checkpoint["seconds"]
+        # Lightning converts to trainer.precision after it loads; float32 would cut weights in double short.
+        self.trainer.precision_plugin.convert_module(self)
         # Lightning counts parts of steps, and remembers whether the last one was seen. Here a run goes on
         # from its number of steps, whatever its budget and accumulation are now.
         loop = checkpoint["loops"]["fit_loop"]
