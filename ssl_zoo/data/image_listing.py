@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
+from ssl_zoo.data.cache import store
 from ssl_zoo.data.image_shards import list_shard
 from ssl_zoo.data.rows import DataError
 
@@ -126,41 +127,27 @@ def list_shards(spec: str, paths: list[Path], identity: object, cache: Path) -> 
             "it into a .tar (gunzip) and give that, or set unpack=true to decode the source into a store"
         )
     key = hashlib.blake2b(repr(identity).encode(errors="surrogateescape"), digest_size=12).hexdigest()
-    file = cache / "listings" / f"{key}.npz"
-    if not file.exists():
-        _write(file, _scan(paths))
-    try:
-        with np.load(file) as arrays:
-            joined, ends, shard, start, size, labels = (arrays[name] for name in COLUMNS)
-    except (OSError, ValueError, KeyError, EOFError) as error:
-        raise DataError(f"the list of images {file} is damaged ({error}): delete that file") from error
+    places = store(cache / "listings" / key, f"the places of {spec}", lambda draft: _scan(paths, draft))
+    with np.load(places / PLACES) as arrays:
+        joined, ends, shard, start, size, labels = (arrays[name] for name in COLUMNS)
     if not len(labels):
         raise DataError(f"{spec!r} holds no images")
     names = Names(joined, ends)
     return Listing(spec, Members(paths, names, shard, start, size), labels, (), _digest(names, size, labels))
 
 
+PLACES = "places.npz"
 COLUMNS = ("joined", "ends", "shard", "start", "size", "labels")
 
 
-def _scan(paths: list[Path]) -> dict[str, np.ndarray]:
+def _scan(paths: list[Path], folder: Path) -> None:
     found = [(number, *place) for number, path in enumerate(paths) for place in list_shard(path)]
     names = pack(name for _, name, *_ in found)
     shard, start, size, labels = (
         np.array([place[k] for place in found], dtype=np.int64) for k in (0, 2, 3, 4)
     )
-    return dict(zip(COLUMNS, (*names, shard, start, size, labels), strict=True))
-
-
-def _write(file: Path, arrays: dict[str, np.ndarray]) -> None:
-    """All at once; whoever else scanned the same archives writes the same."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    draft = file.with_name(f".{file.stem}-{os.getpid()}.npz")
-    try:
-        np.savez(draft, **arrays)  # pyright: ignore[reportArgumentType]
-        os.replace(draft, file)
-    finally:
-        draft.unlink(missing_ok=True)
+    columns = dict(zip(COLUMNS, (*names, shard, start, size, labels), strict=True))
+    np.savez(folder / PLACES, **columns)  # pyright: ignore[reportArgumentType]
 
 
 def list_table(title: str, table: Any, image: str, label: str | None, classes: tuple[str, ...]) -> Listing:

@@ -43,12 +43,13 @@ class Samples(NamedTuple):
 @dataclass(frozen=True)
 class Source:
     """spec: the string. identity: changes when the files do. open: starts reading. list: says where each
-    image lies, for reading them one by one; None where they cannot be."""
+    image lies, for reading them one by one; None where they cannot be. count: how many, if known."""
 
     spec: str
     identity: tuple[object, ...]
     open: Callable[[], Samples]
     list: Callable[[], Listing] | None = None
+    count: int | None = None
 
 
 def resolve(spec: str, cache: Path) -> Source:
@@ -132,6 +133,7 @@ def _folder(spec: str, root: Path) -> Source:
         identity,
         lambda: Samples(stream(), classes, len(names)),
         lambda: list_folder(spec, root, names, sizes, labels, classes),
+        len(names),
     )
 
 

@@ -3,8 +3,8 @@
     <cache>/images/<key>/{images.npy, labels.npy, meta.json}
 
 The key follows from the source's names, sizes and times, and from how it is decoded; so an edited
-source is built anew. A store is built under another name, synced, and renamed: it exists whole or not
-at all. Memory stays flat, however many images there are.
+source is built anew. The store is whole or absent, and checked when it is opened (see cache.py). Memory
+stays flat, however many images there are.
 """
 
 from __future__ import annotations
@@ -13,9 +13,7 @@ import hashlib
 import itertools
 import json
 import os
-import shutil
 import sys
-import tempfile
 import time
 from array import array
 from collections import deque
@@ -27,9 +25,9 @@ from pathlib import Path
 from typing import BinaryIO, Literal, NamedTuple
 
 import numpy as np
-from filelock import FileLock
 from tqdm import tqdm
 
+from ssl_zoo.data import cache
 from ssl_zoo.data.image_decoding import POLICY, decode
 from ssl_zoo.data.image_sources import Sample, Samples, Source
 from ssl_zoo.data.rows import DataError
@@ -57,43 +55,25 @@ class Store(NamedTuple):
     content: str
 
 
-def open_store(source: Source, decoding: Decoding, cache: Path) -> Store:
-    """The store of a source, built now where it is not there yet. One process builds, others wait.
+def open_store(source: Source, decoding: Decoding, folder: Path) -> Store:
+    """The store of a source in the cache `folder`, built now where it is not there yet or damaged.
 
     Raises:
         DataError: an image is damaged (or, with "skip", more than 1 % are), or there is none.
     """
     described = repr((source.identity, asdict(decoding), POLICY)).encode(errors="surrogateescape")
-    folder = cache / "images" / hashlib.blake2b(described, digest_size=12).hexdigest()
-    if not folder.exists():
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(f"{folder}.lock"):
-            if not folder.exists():
-                _build(source, decoding, folder)
-    try:
-        meta = json.loads((folder / "meta.json").read_text())
-        labels = np.load(folder / "labels.npy")
-        shape = np.load(folder / "images.npy", mmap_mode="r").shape
-        if shape[0] != len(labels):
-            raise ValueError(f"{shape[0]} images and {len(labels)} labels")
-    except (OSError, ValueError) as error:
-        raise DataError(f"the image store {folder} is damaged ({error}): delete that folder") from error
-    return Store(source.spec, folder / "images.npy", labels, tuple(meta["classes"]), meta["content"])
+    place = folder / "images" / hashlib.blake2b(described, digest_size=12).hexdigest()
+    needed = (source.count or 0) * 3 * decoding.image_size**2
+    title = f"{source.spec} at {decoding.image_size} pixels a side"
+    cache.store(place, title, partial(_build, source, decoding), needed)
+    meta = json.loads((place / "meta.json").read_text())
+    labels = np.load(place / "labels.npy")
+    return Store(source.spec, place / "images.npy", labels, tuple(meta["classes"]), meta["content"])
 
 
 def _build(source: Source, decoding: Decoding, folder: Path) -> None:
-    for left in folder.parent.glob(f".{folder.name}-*"):  # of a build that was killed: we hold the lock
-        shutil.rmtree(left, ignore_errors=True)
     start = time.monotonic()
-    with tempfile.TemporaryDirectory(
-        prefix=f".{folder.name}-", dir=folder.parent, ignore_cleanup_errors=True
-    ) as scratch:
-        building = Path(scratch, "store")
-        building.mkdir()
-        count, skipped = _write(source, source.open(), decoding, building)
-        _sync_folder(building)
-        building.rename(folder)
-        _sync_folder(folder.parent)
+    count, skipped = _write(source, source.open(), decoding, folder)
     note = f", {skipped} damaged ones skipped" if skipped else ""
     print(f"{source.spec}: {count:,} images in {time.monotonic() - start:.1f} s{note}", file=sys.stderr)
 
@@ -129,7 +109,6 @@ def _write(source: Source, samples: Samples, decoding: Decoding, folder: Path) -
                 f"on_bad_sample=skip bears; the first is {bad[0]}"
             )
         _header(file, len(labels), decoding.image_size)
-        _sync(file)
     array_of_labels = np.array(labels, dtype="<i8")
     content.update(array_of_labels.tobytes())
     meta = {
@@ -140,12 +119,8 @@ def _write(source: Source, samples: Samples, decoding: Decoding, folder: Path) -
         "policy": POLICY,
         **asdict(decoding),
     }
-    with open(folder / "labels.npy", "wb") as file:
-        np.save(file, array_of_labels)
-        _sync(file)
-    with open(folder / "meta.json", "wb") as file:
-        file.write(json.dumps(meta, indent=1).encode())
-        _sync(file)
+    np.save(folder / "labels.npy", array_of_labels)
+    (folder / "meta.json").write_text(json.dumps(meta, indent=1))
     return len(labels), len(bad)
 
 
@@ -189,16 +164,3 @@ def _header(file: BinaryIO, count: int, size: int) -> None:
     file.seek(0)
     shape = (count, 3, size, size)
     np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
-
-
-def _sync(file: BinaryIO) -> None:
-    file.flush()
-    os.fsync(file.fileno())
-
-
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

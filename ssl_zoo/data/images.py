@@ -6,7 +6,6 @@ same images on every machine.
 
 from __future__ import annotations
 
-import os
 from functools import cached_property
 from pathlib import Path
 from typing import ClassVar, Literal
@@ -14,6 +13,7 @@ from typing import ClassVar, Literal
 import numpy as np
 
 from ssl_zoo.backbones._base import Modality
+from ssl_zoo.data.cache import root as cache_root
 from ssl_zoo.data.image_decoding import MAX_PIXELS
 from ssl_zoo.data.image_encoded import EncodedRows
 from ssl_zoo.data.image_listing import Listing
@@ -93,7 +93,7 @@ class ImageData:
             "test": 0.0 if test else test_fraction,
         }
         self.decoding, self.unpack = Decoding(image_size, on_bad_sample, max_pixels), unpack
-        self.cache = Path(cache or os.environ.get("SSL_ZOO_CACHE") or "~/.cache/ssl_zoo").expanduser()
+        self.cache = cache_root(cache)
         self._stores: dict[str, Store | Listing] = {}
 
     def splits(self) -> tuple[str, ...]:
