@@ -72,6 +72,10 @@ def test_prepare_refuses_what_does_not_fit():
         prepare(Batch(torch.ones(2, 5, dtype=torch.int64)), MLP())
     with pytest.raises(DataError, match="uint8 or float"):
         prepare(Batch(torch.ones(2, 3, 8, 8, dtype=torch.int64)), MLP())
+    for side in (8, 16):  # 16 is resized, which cuts off what is out of range
+        for wrong in (torch.full((2, 3, side, side), 200.0), torch.full((2, 3, side, side), torch.nan)):
+            with pytest.raises(DataError, match=r"divide by 255|NaN"):
+                prepare(Batch(wrong), MLP())
 
 
 def test_budgets():

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from ssl_zoo.backbones._base import Backbone, Features, TokenBackbone
+from ssl_zoo.backbones._base import Backbone, Features, TokenBackbone, as_float, refuse_out_of_range
 from ssl_zoo.data.rows import DataError, Rows, Subset
 from ssl_zoo.flops import count
 from ssl_zoo.objectives._base import Batch
@@ -50,10 +50,11 @@ def prepare(batch: Batch, backbone: Backbone) -> tuple[Tensor, Tensor | None]:
     """What the backbone takes, from what the rows hold.
 
     uint8 images (B, C, H, W) become float in [0, 1], resized (antialiased bilinear) to
-    `backbone.image_size`; float images are taken to be in [0, 1] already; ids (B, T) pass through.
+    `backbone.image_size`; float images must be in [0, 1] already; ids (B, T) pass through.
 
     Raises:
-        DataError: images for a text backbone or the reverse, or ids beyond `backbone.max_length`.
+        DataError: images for a text backbone or the reverse, images of another type or range, or ids beyond
+            `backbone.max_length`.
     """
     x, segments = batch.x, batch.segments
     kind = "image" if x.dim() == 4 else "text"
@@ -70,12 +71,16 @@ def prepare(batch: Batch, backbone: Backbone) -> tuple[Tensor, Tensor | None]:
                 f"shorten the rows, or build the backbone with a larger max_length"
             )
         return x, segments
-    if x.dtype == torch.uint8:
-        x = x.float() / 255
-    elif not x.is_floating_point():
-        raise DataError(f"images must be uint8 or float in [0, 1], not {x.dtype}")
-    if backbone.image_size is not None and tuple(x.shape[-2:]) != tuple(backbone.image_size):
-        x = F.interpolate(x, list(backbone.image_size), mode="bilinear", antialias=True).clamp(0, 1)
+    size = backbone.image_size or x.shape[-2:]
+    resize = tuple(x.shape[-2:]) != tuple(size)
+    try:
+        if x.is_floating_point() and (resize or x.is_cpu):  # resizing would cut off what is out of range
+            refuse_out_of_range(x)
+        x = as_float(x)
+    except ValueError as error:
+        raise DataError(str(error)) from error
+    if resize:
+        x = F.interpolate(x, list(size), mode="bilinear", antialias=True).clamp(0, 1)
     return x, segments
 
 

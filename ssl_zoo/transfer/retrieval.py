@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ssl_zoo.transfer.features import extract, labels_of
+from ssl_zoo.transfer.knn import at_once
 from ssl_zoo.transfer.measures import Measured, Subject
 
 
@@ -30,7 +31,7 @@ def recall(features: Tensor, y: Tensor, ks: Sequence[int], batch_size: int = 102
             f"k must lie from 1 to {len(features) - 1} with {len(features)} samples, not {list(ks)}"
         )
     unit = F.normalize(features, dim=1)
-    hits = dict.fromkeys(ks, 0)
+    hits, batch_size = dict.fromkeys(ks, 0), at_once(len(unit), batch_size)
     for start in range(0, len(unit), batch_size):
         queries = unit[start : start + batch_size]
         similar = queries @ unit.T  # (B, N)
