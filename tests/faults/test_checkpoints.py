@@ -4,6 +4,8 @@ import json
 import os
 import pickle
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -151,6 +153,18 @@ def test_writing_atomically_keeps_the_file_when_it_fails(tmp_path, monkeypatch):
         write_atomically(path, b"after")
     assert path.read_bytes() == b"before"
     assert [p.name for p in tmp_path.iterdir()] == ["config.yaml"]
+
+
+@pytest.mark.fault("kill", how="what a killed writer leaves of a file that is then written again")
+def test_writing_sweeps_what_killed_writers_of_this_file_left(tmp_path):
+    child = subprocess.Popen([sys.executable, "-c", ""])
+    child.wait()
+    left = [tmp_path / f".a [b].json.{number}.part" for number in (child.pid, os.getppid(), "x")]
+    left.append(tmp_path / f".c.json.{child.pid}.part")
+    for path in left:
+        path.touch()
+    write_atomically(tmp_path / "a [b].json", b"{}")
+    assert [path.exists() for path in left] == [False, True, True, True]
 
 
 def test_prune_keeps_the_newest_and_sweeps_up(tmp_path):

@@ -2,6 +2,7 @@
 
 import copy
 import json
+import sys
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -100,6 +101,42 @@ def test_killed_while_validating(tmp_path, unharmed):
     steps, values = read_metrics(tmp_path / "run")["val/loss"]
     assert steps == [3, 6, 9, 11]
     assert len(set(values)) == 4
+
+
+def dying_before(folder: Path, words: tuple[str, ...], **options) -> None:
+    """`train`, which dies before it renames to, or deletes, a file whose path ends so."""
+
+    def watch(event: str, args: tuple) -> None:
+        path = args[1] if event == "os.rename" else args[0] if event == "os.remove" else ""
+        if str(path).endswith(words):
+            tiny.die()
+
+    sys.addaudithook(watch)
+    train(folder, validation=Validation(Pictures(10, 5), 3, 4), **options)
+
+
+@pytest.mark.fault(
+    "kill", how="SIGKILL after the last checkpoint: before older ones are deleted, or the export"
+)
+@pytest.mark.parametrize(
+    "before", ["000000000004.ckpt", "000000000004.json", "run/backbone", "run/summary.json"]
+)
+def test_killed_after_the_last_checkpoint(tmp_path, before):
+    """The summary of step 9 has a validation that the first session made, and took with it."""
+    train(tmp_path / "unharmed", steps=9, validation=Validation(Pictures(10, 5), 3, 4))
+    code, log = forked(tmp_path, dying_before, tmp_path / "run", (before,), steps=9)
+    assert code == -9, log
+    for _ in range(2):
+        code, log = forked(tmp_path, dying_before, tmp_path / "run", ("nothing",), steps=9)
+        assert code == 0, log
+    assert "was finished already, at step 9" in log
+    summaries = [json.loads((tmp_path / run / "summary.json").read_text()) for run in ("run", "unharmed")]
+    assert summaries[0] | {"seconds": 0} == summaries[1] | {"seconds": 0}
+    names = [
+        sorted(path.name for path in (tmp_path / run).rglob("*[!0-9]") if "logs" not in path.parts)
+        for run in ("run", "unharmed")
+    ]
+    assert names[0] == names[1]
 
 
 class Follower(Objective):
