@@ -271,6 +271,8 @@ class Pretraining(L.LightningModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.clock.spent = checkpoint["seconds"]
+        # Lightning converts to trainer.precision after it loads; float32 would cut weights in double short.
+        self.trainer.precision_plugin.convert_module(self)
         if "budget" in checkpoint:
             self.budget_before = Budget(**checkpoint["budget"])
         # Lightning counts parts of steps, and remembers whether the last one was seen. Here a run goes on

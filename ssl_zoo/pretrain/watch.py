@@ -33,6 +33,7 @@ class Validation(PerStep):
         self.rows, self.every = rows, interval(every, "evaluate_every")
         self.batch_size, self.count = batch_size, min(len(rows), limit or len(rows))
         self.last: dict[str, float] = {}
+        self.at = -1  # the step that was looked at last, in this session
 
     def after_step(self, trainer, module) -> None:
         if self.due(trainer) and not module.stopped:
@@ -40,11 +41,12 @@ class Validation(PerStep):
 
     def on_train_end(self, trainer, pl_module) -> None:
         module = pretraining(pl_module)
-        if self.every and not self.due(trainer) and not module.stopped:
+        if self.every and self.at != trainer.global_step and not module.stopped:
             self.evaluate(trainer, module)
 
     @torch.no_grad()
     def evaluate(self, trainer: L.Trainer, module: Pretraining) -> None:
+        self.at = trainer.global_step
         if module.objective.whole_batch and min(self.batch_size, self.count) < 2:
             say(f"step {trainer.global_step:,}  no validation loss: one held-out row cannot be compared")
             return
@@ -101,6 +103,7 @@ class Monitor(PerStep):
         )
         self.every, self.k = interval(every, "evaluate_every"), k
         self.last: dict[str, float] = {}
+        self.at = -1  # the step that was looked at last, in this session
 
     def after_step(self, trainer, module) -> None:
         if self.due(trainer) and not module.stopped:
@@ -108,10 +111,11 @@ class Monitor(PerStep):
 
     def on_train_end(self, trainer, pl_module) -> None:
         module = pretraining(pl_module)
-        if self.every and not self.due(trainer) and not module.stopped:
+        if self.every and self.at != trainer.global_step and not module.stopped:
             self.look(trainer, module)
 
     def look(self, trainer: L.Trainer, module: Pretraining) -> None:
+        self.at = trainer.global_step
         backbone = module.objective.backbone
         held_out = extract(backbone, self.held_out, device=module.device)
         self.last = spread(held_out.pooled)
