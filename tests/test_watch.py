@@ -13,7 +13,7 @@ from zoo_backbones import KINDS, backbone, text
 from zoo_backbones import images as pictures
 
 from ssl_zoo.backbones._base import Backbone, Features, Kind
-from ssl_zoo.pretrain.watch import Monitor, collapsed, off_one_line
+from ssl_zoo.pretrain.watch import Monitor, Validation, collapsed, off_one_line
 from ssl_zoo.transfer.features import forward
 
 
@@ -40,10 +40,17 @@ class Squeezed(Backbone):
         return ()
 
 
+def as_module(model: Backbone) -> SimpleNamespace:
+    """What the monitor asks of the module that is trained."""
+    return SimpleNamespace(
+        objective=SimpleNamespace(backbone=model), device=torch.device("cpu"), stopped=False
+    )
+
+
 def watched(monitor: Monitor, model: Backbone, step: Callable[[], object], steps: int) -> None:
     """Training, as far as the monitor sees it."""
     trainer = SimpleNamespace(global_step=0, loggers=[])
-    module = SimpleNamespace(objective=SimpleNamespace(backbone=model), device=torch.device("cpu"))
+    module = as_module(model)
     monitor.on_train_start(trainer, module)
     for _ in range(steps):
         step()
@@ -65,10 +72,7 @@ def test_untrained_backbones_are_no_collapse(kind, seed, capsys):
     model = backbone(kind, seed)
     watched(monitor, model, lambda: None, steps=1)
     monitor.untrained = {}  # as of a run that an older version began
-    monitor.look(
-        SimpleNamespace(global_step=2, loggers=[]),
-        SimpleNamespace(objective=SimpleNamespace(backbone=model), device=torch.device("cpu")),
-    )
+    monitor.look(SimpleNamespace(global_step=2, loggers=[]), as_module(model))
     said = capsys.readouterr().out
     assert said.count("feature_std") == 2
     assert "WARNING" not in said
@@ -115,8 +119,7 @@ def test_features_of_use_are_no_collapse(capsys):
     assert monitor.last["knn"] == 1
     monitor.untrained |= {"feature_std": 0.9, "off_line": 0.9}
     trainer = SimpleNamespace(global_step=2, loggers=[])
-    module = SimpleNamespace(objective=SimpleNamespace(backbone=model), device=torch.device("cpu"))
-    monitor.look(trainer, module)
+    monitor.look(trainer, as_module(model))
     assert "collapsed" not in capsys.readouterr().out
 
 
@@ -151,7 +154,7 @@ def test_features_no_better_than_before_training_are_said(capsys):
     assert f"WARNING: kNN on the features ({knn}) is no better than before training ({knn})" in said
     monitor.untrained["knn"] = monitor.last["knn"] - 0.01
     trainer = SimpleNamespace(global_step=1, loggers=[])
-    monitor.on_train_end(trainer, SimpleNamespace())
+    monitor.on_train_end(trainer, as_module(model))
     assert "WARNING" not in capsys.readouterr().out
 
 
@@ -160,3 +163,9 @@ def test_one_class_has_no_neighbours_to_tell_apart():
     monitor = Monitor(one, one, every=1)
     watched(monitor, MLP(), lambda: None, steps=1)
     assert "knn" not in monitor.last
+
+
+def test_a_validation_of_no_rows_is_refused():
+    for limit in (0, -1):
+        with pytest.raises(ValueError, match=f"validation_limit must be at least 1, or null .* not {limit}"):
+            Validation(images(9, 0), 5, 4, limit)

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from ssl_zoo import hub
 from ssl_zoo.backbones._base import Backbone
 from ssl_zoo.cli.compose import ConfigError
+from ssl_zoo.cli.gate import instantiate
 from ssl_zoo.data.images import ImageData
 from ssl_zoo.data.rows import DataError, Rows
 from ssl_zoo.data.text import TextData
