@@ -79,6 +79,9 @@ class Setting(NamedTuple):
 
 def sweep(cfg: DictConfig, protocol: Protocol) -> Iterator[Setting]:
     """All label budgets and numbers of steps that `cfg` asks for; large ones first, as they read the most."""
+    for key in ("labels", "steps"):
+        if not listed(cfg[key]):
+            raise ConfigError(f"{key}=[] leaves nothing to measure; give one or more, or null")
     for labels in reversed(listed(cfg.labels)):
         for steps in reversed(listed(cfg.steps)):
             if steps is None:
