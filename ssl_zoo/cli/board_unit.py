@@ -165,7 +165,7 @@ class Unit:
             make: Any = instantiate(self.cfg.backbone, _convert_="all", _partial_=True)
             data = self.datasets.get(self.cfg.data)
             if isinstance(data, TextData):
-                tokenizer = instantiate(self.cfg.tokenizer, _convert_="all")(data.documents("train"))
+                tokenizer = instantiate(self.cfg.tokenizer, _convert_="all")(data.texts("train"))
                 tokenizer.save(self.where / "tokenizer")
                 words = tokenizer.vocabulary
                 backbone = floors.fresh(lambda: make(vocabulary=words), self.seed)

@@ -115,7 +115,7 @@ def read_tokenizer(cfg: DictConfig, where: Path, data: TextData, begun: bool) ->
     """The tokenizer of the run that was begun, else a new one from the training documents."""
     if begun and (where / "tokenizer").exists():
         return Tokenizer.load(where / "tokenizer")
-    return instantiate(cfg.tokenizer, _convert_="all")(data.documents("train"))
+    return instantiate(cfg.tokenizer, _convert_="all")(data.texts("train"))
 
 
 def refuse_mixed_modalities(cfg: DictConfig) -> None:

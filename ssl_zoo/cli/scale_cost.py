@@ -52,7 +52,7 @@ def open_data(cfg: DictConfig) -> tuple[ImageData | TextData, Tokenizer | None]:
         )
     if isinstance(data, ImageData):
         return data, None
-    return data, instantiate(cfg.tokenizer, _convert_="all")(data.documents("train"))
+    return data, instantiate(cfg.tokenizer, _convert_="all")(data.texts("train"))
 
 
 def cost(cfg: DictConfig, data: ImageData | TextData, tokenizer: Tokenizer | None) -> Cost:
