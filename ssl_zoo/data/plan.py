@@ -14,10 +14,11 @@ from typing import TypeVar
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import Dataset, Sampler
 
 from ssl_zoo.data.permutation import permuted
 from ssl_zoo.data.rows import DataError, Rows
+from ssl_zoo.data.workers import Loader
 from ssl_zoo.objectives._base import Batch
 
 T = TypeVar("T")
@@ -110,7 +111,7 @@ class Feed:
         waited: seconds for which whoever takes the items has stood still for them.
     """
 
-    def __init__(self, items: DataLoader, ahead: bool):
+    def __init__(self, items: Loader, ahead: bool):
         self.items, self.ahead, self.waited = items, ahead, 0.0
 
     def __len__(self) -> int:
@@ -150,7 +151,7 @@ def loader(parts: Parts, start: Callable[[], int], stop: int, workers: int, pin:
     Without workers, and with memory to pin for a device that computes meanwhile, a thread reads one part
     ahead. On a CPU the step needs the cores itself.
     """
-    items = DataLoader(
+    items = Loader(
         parts,
         batch_size=None,
         sampler=From(start, stop),
