@@ -120,6 +120,8 @@ def save(backbone: Backbone, folder: str | Path) -> Path:
     state = {name: value.detach().cpu().contiguous().clone() for name, value in backbone.state_dict().items()}
     save_file(state, part / "model.safetensors")
     (part / "config.json").write_text(json.dumps(describe(backbone), indent=1) + "\n")
+    # safetensors makes files that only their owner may read.
+    shutil.copymode(part / "config.json", part / "model.safetensors")
     if folder.exists():
         folder.rename(old)
     part.rename(folder)

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
+import threading
+from types import FrameType
 
 HELP = """\
 ssl-zoo: pretrain a text or vision backbone with a self-supervised objective, then measure its worth
@@ -24,7 +28,37 @@ VERBS = ("list", "pretrain", "evaluate", "report", "leaderboard", "scale", "demo
 
 
 def main() -> None:
-    """Entry point. Exit codes: 0 done, 1 what was asked for failed, 143 stopped by SIGTERM and saved."""
+    """Entry point. Exit codes: 0 done, 1 what was asked for failed, 130 stopped by Ctrl-C, 143 by SIGTERM."""
+    wait_passively()
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, leave)
+    try:
+        call_verb()
+    except KeyboardInterrupt as error:
+        if not error.args:  # training has said what it saved
+            print(
+                "ssl-zoo: stopped by Ctrl-C; give the same command to start again",
+                file=sys.stderr,
+            )
+        sys.exit(130)
+
+
+def wait_passively() -> None:
+    """Let threads that wait for others sleep instead of spin, before torch loads.
+
+    Spinning takes the time that the others need beside any busy process (see benchmarks/road/waiting.py).
+    A setting of the user's own stays.
+    """
+    if not {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME"} & os.environ.keys():
+        os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
+
+
+def leave(number: int, frame: FrameType | None) -> None:
+    """SIGTERM outside of training, which saves first: what is half written is removed on the way out."""
+    sys.exit(128 + number)
+
+
+def call_verb() -> None:
     args = sys.argv[1:]
     if not args or args[0] in ("-h", "--help", "help"):
         print(HELP)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -18,11 +20,10 @@ from ssl_zoo.data.images import ImageData
 from ssl_zoo.data.rows import Rows
 from ssl_zoo.data.text import TextData
 from ssl_zoo.data.tokenizer import Tokenizer
-from ssl_zoo.distributed import rank
 from ssl_zoo.objectives._base import Objective
-from ssl_zoo.pretrain import Budget, Pretraining, PretrainingData, pretrain
+from ssl_zoo.pretrain import Budget, Pretraining, PretrainingData, launch, pretrain
 from ssl_zoo.pretrain.checkpoint import checkpoints, write_atomically
-from ssl_zoo.pretrain.run import RunError, launched, locked
+from ssl_zoo.pretrain.run import RunError, locked
 from ssl_zoo.pretrain.watch import Monitor, Validation
 
 # What may change between the sessions of one run; anything else would be another run.
@@ -47,8 +48,21 @@ def run(cfg: DictConfig, choices: dict[str, str]) -> None:
     where = folder(cfg, choices)
     refuse_mixed_modalities(cfg)
     settings = plain(cfg)
+    launch.refuse_absent_device(settings["trainer"])
+    if not launch.grouped():
+        train(cfg, settings, where)
+        return
+    # The first process of a group reads the data before the others do: it fills caches, trains the tokenizer.
+    with locked(where) as session:
+        if not session.leads:
+            session.wait("files")
+        train(cfg, settings, where)
+
+
+def train(cfg: DictConfig, settings: dict[str, Any], where: Path) -> None:
+    """Build what the configuration names, and train it in the folder `where`."""
     # A start that failed before the first checkpoint leaves nothing worth keeping.
-    begun = launched() or bool(checkpoints(where / "checkpoints"))
+    begun = not launch.leads() or bool(checkpoints(where / "checkpoints"))
     if begun:
         refuse_other_run(where, settings)
     torch.manual_seed(cfg.seed)
@@ -60,7 +74,8 @@ def run(cfg: DictConfig, choices: dict[str, str]) -> None:
     objective: Objective = instantiate(cfg.objective, _convert_="all")(backbone)
     if cfg.compile:
         backbone.compile()
-    held_out = "validation" if "validation" in data.splits() else None
+    watched = cfg.evaluate_every and "validation" in data.splits()
+    held_out = "validation" if watched else None
     read: Callable[[str], Rows]
     if isinstance(data, ImageData):
         read, rows = data.rows, data.rows("pretrain")
@@ -85,11 +100,15 @@ def run(cfg: DictConfig, choices: dict[str, str]) -> None:
         cfg.seed,
     )
     batches = PretrainingData(rows, cfg.batch_size, cfg.seed, accumulate, cfg.workers)
-    with locked(where):
-        if not launched():
-            write_atomically(where / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(settings)).encode())
-            if tokenizer is not None:
-                tokenizer.save(where / "tokenizer")
+
+    def write_files() -> bool:
+        write_atomically(where / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(settings)).encode())
+        if tokenizer is not None:
+            write_tokenizer(tokenizer, where / "tokenizer")
+        return True
+
+    with locked(where) as session:
+        session.share("files", write_files)
         summary = pretrain(
             module,
             batches,
@@ -103,11 +122,11 @@ def run(cfg: DictConfig, choices: dict[str, str]) -> None:
             wandb=cfg.wandb,
             **trainer,
         )
-    if rank() == 0:
+    if session.leads:
         print(json.dumps(summary, indent=1))
-    if summary["stopped"]:
+    if summary["stopped"] and not launch.by_lightning():  # which kills all processes if one it launched fails
         sys.exit(143)
-    if rank() == 0:
+    if session.leads:
         print(f"saved in {where}; next: ssl-zoo evaluate run={where} data=...")
 
 
@@ -116,6 +135,16 @@ def read_tokenizer(cfg: DictConfig, where: Path, data: TextData, begun: bool) ->
     if begun and (where / "tokenizer").exists():
         return Tokenizer.load(where / "tokenizer")
     return instantiate(cfg.tokenizer, _convert_="all")(data.documents("train"))
+
+
+def write_tokenizer(tokenizer: Tokenizer, folder: Path) -> None:
+    """Save a tokenizer whole or not at all."""
+    part, old = (folder.with_name(f".{folder.name}.{os.getpid()}.{end}") for end in ("part", "old"))
+    tokenizer.save(part)
+    if folder.exists():
+        folder.rename(old)
+    part.rename(folder)
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def refuse_mixed_modalities(cfg: DictConfig) -> None:

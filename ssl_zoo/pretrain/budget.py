@@ -26,7 +26,7 @@ class Budget:
     minutes: float | None = None
 
     def __post_init__(self):
-        given = {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) is not None}
+        given = self.given()
         if len(given) != 1:
             raise ValueError(
                 f"a budget is exactly one of {', '.join(f.name for f in fields(self))}, for example "
@@ -35,6 +35,14 @@ class Budget:
         name, value = next(iter(given.items()))
         if value <= 0:
             raise ValueError(f"budget.{name} must be positive, not {value}")
+
+    def __str__(self) -> str:
+        """As it is written on the command line."""
+        return "".join(f"budget.{k}={v}" for k, v in self.given().items())
+
+    def given(self) -> dict[str, float]:
+        """The one that is given, by its name."""
+        return {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) is not None}
 
     def total_steps(self, plan: Plan, rows: Rows) -> int:
         """Optimizer steps, at least 1; ENDLESS when time decides."""

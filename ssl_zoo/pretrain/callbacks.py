@@ -9,6 +9,8 @@ import lightning as L
 from tqdm import tqdm
 
 from ssl_zoo.distributed import rank, world
+from ssl_zoo.norm import BatchNorm
+from ssl_zoo.pretrain import launch
 from ssl_zoo.pretrain.budget import ENDLESS
 from ssl_zoo.pretrain.module import Pretraining
 
@@ -21,7 +23,7 @@ def log(trainer: L.Trainer, values: dict[str, float]) -> None:
 
 def say(text: str) -> None:
     """A line for people, above any progress bar; only the first process speaks."""
-    if rank() == 0:
+    if rank() == 0 if world() > 1 else launch.leads():
         tqdm.write(text)
         sys.stdout.flush()
 
@@ -32,8 +34,21 @@ def pretraining(module: L.LightningModule) -> Pretraining:
     return module
 
 
+def interval(every: int, name: str) -> int:
+    """Steps between two of something; 0 = never. Raises ValueError for less."""
+    if every < 0:
+        raise ValueError(f"{name}={every}: a number of steps, or 0 for never")
+    return every
+
+
 class PerStep(L.Callback):
     """Calls `after_step` once per optimizer step, however many batches make one."""
+
+    every: int
+
+    def due(self, trainer: L.Trainer) -> bool:
+        """Whether this is one of every `every` steps."""
+        return self.every > 0 and trainer.global_step % self.every == 0
 
     def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:
         micro, _ = batch
@@ -52,7 +67,7 @@ class Meter(PerStep):
     """
 
     def __init__(self, every: int = 50):
-        self.every = every
+        self.every = interval(every, "log_every")
 
     def on_train_start(self, trainer, pl_module) -> None:
         module = pretraining(pl_module)
@@ -74,11 +89,17 @@ class Meter(PerStep):
         ]
         if trainer.global_step:
             lines.append(f"resuming    after step {trainer.global_step:,}")
+        if note := module.extension():
+            lines.append(f"schedule    {note}")
         for line in lines:
             say(line)
-        if objective.whole_batch and data.accumulate > 1:
+        normed = any(isinstance(part, BatchNorm) for part in objective.modules())
+        if (objective.whole_batch or normed) and data.accumulate > 1:
+            who, does = type(objective).__name__, "compares the samples of a batch"
+            if not objective.whole_batch:
+                who, does = type(objective.backbone).__name__, "has batch norm"
             say(
-                f"note        {type(objective).__name__} compares the samples of a batch: accumulation gives "
+                f"note        {who} {does}: accumulation gives "
                 f"{data.accumulate} batches of {each * world()}, not one of {data.plan.batch}"
             )
         self.bar = tqdm(
@@ -91,7 +112,7 @@ class Meter(PerStep):
 
     def after_step(self, trainer, module) -> None:
         self.bar.update(trainer.global_step - self.bar.n)
-        if trainer.global_step % self.every == 0:
+        if self.due(trainer):
             self.report(trainer, module)
 
     def on_train_end(self, trainer, pl_module) -> None:

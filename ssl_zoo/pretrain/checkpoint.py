@@ -6,6 +6,7 @@ and SHA-256 is in place first. A crash at any moment leaves the older checkpoint
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import json
 import os
@@ -18,14 +19,21 @@ from typing import Any
 import torch
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
+# What a checkpoint of training holds, at least; weights alone do not say how to go on.
+PARTS = ("global_step", "loops", "optimizer_states", "seconds", "state_dict")
+
 
 class CheckpointError(RuntimeError):
     """No checkpoint could be written or read; says which and why."""
 
 
 def write_atomically(path: Path, data: bytes) -> None:
-    """All of `data`, or the file as it was."""
+    """All of `data`, or the file as it was. What killed writers of this file left is removed."""
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*.part"):
+        number = left.name.split(".")[-2]
+        if number.isdecimal() and not alive(int(number)):
+            left.unlink(missing_ok=True)
     try:
         with open(part, "wb") as file:
             file.write(data)
@@ -35,6 +43,19 @@ def write_atomically(path: Path, data: bytes) -> None:
     except OSError:
         part.unlink(missing_ok=True)
         raise
+
+
+def alive(process: int) -> bool:
+    """Whether another process of this number runs on this machine."""
+    if process == os.getpid():
+        return False
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
 
 
 def _sync_folder(folder: Path) -> None:
@@ -88,6 +109,28 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             raise CheckpointError(
                 f"{path} holds more than tensors and plain values, or is damaged; it was not opened: {error}"
             ) from error
+        except (OSError, RuntimeError, EOFError, LookupError, ValueError) as error:
+            raise CheckpointError(f"{path} cannot be read as a checkpoint: {error}") from error
+
+
+def refuse_other_files(path: Path) -> None:
+    """Raise CheckpointError, saying what it is, if a file is no checkpoint that training can go on from."""
+    advice = "resume= takes a file that training wrote, RUN/checkpoints/step-*.ckpt, or auto"
+    if not path.is_file():
+        raise CheckpointError(f"resume={path} is no file, but a folder or the like; {advice}")
+    with open(path, "rb") as file:
+        start = file.read(9)
+    if len(start) == 9 and start.endswith(b"{"):  # the length of a header of JSON, and the header
+        raise CheckpointError(f"resume={path} is a safetensors file, which holds weights alone; {advice}")
+    if not start.startswith(b"PK"):
+        raise CheckpointError(f"resume={path} is no checkpoint: torch.save writes zip archives; {advice}")
+    if sidecar(path).exists() and (problem := whole(path)):
+        raise CheckpointError(f"resume={path} is damaged: {problem}; {advice}")
+    found = AtomicCheckpointIO().load_checkpoint(path)
+    keys = list(found) if isinstance(found, dict) else []
+    if missing := [part for part in PARTS if part not in keys]:
+        held = f"a {type(found).__name__} of {', '.join(map(str, keys[:5])) or 'other things'}"
+        raise CheckpointError(f"resume={path} holds {held}, without {', '.join(missing)}; {advice}")
 
 
 def whole(path: Path) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -13,7 +14,9 @@ from torch.optim import Optimizer
 
 from ssl_zoo.data.plan import Parts, Plan, loader
 from ssl_zoo.data.rows import DataError, Rows, everything
+from ssl_zoo.data.workers import may_have_children
 from ssl_zoo.distributed import free_noise, rank, seed_model, seed_noise, world
+from ssl_zoo.norm import over_all_processes
 from ssl_zoo.objectives._base import Batch, Loss, Objective
 from ssl_zoo.pretrain.budget import Budget, Clock
 from ssl_zoo.schedules import Schedule, cosine
@@ -66,7 +69,15 @@ class PretrainingData(L.LightningDataModule):
         parts = Parts(self.rows, self.plan, self.accumulate, world(), rank(), read=self.resident is None)
         pin = trainer.strategy.root_device.type == "cuda"
         start = lambda: trainer.global_step * self.accumulate  # noqa: E731
-        self.feed = loader(parts, start, self.stop, self.workers, pin)
+        workers = self.workers
+        if workers and not may_have_children():
+            workers = 0
+            warnings.warn(
+                f"workers={self.workers}: this is a daemonic process, which may not start others; it reads "
+                "the data itself, as with workers=0",
+                stacklevel=2,
+            )
+        self.feed = loader(parts, start, self.stop, workers, pin)
         return self.feed
 
     def on_after_batch_transfer(self, batch: tuple[int, Batch], dataloader_idx: int) -> tuple[int, Batch]:
@@ -99,7 +110,8 @@ class Pretraining(L.LightningModule):
         budget: how long to train.
         seed: with the step, decides all noise.
 
-    `loss` holds the last loss and its parts, detached, on the device.
+    `loss` holds the last loss and its parts, detached, on the device. `stopped` is True when a signal ends
+    training before its budget does.
     """
 
     def __init__(
@@ -112,12 +124,15 @@ class Pretraining(L.LightningModule):
     ):
         super().__init__()
         self.objective, self.make_optimizer, self.budget = objective, optimizer, budget
+        over_all_processes(objective)  # its heads; the library's backbones are built so
         self.schedule = schedule or cosine()
         self.seed = seed
         self.clock = Clock(budget, 0)
         self.loss: dict[str, Tensor] = {}
         self.lr = 0.0
         self.step_at_start = 0
+        self.stopped = False
+        self.budget_before: Budget | None = None  # of the session that wrote the checkpoint
         self.register_buffer("first_bad", torch.tensor(-1), persistent=False)
 
     def configure_optimizers(self) -> Optimizer:
@@ -147,6 +162,22 @@ class Pretraining(L.LightningModule):
         self.step_at_start = self.trainer.global_step
         # A run of so many minutes that had them all does not take one step more at each resumption.
         self.trainer.should_stop = self.clock.fraction(self.step_at_start, self.device) >= 1
+
+    def extension(self) -> str | None:
+        """What a budget other than the last session's does to the learning rate (a collective call)."""
+        before, step = self.budget_before, self.step_at_start
+        if before is None or before == self.budget:
+            return None
+        past = Clock(before, before.total_steps(self.data.plan, self.data.rows))
+        past.spent = self.clock.spent
+        was = self.schedule(past.fraction(max(step - 0.5, 0), self.device))
+        now = self.clock.fraction(step + 0.5, self.device)
+        if now >= 1:
+            return None
+        return (
+            f"{before} -> {self.budget}: it now ends with the new budget, so the learning rate goes on at "
+            f"{self.schedule(now):.2g} of its peak, and was at {was:.2g}"
+        )
 
     def on_train_end(self) -> None:
         free_noise()
@@ -236,9 +267,14 @@ class Pretraining(L.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["seconds"] = self.clock.elapsed()
+        checkpoint["budget"] = self.budget.given()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.clock.spent = checkpoint["seconds"]
+        # Lightning converts to trainer.precision after it loads; float32 would cut weights in double short.
+        self.trainer.precision_plugin.convert_module(self)
+        if "budget" in checkpoint:
+            self.budget_before = Budget(**checkpoint["budget"])
         # Lightning counts parts of steps, and remembers whether the last one was seen. Here a run goes on
         # from its number of steps, whatever its budget and accumulation are now.
         loop = checkpoint["loops"]["fit_loop"]

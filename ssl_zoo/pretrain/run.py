@@ -12,67 +12,44 @@ RUN/
 
 from __future__ import annotations
 
-import fcntl
 import json
 import logging
 import os
 import platform
+import signal
 import subprocess
 import sys
 import time
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import lightning as L
 import torch
 from lightning.fabric.utilities.warnings import PossibleUserWarning
-from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 
 import ssl_zoo
 from ssl_zoo import hub
-from ssl_zoo.distributed import rank
+from ssl_zoo.data.workers import GONE, WorkerError
+from ssl_zoo.pretrain import launch
 from ssl_zoo.pretrain.callbacks import Meter, say
 from ssl_zoo.pretrain.checkpoint import (
     AtomicCheckpointIO,
     CheckpointError,
     checkpoints,
     newest,
+    refuse_other_files,
     write_atomically,
 )
+from ssl_zoo.pretrain.export import exported
+from ssl_zoo.pretrain.loggers import loggers
 from ssl_zoo.pretrain.module import Pretraining, PretrainingData
 from ssl_zoo.pretrain.saver import Checkpoint
+from ssl_zoo.pretrain.session import RunError, locked
+from ssl_zoo.pretrain.stopping import Stop, requeue
 from ssl_zoo.pretrain.watch import Monitor, Validation
 
-
-class RunError(RuntimeError):
-    """The run folder is in use, or holds another run."""
-
-
-def launched() -> bool:
-    """Whether this process joins another, which looks after the run folder."""
-    return bool(int(os.environ.get("LOCAL_RANK", "0")) or int(os.environ.get("NODE_RANK", "0")))
-
-
-@contextmanager
-def locked(run: Path) -> Iterator[None]:
-    """Hold the run folder for this process (it may ask twice) and those that it launches.
-
-    The lock is the process's and not the open file's (lockf, not flock): loader workers that outlive a
-    killed run by some seconds do not hold it.
-    """
-    run.mkdir(parents=True, exist_ok=True)
-    if launched():
-        yield
-        return
-    with open(run / ".lock", "w") as file:
-        try:
-            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise RunError(f"another process is training in {run}; choose another run=...") from error
-        yield
+FEW = 20  # optimizer steps that teach nothing, whatever the objective
 
 
 def processor() -> str:
@@ -83,6 +60,22 @@ def processor() -> str:
         lines = []
     names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.processor() or platform.machine()
+
+
+def commit(file: Path) -> str | None:
+    """The commit of the repository that keeps `file`; None where it is installed, also in a folder below
+    somebody else's repository, and where there is no git."""
+
+    def git(*words: str) -> str:
+        return subprocess.run(
+            ["git", *words], cwd=file.parent, capture_output=True, text=True, check=True
+        ).stdout.strip()
+
+    try:
+        git("ls-files", "--error-unmatch", file.name)
+        return git("rev-parse", "HEAD")
+    except (OSError, subprocess.CalledProcessError):
+        return None
 
 
 def environment() -> dict[str, Any]:
@@ -96,14 +89,10 @@ def environment() -> dict[str, Any]:
             versions[name] = version(name)
         except PackageNotFoundError:
             continue
-    here = Path(__file__).parent
-    commit = subprocess.run(
-        ["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, check=False
-    )
     devices = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     return {
         "ssl_zoo": ssl_zoo.__version__,
-        "commit": commit.stdout.strip() or None,
+        "commit": commit(Path(__file__)),
         "python": platform.python_version(),
         "versions": versions,
         "machine": platform.machine(),
@@ -132,21 +121,8 @@ def resume_from(run: Path, resume: str) -> Path | None:
         raise CheckpointError(
             f"resume={resume}: no such file; use resume=auto, or one of {run}/checkpoints/*.ckpt"
         )
+    refuse_other_files(Path(resume))
     return Path(resume)
-
-
-def loggers(run: Path, wandb: str | None = None) -> list[Logger]:
-    """CSV and TensorBoard, and Weights & Biases where a project is named."""
-    found: list[Logger] = [
-        # Written at once: Lightning's default of 100 loses all that a killed session had logged.
-        CSVLogger(run, name="logs/csv", flush_logs_every_n_steps=1),
-        TensorBoardLogger(run, name="logs/tensorboard"),
-    ]
-    if wandb is not None:
-        from lightning.pytorch.loggers import WandbLogger
-
-        found.append(WandbLogger(project=wandb, name=run.name, save_dir=run, id=run.name, resume="allow"))
-    return found
 
 
 def pretrain(
@@ -176,55 +152,122 @@ def pretrain(
         The summary that is also written to `summary.json`; "stopped" is True after a SIGTERM.
 
     Raises:
-        RunError, CheckpointError, NonFinite, DataError: each says what to do.
+        RunError, CheckpointError, NonFinite, DataError, DeviceError, WorkerError: each says what to do.
+        KeyboardInterrupt: Ctrl-C; what was trained is saved.
     """
-    run = Path(run)
-    with locked(run):
-        checkpoint = resume_from(run, resume)
-        saver = Checkpoint(run / "checkpoints", save_every, keep)
-        callbacks: list[L.Callback] = [extra for extra in (validation, monitor) if extra is not None]
-        callbacks += [saver, Meter(log_every)]  # the meter last: what the others do is no waiting for data
+    run, stop = Path(run), Stop()
+    launch.refuse_absent_device(trainer)
+    saver = Checkpoint(run / "checkpoints", save_every, keep, stop)
+    meter = Meter(log_every)
+    watchers = [extra for extra in (validation, monitor) if extra is not None]
+    with locked(run) as session:
+        found = session.share("checkpoint", lambda: str(resume_from(run, resume) or ""))
         with warnings.catch_warnings():
             quiet()
+            place = launch.cluster()
             lightning = L.Trainer(
                 max_epochs=1,  # the loader ends when the budget is spent
                 accumulate_grad_batches=data.accumulate,
                 logger=loggers(run, wandb),
-                callbacks=callbacks,
-                plugins=[AtomicCheckpointIO()],
+                callbacks=[
+                    saver,
+                    *watchers,
+                    meter,
+                ],  # the meter last: what the others do is no waiting for data
+                plugins=[AtomicCheckpointIO(), place],
+                default_root_dir=run,  # where Lightning looks for checkpoints of its own under SLURM
                 enable_checkpointing=False,
                 enable_progress_bar=False,
                 enable_model_summary=False,
                 use_distributed_sampler=False,
                 **trainer,
             )
-            if rank() == 0:
+            if launch.grouped() and place.world_size() > lightning.world_size:
+                raise RunError(
+                    f"{place.world_size()} processes were launched, and the trainer is for "
+                    f"{lightning.world_size}: take trainer=ddp or ddp_cpu, with "
+                    "trainer.devices=PROCESSES_OF_A_NODE and trainer.num_nodes=NODES"
+                )
+            if session.leads:
                 write_atomically(run / "environment.json", json.dumps(environment(), indent=1).encode())
-            lightning.fit(module, data, ckpt_path=checkpoint, weights_only=True)
-        if module.step_at_start == lightning.global_step and (run / "summary.json").exists():
-            before = json.loads((run / "summary.json").read_text())
-            if not before["stopped"]:
-                say(f"{run} was finished already, at step {lightning.global_step:,}")
-                return before
-        summary: dict[str, Any] = {
-            "objective": type(module.objective).__name__,
-            "backbone": hub.describe(module.objective.backbone)["kind"],
-            "backbone_parameters": sum(p.numel() for p in module.objective.backbone.parameters()),
-            "steps": lightning.global_step,
-            "samples": lightning.global_step * data.plan.batch,
-            f"{data.rows.unit}": lightning.global_step * data.plan.batch * data.rows.units_per_row,
-            "seconds": round(module.clock.elapsed(), 1),
-            "seed": module.seed,
-            "stopped": saver.asked,
-        }
-        for watcher in (validation, monitor):
-            if watcher is not None:
-                summary |= watcher.last
-        if lightning.is_global_zero:
-            if not saver.asked:
-                hub.save(module.objective.backbone, run / "backbone")
-            write_atomically(run / "summary.json", json.dumps(summary, indent=1).encode())
-        return summary
+            fit(lightning, module, data, found or None)
+        return conclude(lightning, module, data, run, saver, watchers)
+
+
+def fit(lightning: L.Trainer, module: Pretraining, data: PretrainingData, checkpoint: str | None) -> None:
+    """Lightning's `fit`, with errors that say what happened."""
+    try:
+        lightning.fit(module, data, ckpt_path=checkpoint, weights_only=True)
+    except SystemExit as end:
+        if isinstance(
+            end.__context__, KeyboardInterrupt
+        ):  # Lightning makes it an exit code of 1, and goes deaf
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+            raise KeyboardInterrupt from None
+        raise
+    except (RuntimeError, *GONE) as error:
+        feed = getattr(data, "feed", None)
+        cause = error if isinstance(error, WorkerError) else feed and feed.items.explain(error)
+        if cause is None:
+            raise
+        raise WorkerError(f"{cause} What was saved is kept: resume=auto goes on from there.") from error
+
+
+def conclude(
+    lightning: L.Trainer,
+    module: Pretraining,
+    data: PretrainingData,
+    run: Path,
+    saver: Checkpoint,
+    watchers: list[Validation | Monitor],
+) -> dict[str, Any]:
+    """Export the backbone of a run that is finished, and write its summary, unless both are there."""
+    backbone, step = module.objective.backbone, lightning.global_step
+    file, watched = run / "summary.json", {}
+    if module.step_at_start == step and not module.stopped:
+        before = read_summary(file)
+        if before.get("steps") == step and not before["stopped"] and exported(backbone, run / "backbone"):
+            say(f"{run} was finished already, at step {step:,}")
+            return before
+        say(f"step {step:,} was trained already; its backbone is exported now")
+        watched = before if before.get("steps") == step else {}
+    summary: dict[str, Any] = watched | {
+        "objective": type(module.objective).__name__,
+        "backbone": hub.describe(backbone)["kind"],
+        "backbone_parameters": sum(p.numel() for p in backbone.parameters()),
+        "steps": step,
+        "samples": step * data.plan.batch,
+        f"{data.rows.unit}": step * data.plan.batch * data.rows.units_per_row,
+        "seconds": round(module.clock.elapsed(), 1),
+        "seed": module.seed,
+        "stopped": module.stopped,
+    }
+    for watcher in watchers:
+        summary |= watcher.last
+    if lightning.is_global_zero:
+        if not module.stopped:
+            hub.save(backbone, run / "backbone")
+            if step < FEW:
+                say(
+                    f"note: {step} optimizer step{'s' * (step > 1)} taught this backbone next to nothing; "
+                    "evaluate it with floors=true, which shows what random weights are worth"
+                )
+        write_atomically(file, json.dumps(summary, indent=1).encode())
+    asked = saver.stop.asked
+    if module.stopped and asked == signal.SIGUSR1 and lightning.is_global_zero:
+        say(requeue())
+    if module.stopped and asked == signal.SIGINT and not launch.by_lightning():
+        raise KeyboardInterrupt("saved")
+    return summary
+
+
+def read_summary(file: Path) -> dict[str, Any]:
+    """What summary.json holds; nothing where it is missing or damaged."""
+    try:
+        found = json.loads(file.read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) and "stopped" in found else {}
 
 
 def quiet() -> None:

@@ -2,61 +2,61 @@
 
 from __future__ import annotations
 
-import signal
 from pathlib import Path
-from typing import Any
 
 import lightning as L
-import torch
-import torch.distributed as dist
 
-from ssl_zoo.distributed import rank, world
-from ssl_zoo.pretrain.callbacks import PerStep, pretraining, say
+from ssl_zoo.distributed import rank
+from ssl_zoo.pretrain.callbacks import PerStep, interval, pretraining, say
 from ssl_zoo.pretrain.checkpoint import prune
 from ssl_zoo.pretrain.module import Pretraining
+from ssl_zoo.pretrain.stopping import Stop
 
 
 class Checkpoint(PerStep):
-    """Saves every `every` steps, at the end, and when asked to stop (SIGTERM); keeps the newest `keep`."""
+    """Saves every `every` steps (0: never), at the end, and when asked to stop; keeps the newest `keep`.
 
-    def __init__(self, folder: Path, every: int, keep: int = 2):
+    The first of the callbacks: a signal is answered before anything else that belongs to a step.
+    """
+
+    def __init__(self, folder: Path, every: int, keep: int = 2, stop: Stop | None = None):
         if keep < 2:
             raise ValueError(f"keep={keep}: with fewer than two, a damaged newest checkpoint loses the run")
-        self.folder, self.every, self.keep = Path(folder), every, keep
-        self.asked = False
+        self.folder, self.every, self.keep = Path(folder), interval(every, "save_every"), keep
+        self.stop = stop or Stop()
         self.saved = 0  # the step that was saved last, or resumed from
 
     def on_train_start(self, trainer, pl_module) -> None:
         self.saved = trainer.global_step
-
-        # Over Lightning's own handler, which neither saves nor agrees between processes.
-        def ask(*_: Any) -> None:
-            self.asked = True
-
-        self.before = signal.signal(signal.SIGTERM, ask)
+        if note := self.stop.listen(self.saved):
+            say(note)
 
     def after_step(self, trainer, module) -> None:
-        stop = self.stop_agreed(trainer, module)
-        if stop or trainer.global_step % self.every == 0:
+        if self.due(trainer):
             self.save(trainer, module)
-        if stop:
-            say(f"SIGTERM: saved step {trainer.global_step:,}; go on with resume=auto")
-            trainer.should_stop = True
+        self.answer(trainer, module)
 
-    def stop_agreed(self, trainer: L.Trainer, module: Pretraining) -> bool:
-        if world() == 1:
-            return self.asked
-        if trainer.global_step % 10:  # processes must agree, which costs a message
-            return False
-        asked = torch.tensor(int(self.asked), device=module.device)
-        dist.all_reduce(asked, dist.ReduceOp.MAX)
-        self.asked = bool(asked)
-        return self.asked
+    def answer(self, trainer: L.Trainer, module: Pretraining) -> None:
+        """Save and end training if a signal asked for it."""
+        if self.stop.after(trainer.global_step, module.device):
+            if trainer.global_step != self.saved:
+                self.save(trainer, module)
+            say(f"{self.stop.name}: saved step {trainer.global_step:,}; go on with resume=auto")
+            module.stopped = trainer.should_stop = True
 
     def on_train_end(self, trainer, pl_module) -> None:
-        signal.signal(signal.SIGTERM, self.before)
+        module = pretraining(pl_module)
         if trainer.global_step != self.saved:
-            self.save(trainer, pretraining(pl_module))
+            self.save(trainer, module)
+        elif rank() == 0:
+            prune(self.folder, self.keep)  # the session before may have been killed when it should have
+        if not module.stopped:
+            self.stop.due = 0  # the last time to agree
+            self.answer(trainer, module)
+        self.stop.release()
+
+    def on_exception(self, trainer, pl_module, exception) -> None:
+        self.stop.release()
 
     def save(self, trainer: L.Trainer, module: Pretraining) -> None:
         """Write the checkpoint of this step; over a damaged one of the same step, where there is one."""

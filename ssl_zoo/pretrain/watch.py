@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ssl_zoo.data.rows import Rows, Subset
 from ssl_zoo.distributed import free_noise, rank, seed_noise, world
-from ssl_zoo.pretrain.callbacks import PerStep, log, pretraining, say
+from ssl_zoo.pretrain.callbacks import PerStep, interval, log, pretraining, say
 from ssl_zoo.pretrain.module import Pretraining
 from ssl_zoo.transfer import knn
 from ssl_zoo.transfer.diagnostics import spread
@@ -24,26 +24,32 @@ class Validation(PerStep):
 
     Args:
         rows: the validation split.
-        every: steps between evaluations; one more is made at the end.
+        every: steps between evaluations; one more is made at the end. 0 = never.
         batch_size: rows at once, over all processes.
         limit: at most this many rows; None = all of them.
     """
 
     def __init__(self, rows: Rows, every: int, batch_size: int, limit: int | None = None):
-        self.rows, self.every = rows, every
+        self.rows, self.every = rows, interval(every, "evaluate_every")
         self.batch_size, self.count = batch_size, min(len(rows), limit or len(rows))
         self.last: dict[str, float] = {}
+        self.at = -1  # the step that was looked at last, in this session
 
     def after_step(self, trainer, module) -> None:
-        if trainer.global_step % self.every == 0:
+        if self.due(trainer) and not module.stopped:
             self.evaluate(trainer, module)
 
     def on_train_end(self, trainer, pl_module) -> None:
-        if trainer.global_step % self.every:
-            self.evaluate(trainer, pretraining(pl_module))
+        module = pretraining(pl_module)
+        if self.every and self.at != trainer.global_step and not module.stopped:
+            self.evaluate(trainer, module)
 
     @torch.no_grad()
     def evaluate(self, trainer: L.Trainer, module: Pretraining) -> None:
+        self.at = trainer.global_step
+        if module.objective.whole_batch and min(self.batch_size, self.count) < 2:
+            say(f"step {trainer.global_step:,}  no validation loss: one held-out row cannot be compared")
+            return
         values = {k: v.item() for k, v in self.losses(module).items()}
         bytes_per_token = getattr(self.rows, "bytes_per_token", None)
         if "val/nats_per_token" in values and bytes_per_token:
@@ -56,8 +62,7 @@ class Validation(PerStep):
         objective, device = module.objective, module.device
         was = objective.training
         objective.eval()
-        sums: dict[str, Tensor] = {}
-        weight = 0
+        sums: dict[str, Tensor] = {}  # of (sum, weight)
         # Counted here: the other processes are not there yet when this callback is made.
         each = max(1, min(self.batch_size, self.count) // world())
         starts = range(0, self.count - each * world() + 1, each * world())
@@ -69,16 +74,15 @@ class Validation(PerStep):
             batch = self.rows.read(np.arange(first, stop))
             loss = objective(move(batch, device))
             for name, value in {"loss": loss.value, **loss.parts}.items():
-                sums[f"val/{name}"] = sums.get(f"val/{name}", 0) + value * (stop - first)
-            weight += stop - first
+                weight = loss.counts.get(name, torch.tensor(stop - first, device=device)).to(value.dtype)
+                pair = torch.stack([value * weight, weight])
+                sums[f"val/{name}"] = sums.get(f"val/{name}", 0) + pair
         free_noise()
         objective.train(was)
-        means = {name: value / weight for name, value in sums.items()}
         if world() > 1:
-            for value in means.values():
-                dist.all_reduce(value)
-                value /= world()
-        return means
+            for pair in sums.values():
+                dist.all_reduce(pair)
+        return {name: total / weight.clamp_min(1) for name, (total, weight) in sums.items()}
 
 
 class Monitor(PerStep):
@@ -89,7 +93,7 @@ class Monitor(PerStep):
 
     Args:
         train, held_out: labelled or unlabelled rows; at most `limit` of each are read, chosen by seed 0.
-        every: steps between looks.
+        every: steps between looks; one more is made at the end. 0 = never.
     """
 
     def __init__(self, train: Rows, held_out: Rows, every: int, limit: int = 2000, k: int = 20):
@@ -97,18 +101,21 @@ class Monitor(PerStep):
         self.train, self.held_out = (
             Subset(rows, np.sort(pick.permutation(len(rows))[:limit])) for rows in (train, held_out)
         )
-        self.every, self.k = every, k
+        self.every, self.k = interval(every, "evaluate_every"), k
         self.last: dict[str, float] = {}
+        self.at = -1  # the step that was looked at last, in this session
 
     def after_step(self, trainer, module) -> None:
-        if trainer.global_step % self.every == 0:
+        if self.due(trainer) and not module.stopped:
             self.look(trainer, module)
 
     def on_train_end(self, trainer, pl_module) -> None:
-        if trainer.global_step % self.every:
-            self.look(trainer, pretraining(pl_module))
+        module = pretraining(pl_module)
+        if self.every and self.at != trainer.global_step and not module.stopped:
+            self.look(trainer, module)
 
     def look(self, trainer: L.Trainer, module: Pretraining) -> None:
+        self.at = trainer.global_step
         backbone = module.objective.backbone
         held_out = extract(backbone, self.held_out, device=module.device)
         self.last = spread(held_out.pooled)

@@ -1,0 +1,119 @@
+"""Which process of which group this is, read from the launcher's variables before the processes have met.
+
+Lightning's own classes read the variables of torchrun, srun, jsrun and mpirun, in its order. Beside them
+stand processes numbered by hand (RANK and WORLD_SIZE) or by an MPI without mpi4py (PMI_RANK and PMI_SIZE).
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from lightning.fabric.plugins.environments.cluster_environment import ClusterEnvironment
+from lightning.fabric.plugins.environments.kubeflow import KubeflowEnvironment
+from lightning.fabric.plugins.environments.lightning import LightningEnvironment
+from lightning.fabric.plugins.environments.lsf import LSFEnvironment
+from lightning.fabric.plugins.environments.mpi import MPIEnvironment
+from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
+from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
+from lightning.pytorch.accelerators import AcceleratorRegistry
+
+# PID-NAME: names the sessions of a process to those that Lightning launches for it.
+SESSION = "SSL_ZOO_SESSION"
+# What tells one group of processes from another, of those that a launcher sets alike for all of a group.
+GROUP = (
+    *("TORCHELASTIC_RUN_ID", "TORCHELASTIC_RESTART_COUNT", "SLURM_JOB_ID", "SLURM_STEP_ID"),
+    *("SLURM_RESTART_COUNT", "LSB_JOBID", "PMIX_NAMESPACE", "MASTER_ADDR", "MASTER_PORT"),
+)
+# RANK, WORLD_SIZE and LOCAL_RANK as MPICH, Intel MPI and Open MPI call them.
+MPI = (
+    ("PMI_RANK", "PMI_SIZE", "MPI_LOCALRANKID"),
+    ("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_LOCAL_RANK"),
+)
+
+
+class DeviceError(RuntimeError):
+    """The trainer asks for a device that this machine does not have."""
+
+
+def cluster() -> ClusterEnvironment:
+    """How Lightning is to find the other processes."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*The `srun` command is available.*")
+        if by_lightning():
+            return LightningEnvironment()
+        if TorchElasticEnvironment.detect():
+            return TorchElasticEnvironment()
+        if under_srun():
+            return SLURMEnvironment(auto_requeue=False)  # see stopping.py
+        for kind in (LSFEnvironment, MPIEnvironment):
+            if kind.detect():
+                return kind()
+    for names in MPI:
+        if int(os.environ.get(names[1], "1")) > 1 and "RANK" not in os.environ:
+            rank = os.environ[names[0]]
+            os.environ |= {"RANK": rank, "WORLD_SIZE": os.environ[names[1]]}
+            os.environ["LOCAL_RANK"] = os.environ.get(names[2], rank)
+    if "RANK" in os.environ and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        return TorchElasticEnvironment() if "LOCAL_RANK" in os.environ else KubeflowEnvironment()
+    return LightningEnvironment()
+
+
+def by_lightning() -> bool:
+    """Whether another process of this library called the command again, through Lightning, for this one."""
+    by, _, name = os.environ.get(SESSION, "").partition("-")
+    return bool(name) and by != str(os.getpid()) and os.environ.get("LOCAL_RANK", "0") != "0"
+
+
+def under_srun() -> bool:
+    """Whether srun started this process together with others.
+
+    The shell of an allocation (salloc, sbatch) has some of SLURM's variables too, and one task is no group.
+    """
+    return (
+        {"SLURM_PROCID", "SLURM_LOCALID", "SLURM_NODEID"} <= os.environ.keys()
+        and int(os.environ.get("SLURM_NTASKS", "1")) > 1
+        and SLURMEnvironment.detect()
+    )
+
+
+def leads() -> bool:
+    """Whether this is the first process of its group, or the only one: it looks after the run folder."""
+    place = cluster()
+    if isinstance(place, LightningEnvironment):
+        return int(os.environ.get("RANK", "0")) == place.local_rank() == place.node_rank() == 0
+    return place.global_rank() == 0
+
+
+def grouped() -> bool:
+    """Whether other processes start together with this one, and are not waited for by it."""
+    place = cluster()
+    if isinstance(place, LightningEnvironment):
+        return not by_lightning() and ("LOCAL_RANK" in os.environ or "NODE_RANK" in os.environ)
+    return place.world_size() > 1
+
+
+def refuse_absent_device(trainer: Mapping[str, Any]) -> None:
+    """Raise DeviceError if Lightning's `accelerator` and `devices` ask for what is not here."""
+    name, devices = trainer.get("accelerator", "auto"), trainer.get("devices", "auto")
+    known = {"gpu": ("cuda", "mps")}.get(name, (name,)) if isinstance(name, str) else ()
+    kinds = [AcceleratorRegistry[kind]["accelerator"] for kind in known if kind in AcceleratorRegistry]
+    if not kinds or name == "cpu":
+        return  # "auto" takes what there is, and Lightning names its own
+    found = [kind for kind in kinds if kind.is_available()]
+    if not found:
+        built = "" if torch.version.cuda or torch.version.hip else ", and this torch was built for the CPU"
+        raise DeviceError(
+            f"trainer.accelerator={name}: no such device was found on this machine{built}.\n"
+            "Take trainer=cpu (or trainer=auto: whatever is here), or a machine and a torch that have one."
+        )
+    count = found[0].auto_device_count()
+    wanted = devices if isinstance(devices, int) else max(devices) + 1 if isinstance(devices, list) else 0
+    if wanted > count:
+        raise DeviceError(
+            f"trainer.devices={devices}: this machine has {count} of trainer.accelerator={name}.\n"
+            f"Take trainer.devices={count}, or trainer.devices=auto for all of them."
+        )

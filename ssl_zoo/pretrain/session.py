@@ -1,0 +1,208 @@
+"""One session of a run: the first process holds the folder and tells the others what it found.
+
+RUN/
+  .lock             byte 0 is locked by the first process of the session, so that no other session begins;
+                    byte 1 as well: the others see by it that the first process lives
+  .session-ID.json  what the first process has settled, and the others wait for: the folder must be shared
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import hashlib
+import json
+import os
+import re
+import secrets
+import shutil
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any, TypeVar
+
+import torch
+import torch.distributed as dist
+
+from ssl_zoo.distributed import world
+from ssl_zoo.pretrain import launch
+from ssl_zoo.pretrain.checkpoint import alive, write_atomically
+
+T = TypeVar("T")
+PATIENCE = 300.0  # seconds without a sign of the first process
+GRACE = 10.0  # seconds for which a failure may be that of the session before
+_open: dict[Path, Session] = {}
+
+
+class RunError(RuntimeError):
+    """The run folder is in use, or holds another run, or the processes of a group do not find each other."""
+
+
+class Session:
+    """What the processes of a group agree on before they can talk: see `share`."""
+
+    def __init__(self, run: Path):
+        self.run, self.leads, self.thread = run, launch.leads(), threading.get_ident()
+        self.grouped = launch.grouped()
+        self.facts: dict[str, Any] = {}
+        # Kept for the next run in this process: the others of its group run the same script.
+        if launch.SESSION not in os.environ:
+            name = group() if self.grouped else secrets.token_hex(8)
+            os.environ[launch.SESSION] = f"{os.getpid()}-{name}"
+        self.file = run / f".session-{os.environ[launch.SESSION].partition('-')[2]}.json"
+
+    def share(self, name: str, make: Callable[[], T]) -> T:
+        """What `make` gives in the first process, a JSON value; the others wait for it.
+
+        Raises:
+            RunError: the first process failed, or there was no sign of it for 300 seconds.
+        """
+        if not self.leads:
+            return self.wait(name)
+        value = make()
+        self.publish(**{name: value})
+        return value
+
+    def publish(self, **facts: Any) -> None:
+        self.facts |= facts
+        write_atomically(self.file, json.dumps(self.facts).encode())
+
+    def wait(self, name: str) -> Any:
+        """The fact of this name, as soon as the first process has published it."""
+        heard = time.monotonic()
+        failed: tuple[str, float] | None = None
+        while True:
+            facts, now = self.read(), time.monotonic()
+            if "failed" in facts:
+                if failed is None or failed[0] != facts["token"]:
+                    failed = facts["token"], now
+                if now - failed[1] > GRACE:
+                    raise RunError(f"the first process of this group ended: {facts['failed']}")
+            elif facts and lives(self.run):
+                if name in facts:
+                    self.facts = facts
+                    return facts[name]
+                heard = now
+            if now - heard > PATIENCE:
+                raise RunError(
+                    f"no sign of the first process of this group (rank 0) in {self.run} for {PATIENCE:.0f} "
+                    f"seconds, while this one waited for it to publish {name!r} there. Does it still run, "
+                    "and do all processes give the same run=... on a file system that they share?"
+                )
+            time.sleep(0.05)
+
+    def read(self) -> dict[str, Any]:
+        try:
+            return json.loads(self.file.read_bytes())
+        except (OSError, ValueError):
+            return {}
+
+    def confirm(self, device: torch.device) -> None:
+        """Raise RunError unless all processes that have met are of one session (a collective call)."""
+        if world() == 1:
+            return
+        mine = int(self.facts["token"])
+        first = torch.tensor(mine, device=device)
+        dist.broadcast(first, 0)
+        if int(first) != mine:
+            raise RunError(f"this process read {self.file} of an earlier session; start all processes again")
+
+
+def group() -> str:
+    """The same for all processes of a group, and another one for each group, as far as launchers tell."""
+    told = [(key, os.environ[key]) for key in launch.GROUP if key in os.environ]
+    return hashlib.blake2b(repr(told).encode(), digest_size=8).hexdigest()
+
+
+@contextmanager
+def locked(run: Path) -> Iterator[Session]:
+    """Open a session in the folder of a run. Whoever has opened one already, in this thread, is given that.
+
+    Raises:
+        RunError: another process, or another thread, trains there.
+    """
+    key = run.resolve()
+    if (own := _open.get(key)) is not None:
+        if own.thread != threading.get_ident():
+            raise RunError(f"another thread is training in {run}; choose another run=...")
+        yield own
+        return
+    own = _open[key] = Session(run)
+    try:
+        with led(own) if own.leads else contextlib.nullcontext():
+            yield own
+    finally:
+        del _open[key]
+
+
+@contextmanager
+def led(own: Session) -> Iterator[None]:
+    """Hold the folder, and tell the others when this fails."""
+    own.run.mkdir(parents=True, exist_ok=True)
+    token = str(secrets.randbits(62))
+    try:
+        with open(own.run / ".lock", "w") as file:
+            lock(file, own.run)
+            sweep(own.run)
+            own.publish(token=token)
+            yield
+    except BaseException as error:
+        if own.grouped and "checkpoint" not in own.facts:  # others may still wait
+            with contextlib.suppress(OSError):
+                own.publish(token=token, failed=f"{error}" or type(error).__name__)
+        else:
+            own.file.unlink(missing_ok=True)
+        raise
+    own.file.unlink(missing_ok=True)
+
+
+def lock(file: IO[str], run: Path) -> None:
+    """Lock the run's lock file for this process, until the file is closed.
+
+    The lock is the process's and not the open file's (lockf, not flock): loader workers that outlive a
+    killed run by some seconds do not hold it. A file system without locks is taken as it is.
+    """
+    try:
+        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, 0)
+        fcntl.lockf(file, fcntl.LOCK_EX, 1, 1)  # waits where another process looks at this moment
+    except OSError as error:
+        if error.errno not in (errno.EACCES, errno.EAGAIN):
+            return
+        raise RunError(f"another process is training in {run}; choose another run=...") from error
+
+
+def lives(run: Path) -> bool:
+    """Whether another process holds the folder of a run."""
+    try:
+        with open(run / ".lock", "r+") as file:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, 1)
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
+    return False
+
+
+def sweep(run: Path) -> None:
+    """Remove what killed processes left in the folder of a run, which this process holds.
+
+    Names hold the number of the process that writes: .NAME.PID.part is an unfinished file or folder, and
+    .NAME.PID.old what it was about to replace, which is put back where NAME is missing.
+    """
+    for path in [*run.glob(".*"), *(run / "checkpoints").glob(".*"), *(run / "evaluations").glob(".*")]:
+        left = re.fullmatch(r"\.(.+)\.(\d+)\.(part|old)", path.name)
+        if left and (path.parent.name == "checkpoints" or not alive(int(left[2]))):
+            if left[3] == "old" and not path.with_name(left[1]).exists():
+                path.rename(path.with_name(left[1]))
+            elif path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
+        elif path.name.startswith(".session-"):
+            path.unlink(missing_ok=True)
+    for path in (run / "checkpoints").glob("step-*.json"):
+        if not path.with_suffix(".ckpt").exists():
+            path.unlink(missing_ok=True)
