@@ -28,7 +28,7 @@ def new_tokenizer(cfg: DictConfig, data: TextData) -> Tokenizer:
     """
     name, asked = cfg.backbone.get("name"), plain(cfg.tokenizer)
     if cfg.backbone.get("pretrained") is not True or asked.get("name") == name:
-        return instantiate(cfg.tokenizer, _convert_="all")(data.documents("train"))
+        return instantiate(cfg.tokenizer, _convert_="all")(data.texts("train"))
     instead = "for another one, whose ids mean other words to them, say backbone.pretrained=weights"
     if asked != default():
         raise ConfigError(
