@@ -216,7 +216,7 @@ def train(
         data,
         folder,
         save_every=save_every,
-        log_every=5,
+        log_every=options.pop("log_every", 5),
         accelerator="cpu",
         devices=1,
         gradient_clip_val=0.5,
