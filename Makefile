@@ -1,6 +1,6 @@
 # Everything starts from Python 3.11-3.13, make and git; the rest is installed into .venv on first use.
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint check boards bench clean
+.PHONY: help install demo test lint check boards bench torture clean
 
 PYTHON ?= python3
 # Worker processes of the test run; each has one thread.
@@ -36,6 +36,12 @@ boards: .venv/.ready ## run the digits board from nothing, and say which rows of
 
 bench: .venv/.bench ## time the library against others, in some 23 minutes, and write benchmarks/speed/README.md
 	$(BIN)/python benchmarks/speed/run.py --out benchmarks/speed/results --report
+
+# Draw other moments with SEED, fewer with KILLS.
+SEED ?= 0
+KILLS ?= 100
+torture: .venv/.ready ## kill the command at 100 random moments, in under 30 minutes, and say what survived
+	OMP_NUM_THREADS=1 PYTHONPATH=tests $(BIN)/python tests/torture.py --kills $(KILLS) --seed $(SEED) --jobs $(JOBS)
 
 clean: ## remove .venv and caches; runs/ stays
 	rm -rf .venv .cache .pytest_cache .ruff_cache

@@ -20,6 +20,7 @@ from ssl_zoo.backbones.cnn import TimmCNN
 from ssl_zoo.backbones.vision import TimmViT, timm_backbone
 from ssl_zoo.cli import compose
 from ssl_zoo.cli.compose import flatten, options, plain
+from ssl_zoo.cli.gate import parts
 from ssl_zoo.data.tokenizer import Tokenizer, bpe
 from ssl_zoo.objectives._base import Objective
 from ssl_zoo.objectives.next_token import NextToken
@@ -89,7 +90,7 @@ def check_keys(cfg: dict[str, Any]) -> set[str]:
                 known |= set(inspect.signature(cls).parameters)
         written = {key for key in node if key not in ("_target_", "_partial_", "_convert_")}
         assert written <= known, f"{path}: {made.__name__} takes no {sorted(written - known)}"
-        assert node["_target_"].startswith(compose.TRUSTED), path
+        assert node["_target_"] in parts(), path
         found.add(path)
     return found
 

@@ -13,6 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from ssl_zoo.data.rows import DataError
 from ssl_zoo.transfer import knn, linear, logistic
 from ssl_zoo.transfer.features import FeatureSet
+from ssl_zoo.transfer.retrieval import recall
 
 
 def blobs(count: int, seed: int, classes: int = 4, dim: int = 12) -> FeatureSet:
@@ -32,6 +33,29 @@ def test_knn_agrees_with_sklearn():
             k, metric="cosine", algorithm="brute", weights=lambda d, t=temperature: np.exp((1 - d) / t)
         ).fit(train.pooled.double().numpy(), train.y.numpy())
         assert (guess.numpy() == reference.predict(queries.pooled.double().numpy())).all()
+
+
+def test_a_large_bank_is_searched_a_few_queries_at_a_time(monkeypatch):
+    """Half of the bank is there twice under other labels: of equals, the same ones vote as in one search."""
+    bank, queries = blobs(300, 0), blobs(100, 1)
+    bank = FeatureSet(bank.pooled.repeat(2, 1), torch.cat([bank.y, (bank.y + 1) % 4]))
+    whole = knn.predict(queries.pooled, bank.pooled, bank.y, 4, (1, 7, 30), (0.07,))
+    recalled = recall(bank.pooled, bank.y, (1, 5))
+    monkeypatch.setattr(knn, "SIMILARITIES", 600 * 7 + 3)
+    widest = []
+
+    def topk(x, *args, **kwargs):
+        widest.append(x.numel())
+        return torch.topk(x, *args, **kwargs)
+
+    monkeypatch.setattr(torch.Tensor, "topk", topk)
+    parts = knn.predict(queries.pooled, bank.pooled, bank.y, 4, (1, 7, 30), (0.07,))
+    assert all(torch.equal(parts[setting], guess) for setting, guess in whole.items())
+    assert recall(bank.pooled, bank.y, (1, 5)) == recalled
+    assert max(widest) == 600 * 7
+    monkeypatch.undo()
+    assert knn.at_once(1_281_167, 1024) * 1_281_167 * 4 <= 2**28
+    assert (knn.at_once(50_000, 1024), knn.at_once(2**27, 1024)) == (1024, 1)
 
 
 def test_knn_votes_by_hand():

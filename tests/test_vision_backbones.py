@@ -10,6 +10,8 @@ import yaml
 from safetensors.torch import save_file
 
 from ssl_zoo.backbones.vision import TimmCNN, TimmViT, timm_backbone
+from ssl_zoo.objectives._base import Batch
+from ssl_zoo.objectives.mae import MAE
 from ssl_zoo.tokens import patchify, take
 
 TINY = {"image_size": 32, "patch_size": 8, "embed_dim": 32, "depth": 2, "num_heads": 2}
@@ -216,3 +218,117 @@ def test_configs_build(file, kind, dim, tokens, million):
     assert isinstance(backbone, kind)
     assert backbone(torch.rand(2, 3, 32, 32)).tokens.shape == (2, tokens, dim)
     assert million[0] < sum(p.numel() for p in backbone.parameters()) / 1e6 < million[1]
+
+
+# What comes in
+
+WIDTHS = {"embed_dim": 32, "depth": 1, "num_heads": 2}
+DOORS = [
+    lambda **more: TimmViT("vit_tiny_patch16_224", image_size=32, patch_size=8, **WIDTHS, **more).eval(),
+    lambda **more: TimmCNN("resnet10t", image_size=32, channels=[8, 8, 16, 16], **more).eval(),
+]
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("make", DOORS, ids=["vit", "cnn"])
+def test_uint8_images_are_those_divided_by_255(make):
+    model = make()
+    x = torch.randint(256, (2, 3, 32, 32), dtype=torch.uint8)
+    assert torch.equal(model(x).pooled, model(x.float() / 255).pooled)
+    assert torch.equal(model(x.double() / 255).pooled, model(x.float() / 255).pooled)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("make", DOORS, ids=["vit", "cnn"])
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda x: x * 255, "divide by 255"),
+        (lambda x: x * 2 - 1, r"values from -1 to 1, .* leave out your own scaling"),
+        (lambda x: (x - 0.45) / 0.22, "leave out your own scaling"),
+        (lambda x: x.where(x > 0.01, torch.nan), "NaN"),
+        (lambda x: x.where(x < 0.99, torch.inf), "infinite"),
+        (lambda x: (x * 255).long(), "uint8 or float"),
+        (lambda x: x > 0.5, "uint8 or float"),
+        (lambda x: x.permute(0, 2, 3, 1), r"permute\(0, 3, 1, 2\)"),
+        (lambda x: x[0], r"add a batch dimension, x\[None\]"),
+        (lambda x: x.flatten(1), r"are not \(B, 3, H, W\)"),
+        (lambda x: x[:, :1], r"x.expand\(-1, 3, -1, -1\), or build it with in_chans=1"),
+        (lambda x: torch.cat([x, x[:, :1]], 1), "in_chans=4"),
+    ],
+)
+def test_other_images_are_refused_each_time(make, change, says):
+    model, x = make(), torch.rand(8, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    x[:, :, 0, 0], x[:, :, 0, 1] = 0, 1
+    model(x)
+    model(x * 1.2 - 0.1)  # what sharp filters overshoot is let in
+    for part in (model, model.train()):
+        with pytest.raises(ValueError, match=says):
+            part(change(x))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("make", DOORS, ids=["vit", "cnn"])
+def test_a_grey_backbone_reads_rgb_as_luma(make):
+    model, x = make(in_chans=1), torch.rand(2, 3, 32, 32)
+    grey = 0.2989 * x[:, :1] + 0.587 * x[:, 1:2] + 0.114 * x[:, 2:]
+    torch.testing.assert_close(model(x).pooled, model(grey).pooled)
+    with pytest.raises(ValueError, match="in_chans=4"):
+        model(torch.rand(2, 4, 32, 32))
+
+
+def test_a_grey_backbone_is_pretrained_by_mae():
+    model = DOORS[0](in_chans=1)
+    x = torch.randint(256, (4, 3, 32, 32), dtype=torch.uint8)
+    MAE(model, width=32, depth=1, heads=2)(Batch(x)).value.backward()
+    assert model.model.patch_embed.proj.weight.grad.abs().sum() > 0
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", ["vit_tiny_patch16_224", "resnet10t"])
+def test_local_weights_of_other_channels_are_adapted(tmp_path, name):
+    """As timm does it: summed for one channel, repeated and scaled for four."""
+    vit = name.startswith("vit")
+    sizes = {"img_size": 32, "patch_size": 8, **WIDTHS} if vit else {"channels": [8, 8, 16, 16]}
+    source = timm.create_model(name, **sizes)
+    torch.save(source.state_dict(), tmp_path / "w.pth")
+    first = "patch_embed.proj.weight" if vit else "conv1.0.weight"
+    weight = source.state_dict()[first]
+    if vit:
+        sizes["image_size"] = sizes.pop("img_size")
+    for channels, expected in ((1, weight.sum(1, keepdim=True)), (4, weight[:, [0, 1, 2, 0]] * 3 / 4)):
+        model = timm_backbone(name, pretrained=tmp_path / "w.pth", in_chans=channels, **sizes)
+        torch.testing.assert_close(model.model.state_dict()[first], expected)
+        again = timm_backbone(**json.loads(json.dumps(model.config)))
+        again.load_state_dict(model.state_dict())
+
+
+def test_a_file_of_other_weights_is_named(tmp_path):
+    sizes = {"image_size": 32, "patch_size": 8, **WIDTHS}
+    state = TimmViT("vit_tiny_patch16_224", **sizes).model.state_dict()
+    deeper = state | {name.replace("blocks.0", "blocks.1"): value.clone() for name, value in state.items()}
+    wider = TimmViT("vit_tiny_patch16_224", **sizes | {"embed_dim": 48}).model.state_dict()
+    files = {
+        "deeper": (deeper, r"holds 12 that VisionTransformer has no place for, such as \['blocks\.1"),
+        "wider": (wider, "does not fit this VisionTransformer: size mismatch"),
+        "resnet": (TimmCNN("resnet10t").model.state_dict(), "lacks .* weights of VisionTransformer"),
+        "list": ([1, 2], "is not a file of weights"),
+        "other": ({"step": 3, "state_dict": {"a": 1}}, "is not a file of weights"),
+        "code": ({"state_dict": Batch}, "is not a file of weights"),
+    }
+    for name, (content, _) in files.items():
+        torch.save(content, tmp_path / name)
+    (tmp_path / "text").write_text("no weights")
+    (tmp_path / "broken.safetensors").write_bytes(b"\x10" + bytes(30))
+    (tmp_path / "empty").touch()
+    files |= dict.fromkeys(("text", "broken.safetensors", "empty"), (None, "is not a file of weights"))
+    files["nowhere"] = (None, "is not a file; pass")
+    for name, (_, says) in files.items():
+        with pytest.raises(ValueError, match=says) as refused:
+            timm_backbone("vit_tiny_patch16_224", pretrained=str(tmp_path / name), **sizes)
+        assert str(tmp_path / name) in str(refused.value)
+    with pytest.raises(ValueError, match="neither true, false nor the path"):
+        timm_backbone("vit_tiny_patch16_224", pretrained=1, **sizes)
+    torch.save(state | {"decoder.weight": torch.ones(3), "head.weight": torch.ones(3)}, tmp_path / "more")
+    with pytest.warns(UserWarning, match=r"more: 1 weights are not .* such as \['decoder\.weight'\]"):
+        timm_backbone("vit_tiny_patch16_224", pretrained=str(tmp_path / "more"), **sizes)

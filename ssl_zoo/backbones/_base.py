@@ -7,6 +7,7 @@ gives the content of each position without its position, `encode(tokens, at)` ad
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
@@ -72,7 +73,7 @@ class Backbone(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, x: Tensor, segments: Tensor | None = None, *, layers: bool = False) -> Features:
-        """Features of images (B, C, H, W) float in [0, 1], or of ids (B, T) int64."""
+        """Features of images (B, C, H, W), uint8 or float in [0, 1], or of ids (B, T) int64."""
 
     @abstractmethod
     def blocks(self) -> Sequence[nn.Module]:
@@ -135,6 +136,36 @@ class TokenBackbone(Backbone):
         if causal not in self.directions:
             wanted = "causal" if causal else "bidirectional"
             raise ValueError(f"{type(self).__name__} cannot be {wanted}")
+
+
+BEYOND = 0.25  # sharp resizing filters overshoot by a tenth; images scaled in another way lie far outside
+
+
+def as_float(x: Tensor) -> Tensor:
+    """uint8 images from 0 to 255 as float32 in [0, 1]; float images as they are.
+
+    Raises:
+        ValueError: any other type.
+    """
+    if x.dtype == torch.uint8:
+        return x.float() / 255
+    if not x.is_floating_point():
+        raise ValueError(f"images must be uint8 or float in [0, 1], not {x.dtype}")
+    return x
+
+
+def refuse_out_of_range(x: Tensor) -> None:
+    """Raise ValueError if float images hold NaN, or values far outside of [0, 1]. Waits for a GPU."""
+    if not x.numel():
+        return
+    low, high = (end.item() for end in x.detach().aminmax())
+    if not (math.isfinite(low) and math.isfinite(high)):
+        raise ValueError("the images hold NaN or infinite pixels")
+    if low < -BEYOND or high > 1 + BEYOND:
+        raise ValueError(
+            f"the images hold values from {low:.3g} to {high:.3g}, and a backbone takes floats in [0, 1] (it "
+            "normalises them itself), or uint8 from 0 to 255: divide by 255, or leave out your own scaling"
+        )
 
 
 def pool(tokens: Tensor, segments: Tensor | None = None) -> Tensor:

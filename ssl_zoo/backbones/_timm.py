@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
+import functools
+import inspect
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from sys import modules
@@ -10,12 +14,16 @@ from typing import Any, get_type_hints
 
 import timm
 import torch
+from timm.layers.norm_act import BatchNormAct2d
 from timm.layers.patch_embed import PatchEmbed
-from timm.models import load_state_dict
+from timm.models import adapt_input_conv, load_state_dict
 from timm.models.eva import Eva
 from timm.models.resnet import ResNet
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
+
+from ssl_zoo import norm
+from ssl_zoo.backbones._base import as_float, refuse_out_of_range
 
 __all__ = [
     "Eva",
@@ -33,6 +41,14 @@ __all__ = [
 ]
 
 Size = int | Sequence[int]
+LUMA = (0.2989, 0.587, 0.114)  # the grey of an RGB image, with the digits of `views.image`
+
+
+class BatchNormAct(norm.BatchNorm, BatchNormAct2d):
+    pass
+
+
+norm.OVER_ALL[BatchNormAct2d] = BatchNormAct
 
 
 def plain(value: Any) -> Any:
@@ -44,8 +60,12 @@ def plain(value: Any) -> Any:
     return value
 
 
+def is_known(name: str) -> bool:
+    return timm.is_model(name)
+
+
 def check_name(name: str) -> None:
-    if not timm.is_model(name):
+    if not is_known(name):
         near = difflib.get_close_matches(name, timm.list_models(), n=4, cutoff=0.5)
         hint = f"; did you mean {', '.join(near)}?" if near else "; timm.list_models() lists what it knows"
         raise ValueError(f"timm knows no model {name!r}{hint}")
@@ -60,32 +80,106 @@ def is_vit(name: str) -> bool:
     return plain and not entry.__module__.endswith("vision_transformer_hybrid")
 
 
-def build(name: str, pretrained: bool | str, **arguments: Any) -> nn.Module:
+# Of every model, whatever its class declares.
+COMMON = {
+    "in_chans",
+    "img_size",
+    "drop_rate",
+    "drop_path_rate",
+    "output_stride",
+    "global_pool",
+    "num_classes",
+}
+
+
+@functools.cache
+def takes(name: str) -> set[str]:
+    """Arguments that shape timm's model of this name: those of its class and of its configuration.
+
+    What timm's factory takes besides (checkpoint_path, pretrained_cfg, cache_dir, ...) opens files.
+    """
+    made, found = get_type_hints(timm.model_entrypoint(name)).get("return"), set(COMMON)
+    for cls in made.__mro__ if isinstance(made, type) else ():
+        if cls is not nn.Module and "__init__" in vars(cls):
+            found |= set(inspect.signature(cls.__init__).parameters)
+            shape = get_type_hints(cls.__init__).get("cfg")
+            found |= (
+                {one.name for one in dataclasses.fields(shape)} if dataclasses.is_dataclass(shape) else set()
+            )
+    return found - {"self", "args", "kwargs", "cfg", "device", "dtype"}
+
+
+def build(name: str, pretrained: bool | str | Path, **arguments: Any) -> nn.Module:
     """timm's model without classifier; `pretrained`: False, True (the hub), or the path of a weight file."""
+    if not isinstance(pretrained, (bool, str, Path)):
+        raise ValueError(f"pretrained={pretrained!r} is neither true, false nor the path of a weight file")
+    if unknown := sorted(set(arguments) - takes(name)):
+        raise ValueError(
+            f"{name} has no argument {', '.join(unknown)}; it has {', '.join(sorted(takes(name)))}"
+        )
     try:
         model = timm.create_model(name, pretrained=pretrained is True, num_classes=0, **arguments)
-    except (TypeError, AssertionError) as error:
+    except (TypeError, AssertionError, AttributeError, LookupError) as error:
         raise ValueError(f"timm cannot build {name} with {arguments}: {error}") from error
-    if isinstance(pretrained, str):
-        load(model, pretrained)
+    if not isinstance(pretrained, bool):
+        load(model, Path(pretrained))
+    norm.over_all_processes(model)
     return model
 
 
-def load(model: nn.Module, path: str) -> None:
-    """Read a safetensors or torch file (weights only); every weight of the model has to be in it."""
-    if not Path(path).is_file():
+CLASSIFIERS = {"head", "head_dist", "fc", "classifier"}  # modules that are not built: no weights are missed
+
+
+def load(model: nn.Module, path: Path) -> None:
+    """Read a safetensors or torch file (weights only); every weight of the model has to be in it.
+
+    As timm does for weights of the hub, the first convolution is adapted to another number of channels.
+    A file may hold more beside the model (a classifier, a decoder), but no more of the model's own parts.
+
+    Raises:
+        ValueError: no weight file, or weights of another model; names the file.
+    """
+    title = type(model).__name__
+    if not path.is_file():
         raise ValueError(
-            f"pretrained={path!r} is not a file; pass a .safetensors or torch weight file, or true"
+            f"pretrained={path} is not a file; pass a .safetensors or torch weight file, or true"
         )
-    state = load_state_dict(path, weights_only=True)
-    adapt = getattr(modules[type(model).__module__], "checkpoint_filter_fn", None)
-    if adapt is not None:  # timm's own: renames older keys, resizes patch and position embeddings
-        state = adapt(state, model)
-    missing = model.load_state_dict(state, strict=False).missing_keys
-    if missing:
-        raise ValueError(
-            f"{path} lacks {len(missing)} weights of {type(model).__name__}, such as {missing[:3]}"
+    try:
+        state = dict(load_state_dict(str(path), weights_only=True))
+        if not all(isinstance(value, Tensor) for value in state.values()):
+            raise TypeError("it holds other things than tensors")
+    except Exception as error:  # safetensors, pickle and zip files fail in as many ways
+        raise ValueError(f"{path} is not a file of weights (safetensors, or torch's): {error}") from error
+    kind = modules[type(model).__module__]
+    adapt = getattr(kind, "checkpoint_filter_fn", None)
+    try:
+        if adapt is not None:  # timm's own: renames older keys, resizes patch and position embeddings
+            state = adapt(state, model)
+        adapt_channels(model, state)
+        missing, extra = model.load_state_dict(state, strict=False)
+    except Exception as error:  # a filter expects keys and shapes of its own kind of model
+        first = (str(error).strip().splitlines() or [repr(error)])[-1].strip()
+        raise ValueError(f"{path} does not fit this {title}: {first}") from error
+    parts = dict(model.named_children())
+    extra = [key for key in extra if key.split(".")[0] not in CLASSIFIERS]
+    deeper = [key for key in extra if key.split(".")[0] in parts]
+    if missing or deeper:
+        what = [f"lacks {len(missing)} weights of {title}, such as {missing[:3]}"] if missing else []
+        what += [f"holds {len(deeper)} that {title} has no place for, such as {deeper[:3]}"] if deeper else []
+        raise ValueError(f"{path} {' and '.join(what)}: it was made by another model, or other arguments")
+    if extra:
+        warnings.warn(
+            f"{path}: {len(extra)} weights are not the {title}'s, such as {extra[:3]}; left out", stacklevel=2
         )
+
+
+def adapt_channels(model: nn.Module, state: dict[str, Tensor]) -> None:
+    """Fit the first convolutions of a state to a model for another number of channels, in place."""
+    first = model.pretrained_cfg.get("first_conv")  # pyright: ignore[reportCallIssue, reportAttributeAccessIssue]
+    for name in (first,) if isinstance(first, str) else first or ():
+        key, conv = f"{name}.weight", dict(model.named_modules()).get(name)
+        if key in state and isinstance(conv, nn.Conv2d) and state[key].shape[1] != conv.weight.shape[1]:
+            state[key] = adapt_input_conv(conv.in_channels, state[key])
 
 
 def side_pair(size: Size | None, default: Sequence[int]) -> tuple[int, int]:
@@ -101,7 +195,11 @@ def default_input(name: str) -> tuple[tuple[int, int], bool]:
 
 
 class Normalise(nn.Module):
-    """(x - mean) / std per channel; the statistics follow the device but are not saved."""
+    """The door of every image backbone: images are checked, and leave as (x - mean) / std per channel.
+
+    uint8 images become float in [0, 1]; float images must lie there already. For a backbone of one channel
+    RGB images become grey (Rec. 601 luma). The statistics follow the device but are not saved.
+    """
 
     mean: Tensor
     std: Tensor
@@ -118,6 +216,39 @@ class Normalise(nn.Module):
                 raise ValueError(f"{key} has {len(value)} values, but the images have {channels} channels")
             self.register_buffer(key, torch.tensor(value).view(-1, 1, 1), persistent=False)
             self.values.append(value)
+        self.looked = False
 
     def forward(self, x: Tensor) -> Tensor:
-        return (x - self.mean) / self.std
+        """Images (B, C, H, W) uint8, or float in [0, 1] -> the same normalised.
+
+        Raises:
+            ValueError: another layout, type, range or number of channels; NaN or infinite pixels.
+        """
+        channels = len(self.mean)
+        if x.dim() != 4 or x.shape[1] not in ((1, 3) if channels == 1 else (channels,)):
+            raise ValueError(layout(x, channels))
+        x = as_float(x)
+        self.look(x)
+        if channels == 1 and x.shape[1] == 3:
+            x = (x * x.new_tensor(LUMA).view(-1, 1, 1)).sum(1, keepdim=True)
+        return (x.to(self.mean.dtype) - self.mean) / self.std
+
+    def look(self, x: Tensor) -> None:
+        """Refuse pixels far outside of [0, 1]. On a GPU, which it would hold up, in the first batch alone."""
+        if not torch.compiler.is_compiling() and not x.is_meta and (x.is_cpu or not self.looked):
+            refuse_out_of_range(x)
+            self.looked = True
+
+
+def layout(x: Tensor, channels: int) -> str:
+    """What is wrong with images that are not (B, channels, H, W)."""
+    said = f"images of shape {tuple(x.shape)} are not (B, {channels}, H, W), as this backbone takes them"
+    if x.dim() == 3:
+        return f"{said}: add a batch dimension, x[None]"
+    if x.dim() != 4:
+        return said
+    if x.shape[-1] == channels and x.shape[1] not in (1, 3, 4):
+        return f"{said}: put the channels first, x.permute(0, 3, 1, 2)"
+    if x.shape[1] == 1:
+        return f"{said}: repeat the channel, x.expand(-1, {channels}, -1, -1), or build it with in_chans=1"
+    return f"{said}: give it {channels} channels, or build it with in_chans={x.shape[1]}"

@@ -8,6 +8,7 @@ https://arxiv.org/abs/2303.11331).
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -36,10 +37,12 @@ class TimmViT(TokenBackbone):
         name: timm's name, such as vit_small_patch16_224.
         image_size: side in pixels, or (height, width); None = the model's own.
         patch_size: side of a patch in pixels; None = the model's own.
-        pretrained: True = weights from the hub; a path = a local safetensors or torch file.
+        pretrained: True = weights from the hub; a path = a local safetensors or torch file. Made for another
+            number of channels, their first convolution is adapted as timm does.
         drop_path: rate of stochastic depth at the last block.
         mean, std: per channel, of images in [0, 1]; None = those the model was published with.
-        overrides: passed on to timm (embed_dim, depth, num_heads, class_token, reg_tokens, ...).
+        overrides: passed on to timm (embed_dim, depth, num_heads, class_token, reg_tokens, ...). With
+            in_chans=1, RGB images are turned grey.
 
     Raises:
         ValueError: a name timm does not know, sizes that do not divide, arguments the model does not take.
@@ -53,7 +56,7 @@ class TimmViT(TokenBackbone):
         *,
         image_size: Size | None = None,
         patch_size: int | None = None,
-        pretrained: bool | str = False,
+        pretrained: bool | str | Path = False,
         drop_path: float = 0.0,
         mean: Sequence[float] | None = None,
         std: Sequence[float] | None = None,
@@ -109,14 +112,15 @@ class TimmViT(TokenBackbone):
         self.prefix: int = model.num_prefix_tokens
 
     def embed(self, x: Tensor) -> Tensor:
-        """Images (B, C, H, W) float in [0, 1] -> patches without positions (B, N, D), row by row."""
+        """Images (B, C, H, W), uint8 or in [0, 1] -> patches (B, N, D), row by row, without positions."""
+        x = self.normalise(x)
         if tuple(x.shape[-2:]) != self.image_size:
             height, width = self.image_size or (0, 0)
             raise ValueError(
                 f"images are {x.shape[-2]}x{x.shape[-1]}, but this backbone was built for {height}x{width}; "
                 f"resize them or build it with image_size={[*x.shape[-2:]]}"
             )
-        return self.model.patch_embed(self.normalise(x))
+        return self.model.patch_embed(x)
 
     def encode(
         self,

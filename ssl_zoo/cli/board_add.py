@@ -5,12 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 
 import yaml
-from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
-from ssl_zoo.cli import compose
 from ssl_zoo.cli.board_find import find, one_board, writable
 from ssl_zoo.cli.board_stages import check, stage_one
+from ssl_zoo.cli.gate import instantiate, naming, parts
 from ssl_zoo.leaderboard.board import Board, BoardError, Recipe
 from ssl_zoo.pretrain.checkpoint import write_atomically
 
@@ -57,5 +56,6 @@ def composes(board: Board, recipe: Recipe) -> frozenset[str]:
     own = frozenset(str(value) for key, value in recipe.pretrain.items() if key.endswith("_target_"))
     check(replace(board, measures={}), [recipe], own)
     cfg = stage_one(board, recipe, 0, own)
-    instantiate(OmegaConf.create({"_partial_": True, **OmegaConf.to_container(cfg.objective)}))  # pyright: ignore
-    return frozenset(name for name in own if not compose.belongs(name))
+    with naming(own):
+        instantiate(OmegaConf.create({"_partial_": True, **OmegaConf.to_container(cfg.objective)}))  # pyright: ignore
+    return own - parts()

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from hydra.utils import instantiate
 from omegaconf import DictConfig
 
 from ssl_zoo.cli import evaluate
 from ssl_zoo.cli.board_data import Datasets
+from ssl_zoo.cli.gate import instantiate
 from ssl_zoo.data.images import ImageData
 from ssl_zoo.data.text import TextData
 from ssl_zoo.data.text_pairs import TextPairs

@@ -10,7 +10,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from ssl_zoo.cli import compose, pretrain
+from ssl_zoo.cli import compose, gate, pretrain
 from ssl_zoo.leaderboard import code
 from ssl_zoo.leaderboard.board import Board, Recipe
 
@@ -22,12 +22,12 @@ def first_words(board: Board, recipe: Recipe, seed: int) -> list[str]:
         words += ["objective=supervised", "budget.steps=1"]
         if not any(word.startswith("backbone=") for word in words):
             words.append("backbone=resnet_micro")
-    return words
+    return gate.refuse_hydra_words(words)
 
 
 def second_words(board: Board, measure: str) -> list[str]:
     """What `ssl-zoo evaluate` is given."""
-    return [*board.evaluate_words(measure), "run=.", "device=auto"]
+    return gate.refuse_hydra_words([*board.evaluate_words(measure), "run=.", "device=auto"])
 
 
 def check(board: Board, recipes: Iterable[Recipe], trust: frozenset[str]) -> None:
@@ -56,13 +56,13 @@ def stage_two(board: Board, measure: str) -> DictConfig:
 @functools.cache
 def composed(verb: str, words: tuple[str, ...], trust: frozenset[str] | None) -> DictConfig:
     cfg = compose.build(verb, list(words))
-    compose.refuse_unknown_targets(cfg, set(built(cfg.objective) if trust is None else trust))
+    gate.refuse_unknown_targets(cfg, built(cfg.objective) if trust is None else trust)
     return cfg
 
 
 def built(tree: Any) -> list[str]:
     """Every `_target_` of a configuration."""
-    return [value for _, value in compose.targets(OmegaConf.to_container(tree))]
+    return [value for _, value in gate.targets(OmegaConf.to_container(tree))]
 
 
 def code_of(cfg: DictConfig, recipe: Recipe) -> dict[str, str]:

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from ssl_zoo import hub
@@ -25,6 +24,7 @@ from ssl_zoo.cli import pretrain
 from ssl_zoo.cli.board_data import Datasets, agree
 from ssl_zoo.cli.board_examiner import Examiner, plain, said
 from ssl_zoo.cli.board_stages import built, code_of, settled, stage_one, stage_two
+from ssl_zoo.cli.gate import instantiate
 from ssl_zoo.data.text import TextData
 from ssl_zoo.leaderboard import code
 from ssl_zoo.leaderboard.board import Board, Recipe

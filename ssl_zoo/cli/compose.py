@@ -9,10 +9,9 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from difflib import get_close_matches
 from importlib import import_module
-from pathlib import Path
 from typing import Any
 
 import hydra
@@ -20,30 +19,21 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
-from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-import ssl_zoo
-
-# What a configuration may build. Anything else must be named on the command line itself.
-TRUSTED = ("ssl_zoo.", "timm.", "torch.optim.", "torch.nn.")
+from ssl_zoo.cli.gate import (
+    ConfigError,
+    config_folder,
+    from_command_line,
+    guarded,
+    names_of_command_line,
+    naming,
+    refuse_unknown_targets,
+)
 
 # Null unless set, and then no text.
 NUMBERS = re.compile(r"steps|budget\.\w+|threads|validation_limit|labels|length|trainer\.gradient_clip_val")
-
-
-class ConfigError(ValueError):
-    """The command line or a YAML file asks for something that is not there."""
-
-
-def config_folder() -> Path:
-    """configs/ inside the installed package, else beside it in a checkout."""
-    package = Path(ssl_zoo.__file__).parent
-    for folder in (package / "configs", package.parent / "configs"):
-        if (folder / "pretrain.yaml").exists():
-            return folder
-    raise ConfigError(f"no configs folder in {package} or beside it: reinstall ssl-zoo")
 
 
 def options(group: str) -> list[str]:
@@ -51,9 +41,9 @@ def options(group: str) -> list[str]:
     return sorted(path.stem for path in (config_folder() / group).glob("*.yaml"))
 
 
+@from_command_line
 def run_verb(verb: str, words: list[str]) -> None:
     """Compose, check, and run `ssl_zoo.cli.VERB.run(cfg)`; Hydra's own flags pass through."""
-    sys.path.insert(0, os.getcwd())  # objectives in the user's own files
     words = with_custom_objective(words)
     words = with_named_run(words) if verb == "report" else words
     try:
@@ -61,16 +51,17 @@ def run_verb(verb: str, words: list[str]) -> None:
             check(verb, words)
     except ConfigError as error:
         sys.exit(f"ssl-zoo {verb}: {error}")
+    named = names_of_command_line()
     script, sys.argv = sys.argv[0], [f"ssl-zoo {verb}", *words]
-    trusted = {word.split("=", 1)[1] for word in words if "_target_=" in word}
     run: Callable[..., None] = import_module(f"ssl_zoo.cli.{verb}").run
 
     def task(cfg: DictConfig) -> None:
         sys.argv = [script, verb, *words]  # Lightning starts the other processes of DDP by it
         try:
-            refuse_unknown_targets(cfg, trusted)
             choices = HydraConfig.get().runtime.choices
-            run(cfg, {str(k): str(v) for k, v in choices.items()})
+            with naming(named):  # again: a launcher may run this in a process of its own
+                refuse_unknown_targets(cfg)
+                run(cfg, {str(k): str(v) for k, v in choices.items()})
         except EXPECTED as error:
             if os.environ.get("SSL_ZOO_TRACEBACK"):
                 raise
@@ -110,7 +101,7 @@ def with_named_run(words: list[str]) -> list[str]:
 def build(verb: str, words: list[str]) -> DictConfig:
     """Hydra's composition, outside an application."""
     GlobalHydra.instance().clear()
-    with initialize_config_dir(str(config_folder()), version_base="1.3"):
+    with guarded(words), initialize_config_dir(str(config_folder()), version_base="1.3"):
         return compose(verb, overrides=words)
 
 
@@ -201,38 +192,6 @@ def same_type(default: Any, value: Any) -> bool:
     if isinstance(default, str) and isinstance(value, (int, str)):
         return True
     return isinstance(value, type(default))
-
-
-def refuse_unknown_targets(cfg: DictConfig, trusted: set[str]) -> None:
-    """Only this library's parts may be built, unless the command line itself names the class."""
-    for key, value in targets(OmegaConf.to_container(cfg)):
-        if value not in trusted and not belongs(value):
-            raise ConfigError(
-                f"{key}={value} is not part of ssl_zoo; to run code of your own, name it on the command line"
-            )
-
-
-def targets(tree: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
-    """Full key and value of every `_target_`, also inside lists."""
-    if isinstance(tree, (dict, list)):
-        for key, value in tree.items() if isinstance(tree, dict) else enumerate(tree):
-            name = f"{prefix}.{key}".lstrip(".")
-            if key == "_target_" and value != "???":
-                yield name, str(value)
-            else:
-                yield from targets(value, name)
-
-
-def belongs(target: str) -> bool:
-    """Whether a `_target_` is defined in a trusted package, and not only reached through one
-    (`ssl_zoo.hub.shutil.rmtree`)."""
-    if not target.startswith(TRUSTED):
-        return False
-    try:
-        found = get_object(target)
-    except (ImportError, AttributeError, ValueError):
-        return True  # there is no such thing; building it will say so
-    return f"{getattr(found, '__module__', '')}.".startswith(TRUSTED)
 
 
 def plain(cfg: DictConfig) -> dict[str, Any]:

@@ -17,13 +17,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from hydra.utils import instantiate
 from tqdm import tqdm
 
 from ssl_zoo import hub
 from ssl_zoo.backbones._base import Backbone
 from ssl_zoo.cli import compose, demo_plots, evaluate, pretrain
 from ssl_zoo.cli.demo_outcome import SCRATCH, TUNED, Outcome, Part, command, spelt, write
+from ssl_zoo.cli.gate import instantiate
 from ssl_zoo.data.images import ImageData
 from ssl_zoo.data.text import TextData
 from ssl_zoo.pretrain.callbacks import say

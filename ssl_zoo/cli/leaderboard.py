@@ -11,7 +11,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
-from ssl_zoo.cli import compose
+from ssl_zoo.cli import compose, gate
 from ssl_zoo.cli.board_find import chosen_seeds, find, number, one_board, one_row, only, trusted, writable
 from ssl_zoo.leaderboard import code, records
 from ssl_zoo.leaderboard.board import load
@@ -54,9 +54,9 @@ def main(args: list[str]) -> None:
         near = compose.near(verb, list(verbs))
         sys.exit(f"ssl-zoo leaderboard: no verb {verb!r}{near} Verbs: {', '.join(verbs)}")
     options = dict(word.split("=", 1) for word in rest if "=" in word)
-    sys.path.insert(0, os.getcwd())  # objectives in the user's own files
     try:
-        verbs[verb]([word for word in rest if "=" not in word], options)
+        with gate.naming(trusted(options)):
+            verbs[verb]([word for word in rest if "=" not in word], options)
     except compose.EXPECTED as error:
         if os.environ.get("SSL_ZOO_TRACEBACK"):
             raise
@@ -89,7 +89,6 @@ def watched(parent: int) -> None:
     """Set up a worker process: one thread, and an end when its parent ends."""
     from ssl_zoo.cli.board_unit import keep_watch
 
-    sys.path.insert(0, os.getcwd())  # objectives in the user's own files
     threading.Thread(target=keep_watch, args=(parent,), daemon=True).start()
 
 
@@ -111,7 +110,8 @@ def work(folder: Path, row: str, seed: int, runs: Path, trust: frozenset[str]) -
     if before is not None and not unit.changes(before):
         return f"{row} seed {seed}: done before"
     try:
-        record = unit.run(lambda line: print(f"  {line}", flush=True))
+        with gate.naming(trust):  # again: this may be a process of its own
+            record = unit.run(lambda line: print(f"  {line}", flush=True))
     except Busy as error:
         return f"{row} seed {seed}: left out, as {error}"
     records.append(board.results, record)

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from ssl_zoo.backbones._base import Backbone
 from ssl_zoo.cli.compose import ConfigError, plain
+from ssl_zoo.cli.gate import instantiate
 from ssl_zoo.data.images import ImageData
 from ssl_zoo.data.rows import Rows
 from ssl_zoo.data.text import TextData

@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from ssl_zoo import hub
 from ssl_zoo.backbones._base import Backbone
-from ssl_zoo.cli.compose import EXPECTED, ConfigError, explain, refuse_unknown_targets
+from ssl_zoo.cli.compose import EXPECTED, ConfigError, explain
+from ssl_zoo.cli.gate import instantiate
 from ssl_zoo.data.images import ImageData
 from ssl_zoo.data.text import TextData
 from ssl_zoo.data.tokenizer import Tokenizer
@@ -83,7 +83,6 @@ def build(config: DictConfig, part: str) -> Any:
     Raises:
         ConfigError: it names somebody's own code, which only a command line may ask to run.
     """
-    refuse_unknown_targets(OmegaConf.create({part: config[part]}), set())
     return instantiate(config[part], _convert_="all")
 
 
@@ -106,7 +105,6 @@ def trained(run: Run, state: dict[str, Any]) -> Objective:
     Raises:
         ConfigError: code of the user's own, or weights of another version of the code.
     """
-    refuse_unknown_targets(OmegaConf.create({"backbone": run.config.backbone}), set())
     make: Any = instantiate(run.config.backbone, _convert_="all", _partial_=True)
     with torch.random.fork_rng(devices=[]):  # the weights that are drawn here are overwritten
         backbone = make() if run.tokenizer is None else make(vocabulary=run.tokenizer.vocabulary)

@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from ssl_zoo.cli.compose import ConfigError
+from ssl_zoo.cli.gate import instantiate
 from ssl_zoo.cli.reopen import Run, reopen
 from ssl_zoo.data.images import ImageData
 from ssl_zoo.data.rows import DataError, Rows, Subset

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from hydra.utils import instantiate
 from omegaconf import DictConfig
 
+from ssl_zoo.cli.gate import instantiate
 from ssl_zoo.cli.pretrain import refuse_mixed_modalities
 from ssl_zoo.data.images import ImageData
 from ssl_zoo.data.plan import Plan

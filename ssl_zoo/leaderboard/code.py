@@ -10,7 +10,9 @@ import ast
 import functools
 import hashlib
 import importlib.util
+import os
 from collections.abc import Iterable, Sequence
+from importlib.machinery import PathFinder
 from pathlib import Path
 
 import ssl_zoo
@@ -24,14 +26,17 @@ OBJECTIVE = ("objectives", "heads", "teacher", "tokens", "schedules", "distribut
 
 
 def source(module: str) -> Path:
-    """The file of a module.
+    """The file of a module, which is not imported; one of the user's own may lie in the working folder.
 
     Raises:
         ImportError: there is none.
     """
     if module.startswith("ssl_zoo."):
         return PACKAGE.joinpath(*module.split(".")[1:]).with_suffix(".py")
-    spec = importlib.util.find_spec(module)
+    first, *rest = module.split(".")
+    spec = PathFinder.find_spec(first, [os.getcwd()]) or importlib.util.find_spec(first)
+    for part in rest:  # importlib.util.find_spec would import the packages around it
+        spec = spec and PathFinder.find_spec(part, spec.submodule_search_locations or [])
     if spec is None or spec.origin is None:
         raise ImportError(f"there is no module {module} to hash the code of")
     return Path(spec.origin)

@@ -6,6 +6,7 @@ and SHA-256 is in place first. A crash at any moment leaves the older checkpoint
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import json
 import os
@@ -27,8 +28,12 @@ class CheckpointError(RuntimeError):
 
 
 def write_atomically(path: Path, data: bytes) -> None:
-    """All of `data`, or the file as it was."""
+    """All of `data`, or the file as it was. What killed writers of this file left is removed."""
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*.part"):
+        number = left.name.split(".")[-2]
+        if number.isdecimal() and not alive(int(number)):
+            left.unlink(missing_ok=True)
     try:
         with open(part, "wb") as file:
             file.write(data)
@@ -38,6 +43,19 @@ def write_atomically(path: Path, data: bytes) -> None:
     except BaseException:
         part.unlink(missing_ok=True)
         raise
+
+
+def alive(process: int) -> bool:
+    """Whether another process of this number runs on this machine."""
+    if process == os.getpid():
+        return False
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
 
 
 def _sync_folder(folder: Path) -> None:

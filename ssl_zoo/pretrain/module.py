@@ -16,6 +16,7 @@ from ssl_zoo.data.plan import Parts, Plan, loader
 from ssl_zoo.data.rows import DataError, Rows, everything
 from ssl_zoo.data.workers import may_have_children
 from ssl_zoo.distributed import free_noise, rank, seed_model, seed_noise, world
+from ssl_zoo.norm import over_all_processes
 from ssl_zoo.objectives._base import Batch, Loss, Objective
 from ssl_zoo.pretrain.budget import Budget, Clock
 from ssl_zoo.schedules import Schedule, cosine
@@ -123,6 +124,7 @@ class Pretraining(L.LightningModule):
     ):
         super().__init__()
         self.objective, self.make_optimizer, self.budget = objective, optimizer, budget
+        over_all_processes(objective)  # its heads; the library's backbones are built so
         self.schedule = schedule or cosine()
         self.seed = seed
         self.clock = Clock(budget, 0)
@@ -269,6 +271,8 @@ class Pretraining(L.LightningModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.clock.spent = checkpoint["seconds"]
+        # Lightning converts to trainer.precision after it loads; float32 would cut weights in double short.
+        self.trainer.precision_plugin.convert_module(self)
         if "budget" in checkpoint:
             self.budget_before = Budget(**checkpoint["budget"])
         # Lightning counts parts of steps, and remembers whether the last one was seen. Here a run goes on

@@ -27,7 +27,6 @@ from typing import Any
 import lightning as L
 import torch
 from lightning.fabric.utilities.warnings import PossibleUserWarning
-from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 
 import ssl_zoo
 from ssl_zoo import hub
@@ -43,6 +42,7 @@ from ssl_zoo.pretrain.checkpoint import (
     write_atomically,
 )
 from ssl_zoo.pretrain.export import exported
+from ssl_zoo.pretrain.loggers import loggers
 from ssl_zoo.pretrain.module import Pretraining, PretrainingData
 from ssl_zoo.pretrain.saver import Checkpoint
 from ssl_zoo.pretrain.session import RunError, locked
@@ -123,20 +123,6 @@ def resume_from(run: Path, resume: str) -> Path | None:
         )
     refuse_other_files(Path(resume))
     return Path(resume)
-
-
-def loggers(run: Path, wandb: str | None = None) -> list[Logger]:
-    """CSV and TensorBoard, and Weights & Biases where a project is named."""
-    found: list[Logger] = [
-        # Written at once: Lightning's default of 100 loses all that a killed session had logged.
-        CSVLogger(run, name="logs/csv", flush_logs_every_n_steps=1),
-        TensorBoardLogger(run, name="logs/tensorboard"),
-    ]
-    if wandb is not None:
-        from lightning.pytorch.loggers import WandbLogger
-
-        found.append(WandbLogger(project=wandb, name=run.name, save_dir=run, id=run.name, resume="allow"))
-    return found
 
 
 def pretrain(

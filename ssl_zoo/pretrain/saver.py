@@ -48,6 +48,8 @@ class Checkpoint(PerStep):
         module = pretraining(pl_module)
         if trainer.global_step != self.saved:
             self.save(trainer, module)
+        elif rank() == 0:
+            prune(self.folder, self.keep)  # the session before may have been killed when it should have
         if not module.stopped:
             self.stop.due = 0  # the last time to agree
             self.answer(trainer, module)

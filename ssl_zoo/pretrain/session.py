@@ -29,7 +29,7 @@ import torch.distributed as dist
 
 from ssl_zoo.distributed import world
 from ssl_zoo.pretrain import launch
-from ssl_zoo.pretrain.checkpoint import write_atomically
+from ssl_zoo.pretrain.checkpoint import alive, write_atomically
 
 T = TypeVar("T")
 PATIENCE = 300.0  # seconds without a sign of the first process
@@ -206,16 +206,3 @@ def sweep(run: Path) -> None:
     for path in (run / "checkpoints").glob("step-*.json"):
         if not path.with_suffix(".ckpt").exists():
             path.unlink(missing_ok=True)
-
-
-def alive(process: int) -> bool:
-    """Whether another process of this number runs on this machine."""
-    if process == os.getpid():
-        return False
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        return True
-    return True

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from ssl_zoo.backbones._base import Backbone, Features, TokenBackbone
+from ssl_zoo.backbones._base import Backbone, Features, TokenBackbone, as_float, refuse_out_of_range
 from ssl_zoo.data.rows import DataError, Rows, Subset
 from ssl_zoo.flops import count
 from ssl_zoo.objectives._base import Batch
@@ -50,10 +50,11 @@ def prepare(batch: Batch, backbone: Backbone) -> tuple[Tensor, Tensor | None]:
     """What the backbone takes, from what the rows hold.
 
     uint8 images (B, C, H, W) become float in [0, 1], resized (antialiased bilinear) to
-    `backbone.image_size`; float images are taken to be in [0, 1] already; ids (B, T) pass through.
+    `backbone.image_size`; float images must be in [0, 1] already; ids (B, T) pass through.
 
     Raises:
-        DataError: images for a text backbone or the reverse, or ids beyond `backbone.max_length`.
+        DataError: images for a text backbone or the reverse, images of another type or range, or ids beyond
+            `backbone.max_length`.
     """
     x, segments = batch.x, batch.segments
     kind = "image" if x.dim() == 4 else "text"
@@ -70,12 +71,16 @@ def prepare(batch: Batch, backbone: Backbone) -> tuple[Tensor, Tensor | None]:
                 f"shorten the rows, or build the backbone with a larger max_length"
             )
         return x, segments
-    if x.dtype == torch.uint8:
-        x = x.float() / 255
-    elif not x.is_floating_point():
-        raise DataError(f"images must be uint8 or float in [0, 1], not {x.dtype}")
-    if backbone.image_size is not None and tuple(x.shape[-2:]) != tuple(backbone.image_size):
-        x = F.interpolate(x, list(backbone.image_size), mode="bilinear", antialias=True).clamp(0, 1)
+    size = backbone.image_size or x.shape[-2:]
+    resize = tuple(x.shape[-2:]) != tuple(size)
+    try:
+        if x.is_floating_point() and (resize or x.is_cpu):  # resizing would cut off what is out of range
+            refuse_out_of_range(x)
+        x = as_float(x)
+    except ValueError as error:
+        raise DataError(str(error)) from error
+    if resize:
+        x = F.interpolate(x, list(size), mode="bilinear", antialias=True).clamp(0, 1)
     return x, segments
 
 
@@ -103,6 +108,33 @@ def move(batch: Batch, device: torch.device) -> Batch:
 def device_of(module: nn.Module) -> torch.device:
     """Where the parameters are; the CPU for a module without any."""
     return next((p.device for p in module.parameters()), torch.device("cpu"))
+
+
+def place(device: torch.device | str | None) -> torch.device:
+    """A device by name; None or "auto" is the first GPU if there is one, else the CPU.
+
+    Raises:
+        ValueError: no such device, or none here.
+    """
+    if device is None or device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = (str(error).splitlines() or [repr(error)])[0]
+        raise ValueError(f"device={device} cannot be used ({reason}); take auto or cpu") from error
+    return torch.device(device)
+
+
+def finite(features: Tensor) -> Tensor:
+    """The same features (N, D).
+
+    Raises:
+        DataError: some are NaN or infinite.
+    """
+    if bad := len(features) - int(features.isfinite().all(1).sum()):
+        raise DataError(f"{bad} of {len(features)} feature rows are not finite: did pretraining diverge?")
+    return features
 
 
 @contextmanager
@@ -179,29 +211,31 @@ def extract(
         progress: show a bar when stderr is a terminal.
 
     Raises:
-        DataError: no rows, or rows that do not fit the backbone (see `prepare`).
+        DataError: no rows, rows that do not fit the backbone (see `prepare`), features that are not finite.
+        ValueError: a device that is not there.
     """
     if not len(rows):
         raise DataError("there are no rows to read features of")
     memory = _memory.get()
     if memory is not None and (known := memory.recall(backbone, rows, layers)) is not None:
         return known
-    place = device_of(backbone) if device is None else torch.device(device)
+    where = device_of(backbone) if device is None else place(device)
     pooled: list[Tensor] = []
     labels: list[Tensor] = []
     blocks: list[tuple[Tensor, ...]] = []
     starts = range(0, len(rows), batch_size)
     # no_grad, not inference_mode: probes are trained on these tensors.
-    with torch.no_grad(), evaluating(backbone, place):
+    with torch.no_grad(), evaluating(backbone, where):
         for start in tqdm(starts, "features", disable=None if progress else True):
             batch = trim(rows.read(np.arange(start, min(start + batch_size, len(rows)))))
-            features = forward(backbone, move(batch, place), layers)
+            features = forward(backbone, move(batch, where), layers)
             pooled.append(features.pooled.float().cpu())
             blocks.append(tuple(layer.float().cpu() for layer in features.layers))
             if batch.y is not None:
                 labels.append(batch.y)
     y = torch.cat(labels) if labels else None
-    found = FeatureSet(torch.cat(pooled), y, tuple(torch.cat(layer) for layer in zip(*blocks, strict=True)))
+    kept = tuple(torch.cat(layer) for layer in zip(*blocks, strict=True))
+    found = FeatureSet(finite(torch.cat(pooled)), y, kept)
     if memory is not None:
         memory.found[memory.key(backbone, rows)] = backbone, found
     return found

@@ -18,6 +18,9 @@ from torch.nn import functional as F
 from ssl_zoo.transfer.features import FeatureSet, labels_of
 from ssl_zoo.transfer.metrics import Metric, score
 
+# Similarities of queries with the bank that are held at a time: 256 MiB, whatever the size of the bank.
+SIMILARITIES = 2**26
+
 
 class Neighbours(NamedTuple):
     """The setting chosen on validation, and its validation score."""
@@ -25,6 +28,15 @@ class Neighbours(NamedTuple):
     k: int
     temperature: float
     validation: float
+
+
+def at_once(bank: int, most: int) -> int:
+    """How many queries are compared with a bank of so many rows at a time: `most`, fewer for a large bank.
+
+    Each query is still ranked against the whole bank by one `topk`, so of equals the same ones are chosen,
+    however many queries there are at a time.
+    """
+    return max(1, min(most, SIMILARITIES // bank))
 
 
 def predict(
@@ -42,6 +54,7 @@ def predict(
     Args:
         queries: (N, D). bank: (M, D). y: (M,) labels of the bank.
         ks: a k beyond M counts as M; the keys keep the k that was asked for.
+        batch_size: queries at a time at most; see `at_once`.
     """
     if min(ks) < 1 or min(temperatures) <= 0:
         raise ValueError(
@@ -50,7 +63,7 @@ def predict(
     bank = F.normalize(bank, dim=1)
     widest = min(max(ks), len(bank))
     parts: dict[tuple[int, float], list[Tensor]] = {(k, t): [] for k in ks for t in temperatures}
-    for chunk in F.normalize(queries, dim=1).split(batch_size):
+    for chunk in F.normalize(queries, dim=1).split(at_once(len(bank), batch_size)):
         similar, at = (chunk @ bank.T).topk(widest, dim=1)  # (B, K), nearest first
         voters = y[at]  # (B, K)
         for temperature in temperatures:

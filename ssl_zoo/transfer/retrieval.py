@@ -16,7 +16,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ssl_zoo.transfer.features import extract, labels_of
+from ssl_zoo.transfer.knn import at_once
 from ssl_zoo.transfer.measures import Measured, Subject
+from ssl_zoo.transfer.metrics import refuse_one_class, true_labels
 
 
 def recall(features: Tensor, y: Tensor, ks: Sequence[int], batch_size: int = 1024) -> dict[int, float]:
@@ -30,7 +32,7 @@ def recall(features: Tensor, y: Tensor, ks: Sequence[int], batch_size: int = 102
             f"k must lie from 1 to {len(features) - 1} with {len(features)} samples, not {list(ks)}"
         )
     unit = F.normalize(features, dim=1)
-    hits = dict.fromkeys(ks, 0)
+    hits, batch_size = dict.fromkeys(ks, 0), at_once(len(unit), batch_size)
     for start in range(0, len(unit), batch_size):
         queries = unit[start : start + batch_size]
         similar = queries @ unit.T  # (B, N)
@@ -53,7 +55,9 @@ class Retrieval:
 
     def begin(self, subject: Subject, data: Any, seed: int) -> Callable[[Any], Measured]:
         def finish(opened: Any) -> Measured:
-            features = extract(subject.backbone, subject.rows(opened, "test"), device=subject.device)
+            rows = subject.rows(opened, "test")
+            refuse_one_class(true_labels(rows, "test"), rows, "test")
+            features = extract(subject.backbone, rows, device=subject.device)
             found = recall(features.pooled, labels_of(features), self.ks)
             first, *rest = (f"recall@{k}" for k in self.ks)
             others = {name: found[k] for name, k in zip(rest, self.ks[1:], strict=True)}

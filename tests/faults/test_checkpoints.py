@@ -4,6 +4,8 @@ import json
 import os
 import pickle
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -54,6 +56,9 @@ DAMAGE = {
 }
 
 
+@pytest.mark.fault(
+    "damaged", how="truncated, emptied, a bit flipped, its sidecar deleted, emptied or replaced"
+)
 @pytest.mark.parametrize("kind", list(DAMAGE))
 def test_a_damaged_newest_is_skipped_with_a_warning(tmp_path, kind):
     older, newer = write(tmp_path, 4, 8)
@@ -65,6 +70,7 @@ def test_a_damaged_newest_is_skipped_with_a_warning(tmp_path, kind):
     assert str(newer) in str(caught[0].message)
 
 
+@pytest.mark.fault("all damaged", how="a bit flipped in every checkpoint")
 def test_none_whole_is_an_error_and_never_a_fresh_start(tmp_path):
     for path in write(tmp_path / "checkpoints", 4, 8):
         flip(path)
@@ -96,6 +102,7 @@ class Malice:
         return (os.unlink, (str(self.victim),))
 
 
+@pytest.mark.fault("pickle", how="a checkpoint that deletes a file when it is unpickled")
 @pytest.mark.parametrize("weights_only", [None, False])
 def test_a_malicious_pickle_is_not_run(tmp_path, weights_only):
     victim, path = tmp_path / "victim", tmp_path / "step-000000000004.ckpt"
@@ -108,6 +115,7 @@ def test_a_malicious_pickle_is_not_run(tmp_path, weights_only):
     assert not victim.exists()
 
 
+@pytest.mark.fault("pickle", how="resume= an address")
 @pytest.mark.parametrize("url", ["https://example.com/a.ckpt", "s3://bucket/a.ckpt"])
 def test_addresses_are_refused(tmp_path, url):
     with pytest.raises(CheckpointError, match="local files only"):
@@ -116,6 +124,8 @@ def test_addresses_are_refused(tmp_path, url):
         resume_from(tmp_path, url)
 
 
+@pytest.mark.fault("disk", how="a write that raises ENOSPC half-way through a checkpoint")
+@pytest.mark.fault("late save", how="the same: the error ends training, the older checkpoint is whole")
 def test_a_full_disk_leaves_the_older_ones(tmp_path, monkeypatch):
     (older,) = write(tmp_path, 4)
 
@@ -130,6 +140,7 @@ def test_a_full_disk_leaves_the_older_ones(tmp_path, monkeypatch):
     assert newest(tmp_path) == older
 
 
+@pytest.mark.fault("disk", how="fsync that raises EIO")
 def test_writing_atomically_keeps_the_file_when_it_fails(tmp_path, monkeypatch):
     path = tmp_path / "config.yaml"
     write_atomically(path, b"before")
@@ -142,6 +153,18 @@ def test_writing_atomically_keeps_the_file_when_it_fails(tmp_path, monkeypatch):
         write_atomically(path, b"after")
     assert path.read_bytes() == b"before"
     assert [p.name for p in tmp_path.iterdir()] == ["config.yaml"]
+
+
+@pytest.mark.fault("kill", how="what a killed writer leaves of a file that is then written again")
+def test_writing_sweeps_what_killed_writers_of_this_file_left(tmp_path):
+    child = subprocess.Popen([sys.executable, "-c", ""])
+    child.wait()
+    left = [tmp_path / f".a [b].json.{number}.part" for number in (child.pid, os.getppid(), "x")]
+    left.append(tmp_path / f".c.json.{child.pid}.part")
+    for path in left:
+        path.touch()
+    write_atomically(tmp_path / "a [b].json", b"{}")
+    assert [path.exists() for path in left] == [False, True, True, True]
 
 
 def test_prune_keeps_the_newest_and_sweeps_up(tmp_path):
@@ -158,6 +181,9 @@ def test_fewer_than_two_are_refused(tmp_path):
         Checkpoint(tmp_path, every=10, keep=1)
 
 
+@pytest.mark.fault(
+    "damaged", how="a bit flipped in the newest checkpoint of a killed run, which is run again"
+)
 def test_a_run_goes_on_from_the_older_one_and_mends_the_damaged(tmp_path):
     """Saved at 4 and 8, and 8 is damaged: it is trained again from 4, and written over."""
     code, log = forked(tmp_path, train, tmp_path / "run", "mae", die_at=9)
@@ -186,6 +212,7 @@ def hold(folder: Path, ready: Path) -> None:
         time.sleep(60)
 
 
+@pytest.mark.fault("two runs", how="the folder is held by another process")
 def test_two_processes_do_not_share_a_folder(tmp_path):
     ready = tmp_path / "ready"
     other = spawn(tmp_path / "log", hold, tmp_path / "run", ready)
@@ -227,6 +254,7 @@ COMMAND = (
 )
 
 
+@pytest.mark.fault("sigterm", how="SIGTERM to a single process in its fifth step")
 def test_sigterm_saves_and_exits_143(tmp_path):
     cache = tmp_path / "cache"
     code, log = forked(tmp_path, asked_to_stop, tmp_path, cache)
@@ -244,6 +272,7 @@ def test_sigterm_saves_and_exits_143(tmp_path):
     assert (run / "backbone/model.safetensors").exists()
 
 
+@pytest.mark.fault("sigterm", how="SIGTERM in the last step")
 def test_sigterm_in_the_last_step_does_not_count_as_finished(tmp_path):
     code, log = forked(tmp_path, asked_to_stop, tmp_path, tmp_path / "cache", "budget.steps=5")
     assert code == 143, log

@@ -1,15 +1,21 @@
 """A run that was killed and resumed ends with the weights and optimizer of one never killed, to the bit."""
 
+import copy
 import json
+import sys
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 import tiny
+import torch
 from tiny import Pictures, forked, small_simclr, train, vit
 
+from ssl_zoo.objectives._base import Batch, Loss, Objective
 from ssl_zoo.pretrain import Budget
 from ssl_zoo.pretrain.logs import read_metrics
+from ssl_zoo.pretrain.watch import Validation
 
 # 22 rows in batches of 4: five steps an epoch, so 11 steps cross two boundaries; saved at 4 and 8.
 ACCUMULATED = {"masked_lm": 2, "rotation": 2}  # of the others, one part makes a step
@@ -41,6 +47,10 @@ def killed_and_resumed(folder: Path, name: str, sessions: list[dict], **options)
     return (folder / "run/sha256").read_text()
 
 
+@pytest.mark.fault(
+    "kill", how="SIGKILL to itself after a backward pass, twice; every objective, with and without workers"
+)
+@pytest.mark.fault("accumulation", how="SIGKILL after the first of two backward passes of a step")
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize("name", list(tiny.ZOO))
 def test_killed_twice_mid_step(tmp_path, unharmed, name, workers):
@@ -57,6 +67,9 @@ def test_the_hash_tells_runs_apart(unharmed):
     assert unharmed("mae") != unharmed("mae", steps=10)
 
 
+@pytest.mark.fault(
+    "boundary", how="SIGKILL in the first step of the second and of the third epoch, with 0 and 2 workers"
+)
 @pytest.mark.parametrize("workers", [0, 2])
 def test_killed_at_an_epoch_boundary(tmp_path, unharmed, workers):
     kills = [{"die_at": 5}, {"die_at": 10}, {}]  # the first steps of epochs 1 and 2, just after a checkpoint
@@ -66,6 +79,106 @@ def test_killed_at_an_epoch_boundary(tmp_path, unharmed, workers):
     assert ended == unharmed("rotation", save_every=5)
 
 
+def dying_in_validation(folder: Path, at: int) -> None:
+    """`train`, which dies when step `at` is validated."""
+    losses = Validation.losses
+
+    def mortal(self, module):
+        if module.trainer.global_step == at:
+            tiny.die()
+        return losses(self, module)
+
+    Validation.losses = mortal
+    train(folder, validation=Validation(Pictures(10, 5), 3, 4))
+
+
+@pytest.mark.fault("kill", how="SIGKILL within a validation, twice")
+def test_killed_while_validating(tmp_path, unharmed):
+    for at, code in ((6, -9), (9, -9), (99, 0)):
+        found, log = forked(tmp_path, dying_in_validation, tmp_path / "run", at)
+        assert found == code, log
+    assert (tmp_path / "run/sha256").read_text() == unharmed("mae")
+    steps, values = read_metrics(tmp_path / "run")["val/loss"]
+    assert steps == [3, 6, 9, 11]
+    assert len(set(values)) == 4
+
+
+def dying_before(folder: Path, words: tuple[str, ...], **options) -> None:
+    """`train`, which dies before it renames to, or deletes, a file whose path ends so."""
+
+    def watch(event: str, args: tuple) -> None:
+        path = args[1] if event == "os.rename" else args[0] if event == "os.remove" else ""
+        if str(path).endswith(words):
+            tiny.die()
+
+    sys.addaudithook(watch)
+    train(folder, validation=Validation(Pictures(10, 5), 3, 4), **options)
+
+
+@pytest.mark.fault(
+    "kill", how="SIGKILL after the last checkpoint: before older ones are deleted, or the export"
+)
+@pytest.mark.parametrize(
+    "before", ["000000000004.ckpt", "000000000004.json", "run/backbone", "run/summary.json"]
+)
+def test_killed_after_the_last_checkpoint(tmp_path, before):
+    """The summary of step 9 has a validation that the first session made, and took with it."""
+    train(tmp_path / "unharmed", steps=9, validation=Validation(Pictures(10, 5), 3, 4))
+    code, log = forked(tmp_path, dying_before, tmp_path / "run", (before,), steps=9)
+    assert code == -9, log
+    for _ in range(2):
+        code, log = forked(tmp_path, dying_before, tmp_path / "run", ("nothing",), steps=9)
+        assert code == 0, log
+    assert "was finished already, at step 9" in log
+    summaries = [json.loads((tmp_path / run / "summary.json").read_text()) for run in ("run", "unharmed")]
+    assert summaries[0] | {"seconds": 0} == summaries[1] | {"seconds": 0}
+    names = [
+        sorted(path.name for path in (tmp_path / run).rglob("*[!0-9]") if "logs" not in path.parts)
+        for run in ("run", "unharmed")
+    ]
+    assert names[0] == names[1]
+
+
+class Follower(Objective):
+    """A teacher that is an average of its student."""
+
+    takes = ("vit",)
+
+    def __init__(self):
+        super().__init__(vit())
+        self.teacher = copy.deepcopy(self.backbone).requires_grad_(False)
+
+    def forward(self, batch: Batch) -> Loss:
+        x = batch.x.float() / 255
+        with torch.no_grad():
+            target = self.teacher(x.flip(3)).pooled
+        return Loss((self.backbone(x).pooled - target).square().mean(), {})
+
+    @torch.no_grad()
+    def advance(self, t: float) -> None:
+        for mine, its in zip(self.teacher.parameters(), self.backbone.parameters(), strict=True):
+            mine.lerp_(its, 0.25)
+
+
+@pytest.mark.fault(
+    "teacher", how="every checkpoint compared with the one of the step before, across a SIGKILL"
+)
+def test_a_teacher_is_saved_with_the_student_of_its_step(tmp_path):
+    start = partial(train, tmp_path / "run", build=(Follower, Pictures), save_every=1, keep=99, steps=7)
+    for options, code in (({"die_at": 4}, -9), ({}, 0)):
+        found, log = forked(tmp_path, start, **options)
+        assert found == code, log
+    states = [torch.load(path)["state_dict"] for path in sorted(tmp_path.glob("run/checkpoints/*.ckpt"))]
+    assert len(states) == 7
+    prefix = "objective.teacher."
+    for before, after in pairwise(states):
+        for name in (name for name in after if name.startswith(prefix)):
+            student = after[f"objective.backbone.{name.removeprefix(prefix)}"]
+            assert torch.equal(after[name], before[name].lerp(student, 0.25))
+            assert not torch.equal(after[name], student) or not student.any()
+
+
+@pytest.mark.fault("kill", how="a log whose last line was cut short")
 def test_a_line_of_the_log_cut_short_by_a_kill_is_not_read(tmp_path):
     file = tmp_path / "logs/csv/version_0/metrics.csv"
     file.parent.mkdir(parents=True)
@@ -73,6 +186,7 @@ def test_a_line_of_the_log_cut_short_by_a_kill_is_not_read(tmp_path):
     assert read_metrics(tmp_path) == {"lr": ([5, 10], [0.1, 0.1]), "train/loss": ([5, 10], [2.5, 1.2])}
 
 
+@pytest.mark.fault("kill", how="SIGKILL when a checkpoint is written and not yet renamed into place")
 def test_killed_while_saving(tmp_path, unharmed):
     kills = [{"die_writing": 8}, {}]
     ended = killed_and_resumed(tmp_path, "simclr", kills)
@@ -81,6 +195,7 @@ def test_killed_while_saving(tmp_path, unharmed):
     assert left == {f"step-{step:012d}.{end}" for step in (8, 11) for end in ("ckpt", "json")}
 
 
+@pytest.mark.fault("kill", how="SIGKILL before the first checkpoint is in place")
 def test_killed_while_writing_the_first_checkpoint_starts_anew(tmp_path, unharmed):
     code, log = forked(tmp_path, train, tmp_path / "run", "mae", die_writing=4)
     assert code == -9, log
@@ -89,6 +204,7 @@ def test_killed_while_writing_the_first_checkpoint_starts_anew(tmp_path, unharme
     assert (tmp_path / "run/sha256").read_text() == unharmed("mae")
 
 
+@pytest.mark.fault("workers", how="killed with 2 workers, again with none, ended with 1")
 def test_workers_may_change(tmp_path, unharmed):
     kills = [{"workers": 2, "die_at": 6}, {"workers": 0, "die_at": 10}, {"workers": 1}]
     assert killed_and_resumed(tmp_path, "sum", kills) == unharmed("sum")
@@ -142,6 +258,7 @@ def test_a_run_by_the_clock_resumes_and_ends(tmp_path):
     assert "was finished already" in log
 
 
+@pytest.mark.fault("changed", how="another seed, batch size and data than the checkpoint's")
 @pytest.mark.parametrize(
     ("changed", "named"),
     [
@@ -165,6 +282,7 @@ def checkpointed(tmp_path_factory):
     return folder
 
 
+@pytest.mark.fault("changed", how="another objective than the checkpoint's")
 def test_other_weights_are_refused(checkpointed):
     """SimCLR's head in place of MAE's decoder."""
     code, log = forked(
@@ -178,6 +296,7 @@ def simclr_on_the_same_backbone():
     return small_simclr(vit())
 
 
+@pytest.mark.fault("changed", how="resume=never in a folder that holds checkpoints")
 def test_resume_never_refuses_a_folder_with_checkpoints(checkpointed):
     code, log = forked(checkpointed, train, checkpointed / "run", "mae", resume="never")
     assert code == 1
