@@ -1,8 +1,15 @@
-"""Heads that only the objective needs: projections, pixel decoders, and the score of token ids."""
+"""Heads that only the objective needs: projections, pixel decoders, the score of classes and of token ids.
+
+What compares features with something (logits, errors, distances) belongs to the loss, and is computed in
+float32 by `exact`. What makes features (trunks, projections, decoders) stays in autocast's type.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import wraps
 from itertools import pairwise
+from typing import ParamSpec, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -10,6 +17,38 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from ssl_zoo.backbones._base import TokenBackbone
+
+P = ParamSpec("P")
+R = TypeVar("R")
+HALF = (torch.float16, torch.bfloat16)
+
+
+def exact(loss: Callable[P, R]) -> Callable[P, R]:
+    """The function, computed in float32 whatever is around it; double precision stays.
+
+    Half-precision tensors among its positional arguments become float32, and autocast is off inside:
+    otherwise autocast would make matrix products of them in half precision again.
+    """
+
+    @wraps(loss)
+    def wide(*args: P.args, **options: P.kwargs) -> R:
+        tensors = [x for x in args if isinstance(x, Tensor)]
+        widened = (x.float() if isinstance(x, Tensor) and x.dtype in HALF else x for x in args)
+        with torch.autocast(tensors[0].device.type, enabled=False):
+            return loss(*widened, **options)  # pyright: ignore[reportCallIssue]
+
+    return wide
+
+
+@exact
+def classification(features: Tensor, weight: Tensor, bias: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    """Cross-entropy of linear logits, and the fraction of rows whose largest logit is the target's.
+
+    Args:
+        features: (N, D). weight: (C, D). bias: (C,). target: (N,) int64.
+    """
+    logits = F.linear(features, weight, bias)  # (N, C)
+    return F.cross_entropy(logits, target), (logits.argmax(1) == target).float().mean()
 
 
 def mlp(*widths: int) -> nn.Sequential:
@@ -31,6 +70,7 @@ def scoring_type(hidden: Tensor) -> torch.dtype:
     return torch.promote_types(hidden.dtype, torch.float32)
 
 
+@exact
 def token_cross_entropy(
     hidden: Tensor, weight: Tensor, target: Tensor, share: Tensor, bias: Tensor | None = None
 ) -> Tensor:
@@ -39,8 +79,7 @@ def token_cross_entropy(
     The gradient of a row's logits, p - onehot(target), is known as soon as the row is scored. So a block of
     rows is multiplied by the output matrix, scored, and turned into its part of the gradients at once: three
     products, as for the whole, and nothing is computed again (FusedLinearCrossEntropy of Hsu et al. 2024,
-    "Liger Kernel", arXiv:2410.10989). Under autocast the products are in its type, and the softmax and all
-    sums in float32.
+    "Liger Kernel", arXiv:2410.10989).
 
     Args:
         hidden: (N, D) rows to score. weight: (V, D). bias: (V,). target: (N,) int64.
@@ -52,17 +91,36 @@ def token_cross_entropy(
     return _TokenCrossEntropy.apply(hidden, weight, bias, target, share, wanted)  # pyright: ignore
 
 
+def score_tokens(
+    hidden: Tensor,
+    weight: Tensor,
+    target: Tensor,
+    scored: Tensor,
+    places: float,
+    bias: Tensor | None = None,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The loss of a batch in which some places are scored: the sum of -log p, divided by a constant.
+
+    Divided by how many are scored, a token would count more in one part of a batch than in another, and no
+    part knows the others' number.
+
+    Args:
+        hidden: (N, D). target: (N,) int64. scored: (N,) bool. weight, bias: as above.
+        places: how many are scored where rows are full: a function of the batch's shape alone.
+
+    Returns:
+        The loss; the mean of -log p over the scored places, detached; and how many they are.
+    """
+    share = scored.to(scoring_type(hidden)) * (1 / places)
+    loss, count = token_cross_entropy(hidden, weight, target, share, bias), scored.sum()
+    return loss, loss.detach() * (places / count.clamp_min(1)), count
+
+
 class _TokenCrossEntropy(torch.autograd.Function):
     @staticmethod
     def forward(ctx, hidden, weight, bias, target, share, wanted):  # pyright: ignore[reportIncompatibleMethodOverride]
-        device = hidden.device.type
-        low = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden.dtype
-        with torch.autocast(device, enabled=False):
-            loss, *gradients = _score(hidden.to(low), weight.to(low), bias, target, share, wanted)
-        originals = (hidden, weight, bias)
-        ctx.save_for_backward(
-            *(None if g is None else g.to(x.dtype) for g, x in zip(gradients, originals, strict=True))
-        )
+        loss, *gradients = _score(hidden, weight, bias, target, share, wanted)
+        ctx.save_for_backward(*gradients)
         return loss
 
     @staticmethod
@@ -77,14 +135,12 @@ def _score(
     """The weighted sum, and its gradients with respect to hidden, weight and bias, block by block."""
     n, v = len(hidden), len(weight)
     rows = min(n, max(ROWS, HELD.get(hidden.device.type, HELD_ELSEWHERE) // v))
-    exact = share.dtype
     # One piece of memory for all blocks: on a CPU, a fresh one for each would cost as much as its softmax.
-    logits = hidden.new_empty(rows, v)
-    log_p = hidden.new_empty(rows, v, dtype=exact)
+    logits, log_p = hidden.new_empty(rows, v), hidden.new_empty(rows, v)
     loss = share.new_zeros(())
     d_hidden = torch.empty_like(hidden) if gradients else None
-    d_weight = torch.zeros_like(weight, dtype=exact) if gradients else None
-    d_bias = torch.zeros_like(bias, dtype=exact) if gradients and bias is not None else None
+    d_weight = torch.zeros_like(weight) if gradients else None
+    d_bias = torch.zeros_like(bias) if gradients and bias is not None else None
     for start in range(0, n, rows):
         block = slice(start, start + rows)
         h, y, w = hidden[block], target[block, None], share[block, None]
@@ -92,19 +148,14 @@ def _score(
         if bias is None:
             torch.mm(h, weight.T, out=s)
         else:
-            torch.addmm(bias.to(s.dtype), h, weight.T, out=s)
-        torch.log_softmax(s, 1, dtype=exact, out=p)
+            torch.addmm(bias, h, weight.T, out=s)
+        torch.log_softmax(s, 1, out=p)
         loss -= (p.gather(1, y) * w).sum()
         if d_hidden is None or d_weight is None:
             continue
         p.exp_().scatter_add_(1, y, p.new_full((1, 1), -1.0).expand_as(y))  # p - onehot(y)
-        q = p.to(s.dtype)
-        d_hidden[block] = (q @ weight) * w
-        weighted = h * w.to(h.dtype)
-        if weighted.dtype == exact:
-            d_weight.addmm_(q.T, weighted)
-        else:
-            d_weight += q.T @ weighted
+        d_hidden[block] = (p @ weight) * w
+        d_weight.addmm_(p.T, h * w)
         if d_bias is not None:
             d_bias += (p * w).sum(0)
     return loss, d_hidden, d_weight, d_bias

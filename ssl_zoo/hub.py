@@ -8,6 +8,7 @@ backbone/
 from __future__ import annotations
 
 import importlib
+import inspect
 import json
 import os
 import shutil
@@ -18,6 +19,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from ssl_zoo.backbones._base import Backbone, TokenBackbone
+from ssl_zoo.untrusted import Bounded, Untrusted, read_json, refuse_odd_values
 
 FORMAT = 1
 KINDS = {  # the only classes a saved file may name
@@ -26,6 +28,10 @@ KINDS = {  # the only classes a saved file may name
     "TimmCNN": "ssl_zoo.backbones.vision",
     "HFBackbone": "ssl_zoo.backbones.hf",
 }
+
+
+# A model may be so much larger than its file: parts that are dropped after they were made, half precision.
+ROOM, SLACK = 4, 1 << 26
 
 
 class HubError(RuntimeError):
@@ -45,26 +51,63 @@ def describe(backbone: Backbone) -> dict[str, Any]:
     }
 
 
-def build(about: dict[str, Any]) -> Backbone:
-    """A freshly initialised backbone of this description.
+def build(about: dict[str, Any], limit: int | None = None) -> Backbone:
+    """A freshly initialised backbone of this description, which may be a stranger's.
+
+    Args:
+        limit: bytes that its weights may take; None = the memory of this machine.
 
     Raises:
-        HubError: a kind this library does not know, or a newer format.
+        HubError: a newer format, a kind or an argument this library does not know, or a model that cannot be.
     """
     if about.get("format") != FORMAT:
         raise HubError(
             f"backbone format {about.get('format')} is not {FORMAT}: use the ssl_zoo that wrote it"
         )
-    kind = about["kind"]
-    if kind not in KINDS:
+    kind, config = about.get("kind"), about.get("config")
+    if not isinstance(kind, str) or kind not in KINDS:
         raise HubError(
             f"backbone kind {kind!r} is not one of {sorted(KINDS)}; for a class of your own, build it and "
             "call ssl_zoo.load(path, backbone=yours)"
         )
-    backbone: Backbone = getattr(importlib.import_module(KINDS[kind]), kind)(**about["config"])
+    if not isinstance(config, dict) or not isinstance(about.get("causal"), bool):
+        raise HubError("the description of a backbone has config, an object, and causal, true or false")
+    made: type[Backbone] = getattr(importlib.import_module(KINDS[kind]), kind)
+    if unknown := sorted(set(map(str, config)) - arguments(made, config)):
+        raise HubError(f"a saved {kind} has no {', '.join(unknown)}: such a description is not built")
+    if limit is None:
+        limit = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    try:
+        refuse_odd_values(config)
+        with Bounded(limit):
+            backbone = made(**config)
+    except UNBUILT as error:
+        raise HubError(f"the description of this {kind} cannot be built: {error}") from error
     if isinstance(backbone, TokenBackbone):
         backbone.causal = about["causal"]
     return backbone
+
+
+# How a class answers to arguments that make no sense.
+UNBUILT = (ValueError, TypeError, ArithmeticError, LookupError, AttributeError, AssertionError, RuntimeError,
+           MemoryError)  # fmt: skip
+
+
+def arguments(made: type[Backbone], config: dict[str, Any]) -> set[str]:
+    """What a saved description of this class may say: what builds it, but no weights and no places."""
+    known = inspect.signature(made).parameters
+    names = {name for name, one in known.items() if one.kind is not one.VAR_KEYWORD} - {"pretrained"}
+    if made.__name__ == "HFBackbone":
+        return names - {"name"}  # its config says it all
+    if len(known) > len(names) + 1:  # those of timm's model are taken as well
+        return names | _timm_arguments(config.get("name"))
+    return names
+
+
+def _timm_arguments(name: Any) -> set[str]:
+    from ssl_zoo.backbones import _timm  # loaded with the class already
+
+    return _timm.takes(name) if isinstance(name, str) and _timm.is_known(name) else set()
 
 
 def save(backbone: Backbone, folder: str | Path) -> Path:
@@ -109,13 +152,16 @@ def load(path: str | Path, backbone: Backbone | None = None) -> Backbone:
         HubError: nothing there, a damaged file, or weights that do not fit.
     """
     folder = locate(path)
-    about = json.loads((folder / "config.json").read_text())
-    backbone = build(about) if backbone is None else backbone
     file = folder / "model.safetensors"
     try:
+        about = read_json(folder / "config.json")
+        if backbone is None:
+            backbone = build(about, SLACK + ROOM * file.stat().st_size)
         backbone.load_state_dict(load_file(file))
+    except (HubError, Untrusted) as error:
+        raise HubError(f"{folder / 'config.json'}: {error}") from error
     except (OSError, SafetensorError) as error:
         raise HubError(f"{file} cannot be read: {error}") from error
     except RuntimeError as error:
-        raise HubError(f"{file} does not fit {about['kind']}: {error}") from error
+        raise HubError(f"{file} does not fit {type(backbone).__name__}: {error}") from error
     return backbone.eval()

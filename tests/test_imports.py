@@ -24,14 +24,15 @@ HOME = {
     "omegaconf": ("cli/",),
 }
 # What each part of the library may import of the others. Names ending in a dot are whole packages.
-BASE = ("tokens", "schedules", "distributed", "backbones._base")
+BASE = ("tokens", "schedules", "distributed", "norm", "backbones._base")
 BELOW = {
     "tokens": (),
     "schedules": (),
     "distributed": (),
+    "norm": ("distributed",),
     "flops": (),
     "scaling": (),
-    "backbones": ("tokens", "distributed", "backbones."),
+    "backbones": ("tokens", "distributed", "norm", "backbones."),
     "heads": BASE,
     "teacher": BASE,
     "views": (*BASE, "views."),

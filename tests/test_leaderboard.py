@@ -1,5 +1,6 @@
 """Boards that run, are killed, go on, go stale, and are reproduced."""
 
+import errno
 import json
 import multiprocessing
 import time
@@ -53,6 +54,52 @@ def test_a_damaged_line_is_named(tmp_path):
         records.read(file)
     with pytest.raises(ValueError, match="not JSON compliant"):
         records.append(file, {"row": "a", "seed": 0, "value": float("nan")})
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        (b'{"row": "a", "se', r"line 2 .*at byte 24 "),
+        (b'{"row": "a", "seed": 0, "text": "\xff"}', "line 2 .*utf-8"),
+        (b'{"row": "a", "seed": 0, "value": NaN}', "line 2 .*NaN is no result"),
+        (b'{"row": "a", "seed": 0, "value": ' + b"9" * 5000 + b"}", "line 2 .*digits"),
+        (b"[" * 100_000, "line 2 "),
+        (b"[1]", "line 2 .*no JSON object but list"),
+        (b"null", "line 2 .*no JSON object but NoneType"),
+        (b'{"row": "a"}', "line 2 .*it lacks the key 'seed'"),
+        (b'{"row": null, "seed": 0}', "line 2 .*row must be a text"),
+        (b'{"row": "a", "seed": 1.5}', "line 2 .*seed an integer, not 'a' and 1.5"),
+        (b"", "line 2 "),
+    ],
+)
+def test_each_damage_of_a_line_is_named(tmp_path, line, says):
+    file = tmp_path / "results.jsonl"
+    file.write_bytes(b'{"row": "a", "seed": 0}\n' + line + b'\n{"row": "b", "seed": 0}\n')
+    with pytest.raises(BoardError, match=says) as refused:
+        records.read(file)
+    assert str(file) in str(refused.value)
+
+
+def test_a_whole_last_line_without_its_end_is_kept(tmp_path):
+    """An editor may leave one; it used to be cut off like that of a killed writer."""
+    file = tmp_path / "results.jsonl"
+    file.write_bytes(b'{"row": "a", "seed": 0}\n{"row": "b", "seed": 0}')
+    records.append(file, {"row": "c", "seed": 0})
+    assert set(records.read(file)) == {("a", 0), ("b", 0), ("c", 0)}
+
+
+def test_a_full_disk_leaves_the_records_as_they_were(tmp_path, monkeypatch):
+    file = tmp_path / "results.jsonl"
+    records.append(file, {"row": "a", "seed": 0})
+    before = file.read_bytes()
+
+    def full(handle):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(records.os, "fsync", full)
+    with pytest.raises(OSError, match=r"a result could not be added \(No space left.*results\.jsonl"):
+        records.append(file, {"row": "b", "seed": 0})
+    assert file.read_bytes() == before
 
 
 def _write(file: Path, row: str) -> None:

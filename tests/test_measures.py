@@ -1,6 +1,7 @@
 """Measures: two acts over a sealed test split, retrieval, diagnostics, and what reading features costs."""
 
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ import torch
 from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier, NearestNeighbors
 from torch import nn
-from transfer_fakes import MLP, Bag, documents, images
+from transfer_fakes import MLP, Bag, FakeRows, documents, images
 from zoo_backbones import backbone, batch, build, pairs
 
 import ssl_zoo
@@ -105,6 +106,24 @@ def test_retrieval_reads_the_test_split(digits):
     assert set(found.others) == {"recall@5", "recall@10"}
     assert 0.1 < found.mean <= found.others["recall@5"][0] <= found.others["recall@10"][0] <= 1
     assert features.y is not None
+
+
+def test_retrieval_of_one_class_is_refused():
+    one = FakeRows(images(9, 0).x, np.zeros(9, dtype=np.int64))
+    subject = SimpleNamespace(rows=lambda data, split: one)
+    with pytest.raises(DataError, match="all 9 test rows are of class 0"):
+        Retrieval().begin(subject, None, 0)(None)
+
+
+def test_a_measure_that_is_not_finite_is_refused(digits):
+    class Wild:
+        name, stochastic = "wild", False
+
+        def begin(self, subject, data, seed):
+            return lambda opened: Measured("accuracy", math.nan)
+
+    with pytest.raises(DataError, match="wild gives no finite accuracy"):
+        examine(Subject(MLP()), digits, Wild())
 
 
 def test_alignment_and_uniformity_by_hand():

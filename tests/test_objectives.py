@@ -5,11 +5,13 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
+import zoo_backbones
 from torchvision.transforms.functional import rotate
-from zoo_backbones import TEXT_WIDTH, VOCABULARY, backbone, build, images, text
+from zoo_backbones import TEXT_WIDTH, VOCABULARY, backbone, build, images, pairs, text
 
 from ssl_zoo.backbones._base import Vocabulary
 from ssl_zoo.backbones.transformer import TextTransformer
+from ssl_zoo.backbones.vision import timm_backbone
 from ssl_zoo.distributed import free_noise, rand, seed_noise
 from ssl_zoo.objectives._base import Batch, Loss, Objective, Sum
 from ssl_zoo.objectives.mae import MAE, grid_positions, normalise
@@ -17,6 +19,7 @@ from ssl_zoo.objectives.masked_lm import MaskedLM
 from ssl_zoo.objectives.next_token import NextToken
 from ssl_zoo.objectives.rotation import Rotation
 from ssl_zoo.objectives.simclr import SimCLR, nt_xent
+from ssl_zoo.objectives.supervised import Supervised
 from ssl_zoo.views.masks import Spans, Tokens, WholeWords, random_split
 
 
@@ -165,8 +168,16 @@ def test_next_token_of_packed_documents_is_that_of_each_document_alone(kind):
             for i, place in enumerate(range(places[0], ends + 1)):
                 if segments[place + 1] >= 0:  # padding is never a target
                     nats.append(F.cross_entropy(logits[i], ids[place + 1]))
-    torch.testing.assert_close(objective(batch).value, torch.stack(nats).mean(), rtol=1e-5, atol=1e-5)
     assert len(nats) == 3 * 24 + 19
+    check_scores(objective(batch), "nats_per_token", nats, places=4 * 24)
+
+
+def check_scores(loss: Loss, part: str, nats: list[torch.Tensor], places: float) -> None:
+    """The loss is their sum over what full rows would have, the part is their mean."""
+    assert len(nats) != places
+    torch.testing.assert_close(loss.value, torch.stack(nats).sum() / places, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(loss.parts[part], torch.stack(nats).mean().detach(), rtol=1e-5, atol=1e-5)
+    assert loss.counts[part] == len(nats)
 
 
 def test_next_token_has_a_matrix_of_its_own_where_widths_differ():
@@ -210,7 +221,7 @@ def test_masked_lm_scores_what_the_mask_chose(monkeypatch, kind, mask):
                 h = objective.transform(code[b, at[b, k]])
                 logits = objective.output.weight @ h + objective.bias
                 nats.append(torch.logsumexp(logits, 0) - logits[batch.x[b, at[b, k]]])
-    torch.testing.assert_close(loss.value, torch.stack(nats).mean(), rtol=1e-5, atol=1e-5)
+    check_scores(loss, "nats_per_masked_token", nats, places=objective.mask.rate * 4 * 24)
     hidden = torch.zeros_like(candidates)
     for b in range(4):
         hidden[b, at[b][valid[b]]] = True
@@ -518,3 +529,91 @@ def test_objectives_say_how_text_is_laid_out():
         ("document", 0),
     ]
     assert VOCABULARY.mask == 2
+
+
+# What autocast may not touch
+
+
+def features_of(objective: Objective) -> tuple[torch.nn.Module, str]:
+    """The module and its method whose result the loss compares with something."""
+    if isinstance(objective, SimCLR):
+        return objective.project, "forward"
+    if isinstance(objective, MAE):
+        return objective.decoder, "forward"
+    if isinstance(objective, MaskedLM):
+        return objective.transform, "forward"
+    return objective.backbone, "encode" if isinstance(objective, NextToken) else "forward"
+
+
+def by_hand(objective: Objective, code, rows: Batch, step: int) -> torch.Tensor:
+    """The loss of features, in double precision."""
+    if isinstance(objective, SimCLR):
+        return nt_xent(code.double(), objective.temperature)[0]
+    if isinstance(objective, (Rotation, Supervised)):
+        target = rows.y if isinstance(objective, Supervised) else torch.arange(4).repeat_interleave(4)
+        logits = (
+            code.pooled.double() @ objective.classify.weight.double().T + objective.classify.bias.double()
+        )
+        return F.cross_entropy(logits, target)
+    seed_noise(0, step)
+    if isinstance(objective, MAE):
+        x = objective.view(rows.x)
+        _, unseen = random_split(rand(4, 16), objective.keep)
+        cells = x.double().unfold(2, 8, 8).unfold(3, 8, 8).permute(0, 2, 3, 4, 5, 1).reshape(4, 16, 192)
+        target = torch.stack([hand_normalised(cells[b, i]) for b in range(4) for i in unseen[b]])
+        return F.mse_loss(code.double().flatten(0, 1), target.double())
+    if isinstance(objective, NextToken):
+        hidden, bias, target = code.tokens.flatten(0, 1), 0.0, rows.x[:, 1:].flatten()
+        scored, places = torch.ones_like(target, dtype=torch.bool), len(target)
+    else:
+        candidates = (rows.x > 2) & (rows.segments >= 0)
+        at, valid = Tokens()(rand(*rows.x.shape), rows.x, candidates)
+        hidden, bias, places = code, objective.bias.double(), 0.15 * rows.x.numel()
+        target, scored = rows.x.gather(1, at).flatten(), valid.flatten()
+    logits = hidden.double() @ objective.output.weight.double().T + bias
+    return F.cross_entropy(logits[scored], target[scored], reduction="sum") / places
+
+
+@pytest.mark.parametrize(("cls", "kind"), pairs(), ids=str)
+def test_a_bfloat16_step_has_a_loss_in_float32(monkeypatch, cls, kind):
+    """Features are in autocast's type; what is made of them is exact, as if there were no autocast."""
+    objective = stirred(build(cls, backbone(kind))).train()
+    rows = zoo_backbones.batch(objective)
+    if cls is Sum:
+        with torch.autocast("cpu", torch.bfloat16):
+            assert objective(rows).value.dtype == torch.float32
+        return
+    codes = seen(monkeypatch, *features_of(objective))
+    seed_noise(0, 0)
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = objective(rows)
+    loss.value.backward()
+    assert loss.value.dtype == torch.float32
+    ((_, _, code),) = codes
+    want = by_hand(objective, code, rows, 0)
+    torch.testing.assert_close(loss.value.double(), want, rtol=1e-6, atol=1e-6)
+
+
+def test_pairs_are_found_among_features_that_are_alike():
+    """Cosines of 1 and 1 - 1e-5: bfloat16 has three digits."""
+    one = torch.randn(1, 64) + 1e-2 * torch.randn(32, 64)
+    z = torch.cat([one, one + 1e-4 * torch.randn(32, 64)])
+    with torch.autocast("cpu", torch.bfloat16):
+        loss, found = nt_xent(z, 0.1)
+    assert found.item() == 1.0
+    torch.testing.assert_close(loss, nt_xent(z.double(), 0.1)[0].float(), rtol=1e-5, atol=0)
+
+
+def test_a_contrast_of_one_sample_is_refused():
+    with pytest.raises(ValueError, match=r"raise batch_size.*\(accumulate\).*processes"):
+        build(SimCLR, backbone("vit"))(images(rows=1))
+    assert build(SimCLR, backbone("vit"))(images(rows=2)).value.item() > 0
+
+
+@pytest.mark.parametrize("name", ["resnet10t", "mobilenetv3_small_050"])  # torch's norms, and timm's
+def test_batch_norm_of_one_value_says_what_to_do(name):
+    small = {"channels": [8, 8, 16, 16]} if name == "resnet10t" else {}
+    objective = build(Supervised, timm_backbone(name, image_size=32, **small))
+    with pytest.raises(ValueError, match=r"one row .* one cell .*: take batch_size of at least 2"):
+        objective(images(rows=1))
+    assert math.isfinite(objective.eval()(images(rows=1)).value.item())

@@ -418,6 +418,26 @@ def test_validation_of_a_contrastive_loss_keeps_to_whole_batches():
     assert Validation(rows, 5, batch_size=8).losses(module) == whole  # the 6 left over would be easier
 
 
+def test_validation_of_a_contrast_of_one_row_is_left_out(capsys):
+    watch = Validation(Pictures(1), every=5, batch_size=8)
+    watch.after_step(*at_step(5, small_simclr(vit())))
+    assert watch.last == {}
+    assert "no validation loss: one held-out row" in capsys.readouterr().out
+
+
+def test_validation_weighs_tokens_where_rows_have_unequal_numbers():
+    torch.manual_seed(0)
+    objective, rows = NextToken(transformer(0.0)), Ids(20, lookahead=1)
+    losses = Validation(rows, every=5, batch_size=3).losses(untrained(objective))
+    with torch.no_grad():
+        code = objective.backbone(rows.x[:, :-1], rows.segments[:, :-1]).tokens
+        logits = code @ objective.output.weight.T
+    nats = torch.nn.functional.cross_entropy(logits.mT, rows.x[:, 1:], reduction="none")
+    scored = rows.segments[:, 1:] >= 0
+    assert losses["val/nats_per_token"].item() == pytest.approx(nats[scored].mean().item(), rel=1e-5)
+    assert losses["val/loss"].item() == pytest.approx((nats * scored).mean().item(), rel=1e-5)
+
+
 def test_validation_waits_for_its_step():
     watch = Validation(Pictures(), every=4, batch_size=8)
     watch.after_step(*at_step(6, small_mae(vit())))

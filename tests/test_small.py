@@ -11,7 +11,7 @@ from zoo_backbones import backbone, batch, build, pairs
 
 from ssl_zoo import heads, optim, schedules
 from ssl_zoo.backbones._base import Backbone
-from ssl_zoo.distributed import fold, free_noise, gather, rand, rand_shared, seed_noise, shares
+from ssl_zoo.distributed import free_noise, gather, seed_noise
 from ssl_zoo.objectives._base import Objective
 from ssl_zoo.objectives.mae import MAE
 from ssl_zoo.objectives.next_token import NextToken
@@ -131,8 +131,8 @@ def test_token_cross_entropy_under_autocast_scores_in_float32():
     d_hidden, d_weight = torch.autograd.grad(loss, (hidden, weight))
     assert {loss.dtype, d_hidden.dtype, d_weight.dtype} == {torch.float32}
     plain = heads.token_cross_entropy(hidden, weight, target, share, offset)
-    torch.testing.assert_close(loss, plain, rtol=0.02, atol=0.02)
-    torch.testing.assert_close(d_weight, torch.autograd.grad(plain, weight)[0], rtol=0.05, atol=0.01)
+    assert torch.equal(loss, plain)
+    assert torch.equal(d_weight, torch.autograd.grad(plain, weight)[0])
     half = hidden.detach().bfloat16().requires_grad_()
     loss = heads.token_cross_entropy(half, weight.bfloat16(), target, share, offset.bfloat16())
     assert loss.dtype == torch.float32
@@ -429,55 +429,9 @@ def test_muon_needs_matrices(monkeypatch):
         optim.muon(build(SimCLR, backbone("cnn")))
 
 
-# Noise of samples
-
-BLAKE2B = "228012c520be0408"  # of ('noise', 0, 0), 8 bytes
+# One process
 
 
-@pytest.mark.parametrize("parts", [1, 2, 4])
-def test_parts_of_a_batch_draw_their_rows_of_the_whole(parts):
-    seed_noise(3, 7)
-    whole = [rand(8, 5), rand(8), rand(8, 2, 3)]
-    shared = rand_shared(4)
-    pieces = []
-    for part in range(parts):
-        seed_noise(3, 7, part, parts)
-        rows = 8 // parts
-        pieces.append([rand(rows, 5), rand(rows), rand(rows, 2, 3)])
-        assert torch.equal(rand_shared(4), shared), "what a batch shares is the same in all parts"
-    for want, got in zip(whole, zip(*pieces, strict=True), strict=True):
-        assert torch.equal(torch.cat(got), want)
-
-
-def test_noise_is_of_the_seed_and_the_step_alone():
-    def draw(seed, step):
-        seed_noise(seed, step)
-        return rand(4, 3)
-
-    first = draw(0, 0)
-    torch.rand(100)  # what else is drawn does not matter
-    assert torch.equal(draw(0, 0), first)
-    assert not torch.equal(draw(0, 1), first)
-    assert not torch.equal(draw(1, 0), first)
-    state = torch.get_rng_state()
-    draw(0, 2)
-    assert torch.equal(torch.get_rng_state(), state), "nor does it touch the default generator"
-    free_noise()
-    torch.manual_seed(5)
-    free = rand(4, 3)
-    torch.manual_seed(5)
-    assert torch.equal(free, torch.rand(4, 3))
-
-
-def test_fold_is_the_same_everywhere():
-    assert fold("noise", 0, 0) == int.from_bytes(bytes.fromhex(BLAKE2B), "little") >> 1
-    assert len({fold("noise", a, b) for a in range(20) for b in range(20)}) == 400
-    assert all(0 <= fold(a) < 2**63 for a in range(100))
-
-
-def test_on_one_process_gather_is_the_identity_and_the_mean_is_the_mean():
+def test_on_one_process_gather_is_the_identity():
     x = torch.randn(4, 3, requires_grad=True)
     assert gather(x) is x
-    values, weights = torch.tensor([1.0, 5.0, 100.0]), torch.tensor([1.0, 3.0, 0.0])
-    assert (values * shares(weights)).sum().item() == 4.0
-    assert (values * shares(weights * 0)).sum().item() == 0.0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ import torch
 from torch.nn import functional as F
 from transfer_fakes import MLP, Bag, FakeRows, documents, images
 
-from ssl_zoo.data.rows import DataError
+from ssl_zoo.data.rows import DataError, Subset
 from ssl_zoo.objectives._base import Batch
 from ssl_zoo.transfer import floors, report
 from ssl_zoo.transfer.evaluate import evaluate
@@ -251,3 +252,91 @@ def test_yaml_builds_the_defaults(name):
         if key == "augment":  # a module has no equality
             given, value = vars(given), vars(value)
         assert (tuple(given) if isinstance(given, list) else given) == value, key
+
+
+# What cannot be measured is refused
+
+
+def relabelled(rows: FakeRows, y) -> FakeRows:
+    return FakeRows(rows.x, np.asarray(y), rows.segments)
+
+
+@pytest.mark.parametrize("protocol", [Knn(), Linear(), Layers(), Finetune()], ids=lambda one: one.name)
+def test_one_class_is_refused(protocol):
+    rows, one = images(9, 0), relabelled(images(9, 0), [1] * 9)
+    with pytest.raises(DataError, match=r"all 9 train rows .* class 1 \(c1\).*folder too high or too low"):
+        evaluate(MLP(), one, one, one, protocol, device="cpu")
+    evaluate(MLP(), rows, one, one, Knn(), device="cpu")  # a test set of one class can be right or wrong
+
+
+@pytest.mark.parametrize(
+    ("train", "test", "says"),
+    [
+        ([0, 0, 0, 1, 1, 1, 0, 1, 0], [0, 1, 2] * 3, "3 of 9 test rows .* 1 unknown ones, mostly 2"),
+        ([0, 0, 0, 2, 2, 2, 0, 2, 0], [0, 1, 1] * 3, r"6 of 9 test rows .* mostly 1 \(c1\)"),
+        ([0, 0, 0, 2, 2, 2, 0, 2, -1], [0] * 9, "train rows have a label of -1"),
+        ([0, 1, 2] * 3, [0, 1, -100] * 3, "test rows have a label of -100"),
+    ],
+)
+def test_labels_that_cannot_be_learnt_are_counted(train, test, says):
+    rows = images(9, 0)
+    splits = relabelled(rows, train), relabelled(rows, train), relabelled(rows, test)
+    with pytest.raises(DataError, match=says):
+        evaluate(MLP(), *splits, Linear(), seeds=(0,), device="cpu")
+
+
+def test_budgets_say_how_many_classes_have_too_few():
+    y = np.array([0] * 50 + [1] * 3 + [2] * 4)
+    with pytest.raises(DataError, match=r"class 1 has 3 .* the 5 .* 2 of 3 .* take labels=3 or fewer"):
+        budget(y, 5, seed=0)
+
+
+def test_splits_without_rows_are_named():
+    rows, none = images(9, 0), Subset(images(9, 0), np.zeros(0, dtype=int))
+    for place, name in enumerate(("train", "validation", "test")):
+        splits = [none if i == place else rows for i in range(3)]
+        with pytest.raises(DataError, match=f"the {name} split has no rows"):
+            evaluate(MLP(), *splits, Knn(), device="cpu")
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"seeds": ()}, "seeds is empty"),
+        ({"seeds": (0, 1, 0)}, r"each another one, not \[0, 1, 0\]"),
+        ({"seeds": (-1,)}, "0 or more"),
+        ({"validation_limit": 0}, "validation_limit must be at least 1"),
+        ({"validation_limit": -1}, "validation_limit must be at least 1"),
+        ({"device": "cuda:99"}, "device=cuda:99 cannot be used .* take auto or cpu"),
+        ({"device": "gpu"}, "device=gpu cannot be used"),
+    ],
+)
+def test_arguments_that_cannot_be_are_named(change, says):
+    rows = images(9, 0)
+    with pytest.raises(ValueError, match=says):
+        evaluate(MLP(), rows, rows, rows, Knn(), **{"device": "cpu"} | change)
+
+
+@pytest.mark.parametrize("protocol", [Knn(), Linear()], ids=lambda one: one.name)
+def test_features_that_are_not_finite_are_refused(protocol):
+    model, rows = MLP(), images(9, 0)
+    with torch.no_grad():
+        model.stem.weight[0, 0] = torch.nan
+    with pytest.raises(DataError, match="9 of 9 feature rows are not finite: did pretraining diverge"):
+        evaluate(model, rows, rows, rows, protocol, device="cpu")
+
+
+def test_a_rate_that_diverges_is_not_chosen():
+    rows, protocol = images(9, 0), Finetune(lrs=(1e30, 1e-3), steps=3, batch_size=8)
+    with pytest.warns(UserWarning, match=r"diverged with lr=1e\+30"):
+        assert evaluate(MLP(), rows, rows, rows, protocol, seeds=(0,), device="cpu").chosen[0]["lr"] == 1e-3
+    with pytest.warns(UserWarning, match="diverged"), pytest.raises(DataError, match="diverged with all of"):
+        evaluate(MLP(), rows, rows, rows, replace(protocol, lrs=(1e30,)), seeds=(0,), device="cpu")
+
+
+def test_one_row_a_step_is_too_few_for_batch_norm():
+    rows = images(9, 0)
+    with pytest.raises(DataError, match=r"one row of a step \(batch_size=1, 9 labelled"):
+        evaluate(MLP(), rows, rows, rows, Finetune(lrs=(1e-3,), steps=2, batch_size=1), device="cpu")
+    with pytest.raises(ValueError, match="steps=0"):
+        evaluate(MLP(), rows, rows, rows, Finetune(lrs=(1e-3,), steps=0), device="cpu")

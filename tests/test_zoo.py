@@ -68,6 +68,14 @@ def check_contract(cls: type[Objective], kind: Kind) -> None:
     assert objective.t.item() == 0.5
     assert "t" in objective.state_dict()
 
+    state = {name: value.clone() for name, value in objective.state_dict().items()}
+    objective.eval()
+    first, second = (evaluate(objective, rows, 2).value for _ in range(2))
+    assert torch.equal(first, second), "evaluating twice gives two losses"
+    changed = [name for name, value in objective.state_dict().items() if not torch.equal(value, state[name])]
+    assert not changed, f"evaluating changes {changed}"
+    objective.train()
+
     again = build(cls, backbone(kind, seed=1)).train()
     before = evaluate(objective, rows, 2).value
     assert not torch.equal(evaluate(again, rows, 2).value, before), "the second one has weights of its own"
@@ -134,9 +142,12 @@ class Follow(Objective):
         self.unused = {unused}
         self.teacher = copy.deepcopy(backbone).requires_grad_(False)
         self.answer = nn.Linear(out, backbone.dim)
+        self.register_buffer("seen", torch.zeros(()))
 
     def forward(self, batch):
         x = batch.x.float() / 255
+        if {counts}:
+            self.seen += 1
         with torch.no_grad():
             target = self.teacher(x).pooled
         loss = (self.answer(self.head(self.backbone(x).pooled)) - target).square().mean()
@@ -148,7 +159,7 @@ class Follow(Objective):
             for slow, fast in zip(self.teacher.parameters(), self.backbone.parameters()):
                 slow.lerp_(fast, {rate})
 '''
-GOOD = {"unused": "None", "part": "loss.detach()", "t": "t", "rate": "0.5"}
+GOOD = {"unused": "None", "part": "loss.detach()", "t": "t", "rate": "0.5", "counts": "self.training"}
 
 
 @pytest.mark.parametrize(
@@ -161,8 +172,18 @@ GOOD = {"unused": "None", "part": "loss.detach()", "t": "t", "rate": "0.5"}
         ({"part": "loss.detach() / 0"}, "copy"),
         ({"rate": "0.0"}, "does not move"),
         ({"t": "0"}, "assert"),
+        ({"counts": "True"}, "evaluating changes .*seen"),
     ],
-    ids=["good", "unused weight", "attached part", "wide part", "infinite part", "still teacher", "no t"],
+    ids=[
+        "good",
+        "unused weight",
+        "attached part",
+        "wide part",
+        "infinite part",
+        "still teacher",
+        "no t",
+        "counts",
+    ],
 )
 def test_a_file_dropped_into_the_folder_is_found_and_checked(tmp_path, fault, complaint):
     (tmp_path / "follow.py").write_text(DROPPED_IN.format(**GOOD | fault))

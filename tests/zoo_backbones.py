@@ -22,14 +22,14 @@ from ssl_zoo.objectives.masked_lm import MaskedLM
 from ssl_zoo.objectives.next_token import NextToken
 from ssl_zoo.objectives.rotation import Rotation
 from ssl_zoo.objectives.simclr import SimCLR
+from ssl_zoo.objectives.supervised import Supervised
 
 OBJECTIVES = Path(ssl_zoo.__file__).parent / "objectives"
 SIDE = 32  # of images, in pixels
 VOCABULARY = Vocabulary(64)
 TEXT_WIDTH = 32
 
-# Arguments of heads and decoders that a test makes small, by the name they have in any objective.
-SMALL: dict[str, Any] = {"width": 16, "depth": 1, "heads": 2, "hidden": 24, "out": 8, "classes": 3}
+CLASSES = Supervised.tiny["classes"]
 
 
 def backbone(kind: Kind, seed: int = 0, dropout: float = 0.1, **changes: Any) -> Backbone:
@@ -68,7 +68,7 @@ def images(rows: int = 4, seed: int = 0, side: int = SIDE) -> Batch:
     made = torch.Generator().manual_seed(seed)
     coarse = torch.rand(rows, 3, 4, 4, generator=made)
     smooth = torch.nn.functional.interpolate(coarse, (side, side), mode="bilinear")
-    y = torch.randint(0, SMALL["classes"], (rows,), generator=made)
+    y = torch.randint(0, CLASSES, (rows,), generator=made)
     return Batch((smooth * 255).to(torch.uint8), None, y)
 
 
@@ -98,10 +98,9 @@ def batch(objective: Objective, rows: int = 4, length: int = 24, seed: int = 0) 
 
 
 def build(cls: type[Objective], on: Backbone, **arguments: Any) -> Objective:
-    """The objective with small heads; a Sum has two terms that fit the backbone."""
-    takes = inspect.signature(cls).parameters
-    small = {name: value for name, value in SMALL.items() if name in takes}
-    if "terms" in takes:
+    """The objective as its `tiny` says; a Sum has two terms that fit the backbone."""
+    small = dict(cls.tiny)
+    if "terms" in inspect.signature(cls).parameters:
         small |= {"terms": pairing(on), "weights": {"second": 0.5}}
     return cls(on, **small | arguments)
 

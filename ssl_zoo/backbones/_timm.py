@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
+import functools
+import inspect
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,6 +14,7 @@ from typing import Any, get_type_hints
 
 import timm
 import torch
+from timm.layers.norm_act import BatchNormAct2d
 from timm.layers.patch_embed import PatchEmbed
 from timm.models import adapt_input_conv, load_state_dict
 from timm.models.eva import Eva
@@ -18,6 +22,7 @@ from timm.models.resnet import ResNet
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
+from ssl_zoo import norm
 from ssl_zoo.backbones._base import as_float, refuse_out_of_range
 
 __all__ = [
@@ -39,6 +44,13 @@ Size = int | Sequence[int]
 LUMA = (0.2989, 0.587, 0.114)  # the grey of an RGB image, with the digits of `views.image`
 
 
+class BatchNormAct(norm.BatchNorm, BatchNormAct2d):
+    pass
+
+
+norm.OVER_ALL[BatchNormAct2d] = BatchNormAct
+
+
 def plain(value: Any) -> Any:
     """Containers of a config file (OmegaConf's included) as the JSON values they stand for."""
     if isinstance(value, Mapping):
@@ -48,8 +60,12 @@ def plain(value: Any) -> Any:
     return value
 
 
+def is_known(name: str) -> bool:
+    return timm.is_model(name)
+
+
 def check_name(name: str) -> None:
-    if not timm.is_model(name):
+    if not is_known(name):
         near = difflib.get_close_matches(name, timm.list_models(), n=4, cutoff=0.5)
         hint = f"; did you mean {', '.join(near)}?" if near else "; timm.list_models() lists what it knows"
         raise ValueError(f"timm knows no model {name!r}{hint}")
@@ -64,16 +80,50 @@ def is_vit(name: str) -> bool:
     return plain and not entry.__module__.endswith("vision_transformer_hybrid")
 
 
+# Of every model, whatever its class declares.
+COMMON = {
+    "in_chans",
+    "img_size",
+    "drop_rate",
+    "drop_path_rate",
+    "output_stride",
+    "global_pool",
+    "num_classes",
+}
+
+
+@functools.cache
+def takes(name: str) -> set[str]:
+    """Arguments that shape timm's model of this name: those of its class and of its configuration.
+
+    What timm's factory takes besides (checkpoint_path, pretrained_cfg, cache_dir, ...) opens files.
+    """
+    made, found = get_type_hints(timm.model_entrypoint(name)).get("return"), set(COMMON)
+    for cls in made.__mro__ if isinstance(made, type) else ():
+        if cls is not nn.Module and "__init__" in vars(cls):
+            found |= set(inspect.signature(cls.__init__).parameters)
+            shape = get_type_hints(cls.__init__).get("cfg")
+            found |= (
+                {one.name for one in dataclasses.fields(shape)} if dataclasses.is_dataclass(shape) else set()
+            )
+    return found - {"self", "args", "kwargs", "cfg", "device", "dtype"}
+
+
 def build(name: str, pretrained: bool | str | Path, **arguments: Any) -> nn.Module:
     """timm's model without classifier; `pretrained`: False, True (the hub), or the path of a weight file."""
     if not isinstance(pretrained, (bool, str, Path)):
         raise ValueError(f"pretrained={pretrained!r} is neither true, false nor the path of a weight file")
+    if unknown := sorted(set(arguments) - takes(name)):
+        raise ValueError(
+            f"{name} has no argument {', '.join(unknown)}; it has {', '.join(sorted(takes(name)))}"
+        )
     try:
         model = timm.create_model(name, pretrained=pretrained is True, num_classes=0, **arguments)
-    except (TypeError, AssertionError) as error:
+    except (TypeError, AssertionError, AttributeError, LookupError) as error:
         raise ValueError(f"timm cannot build {name} with {arguments}: {error}") from error
     if not isinstance(pretrained, bool):
         load(model, Path(pretrained))
+    norm.over_all_processes(model)
     return model
 
 

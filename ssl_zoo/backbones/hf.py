@@ -6,9 +6,11 @@ as soon as there is a cache or another mask. What a model honours is tried out w
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import inspect
 import json
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
@@ -47,9 +49,26 @@ def _from_fields(fields: Mapping[str, Any], vocabulary: Vocabulary | None) -> An
         raise ValueError(
             f"model_type {kind!r} is not known to transformers; take one such as {', '.join(near)}"
         )
+    fields = {key: value for key, value in fields.items() if key not in _VOLATILE}
+    if unknown := sorted(set(fields) - _known(kind)):
+        raise ValueError(f"transformers' {kind} has no field {', '.join(unknown)}")
     if vocabulary is not None:  # what the fields say wins: a rebuilt model may have more ids than are used
         fields = _ids(vocabulary) | fields
     return _transformers().AutoConfig.for_model(kind, **fields)
+
+
+def _known(kind: str) -> set[str]:
+    """Fields that say what a text model of this `model_type` is; none for a model of anything else.
+
+    Fields beside them name code of a repository to run, kernels to fetch, or how to unpack the weights.
+    """
+    auto = _transformers().models.auto.modeling_auto
+    groups = ("CAUSAL_LM", "MASKED_LM", "TEXT_ENCODING", "SEQ_TO_SEQ_CAUSAL_LM")
+    if not any(kind in getattr(auto, f"MODEL_FOR_{group}_MAPPING_NAMES") for group in groups):
+        raise ValueError(f"model_type {kind!r} is no text model of transformers")
+    made = _transformers().CONFIG_MAPPING[kind]
+    found = {one.name for one in dataclasses.fields(made)} | set(made.attribute_map) | _ROPE
+    return {key for key in found - set(made.sub_configs) if not _RUNS.search(key)}
 
 
 def _ids(vocabulary: Vocabulary) -> dict[str, int | None]:
@@ -63,8 +82,16 @@ def _ids(vocabulary: Vocabulary) -> dict[str, int | None]:
     }
 
 
+def _fields(made: Any) -> dict[str, Any]:
+    """What a config says of the model, as plain JSON values."""
+    kept = {"model_type", *_known(made.model_type)} - _VOLATILE
+    return {k: v for k, v in json.loads(made.to_json_string(use_diff=False)).items() if k in kept}
+
+
 # Fields of a config that say how it was made or run, not what the model is.
-_VOLATILE = {"transformers_version", "_name_or_path", "architectures", "dtype", "use_cache"}
+_VOLATILE = {"transformers_version", "_name_or_path", "architectures", "dtype", "torch_dtype", "use_cache"}
+_ROPE = {"output_attentions", "rope_theta", "rope_scaling", "partial_rotary_factor"}  # older spellings
+_RUNS = re.compile(r"implementation|use_\w*kernels|quantization|backbone|remote|auto_map")
 
 _POSITION_TABLES = ("position_embeddings", "embed_positions", "wpe")
 
@@ -110,6 +137,7 @@ class HFBackbone(TokenBackbone):
             name = made.model_type
         else:
             made = hf.AutoConfig.from_pretrained(name, trust_remote_code=False)
+            made = _from_fields(_fields(made), None)
             if vocabulary is not None and not pretrained:
                 made.update(_ids(vocabulary))
         if getattr(made, "is_encoder_decoder", False):
@@ -130,8 +158,7 @@ class HFBackbone(TokenBackbone):
             model = hf.AutoModel.from_config(made, **options)
         if "add_pooling_layer" in inspect.signature(type(model).__init__).parameters:
             model.pooler = None  # it reads the class token only: its weights would never see a gradient
-        fields = json.loads(made.to_json_string(use_diff=False))
-        fields = {key: value for key, value in fields.items() if key not in _VOLATILE}
+        fields = _fields(made)
         again = json.loads(_from_fields(fields, None).to_json_string(use_diff=False))
         if changed := [key for key in fields if again.get(key) != fields[key]]:
             raise ValueError(f"the config of {name} changes when it is read again: {changed}")

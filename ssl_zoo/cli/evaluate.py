@@ -24,6 +24,7 @@ from ssl_zoo.data.tokenizer import Tokenizer
 from ssl_zoo.pretrain.checkpoint import write_atomically
 from ssl_zoo.transfer import floors
 from ssl_zoo.transfer.evaluate import Protocol, evaluate
+from ssl_zoo.transfer.features import place
 from ssl_zoo.transfer.measures import Data, Measure, Subject, examine
 from ssl_zoo.transfer.protocols import Finetune, Linear
 from ssl_zoo.transfer.report import Result, results_table
@@ -37,15 +38,13 @@ class Splits(NamedTuple):
 
 def subject(run: Path, length: int | None, device: str = "auto") -> Subject:
     """The backbone of a run, how it reads text, and where it runs."""
-    backbone = hub.load(run)
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
+    where, backbone = place(device), hub.load(run)
     if backbone.modality == "image":
-        return Subject(backbone, device=torch.device(device))
+        return Subject(backbone, device=where)
     tokenizer = Tokenizer.load(run / "tokenizer")
     if length is None:
         length = int(OmegaConf.load(run / "config.yaml").context)
-    return Subject(backbone, tokenizer, length, torch.device(device))
+    return Subject(backbone, tokenizer, length, where)
 
 
 def read_splits(data: ImageData | TextData, subject: Subject) -> Splits:

@@ -1,9 +1,14 @@
-"""What to say when a path is not there: most often the data folder is not named."""
+"""What to say when a path is not there (most often the data folder is not named), and of what is left out."""
 
 from __future__ import annotations
 
 import os
+import sys
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
+
+NOTHING: Mapping[str, int] = MappingProxyType({})
 
 
 def absent(what: str, spec: str, path: Path) -> str:
@@ -15,3 +20,23 @@ def absent(what: str, spec: str, path: Path) -> str:
     else:
         hint = "if it belongs to the data folder, set SSL_ZOO_DATA to that folder; else correct the path"
     return f"no {what} at {spec!r}: {str(missing)!r} does not exist ({hint})"
+
+
+def counted(left: Mapping[str, int]) -> str:
+    """What was left out, most first: "8 .heic, 2 broken links"."""
+    most_first = sorted(left.items(), key=lambda item: (-item[1], item[0]))
+    shown = [f"{count:,} {what}" for what, count in most_first[:12]]
+    if rest := sum(count for _, count in most_first[12:]):
+        shown.append(f"{rest:,} others")
+    return ", ".join(shown)
+
+
+def left_out(spec: str, left: Mapping[str, int]) -> None:
+    """Say on standard error what was left out of a source, if anything was."""
+    if left:
+        print(f"{spec}: left out {counted(left)}", file=sys.stderr)
+
+
+def holds_none(spec: str, left: Mapping[str, int]) -> str:
+    """The message for a source without any image."""
+    return f"{spec!r} holds no images" + (f", only {counted(left)}" if left else "")

@@ -58,7 +58,7 @@ class EncodedRows:
 
     def _decode(self, i: int) -> np.ndarray:
         try:
-            return decode(self.images.read(i), self.size, self.max_pixels)
+            return decode(self.images.read(i, self.max_pixels), self.size, self.max_pixels)
         except Exception as error:  # on damaged files Pillow raises OSError, SyntaxError, struct.error, ...
             raise DataError(
                 f"{self.images.name(i)}: {error} (repair or remove it; or unpack=true with "

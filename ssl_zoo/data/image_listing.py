@@ -8,14 +8,18 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
+from ssl_zoo.data.absent import NOTHING, holds_none
 from ssl_zoo.data.cache import store
+from ssl_zoo.data.image_decoding import MAX_PIXELS, check_size, read_image
 from ssl_zoo.data.image_shards import list_shard
 from ssl_zoo.data.rows import DataError
 
@@ -27,18 +31,23 @@ class Images(Protocol):
         """How errors call image i."""
         ...
 
-    def read(self, i: int) -> bytes: ...
+    def read(self, i: int, max_pixels: int = MAX_PIXELS) -> bytes:
+        """Its bytes; ValueError if they are more than an image of `max_pixels` needs."""
+        ...
 
 
 class Listing(NamedTuple):
     """labels: (N,) int64, -1 = unlabelled. classes: () where the source names none. content: digest of all
-    names, sizes and labels, the same on every machine."""
+    names, sizes and labels, the same on every machine. sizes: (N,) int64, in bytes, of the encoded images;
+    None where they are not known. left: what was left out, how often."""
 
     spec: str
     images: Images
     labels: np.ndarray
     classes: tuple[str, ...]
     content: str
+    sizes: np.ndarray | None = None
+    left: Mapping[str, int] = NOTHING
 
 
 class Names(NamedTuple):
@@ -67,8 +76,8 @@ class Files:
     def name(self, i: int) -> str:
         return str(self.root / self.names.at(i))
 
-    def read(self, i: int) -> bytes:
-        return (self.root / self.names.at(i)).read_bytes()
+    def read(self, i: int, max_pixels: int = MAX_PIXELS) -> bytes:
+        return read_image(self.root / self.names.at(i), max_pixels)
 
 
 @dataclass(frozen=True)
@@ -84,7 +93,8 @@ class Members:
     def name(self, i: int) -> str:
         return f"{self.paths[self.shard[i]]}:{self.names.at(i)}"
 
-    def read(self, i: int) -> bytes:
+    def read(self, i: int, max_pixels: int = MAX_PIXELS) -> bytes:
+        check_size(int(self.size[i]), max_pixels)
         with open(self.paths[self.shard[i]], "rb", buffering=0) as file:
             file.seek(int(self.start[i]))
             return file.read(int(self.size[i]))
@@ -101,18 +111,19 @@ class Cells:
     def name(self, i: int) -> str:
         return f"{self.title}:{i}"
 
-    def read(self, i: int) -> bytes:
+    def read(self, i: int, max_pixels: int = MAX_PIXELS) -> bytes:
         cell = self.table[i][self.column]
-        return cell["bytes"] if cell["bytes"] is not None else Path(cell["path"]).read_bytes()
+        if cell is None:
+            raise ValueError("the cell holds no image")
+        return cell["bytes"] if cell["bytes"] is not None else read_image(cell["path"], max_pixels)
 
 
 def list_folder(
     spec: str, root: Path, names: list[str], sizes: list[int], labels: list[int], classes: tuple[str, ...]
 ) -> Listing:
     """The image files `names` below `root`, of so many bytes."""
-    packed, numbers = pack(names), np.array(labels, np.int64)
-    content = _digest(packed, np.array(sizes, np.int64), numbers)
-    return Listing(spec, Files(root, packed), numbers, classes, content)
+    packed, numbers, in_bytes = pack(names), np.array(labels, np.int64), np.array(sizes, np.int64)
+    return Listing(spec, Files(root, packed), numbers, classes, _digest(packed, in_bytes, numbers), in_bytes)
 
 
 def list_shards(spec: str, paths: list[Path], identity: object, cache: Path) -> Listing:
@@ -130,10 +141,12 @@ def list_shards(spec: str, paths: list[Path], identity: object, cache: Path) -> 
     places = store(cache / "listings" / key, f"the places of {spec}", lambda draft: _scan(paths, draft))
     with np.load(places / PLACES) as arrays:
         joined, ends, shard, start, size, labels = (arrays[name] for name in COLUMNS)
+        left = Counter(dict(zip(arrays["left"].tolist(), arrays["count"].tolist(), strict=True)))
     if not len(labels):
-        raise DataError(f"{spec!r} holds no images")
+        raise DataError(holds_none(spec, left))
     names = Names(joined, ends)
-    return Listing(spec, Members(paths, names, shard, start, size), labels, (), _digest(names, size, labels))
+    members, content = Members(paths, names, shard, start, size), _digest(names, size, labels)
+    return Listing(spec, members, labels, (), content, size, left)
 
 
 PLACES = "places.npz"
@@ -141,12 +154,14 @@ COLUMNS = ("joined", "ends", "shard", "start", "size", "labels")
 
 
 def _scan(paths: list[Path], folder: Path) -> None:
-    found = [(number, *place) for number, path in enumerate(paths) for place in list_shard(path)]
+    left: Counter[str] = Counter()
+    found = [(number, *place) for number, path in enumerate(paths) for place in list_shard(path, left)]
     names = pack(name for _, name, *_ in found)
     shard, start, size, labels = (
         np.array([place[k] for place in found], dtype=np.int64) for k in (0, 2, 3, 4)
     )
     columns = dict(zip(COLUMNS, (*names, shard, start, size, labels), strict=True))
+    columns |= {"left": np.array(list(left), np.str_), "count": np.array(list(left.values()), np.int64)}
     np.savez(folder / PLACES, **columns)  # pyright: ignore[reportArgumentType]
 
 
@@ -162,3 +177,27 @@ def _digest(names: Names, *numbers: np.ndarray) -> str:
     for array in (*names, *numbers):
         digest.update(np.ascontiguousarray(array).data)
     return digest.hexdigest()
+
+
+def count_shared(
+    first: Listing, index: np.ndarray, second: Listing, others: np.ndarray, max_bytes: int = 1 << 28
+) -> int | None:
+    """How many of the images `index` of a listing are, byte for byte, among the images `others` of another.
+
+    Only images of equal size are read; None where these are more than `max_bytes`, or sizes are not known.
+    """
+    if first.sizes is None or second.sizes is None:
+        return None
+    ours, theirs = first.sizes[index], second.sizes[others]
+    index, others = index[np.isin(ours, theirs)], others[np.isin(theirs, ours)]
+    if first.sizes[index].sum() + second.sizes[others].sum() > max_bytes:
+        return None
+    found = set(_contents(second.images, others))
+    return sum(content in found for content in _contents(first.images, index))
+
+
+def _contents(images: Images, index: np.ndarray) -> Iterator[bytes]:
+    """Digests of encoded images; one that cannot be read is left to whoever reads its row."""
+    for i in index.tolist():
+        with suppress(OSError, ValueError):
+            yield hashlib.blake2b(images.read(i), digest_size=16).digest()

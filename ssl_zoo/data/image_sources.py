@@ -10,17 +10,20 @@ from __future__ import annotations
 import glob
 import inspect
 import os
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 from PIL import Image
 
-from ssl_zoo.data.absent import absent
+from ssl_zoo.data.absent import NOTHING, absent
+from ssl_zoo.data.image_folder import read_folder
 from ssl_zoo.data.image_listing import Listing, list_folder, list_shards, list_table
-from ssl_zoo.data.image_shards import IMAGES, SHARDS, read_shard
+from ssl_zoo.data.image_shards import SHARDS, read_shard
 from ssl_zoo.data.rows import DataError
 
 
@@ -33,23 +36,27 @@ class Sample(NamedTuple):
 
 
 class Samples(NamedTuple):
-    """stream: in a fixed order. classes: () where the source names none. total: how many, if known."""
+    """stream: in a fixed order. classes: () where the source names none. total: how many, if known. left:
+    what was left out, how often; it is complete once the stream has ended."""
 
     stream: Iterator[Sample]
     classes: tuple[str, ...] = ()
     total: int | None = None
+    left: Mapping[str, int] = NOTHING
 
 
 @dataclass(frozen=True)
 class Source:
-    """spec: the string. identity: changes when the files do. open: starts reading. list: says where each
-    image lies, for reading them one by one; None where they cannot be. count: how many, if known."""
+    """spec: the string. identity: changes when the files do. open: starts reading images of no more than so
+    many pixels. list: says where each image lies, for reading them one by one; None where they cannot be.
+    count: how many, if known. left: what of a folder was left out, how often."""
 
     spec: str
     identity: tuple[object, ...]
-    open: Callable[[], Samples]
+    open: Callable[[int], Samples]
     list: Callable[[], Listing] | None = None
     count: int | None = None
+    left: Mapping[str, int] = field(default_factory=dict)
 
 
 def resolve(spec: str, cache: Path) -> Source:
@@ -60,80 +67,67 @@ def resolve(spec: str, cache: Path) -> Source:
     """
     kind, _, rest = spec.partition(":")
     if spec == "digits":
-        return Source(spec, ("digits",), _digits)
+        return Source(spec, ("digits",), lambda _: _digits())
     if kind in ("torchvision", "hf"):
         name, _, split = rest.rpartition(":")
         if not name or not split:
             raise DataError(f"the source {spec!r} lacks a part: write {kind}:NAME:SPLIT")
         if kind == "hf":
             return Source(
-                spec, (spec,), lambda: _hf(name, split), lambda: list_table(spec, *_table(name, split))
+                spec, (spec,), lambda _: _hf(name, split), lambda: list_table(spec, *_table(name, split))
             )
-        return Source(spec, (spec,), lambda: _torchvision(name, split, cache / "torchvision"))
-    path = Path(spec).expanduser()
-    if path.is_dir():
-        return _folder(spec, path)
-    found = [path] if path.exists() else [Path(p) for p in sorted(glob.glob(str(path), recursive=True))]
+        return Source(spec, (spec,), lambda _: _torchvision(name, split, cache / "torchvision"))
+    try:
+        path = Path(spec).expanduser()
+        return _folder(spec, path) if path.is_dir() else _shards(spec, path, cache)
+    except (OSError, RuntimeError) as error:  # RuntimeError: ~ of an unknown user
+        raise DataError(f"the source {spec!r} cannot be read: {error}") from error
+
+
+def _shards(spec: str, path: Path, cache: Path) -> Source:
+    found = [path] if path.exists() else _glob(path)
     if not found:
         raise DataError(absent("images", spec, path))
-    if wrong := [str(p) for p in found if not p.name.endswith(SHARDS)]:
+    if wrong := [str(p) for p in found if not (p.name.endswith(SHARDS) and p.is_file())]:
         raise DataError(f"{wrong[0]} is neither a folder nor a shard ({', '.join(SHARDS)})")
     identity = ("shards", *((p.name, *_stamp(p)) for p in found))
-    return Source(
-        spec,
-        identity,
-        lambda: Samples(Sample(*s) for p in found for s in read_shard(p)),
-        lambda: list_shards(spec, found, identity, cache),
-    )
+
+    def read(max_pixels: int) -> Samples:
+        left: Counter[str] = Counter()
+        stream = (Sample(*s) for p in found for s in read_shard(p, max_pixels, left))
+        return Samples(stream, left=left)
+
+    return Source(spec, identity, read, lambda: list_shards(spec, found, identity, cache))
 
 
-def _stamp(path: Path | str) -> tuple[int, int]:
-    stat = os.stat(path)
-    return stat.st_size, stat.st_mtime_ns
+def _glob(path: Path) -> list[Path]:
+    """What matches a pattern; folders that exist are meant literally, whatever their names contain."""
+    there = next(p for p in path.parents if p.exists())
+    found = glob.glob(str(path.relative_to(there)), root_dir=there, recursive=True)
+    return [there / name for name in sorted(found)]
 
 
-def _walk(root: Path) -> Iterator[str]:
-    """Image files below `root` as relative posix paths; hidden files and folders are left out."""
-    for folder, folders, files in os.walk(root, followlinks=True):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        for name in files:
-            if name.lower().endswith(IMAGES) and not name.startswith("."):
-                yield Path(folder, name).relative_to(root).as_posix()
+def _stamp(path: Path) -> tuple[int, int]:
+    about = os.stat(path)
+    return about.st_size, about.st_mtime_ns
 
 
 def _folder(spec: str, root: Path) -> Source:
-    names = sorted(_walk(root))
-    flat = sum("/" not in name for name in names)
-    if not names:
-        shards = any(p.name.endswith(SHARDS) for p in root.iterdir())
-        hint = f"it holds shards: write '{spec}/*.tar*'" if shards else f"looked for {', '.join(IMAGES)}"
-        raise DataError(f"the folder {spec!r} holds no images ({hint})")
-    if 0 < flat < len(names):
-        raise DataError(
-            f"the folder {spec!r} holds {flat} images beside folders with {len(names) - flat} more: either "
-            "all lie in class folders, or all lie directly in it"
-        )
-    classes = () if flat else tuple(sorted({name.partition("/")[0] for name in names}))
-    if not flat:
-        folders = {p.name for p in root.iterdir() if p.is_dir() and not p.name.startswith(".")}
-        if empty := sorted(folders - set(classes)):
-            raise DataError(f"these class folders of {spec!r} hold no images: {', '.join(empty)}")
-    number = {name: i for i, name in enumerate(classes)}
-    labels = [number.get(name.partition("/")[0], -1) for name in names]
-    stamps = [_stamp(root / name) for name in names]
+    files, labels, classes, left = read_folder(spec, root)
+    names = [file.name for file in files]
 
     def stream() -> Iterator[Sample]:
         for name, label in zip(names, labels, strict=True):
             yield Sample(str(root / name), root / name, label)
 
-    identity = ("folder", *((name, *stamp) for name, stamp in zip(names, stamps, strict=True)))
-    sizes = [size for size, _ in stamps]
+    sizes = [file.size for file in files]
     return Source(
         spec,
-        identity,
-        lambda: Samples(stream(), classes, len(names)),
+        ("folder", *map(tuple, files)),
+        lambda _: Samples(stream(), classes, len(names)),
         lambda: list_folder(spec, root, names, sizes, labels, classes),
         len(names),
+        left,
     )
 
 
@@ -174,12 +168,18 @@ def _torchvision(name: str, split: str, root: Path) -> Samples:
             f"torchvision could not give {name}:{split} ({error}). Without a network, put the files that "
             f"torchvision downloads into {root}"
         ) from error
-    # Labels below 0 are how STL10 marks its unlabelled images.
-    stream = (
-        Sample(f"{name}:{split}:{i}", image, max(int(label), -1))
-        for i, (image, label) in ((i, data[i]) for i in range(len(data)))
-    )
-    return Samples(stream, tuple(map(str, getattr(data, "classes", ()))), len(data))
+
+    def stream() -> Iterator[Sample]:
+        for i in range(len(data)):
+            image, label = data[i]
+            if not isinstance(label, int | np.integer | torch.Tensor):
+                raise DataError(
+                    f"{name}:{split}:{i} has no class index but {label!r:.40}: this source needs one"
+                )
+            # Labels below 0 are how STL10 marks its unlabelled images.
+            yield Sample(f"{name}:{split}:{i}", image, max(int(label), -1))
+
+    return Samples(stream(), tuple(map(str, getattr(data, "classes", ()))), len(data))
 
 
 def _table(name: str, split: str) -> tuple[Any, str, str | None, tuple[str, ...]]:
@@ -211,6 +211,8 @@ def _hf(name: str, split: str) -> Samples:
     def stream() -> Iterator[Sample]:
         for i, row in enumerate(data):
             cell, y = row[image], None if label is None else row[label]
+            if cell is None:
+                raise DataError(f"hf:{name}:{split}:{i} has no image")
             encoded = cell["bytes"] if cell["bytes"] is not None else Path(cell["path"])
             yield Sample(f"hf:{name}:{split}:{i}", encoded, -1 if y is None else int(y))
 

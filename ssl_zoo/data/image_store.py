@@ -1,6 +1,6 @@
 """The image store: a source, decoded once into one memory-mapped uint8 array (N, 3, H, W).
 
-    <cache>/images/<key>/{images.npy, labels.npy, meta.json}
+    <cache>/images/<key>/{images.npy, labels.npy, digests.npy, meta.json}
 
 The key follows from the source's names, sizes and times, and from how it is decoded; so an edited
 source is built anew. The store is whole or absent, and checked when it is opened (see cache.py). Memory
@@ -10,7 +10,6 @@ stays flat, however many images there are.
 from __future__ import annotations
 
 import hashlib
-import itertools
 import json
 import os
 import sys
@@ -18,7 +17,7 @@ import time
 from array import array
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -28,11 +27,13 @@ import numpy as np
 from tqdm import tqdm
 
 from ssl_zoo.data import cache
+from ssl_zoo.data.absent import holds_none, left_out
 from ssl_zoo.data.image_decoding import POLICY, decode
 from ssl_zoo.data.image_sources import Sample, Samples, Source
 from ssl_zoo.data.rows import DataError
 
 CHUNK = 64  # images that a thread decodes at a time
+HELD = 1 << 28  # bytes of encoded images that may wait to be decoded
 
 
 @dataclass(frozen=True)
@@ -46,13 +47,15 @@ class Decoding:
 
 class Store(NamedTuple):
     """images: where the array lies. labels: (N,) int64, -1 = unlabelled. classes: () where the source
-    names none. content: digest of all pixels and labels, the same on every machine."""
+    names none. content: digest of all pixels and labels, the same on every machine. digests: (N,) uint64, of
+    the pixels of each image."""
 
     spec: str
     images: Path
     labels: np.ndarray
     classes: tuple[str, ...]
     content: str
+    digests: np.ndarray
 
 
 def open_store(source: Source, decoding: Decoding, folder: Path) -> Store:
@@ -67,23 +70,26 @@ def open_store(source: Source, decoding: Decoding, folder: Path) -> Store:
     title = f"{source.spec} at {decoding.image_size} pixels a side"
     cache.store(place, title, partial(_build, source, decoding), needed)
     meta = json.loads((place / "meta.json").read_text())
-    labels = np.load(place / "labels.npy")
-    return Store(source.spec, place / "images.npy", labels, tuple(meta["classes"]), meta["content"])
+    left = {**source.left, **meta["left_out"]}
+    if skipped := len(meta["skipped"]):
+        left["damaged"] = skipped
+    left_out(source.spec, left)
+    labels, digests = np.load(place / "labels.npy"), np.load(place / "digests.npy")
+    return Store(source.spec, place / "images.npy", labels, tuple(meta["classes"]), meta["content"], digests)
 
 
 def _build(source: Source, decoding: Decoding, folder: Path) -> None:
     start = time.monotonic()
-    count, skipped = _write(source, source.open(), decoding, folder)
-    note = f", {skipped} damaged ones skipped" if skipped else ""
-    print(f"{source.spec}: {count:,} images in {time.monotonic() - start:.1f} s{note}", file=sys.stderr)
+    count = _write(source, source.open(decoding.max_pixels), decoding, folder)
+    print(f"{source.spec}: {count:,} images in {time.monotonic() - start:.1f} s", file=sys.stderr)
 
 
-def _write(source: Source, samples: Samples, decoding: Decoding, folder: Path) -> tuple[int, int]:
-    """Decode a source into `folder`; returns how many images were written, and how many skipped."""
-    labels, content = array("q"), hashlib.blake2b(digest_size=16)
+def _write(source: Source, samples: Samples, decoding: Decoding, folder: Path) -> int:
+    """Decode a source into `folder`; returns how many images were written."""
+    labels, digests, content = array("q"), array("Q"), hashlib.blake2b(digest_size=16)
     bad: list[str] = []
+    lost: set[int] = set()
     read = partial(_read, decoding=decoding)
-    chunks = iter(lambda: list(itertools.islice(samples.stream, CHUNK)), [])
     threads = min(8, os.cpu_count() or 1)  # Pillow decodes without holding Python's lock
     with (
         open(folder / "images.npy", "wb") as file,
@@ -91,22 +97,30 @@ def _write(source: Source, samples: Samples, decoding: Decoding, folder: Path) -
         tqdm(total=samples.total, unit=" images", desc=source.spec, disable=None) as bar,
     ):
         _header(file, 0, decoding.image_size)
-        for good, images, errors in _in_order(pool, read, chunks, ahead=2 * threads):
+        for good, images, marks, errors, ill in _in_order(pool, read, _chunks(samples.stream), 2 * threads):
             bad += errors
+            lost.update(ill)
             if errors and decoding.on_bad_sample == "raise":
                 raise DataError(f"{errors[0]} (on_bad_sample=skip leaves such images out)")
             pixels = images.tobytes()
             file.write(pixels)
             content.update(pixels)
             labels.extend(good)
+            digests.extend(marks)
             bar.update(len(good) + len(errors))
         total = len(labels) + len(bad)
         if not total:
-            raise DataError(f"{source.spec!r} holds no images")
+            raise DataError(holds_none(source.spec, samples.left))
         if len(bad) > 0.01 * total:
             raise DataError(
                 f"{len(bad)} of the {total} images of {source.spec!r} are damaged, more than the 1 % that "
                 f"on_bad_sample=skip bears; the first is {bad[0]}"
+            )
+        if lost := lost - {-1} - set(labels):
+            names = samples.classes or range(max(lost) + 1)
+            raise DataError(
+                f"all images of the class {names[min(lost)]!r} of {source.spec!r} are damaged; the first "
+                f"damaged image is {bad[0]}"
             )
         _header(file, len(labels), decoding.image_size)
     array_of_labels = np.array(labels, dtype="<i8")
@@ -116,31 +130,61 @@ def _write(source: Source, samples: Samples, decoding: Decoding, folder: Path) -
         "classes": samples.classes,
         "content": content.hexdigest(),
         "skipped": bad,
+        "left_out": dict(samples.left),
         "policy": POLICY,
         **asdict(decoding),
     }
     np.save(folder / "labels.npy", array_of_labels)
+    np.save(folder / "digests.npy", np.array(digests, dtype="<u8"))
     (folder / "meta.json").write_text(json.dumps(meta, indent=1))
-    return len(labels), len(bad)
+    return len(labels)
 
 
 class Chunk(NamedTuple):
-    """labels and images (n, 3, size, size) of the good samples, and what ails the others."""
+    """labels, images (n, 3, size, size) and their digests, and of the damaged ones what ails them and their
+    labels."""
 
     labels: list[int]
     images: np.ndarray
+    digests: list[int]
     errors: list[str]
+    lost: list[int]
 
 
 def _read(samples: list[Sample], decoding: Decoding) -> Chunk:
-    labels, images, errors, size = [], [], [], decoding.image_size
+    labels, images, errors, lost, size = [], [], [], [], decoding.image_size
     for sample in samples:
         try:
             images.append(decode(sample.image, size, decoding.max_pixels))
             labels.append(sample.label)
         except Exception as error:  # on damaged files Pillow raises OSError, SyntaxError, struct.error, ...
             errors.append(f"{sample.name}: {error}")
-    return Chunk(labels, np.array(images, dtype=np.uint8).reshape(-1, 3, size, size), errors)
+            lost.append(sample.label)
+    pixels = np.array(images, dtype=np.uint8).reshape(-1, 3, size, size)
+    digests = [
+        int.from_bytes(hashlib.blake2b(image.data, digest_size=8).digest(), "little") for image in pixels
+    ]
+    return Chunk(labels, pixels, digests, errors, lost)
+
+
+def _chunks(samples: Iterator[Sample]) -> Iterator[list[Sample]]:
+    """At most `CHUNK` samples each; fewer where they are large."""
+    chunk, weight = [], 0
+    for sample in samples:
+        chunk.append(sample)
+        weight += _weight(sample)
+        if len(chunk) == CHUNK or weight > HELD // 16:
+            yield chunk
+            chunk, weight = [], 0
+    if chunk:
+        yield chunk
+
+
+def _weight(sample: Sample) -> int:
+    """About how many bytes a sample holds before it is decoded."""
+    if isinstance(sample.image, bytes):
+        return len(sample.image)
+    return 0 if isinstance(sample.image, Path) else 3 * sample.image.width * sample.image.height
 
 
 def _in_order(
@@ -149,14 +193,19 @@ def _in_order(
     items: Iterable[list[Sample]],
     ahead: int,
 ) -> Iterator[Chunk]:
-    """`pool.map` that reads no more than `ahead` items in advance."""
-    pending = deque()
+    """`pool.map` that reads no more than `ahead` items and `HELD` bytes in advance."""
+    pending: deque[tuple[int, Future[Chunk]]] = deque()
+    held = 0
     for item in items:
-        pending.append(pool.submit(function, item))
-        if len(pending) >= ahead:
-            yield pending.popleft().result()
-    while pending:
-        yield pending.popleft().result()
+        weight = sum(map(_weight, item))
+        pending.append((weight, pool.submit(function, item)))
+        held += weight
+        while pending and (len(pending) >= ahead or held > HELD):
+            weight, first = pending.popleft()
+            yield first.result()
+            held -= weight
+    for _, last in pending:
+        yield last.result()
 
 
 def _header(file: BinaryIO, count: int, size: int) -> None:

@@ -6,6 +6,7 @@ same images on every machine.
 
 from __future__ import annotations
 
+import sys
 from functools import cached_property
 from pathlib import Path
 from typing import ClassVar, Literal
@@ -13,10 +14,12 @@ from typing import ClassVar, Literal
 import numpy as np
 
 from ssl_zoo.backbones._base import Modality
+from ssl_zoo.data.absent import left_out
 from ssl_zoo.data.cache import root as cache_root
+from ssl_zoo.data.image_classes import read_names
 from ssl_zoo.data.image_decoding import MAX_PIXELS
 from ssl_zoo.data.image_encoded import EncodedRows
-from ssl_zoo.data.image_listing import Listing
+from ssl_zoo.data.image_listing import Listing, count_shared
 from ssl_zoo.data.image_rows import ImageRows
 from ssl_zoo.data.image_sources import resolve
 from ssl_zoo.data.image_store import Decoding, Store, open_store
@@ -95,6 +98,7 @@ class ImageData:
         self.decoding, self.unpack = Decoding(image_size, on_bad_sample, max_pixels), unpack
         self.cache = cache_root(cache)
         self._stores: dict[str, Store | Listing] = {}
+        self._read: dict[str, tuple[Store | Listing, np.ndarray]] = {}  # splits, and which images of what
 
     def splits(self) -> tuple[str, ...]:
         """Which of train, validation and test there are. "pretrain" can be read besides."""
@@ -108,13 +112,14 @@ class ImageData:
         if not count:
             return ()
         names = store.classes or tuple(map(str, range(count)))
+        if len(names) < count:
+            raise DataError(
+                f"{self.name}: {store.spec!r} names {len(names)} classes, and has class {count - 1}"
+            )
         if self.classes_file is None:
             return names
         path = Path(self.classes_file).expanduser()
-        if not path.is_file():
-            raise DataError(f"{self.name}: the file of class names {str(path)!r} does not exist")
-        lines = path.read_text(encoding="utf-8").splitlines()
-        named = tuple(line.strip() for line in lines if line.strip())
+        named = read_names(path)
         if len(named) < count or (store.classes and len(named) != len(store.classes)):
             raise DataError(
                 f"{self.name}: {path} names {len(named)} classes, and the images have {len(names)}"
@@ -130,7 +135,7 @@ class ImageData:
         """
         if split == "pretrain" and self.unlabelled:
             store = self._store(self.unlabelled)
-            return self._rows(store, np.arange(len(store.labels)), None)
+            return self._rows(split, store, np.arange(len(store.labels)), None)
         split = "train" if split == "pretrain" else split
         if split not in self.splits():
             raise DataError(
@@ -143,7 +148,7 @@ class ImageData:
             index = np.arange(len(store.labels))
         else:
             index = self._carved[split]
-        return self._rows(store, index, None if y is None else y[index])
+        return self._rows(split, store, index, None if y is None else y[index])
 
     def labelled(self, split: str) -> ImageRows | EncodedRows:
         """`rows(split)` for code that cannot do without labels.
@@ -155,7 +160,8 @@ class ImageData:
         if rows.y is None:
             raise DataError(
                 f"{self.name}: the images of {split!r} have no labels; pretraining needs none, but "
-                "probes and fine-tuning do: give class folders or shards with .cls files"
+                "probes and fine-tuning do: give class folders (the folder above, if this is one of them) or "
+                "shards with .cls files"
             )
         return rows
 
@@ -168,16 +174,41 @@ class ImageData:
             elif source.list is None:
                 raise DataError(f"{self.name}: {spec!r} cannot be read image by image: set unpack=true")
             else:
-                self._stores[spec] = source.list()
+                self._stores[spec] = listing = source.list()
+                left_out(spec, {**source.left, **listing.left})
         return self._stores[spec]
 
     def _rows(
-        self, store: Store | Listing, index: np.ndarray, y: np.ndarray | None
+        self, split: str, store: Store | Listing, index: np.ndarray, y: np.ndarray | None
     ) -> ImageRows | EncodedRows:
+        self._say_what_is_shared(split, store, index)
         classes = () if y is None else self.classes
         if isinstance(store, Store):
             return ImageRows(store.images, index, y, classes, store.content)
         return EncodedRows(store, self.image_size, self.decoding.max_pixels, index, y, classes)
+
+    def _say_what_is_shared(self, split: str, store: Store | Listing, index: np.ndarray) -> None:
+        """Say how many images two splits have in common, once both were read. Pretraining may see train."""
+        if split in self._read:
+            return
+        for other, (their_store, theirs) in self._read.items():
+            if {split, other} == {"train", "pretrain"}:
+                continue
+            if isinstance(store, Store) and isinstance(their_store, Store):
+                count = int(np.isin(store.digests[index], their_store.digests[theirs]).sum())
+            else:
+                assert isinstance(store, Listing)
+                assert isinstance(their_store, Listing)
+                count = count_shared(store, index, their_store, theirs)
+            if count is None:
+                said = (
+                    f"whether images of {split!r} are also in {other!r} is not known; unpack=true finds out"
+                )
+            else:
+                said = f"{count} of the {len(index)} images of {split!r} are also in {other!r}"
+            if count != 0:
+                print(f"{self.name}: {said}", file=sys.stderr)
+        self._read[split] = (store, index)
 
     @cached_property
     def _carved(self) -> dict[str, np.ndarray]:
@@ -197,6 +228,11 @@ class ImageData:
             raise DataError(
                 f"{self.name}: {missing} of the {len(store.labels)} images of {store.spec!r} have no label: "
                 "label all or none, or give them as `unlabelled`"
+            )
+        if store.classes and store.labels.max() >= len(store.classes):
+            raise DataError(
+                f"{self.name}: {store.spec!r} names {len(store.classes)} classes, and has class "
+                f"{store.labels.max()}, counted from 0"
             )
         anchor = self._store(self.sources["train"]).classes
         if set(self.classes) == set(anchor):

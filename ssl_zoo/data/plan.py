@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset, Sampler
 
+from ssl_zoo.data.permutation import permuted
 from ssl_zoo.data.rows import DataError, Rows
 from ssl_zoo.data.workers import Loader
 from ssl_zoo.objectives._base import Batch
@@ -27,7 +28,8 @@ END = object()
 class Plan:
     """The rows of each step's global batch.
 
-    Every epoch is a fresh permutation of all rows; what does not fill a batch waits for the next one.
+    Every epoch is a fresh order of all rows; what does not fill a batch waits for the next one. The order is
+    computed where it is asked for, so that neither its length nor the number of processes costs memory.
 
     Args:
         count: number of rows.
@@ -48,7 +50,6 @@ class Plan:
             )
         self.count, self.batch, self.seed = count, batch, seed
         self.steps_per_epoch = count // batch
-        self._shuffled = (-1, np.empty(0, np.int64))  # the epoch last asked for, and its order
 
     def epoch(self, step: int) -> int:
         return step // self.steps_per_epoch
@@ -56,12 +57,7 @@ class Plan:
     def rows(self, step: int) -> np.ndarray:
         """Row numbers (batch,) of step `step`, counted from 0."""
         epoch, k = divmod(step, self.steps_per_epoch)
-        known, order = self._shuffled  # one tuple, because a thread that reads ahead asks as well
-        if epoch != known:
-            bits = np.random.Philox(np.random.SeedSequence([self.seed, epoch]))
-            order = np.random.Generator(bits).permutation(self.count)
-            self._shuffled = epoch, order
-        return order[k * self.batch : (k + 1) * self.batch]
+        return permuted(np.arange(k * self.batch, (k + 1) * self.batch), self.count, self.seed, epoch)
 
 
 class Parts(Dataset):

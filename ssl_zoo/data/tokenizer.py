@@ -24,6 +24,7 @@ from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
 
 from ssl_zoo.backbones._base import Vocabulary
 from ssl_zoo.data.rows import DataError
+from ssl_zoo.untrusted import read_json, refuse_odd_values
 
 # Loader workers never tokenize; without a value the library warns at each fork after a parallel encode.
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
@@ -112,18 +113,24 @@ class Tokenizer:
 
     @classmethod
     def load(cls, folder: str | Path) -> Tokenizer:
-        """What `save` wrote. Raises DataError if either file is missing."""
+        """What `save` wrote. Raises DataError if either file is missing or damaged."""
         folder = Path(folder)
         for name in ("tokenizer.json", "vocabulary.json"):
             if not (folder / name).is_file():
                 raise DataError(f"{folder} holds no {name}: it is not a folder that Tokenizer.save wrote")
-        made = json.loads((folder / "vocabulary.json").read_text(encoding="utf-8"))
-        named: dict[str, Any] = {
-            k: tuple(v) if isinstance(v, list) else v for k, v in made.pop("vocabulary").items()
-        }
-        prefix, suffix = tuple(made.pop("prefix")), tuple(made.pop("suffix"))
         inner = read(folder / "tokenizer.json")
-        return cls(inner, Vocabulary(**named), prefix, suffix, **made)
+        try:
+            made = read_json(folder / "vocabulary.json")
+            refuse_odd_values(made)
+            named: dict[str, Any] = {
+                k: tuple(v) if isinstance(v, list) else v for k, v in made.pop("vocabulary").items()
+            }
+            prefix, suffix = tuple(made.pop("prefix")), tuple(made.pop("suffix"))
+            return cls(inner, Vocabulary(**named), prefix, suffix, **made)
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise DataError(
+                f"{folder / 'vocabulary.json'} is not what Tokenizer.save writes: {error}"
+            ) from error
 
 
 def cut(text: str, size: int = PIECE) -> Iterator[str]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from ssl_zoo.leaderboard.board import BoardError
 
@@ -18,18 +19,28 @@ Key = tuple[str, int]  # row and seed
 def append(file: Path, record: Mapping[str, Any]) -> None:
     """Add a line, flushed to the disk; several processes may do so at once.
 
-    A last line that a killed writer left without its end is cut off first: it was never whole.
+    A last line that a killed writer left unfinished is cut off first; one that only lacks its end gets it.
+
+    Raises:
+        OSError: the disk is full, or the file cannot be written; what was there is as it was.
     """
     line = json.dumps(record, allow_nan=False, separators=(",", ":")).encode() + b"\n"
-    with open(file, "ab+") as out:
+    with open(file, "ab+", buffering=0) as out:
         fcntl.flock(out, fcntl.LOCK_EX)
         out.seek(0)
         before = out.read()
-        if before and not before.endswith(b"\n"):
-            out.truncate(before.rfind(b"\n") + 1)
-        out.write(line)
-        out.flush()
-        os.fsync(out.fileno())
+        last = before[before.rfind(b"\n") + 1 :]
+        whole = len(before) - (0 if parsed(last) else len(last))
+        line = (b"\n" if last and parsed(last) else b"") + line
+        try:
+            out.truncate(whole)
+            if out.write(line) < len(line):
+                raise OSError(errno.ENOSPC, "the disk is full")
+            os.fsync(out.fileno())
+        except OSError as error:
+            out.truncate(whole)
+            why = f"a result could not be added ({error.strerror})"
+            raise OSError(error.errno, why, str(file)) from error
 
 
 def read(file: Path) -> dict[Key, dict[str, Any]]:
@@ -41,15 +52,47 @@ def read(file: Path) -> dict[Key, dict[str, Any]]:
     if not file.exists():
         return {}
     found: dict[Key, dict[str, Any]] = {}
-    lines = file.read_text(encoding="utf-8").splitlines(keepends=True)
+    lines, offset = file.read_bytes().splitlines(keepends=True), 0
     for number, line in enumerate(lines, 1):
         try:
-            record = json.loads(line)
-            key = str(record["row"]), int(record["seed"])
-        except (ValueError, KeyError, TypeError) as error:
-            if number == len(lines) and not line.endswith("\n"):
+            record = json.loads(line, parse_constant=refuse_constant)
+            found[named(record)] = record
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            if number == len(lines) and not line.endswith(b"\n"):
                 warnings.warn(f"{file}: the last line was cut off by a killed writer; skipped", stacklevel=2)
                 continue
-            raise BoardError(f"{file}, line {number} is not a result: {error}") from error
-        found[key] = record
+            why = f"it lacks the key {error}" if isinstance(error, KeyError) else str(error)
+            raise BoardError(
+                f"{file}, line {number} is not a result (at byte {offset:,} of the file): {why}. Restore the "
+                "file, or take this line out; `leaderboard run` then measures its row and seed again"
+            ) from error
+        offset += len(line)
     return found
+
+
+def parsed(line: bytes) -> bool:
+    """Whether a line is a whole record."""
+    try:
+        named(json.loads(line))
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return False
+    return True
+
+
+def named(record: Any) -> Key:
+    """The row and seed of a record.
+
+    Raises:
+        KeyError, TypeError: it has none.
+    """
+    if not isinstance(record, dict):
+        raise TypeError(f"it is no JSON object but {type(record).__name__}")
+    row, seed = record["row"], record["seed"]
+    if not isinstance(row, str) or type(seed) is not int:
+        raise TypeError(f"row must be a text and seed an integer, not {row!r} and {seed!r}")
+    return row, seed
+
+
+def refuse_constant(name: str) -> NoReturn:
+    """NaN and Infinity are no JSON, and no results."""
+    raise ValueError(f"{name} is no result")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import ClassVar, Literal, NamedTuple
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -25,10 +25,12 @@ class Batch(NamedTuple):
 
 @dataclass
 class Loss:
-    """value: the scalar to minimise. parts: detached scalars to log."""
+    """value: the scalar to minimise. parts: detached scalars to log. counts: of how many each part is the
+    mean, where that is not the number of rows; batches are averaged by it."""
 
     value: Tensor
     parts: dict[str, Tensor]
+    counts: dict[str, Tensor] = field(default_factory=dict)
 
 
 class Objective(nn.Module, ABC):
@@ -41,6 +43,7 @@ class Objective(nn.Module, ABC):
         lookahead: ids read past the context because they are only ever targets.
         whole_batch: whether the loss compares the samples of a batch with each other, so that
             accumulated halves are not one larger batch.
+        tiny: arguments with which tests build it small; what is left out keeps its default.
         t: buffer, fraction of training done, in [0, 1].
     """
 
@@ -49,6 +52,7 @@ class Objective(nn.Module, ABC):
     rows: Literal["packed", "document"] = "packed"
     lookahead: int = 0
     whole_batch: bool = False
+    tiny: ClassVar[dict[str, Any]] = {}
     t: Tensor
 
     def __init__(self, backbone: Backbone):
@@ -122,9 +126,11 @@ class Sum(Objective):
         losses = {name: term(self.share(batch, term)) for name, term in self.terms.items()}
         total = sum(self.weights[name] * loss.value for name, loss in losses.items())
         parts = {f"{name}/loss": loss.value.detach() for name, loss in losses.items()}
+        counts = {}
         for name, loss in losses.items():
             parts |= {f"{name}/{part}": value for part, value in loss.parts.items()}
-        return Loss(total, parts)  # pyright: ignore[reportArgumentType]
+            counts |= {f"{name}/{part}": count for part, count in loss.counts.items()}
+        return Loss(total, parts, counts)  # pyright: ignore[reportArgumentType]
 
     def share(self, batch: Batch, term: nn.Module) -> Batch:
         """What one term reads: the context, and no more ids past it than the term looks ahead."""

@@ -9,13 +9,15 @@ normalised within each patch (§3, "Reconstruction target"):
 
 from __future__ import annotations
 
+from typing import Any, ClassVar
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ssl_zoo.backbones._base import TokenBackbone
 from ssl_zoo.distributed import rand
-from ssl_zoo.heads import PatchDecoder
+from ssl_zoo.heads import PatchDecoder, exact
 from ssl_zoo.objectives._base import Batch, Loss, Objective
 from ssl_zoo.tokens import patchify, take
 from ssl_zoo.views.masks import random_split
@@ -51,6 +53,7 @@ class MAE(Objective):
 
     family = "masked"
     takes = ("vit",)
+    tiny: ClassVar[dict[str, Any]] = {"width": 16, "depth": 1, "heads": 2}
     position: Tensor
 
     def __init__(
@@ -95,5 +98,5 @@ class MAE(Objective):
         # Pixels in [0, 1]; the reference code standardises channels first, which the per-patch
         # normalisation undoes but for the ratio between channels.
         target = normalise(take(patchify(x, backbone.patch), unseen))  # pyright: ignore[reportArgumentType]
-        loss = F.mse_loss(drawn.to(target.dtype), target)
+        loss = exact(F.mse_loss)(drawn, target)
         return Loss(loss, {})

@@ -1,10 +1,14 @@
 """Masked language modelling: BERT (Devlin et al. 2019, §3.1, task 1).
 
-    L = - mean over masked i of log p(u_i | corrupted text)
+    L = - (1 / S) sum over masked i of log p(u_i | corrupted text),  S = 0.15 x rows x length
 
 15 % of the tokens are chosen; of these 80 % become the mask, 10 % a random id, 10 % stay. Which
 tokens are chosen together is a function: single tokens, whole words, or spans (`views.masks`). Only
 the chosen rows reach the output matrix, always the same number of them, so shapes are static.
+
+S is what full rows hide. BERT's code divides by the number of tokens that a batch happens to hide, which
+is hardly another number where rows are full. Where they are not, a hidden token here counts the same
+whichever rows share its batch, so that parts of a batch average to the whole (docs/decisions/0005).
 """
 
 from __future__ import annotations
@@ -13,8 +17,8 @@ import torch
 from torch import Tensor, nn
 
 from ssl_zoo.backbones._base import TokenBackbone
-from ssl_zoo.distributed import rand, shares
-from ssl_zoo.heads import output_matrix, scoring_type, token_cross_entropy
+from ssl_zoo.distributed import rand
+from ssl_zoo.heads import output_matrix, score_tokens
 from ssl_zoo.objectives._base import Batch, Loss, Objective
 from ssl_zoo.tokens import put, take
 from ssl_zoo.views.masks import Masking, Tokens, corrupt
@@ -77,6 +81,7 @@ class MaskedLM(Objective):
         tokens = backbone.embed(put(ids, at, shown))
         code = backbone.encode(tokens, None, segments, causal=False)
         rows = self.transform(take(code.tokens, at).flatten(0, 1))  # (B * K, D)
-        share = shares(valid.flatten().to(scoring_type(rows)))
-        loss = token_cross_entropy(rows, self.output.weight, original.flatten(), share, self.bias)
-        return Loss(loss, {"nats_per_masked_token": loss.detach()})
+        loss, nats, count = score_tokens(
+            rows, self.output.weight, original.flatten(), valid.flatten(), self.mask.rate * b * t, self.bias
+        )
+        return Loss(loss, {"nats_per_masked_token": nats}, {"nats_per_masked_token": count})

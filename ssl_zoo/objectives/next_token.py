@@ -4,6 +4,8 @@
 
 A document opens with the separator, and the last token of a document predicts the separator that
 opens the next one, so every position of a packed row is scored and every batch weighs the same.
+Where rows end in padding, the sum over what is left is still divided by all positions, so that parts
+of a batch average to the whole (docs/decisions/0005).
 """
 
 from __future__ import annotations
@@ -11,8 +13,7 @@ from __future__ import annotations
 import torch
 
 from ssl_zoo.backbones._base import TokenBackbone
-from ssl_zoo.distributed import shares
-from ssl_zoo.heads import output_matrix, scoring_type, token_cross_entropy
+from ssl_zoo.heads import output_matrix, score_tokens
 from ssl_zoo.objectives._base import Batch, Loss, Objective
 
 
@@ -43,7 +44,9 @@ class NextToken(Objective):
         backbone: TokenBackbone = self.backbone  # pyright: ignore[reportAssignmentType]
         code = backbone.encode(backbone.embed(read), None, segments, causal=True)
         rows, target = code.tokens.flatten(0, 1), batch.x[:, 1:].flatten()  # (B * T, D), (B * T,)
-        scored = torch.ones_like(target) if batch.segments is None else (batch.segments[:, 1:] >= 0).flatten()
-        share = shares(scored.to(scoring_type(rows)))
-        loss = token_cross_entropy(rows, self.output.weight, target, share)
-        return Loss(loss, {"nats_per_token": loss.detach()})
+        if batch.segments is None:
+            scored = torch.ones_like(target, dtype=torch.bool)
+        else:
+            scored = (batch.segments[:, 1:] >= 0).flatten()
+        loss, nats, count = score_tokens(rows, self.output.weight, target, scored, len(target))
+        return Loss(loss, {"nats_per_token": nats}, {"nats_per_token": count})

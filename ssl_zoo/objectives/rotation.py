@@ -7,10 +7,10 @@ better than one at random), and the network says which turn it sees: cross-entro
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 
 from ssl_zoo.backbones._base import Backbone
+from ssl_zoo.heads import classification
 from ssl_zoo.objectives._base import Batch, Loss, Objective
 from ssl_zoo.views.image import rot90
 from ssl_zoo.views.recipes import View, crop_flip
@@ -41,7 +41,6 @@ class Rotation(Objective):
         x = self.view(batch.x)
         turn = torch.arange(4, device=x.device).repeat_interleave(len(x))  # (4 B,)
         turned = rot90(x.repeat(4, 1, 1, 1), turn)
-        logits = self.classify(self.backbone(turned).pooled)  # (4 B, 4)
-        loss = F.cross_entropy(logits, turn)
-        accuracy = (logits.argmax(1) == turn).float().mean()
+        pooled = self.backbone(turned).pooled  # (4 B, D)
+        loss, accuracy = classification(pooled, self.classify.weight, self.classify.bias, turn)
         return Loss(loss, {"accuracy": accuracy.detach()})

@@ -11,17 +11,20 @@ dropout (SimCSE, §3).
 
 from __future__ import annotations
 
+from typing import Any, ClassVar
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ssl_zoo.backbones._base import Backbone
-from ssl_zoo.distributed import gather, rank
-from ssl_zoo.heads import mlp
+from ssl_zoo.distributed import gather, rank, world
+from ssl_zoo.heads import exact, mlp
 from ssl_zoo.objectives._base import Batch, Loss, Objective
 from ssl_zoo.views.recipes import View, simclr
 
 
+@exact
 def nt_xent(z: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
     """NT-Xent of this process's rows against the global batch.
 
@@ -31,8 +34,17 @@ def nt_xent(z: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
 
     Returns:
         The loss, and the fraction of rows whose nearest other row is their pair.
+
+    Raises:
+        ValueError: the global batch is one sample, whose views have nothing to differ from.
     """
-    z = F.normalize(z.float() if z.dtype in (torch.float16, torch.bfloat16) else z, dim=1)
+    if len(z) * world() < 4:
+        raise ValueError(
+            "a contrast compares samples, and here is one alone: its loss would be 0 whatever is learned. "
+            "It needs 2 at least, and does better with hundreds: raise batch_size, or lower the accumulation "
+            "steps that it is divided by (accumulate). Samples of all processes count"
+        )
+    z = F.normalize(z, dim=1)
     everyone = gather(z)  # (world * 2 N, D)
     rows = torch.arange(len(z), device=z.device)
     first = rank() * len(z)
@@ -58,6 +70,7 @@ class SimCLR(Objective):
     takes = ("vit", "cnn", "transformer", "encoder", "decoder")
     rows = "document"
     whole_batch = True
+    tiny: ClassVar[dict[str, Any]] = {"hidden": 24, "out": 8}
 
     def __init__(
         self,

@@ -8,10 +8,12 @@ budget, trained with every label.
 
 from __future__ import annotations
 
-import torch.nn.functional as F
+from typing import Any, ClassVar
+
 from torch import nn
 
 from ssl_zoo.backbones._base import Backbone
+from ssl_zoo.heads import classification
 from ssl_zoo.objectives._base import Batch, Loss, Objective
 from ssl_zoo.views.recipes import View, crop_flip
 
@@ -28,6 +30,7 @@ class Supervised(Objective):
 
     family = "reference"
     takes = ("vit", "cnn")
+    tiny: ClassVar[dict[str, Any]] = {"classes": 3}
 
     def __init__(self, backbone: Backbone, classes: int, view: View | None = None):
         super().__init__(backbone)
@@ -38,7 +41,6 @@ class Supervised(Objective):
     def forward(self, batch: Batch) -> Loss:
         if batch.y is None:
             raise ValueError("Supervised learns from labels, and these rows have none: take labelled data")
-        logits = self.classify(self.backbone(self.view(batch.x)).pooled)  # (B, classes)
-        loss = F.cross_entropy(logits, batch.y)
-        accuracy = (logits.argmax(1) == batch.y).float().mean()
+        pooled = self.backbone(self.view(batch.x)).pooled  # (B, D)
+        loss, accuracy = classification(pooled, self.classify.weight, self.classify.bias, batch.y)
         return Loss(loss, {"accuracy": accuracy.detach()})

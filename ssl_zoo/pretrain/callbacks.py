@@ -9,6 +9,7 @@ import lightning as L
 from tqdm import tqdm
 
 from ssl_zoo.distributed import rank, world
+from ssl_zoo.norm import BatchNorm
 from ssl_zoo.pretrain import launch
 from ssl_zoo.pretrain.budget import ENDLESS
 from ssl_zoo.pretrain.module import Pretraining
@@ -92,9 +93,13 @@ class Meter(PerStep):
             lines.append(f"schedule    {note}")
         for line in lines:
             say(line)
-        if objective.whole_batch and data.accumulate > 1:
+        normed = any(isinstance(part, BatchNorm) for part in objective.modules())
+        if (objective.whole_batch or normed) and data.accumulate > 1:
+            who, does = type(objective).__name__, "compares the samples of a batch"
+            if not objective.whole_batch:
+                who, does = type(objective.backbone).__name__, "has batch norm"
             say(
-                f"note        {type(objective).__name__} compares the samples of a batch: accumulation gives "
+                f"note        {who} {does}: accumulation gives "
                 f"{data.accumulate} batches of {each * world()}, not one of {data.plan.batch}"
             )
         self.bar = tqdm(

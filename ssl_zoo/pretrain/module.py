@@ -16,6 +16,7 @@ from ssl_zoo.data.plan import Parts, Plan, loader
 from ssl_zoo.data.rows import DataError, Rows, everything
 from ssl_zoo.data.workers import may_have_children
 from ssl_zoo.distributed import free_noise, rank, seed_model, seed_noise, world
+from ssl_zoo.norm import over_all_processes
 from ssl_zoo.objectives._base import Batch, Loss, Objective
 from ssl_zoo.pretrain.budget import Budget, Clock
 from ssl_zoo.schedules import Schedule, cosine
@@ -123,6 +124,7 @@ class Pretraining(L.LightningModule):
     ):
         super().__init__()
         self.objective, self.make_optimizer, self.budget = objective, optimizer, budget
+        over_all_processes(objective)  # its heads; the library's backbones are built so
         self.schedule = schedule or cosine()
         self.seed = seed
         self.clock = Clock(budget, 0)

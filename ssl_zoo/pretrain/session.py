@@ -46,10 +46,11 @@ class Session:
 
     def __init__(self, run: Path):
         self.run, self.leads, self.thread = run, launch.leads(), threading.get_ident()
+        self.grouped = launch.grouped()
         self.facts: dict[str, Any] = {}
         # Kept for the next run in this process: the others of its group run the same script.
         if launch.SESSION not in os.environ:
-            name = group() if launch.grouped() else secrets.token_hex(8)
+            name = group() if self.grouped else secrets.token_hex(8)
             os.environ[launch.SESSION] = f"{os.getpid()}-{name}"
         self.file = run / f".session-{os.environ[launch.SESSION].partition('-')[2]}.json"
 
@@ -149,7 +150,7 @@ def led(own: Session) -> Iterator[None]:
             own.publish(token=token)
             yield
     except BaseException as error:
-        if launch.grouped():
+        if own.grouped and "checkpoint" not in own.facts:  # others may still wait
             with contextlib.suppress(OSError):
                 own.publish(token=token, failed=f"{error}" or type(error).__name__)
         else:

@@ -48,9 +48,7 @@ class Stop:
         """Take over the signals, until `release`. Returns why it cannot, if so."""
         self.at, self.since = step, time.monotonic()
         if threading.current_thread() is not threading.main_thread():
-            return (
-                "training in a thread: signals are left alone, so SIGTERM and Ctrl-C lose what was not saved"
-            )
+            return "training in a thread: SIGTERM and Ctrl-C are not handled, and lose what was not saved"
         signals = [signal.SIGINT, signal.SIGTERM, *([signal.SIGUSR1] if in_slurm_job() else [])]
         # Over Lightning's own handlers, which neither save nor agree between processes.
         self.before = {number: signal.signal(number, self.ask) for number in signals}

@@ -47,6 +47,9 @@ class Validation(PerStep):
     @torch.no_grad()
     def evaluate(self, trainer: L.Trainer, module: Pretraining) -> None:
         self.at = trainer.global_step
+        if module.objective.whole_batch and min(self.batch_size, self.count) < 2:
+            say(f"step {trainer.global_step:,}  no validation loss: one held-out row cannot be compared")
+            return
         values = {k: v.item() for k, v in self.losses(module).items()}
         bytes_per_token = getattr(self.rows, "bytes_per_token", None)
         if "val/nats_per_token" in values and bytes_per_token:
@@ -59,8 +62,7 @@ class Validation(PerStep):
         objective, device = module.objective, module.device
         was = objective.training
         objective.eval()
-        sums: dict[str, Tensor] = {}
-        weight = 0
+        sums: dict[str, Tensor] = {}  # of (sum, weight)
         # Counted here: the other processes are not there yet when this callback is made.
         each = max(1, min(self.batch_size, self.count) // world())
         starts = range(0, self.count - each * world() + 1, each * world())
@@ -72,16 +74,15 @@ class Validation(PerStep):
             batch = self.rows.read(np.arange(first, stop))
             loss = objective(move(batch, device))
             for name, value in {"loss": loss.value, **loss.parts}.items():
-                sums[f"val/{name}"] = sums.get(f"val/{name}", 0) + value * (stop - first)
-            weight += stop - first
+                weight = loss.counts.get(name, torch.tensor(stop - first, device=device)).to(value.dtype)
+                pair = torch.stack([value * weight, weight])
+                sums[f"val/{name}"] = sums.get(f"val/{name}", 0) + pair
         free_noise()
         objective.train(was)
-        means = {name: value / weight for name, value in sums.items()}
         if world() > 1:
-            for value in means.values():
-                dist.all_reduce(value)
-                value /= world()
-        return means
+            for pair in sums.values():
+                dist.all_reduce(pair)
+        return {name: total / weight.clamp_min(1) for name, (total, weight) in sums.items()}
 
 
 class Monitor(PerStep):

@@ -12,9 +12,10 @@ import numpy as np
 import torch
 
 from ssl_zoo.backbones._base import Backbone
-from ssl_zoo.data.rows import DataError, Rows, Subset
-from ssl_zoo.transfer.labels import budget
-from ssl_zoo.transfer.metrics import METRICS, Metric, class_count, score, true_labels
+from ssl_zoo.data.rows import Rows, Subset
+from ssl_zoo.transfer.features import place
+from ssl_zoo.transfer.labels import budget, drawable
+from ssl_zoo.transfer.metrics import METRICS, Metric, class_count, refuse_unseen, score, true_labels
 from ssl_zoo.transfer.protocols import Protocol, Task
 from ssl_zoo.transfer.report import Result
 from ssl_zoo.transfer.sealed import Sealed
@@ -43,30 +44,31 @@ def evaluate(
         metric: what validation chooses by and `values` reports; the others are reported beside it.
         validation_limit: choose on this many validation rows at most (the same random ones for all
             seeds). They are labels too: with a small budget, say how many chose.
-        device: None is the first GPU if there is one, else the CPU.
+        device: see `features.place`.
 
     Raises:
-        DataError: rows without labels, a budget that cannot be met, or test rows that were read.
+        DataError: rows without labels or with one class alone, test labels that train lacks, a budget that
+            cannot be met, or test rows that were read.
+        ValueError: seeds, a limit or a device that cannot be.
     """
     began = time.perf_counter()
-    if not seeds:
-        raise ValueError("seeds is empty: give at least one")
+    seeds = drawable(seeds)
     sealed = test if isinstance(test, Sealed) else Sealed(test)
+    if validation_limit is not None and validation_limit < 1:
+        raise ValueError(f"validation_limit must be at least 1, or None for all rows, not {validation_limit}")
     if validation_limit is not None and validation_limit < len(validation):
         order = np.random.default_rng(0).permutation(len(validation))
         validation = Subset(validation, np.sort(order[:validation_limit]))
     if labels is None and not protocol.stochastic:
         seeds = seeds[:1]
     y = true_labels(train, "train")
-    draws = {int(seed): budget(y, labels, seed) for seed in seeds}
-    if device is None:
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    task = Task(train, validation, draws, class_count(train, validation), metric, torch.device(device))
+    classes = class_count(train, validation)
+    draws = {seed: budget(y, labels, seed) for seed in seeds}
+    task = Task(train, validation, draws, classes, metric, place(device))
     fitted = protocol.fit(backbone, task)
     opened = sealed.open(f"{protocol.name} with seeds {list(draws)}")
     truth = torch.from_numpy(true_labels(opened, "test"))
-    if int(truth.max()) >= task.classes:
-        raise DataError(f"test label {int(truth.max())} is unknown: there are {task.classes} classes")
+    refuse_unseen(truth.numpy(), opened, np.unique(y), "test")
     guesses = fitted.predict(opened)
     scores = {m: tuple(score(m, guess, truth, task.classes) for guess in guesses) for m in METRICS}
     return Result(

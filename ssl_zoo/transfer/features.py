@@ -110,6 +110,33 @@ def device_of(module: nn.Module) -> torch.device:
     return next((p.device for p in module.parameters()), torch.device("cpu"))
 
 
+def place(device: torch.device | str | None) -> torch.device:
+    """A device by name; None or "auto" is the first GPU if there is one, else the CPU.
+
+    Raises:
+        ValueError: no such device, or none here.
+    """
+    if device is None or device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = (str(error).splitlines() or [repr(error)])[0]
+        raise ValueError(f"device={device} cannot be used ({reason}); take auto or cpu") from error
+    return torch.device(device)
+
+
+def finite(features: Tensor) -> Tensor:
+    """The same features (N, D).
+
+    Raises:
+        DataError: some are NaN or infinite.
+    """
+    if bad := len(features) - int(features.isfinite().all(1).sum()):
+        raise DataError(f"{bad} of {len(features)} feature rows are not finite: did pretraining diverge?")
+    return features
+
+
 @contextmanager
 def evaluating(module: nn.Module, device: torch.device) -> Iterator[None]:
     """Eval mode on `device`; afterwards every submodule is as it was, and where it was."""
@@ -184,29 +211,31 @@ def extract(
         progress: show a bar when stderr is a terminal.
 
     Raises:
-        DataError: no rows, or rows that do not fit the backbone (see `prepare`).
+        DataError: no rows, rows that do not fit the backbone (see `prepare`), features that are not finite.
+        ValueError: a device that is not there.
     """
     if not len(rows):
         raise DataError("there are no rows to read features of")
     memory = _memory.get()
     if memory is not None and (known := memory.recall(backbone, rows, layers)) is not None:
         return known
-    place = device_of(backbone) if device is None else torch.device(device)
+    where = device_of(backbone) if device is None else place(device)
     pooled: list[Tensor] = []
     labels: list[Tensor] = []
     blocks: list[tuple[Tensor, ...]] = []
     starts = range(0, len(rows), batch_size)
     # no_grad, not inference_mode: probes are trained on these tensors.
-    with torch.no_grad(), evaluating(backbone, place):
+    with torch.no_grad(), evaluating(backbone, where):
         for start in tqdm(starts, "features", disable=None if progress else True):
             batch = trim(rows.read(np.arange(start, min(start + batch_size, len(rows)))))
-            features = forward(backbone, move(batch, place), layers)
+            features = forward(backbone, move(batch, where), layers)
             pooled.append(features.pooled.float().cpu())
             blocks.append(tuple(layer.float().cpu() for layer in features.layers))
             if batch.y is not None:
                 labels.append(batch.y)
     y = torch.cat(labels) if labels else None
-    found = FeatureSet(torch.cat(pooled), y, tuple(torch.cat(layer) for layer in zip(*blocks, strict=True)))
+    kept = tuple(torch.cat(layer) for layer in zip(*blocks, strict=True))
+    found = FeatureSet(finite(torch.cat(pooled)), y, kept)
     if memory is not None:
         memory.found[memory.key(backbone, rows)] = backbone, found
     return found

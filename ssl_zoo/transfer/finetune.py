@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ssl_zoo.backbones._base import Backbone
-from ssl_zoo.data.rows import Rows
+from ssl_zoo.data.rows import DataError, Rows
 from ssl_zoo.distributed import free_noise, seed_model, seed_noise
 from ssl_zoo.flops import step_flops
 from ssl_zoo.objectives._base import Batch
@@ -41,6 +41,10 @@ class Tuned(NamedTuple):
     head: nn.Linear
     flops: float
     seconds: float
+
+    def diverged(self) -> bool:
+        """Whether any weight is not finite."""
+        return not all(p.isfinite().all() for part in (self.backbone, self.head) for p in part.parameters())
 
 
 def depths(backbone: Backbone) -> dict[str, int]:
@@ -210,7 +214,13 @@ def finetune(
         precision: "bf16-mixed" for GPUs; CPUs are faster with "32-true".
 
     The default random generator is left as it was. Gradients are clipped at norm 1.
+
+    Raises:
+        ValueError: no steps or rows in a batch, or a backbone without anything to train.
+        DataError: one row a step, where batch norm has nothing else to average over.
     """
+    if steps < 1 or batch_size < 1:
+        raise ValueError(f"fine-tuning needs at least one step and one row, not {steps=} and {batch_size=}")
     device = torch.device(device)
     backbone, head = copy.deepcopy(backbone), copy.deepcopy(head)
     schedule = cosine(warmup)
@@ -241,6 +251,13 @@ def finetune(
         began = time.perf_counter()
         try:
             trainer.fit(run, batches)
+        except ValueError as error:
+            if "more than 1 value per channel" not in str(error):
+                raise
+            raise DataError(
+                f"batch norm cannot normalise the one row of a step ({batch_size=}, {len(rows)} labelled "
+                "rows): take two or more of each, or a backbone without batch norm"
+            ) from error
         finally:
             free_noise()
     seconds = time.perf_counter() - began

@@ -1,10 +1,26 @@
-"""Label budgets: which labelled rows a probe may learn from."""
+"""Label budgets and seeds: which labelled rows a probe may learn from."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import numpy as np
 
 from ssl_zoo.data.rows import DataError
+
+
+def drawable(seeds: Sequence[int]) -> tuple[int, ...]:
+    """The seeds as ints.
+
+    Raises:
+        ValueError: none, one twice (which would count as two draws), or a negative one.
+    """
+    found = tuple(int(seed) for seed in seeds)
+    if not found:
+        raise ValueError("seeds is empty: give at least one")
+    if min(found) < 0 or len(set(found)) < len(found):
+        raise ValueError(f"seeds must be 0 or more, and each another one, not {list(found)}")
+    return found
 
 
 def budget(y: np.ndarray, labels: int | float | None, seed: int) -> np.ndarray:
@@ -30,13 +46,18 @@ def budget(y: np.ndarray, labels: int | float | None, seed: int) -> np.ndarray:
         )
     if isinstance(labels, int) and labels < 1:
         raise DataError(f"a label budget must be at least 1 per class, not {labels}")
-    chosen = []
-    for label in np.unique(y):
+    chosen, lacking = [], []
+    present = np.unique(y)
+    for label in present:
         members = np.flatnonzero(y == label)
         count = labels if isinstance(labels, int) else max(1, round(labels * len(members)))
         if count > len(members):
-            raise DataError(
-                f"class {label} has {len(members)} labelled rows, fewer than the {count} asked for"
-            )
+            lacking.append((len(members), int(label)))
         chosen.append(np.random.default_rng([seed, int(label)]).permutation(members)[:count])
+    if lacking:
+        fewest, label = min(lacking)
+        raise DataError(
+            f"class {label} has {fewest} labelled rows, fewer than the {labels} asked for (so it is with "
+            f"{len(lacking)} of {len(present)} classes): take labels={fewest} or fewer, a fraction, or null"
+        )
     return np.sort(np.concatenate(chosen))

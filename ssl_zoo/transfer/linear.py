@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ssl_zoo.data.rows import DataError
-from ssl_zoo.transfer.features import FeatureSet, labels_of
+from ssl_zoo.transfer.features import FeatureSet, finite, labels_of
 from ssl_zoo.transfer.logistic import solve
 from ssl_zoo.transfer.metrics import Metric, score
 
@@ -76,10 +76,7 @@ def fit_path(
     Raises:
         DataError: features that are not finite.
     """
-    if not x.isfinite().all():
-        bad = int((~x.isfinite().all(1)).sum())
-        raise DataError(f"{bad} of {len(x)} feature rows are not finite: did pretraining diverge?")
-    mean, std = statistics(x)
+    mean, std = statistics(finite(x))
     path = solve((x - mean) / std, y, classes, weight_decays, tolerance=TOLERANCE, max_iter=max_iter)
     return {decay: Classifier(weight, bias, mean, std) for decay, (weight, bias) in path.items()}
 

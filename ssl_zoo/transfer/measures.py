@@ -6,6 +6,7 @@ split is sealed; what it returns is then handed the data with the test split, an
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -20,6 +21,7 @@ from ssl_zoo.data.rows import DataError, Rows
 from ssl_zoo.data.text import TextData
 from ssl_zoo.data.text_pairs import TextPairs
 from ssl_zoo.data.tokenizer import Tokenizer
+from ssl_zoo.transfer.labels import drawable
 from ssl_zoo.transfer.report import Result
 
 Data = ImageData | TextData | TextPairs
@@ -131,14 +133,17 @@ def examine(subject: Subject, data: Data, measure: Measure, *, seeds: Sequence[i
     """The result of a measure over seeds; one that no seed changes runs the first alone.
 
     Raises:
-        DataError: data that the measure cannot use, or a measure that peeked at the test split.
+        DataError: data that the measure cannot use, a result that is not finite, or a measure that peeked at
+            the test split.
+        ValueError: seeds that cannot be.
     """
-    if not seeds:
-        raise ValueError("seeds is empty: give at least one")
+    seeds = drawable(seeds)
     began = time.perf_counter()
-    seeds = tuple(seeds) if measure.stochastic else tuple(seeds)[:1]
+    seeds = seeds if measure.stochastic else seeds[:1]
     found = [measure.begin(subject, Unopened(data), seed)(data) for seed in seeds]
     first = found[0]
+    if not all(math.isfinite(one.value) for one in found):
+        raise DataError(f"{measure.name} gives no finite {first.metric}: did pretraining diverge?")
     return Result(
         protocol=measure.name,
         metric=first.metric,

@@ -34,15 +34,55 @@ def score(metric: Metric, predicted: Tensor, y: Tensor, classes: int) -> float:
 
 
 def true_labels(rows: Rows, name: str) -> np.ndarray:
-    """The labels of rows that must have them; `name` is what the error calls the rows."""
+    """The labels of rows that must have them; `name` is what the error calls the rows.
+
+    Raises:
+        DataError: no rows, no labels, or negative ones.
+    """
+    if not len(rows):
+        raise DataError(f"the {name} split has no rows")
     if rows.y is None:
         raise DataError(f"the {name} rows have no labels: transfer needs `y` in every split")
+    if (lowest := int(rows.y.min())) < 0:
+        raise DataError(f"the {name} rows have a label of {lowest}: labels count from 0")
     return rows.y
 
 
+def title(rows: Rows, label: int) -> str:
+    """How a class is called in an error."""
+    return f"{label} ({rows.classes[label]})" if label < len(rows.classes) else str(label)
+
+
+def refuse_one_class(y: np.ndarray, rows: Rows, name: str) -> None:
+    """Raise DataError if all labels are the same: whatever is measured would be perfect."""
+    if (y == y[0]).all():
+        raise DataError(
+            f"all {len(y)} {name} rows are of class {title(rows, int(y[0]))}: with one class nothing is left "
+            "to tell apart. If classes are folders, `data` may name a folder too high or too low"
+        )
+
+
+def refuse_unseen(y: np.ndarray, rows: Rows, seen: np.ndarray, name: str) -> None:
+    """Raise DataError if rows have labels that no train row has (`seen`): nothing could predict them."""
+    unseen = ~np.isin(y, seen)
+    if unseen.any():
+        labels, counts = np.unique(y[unseen], return_counts=True)
+        most = int(labels[counts.argmax()])
+        raise DataError(
+            f"{int(unseen.sum())} of {len(y)} {name} rows have labels that no train row has: {len(labels)} "
+            f"unknown ones, mostly {title(rows, most)}; leave these rows out, or give train rows of them"
+        )
+
+
 def class_count(train: Rows, validation: Rows) -> int:
-    """How many classes there are: the names of the labels, or the largest label seen plus one."""
-    seen = int(max(true_labels(train, "train").max(), true_labels(validation, "validation").max())) + 1
+    """How many classes there are: the names of the labels, or the largest label seen plus one.
+
+    Raises:
+        DataError: a single class, or labels without a name.
+    """
+    y = true_labels(train, "train")
+    seen = int(max(y.max(), true_labels(validation, "validation").max())) + 1
     if train.classes and seen > len(train.classes):
         raise DataError(f"label {seen - 1} has no name: there are {len(train.classes)} class names")
+    refuse_one_class(y, train, "train")
     return max(seen, len(train.classes), 2)

@@ -6,6 +6,7 @@ Every hyper-parameter is chosen on validation over one grid, the same for all ba
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
@@ -17,7 +18,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from ssl_zoo.backbones._base import Backbone
-from ssl_zoo.data.rows import Rows, Subset
+from ssl_zoo.data.rows import DataError, Rows, Subset
 from ssl_zoo.transfer import knn, linear
 from ssl_zoo.transfer.features import FeatureSet, extract, row_flops
 from ssl_zoo.transfer.metrics import Metric, score, true_labels
@@ -195,9 +196,14 @@ class Finetune:
         with bar:
             for lr in self.lrs:
                 runs[lr] = self._run(backbone, head, task, first, lr)
-                guess = classify(runs[lr], task.validation, device=task.device)
-                scores[lr] = score(task.metric, guess, y, task.classes)
+                if runs[lr].diverged():
+                    warnings.warn(f"fine-tuning diverged with lr={lr:g}, which is not chosen", stacklevel=2)
+                else:
+                    guess = classify(runs[lr], task.validation, device=task.device)
+                    scores[lr] = score(task.metric, guess, y, task.classes)
                 bar.update()
+            if not scores:
+                raise DataError(f"fine-tuning diverged with all of lrs={list(self.lrs)}: add a lower one")
             best = max(scores, key=lambda lr: scores[lr])
             models = [runs[best]]
             for seed in rest:

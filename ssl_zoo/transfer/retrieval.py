@@ -18,6 +18,7 @@ from torch.nn import functional as F
 from ssl_zoo.transfer.features import extract, labels_of
 from ssl_zoo.transfer.knn import at_once
 from ssl_zoo.transfer.measures import Measured, Subject
+from ssl_zoo.transfer.metrics import refuse_one_class, true_labels
 
 
 def recall(features: Tensor, y: Tensor, ks: Sequence[int], batch_size: int = 1024) -> dict[int, float]:
@@ -54,7 +55,9 @@ class Retrieval:
 
     def begin(self, subject: Subject, data: Any, seed: int) -> Callable[[Any], Measured]:
         def finish(opened: Any) -> Measured:
-            features = extract(subject.backbone, subject.rows(opened, "test"), device=subject.device)
+            rows = subject.rows(opened, "test")
+            refuse_one_class(true_labels(rows, "test"), rows, "test")
+            features = extract(subject.backbone, rows, device=subject.device)
             found = recall(features.pooled, labels_of(features), self.ks)
             first, *rest = (f"recall@{k}" for k in self.ks)
             others = {name: found[k] for name, k in zip(rest, self.ks[1:], strict=True)}

@@ -44,7 +44,7 @@ def corrupt(noise: Tensor, replacement: Tensor, originals: Tensor, mask_id: int)
 
 
 class Masking(Protocol):
-    """Chooses what a row hides.
+    """Chooses what a row hides: a share `rate` of its candidates.
 
     Args:
         noise: (B, T) uniform.
@@ -57,6 +57,8 @@ class Masking(Protocol):
         where the row had nothing more to hide. What `at` holds there is any position: it must
         neither be changed nor scored.
     """
+
+    rate: float
 
     def __call__(
         self, noise: Tensor, ids: Tensor, candidates: Tensor, continues: Tensor | None = None

@@ -1,0 +1,361 @@
+"""Two processes train in one run folder, whoever launched them: torchrun on one node or two, SLURM, mpirun.
+
+The processes are real, and have the variables that each launcher sets. Lightning's own launcher, which calls
+the command again, is in test_distributed.py.
+"""
+
+import functools
+import json
+import multiprocessing
+import os
+import socket
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import tiny
+import torch
+from lightning.fabric.plugins.environments.lightning import LightningEnvironment
+from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
+from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+from ssl_zoo.data import tokenizer
+from ssl_zoo.pretrain import launch, session
+from ssl_zoo.pretrain.run import RunError, locked
+
+COMMAND = (
+    *("pretrain", "objective=next_token", "backbone=transformer_micro", "data=text_files", "run=run"),
+    *("data.train=text.txt", "tokenizer=bpe", "tokenizer.size=270", "context=16", "backbone.width=16"),
+    *(
+        "backbone.depth=1",
+        "backbone.heads=2",
+        "batch_size=8",
+        "budget.steps=6",
+        "log_every=2",
+        "save_every=4",
+    ),
+)
+ONE_NODE = ("trainer=ddp_cpu",)
+TWO_NODES = ("trainer=ddp_cpu", "trainer.devices=1", "trainer.num_nodes=2")
+
+
+def free_port() -> str:
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return str(s.getsockname()[1])
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "text.txt").write_text("\n\n".join(f"document {i} speaks of {i * 7}" for i in range(99)))
+    return tmp_path
+
+
+def member(folder: Path, number: int, variables: dict[str, str], words: tuple[str, ...]) -> None:
+    """`ssl-zoo WORDS` as one process of a group; keeps the weights it ends with."""
+    os.environ |= variables
+    fit_end = tiny.Pretraining.on_train_end
+
+    def keep(self):
+        fit_end(self)
+        torch.save(self.state_dict(), folder / f"weights-{number}.pt")
+
+    tiny.Pretraining.on_train_end = keep
+    learn = tokenizer.bpe
+
+    @functools.wraps(learn)
+    def noted(*args, **options):
+        (folder / f"learned-{number}").touch()
+        return learn(*args, **options)
+
+    tokenizer.bpe = noted
+    session.GRACE = 1
+    tiny.called(folder, folder / "cache", words)
+
+
+def worker(folder: Path, words: tuple[str, ...]) -> None:
+    """What torchrun starts; it has set the variables."""
+    member(folder, int(os.environ["RANK"]), {}, words)
+
+
+def agent(folder: Path, nodes: int, node: int, port: str, words: tuple[str, ...]) -> None:
+    """torchrun itself, without a second interpreter: --nnodes, --node_rank, --master_port."""
+    config = LaunchConfig(
+        min_nodes=nodes,
+        max_nodes=nodes,
+        nproc_per_node=2 // nodes,
+        run_id="run",
+        rdzv_backend="static",
+        rdzv_endpoint=f"127.0.0.1:{port}",
+        rdzv_configs={"rank": node, "timeout": 60},
+        max_restarts=0,
+        monitor_interval=0.1,
+        start_method="fork",
+    )
+    elastic_launch(config, worker)(folder, words)
+
+
+def slurm(number: int, port: str, **more: str) -> dict[str, str]:
+    """The variables of one of two tasks on one node."""
+    return {
+        "SLURM_JOB_ID": "4242",
+        "SLURM_STEP_ID": "0",
+        "SLURM_JOB_NAME": "train",
+        "SLURM_NTASKS": "2",
+        "SLURM_NTASKS_PER_NODE": "2",
+        "SLURM_NNODES": "1",
+        "SLURM_NODELIST": "localhost",
+        "SLURM_PROCID": str(number),
+        "SLURM_LOCALID": str(number),
+        "SLURM_NODEID": "0",
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": port,
+        **more,
+    }
+
+
+def mpirun(number: int, port: str) -> dict[str, str]:
+    return {
+        "PMI_RANK": str(number),
+        "PMI_SIZE": "2",
+        "MPI_LOCALRANKID": str(number),
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": port,
+    }
+
+
+def start(folder: Path, function: Callable, calls: list[tuple]) -> list[tuple[int, str]]:
+    """Exit codes and outputs of processes that run at the same time."""
+    logs = [folder / f"log-{i}" for i in range(len(calls))]
+    group = [tiny.spawn(log, function, folder, *call) for log, call in zip(logs, calls, strict=True)]
+    codes = [tiny.outcome(process) for process in group]
+    return [(code, log.read_text()) for code, log in zip(codes, logs, strict=True)]
+
+
+def check(folder: Path, ended: list[tuple[int, str]]) -> None:
+    """All is well: one run, one summary, the same weights, trained in one group of two."""
+    said = "\n".join(log for _, log in ended)
+    assert [code for code, _ in ended] == [0] * len(ended), said
+    assert said.count("batch       8 = 2 processes x 1 accumulated x 4") == 1, said
+    assert said.count('"steps": 6') == said.count("saved in run") == 1
+    run = folder / "run"
+    assert json.loads((run / "summary.json").read_text())["steps"] == 6
+    assert [path.name for path in (run / "logs/csv").iterdir()] == ["version_0"]
+    assert {path.name for path in run.iterdir()} == {
+        *(
+            "config.yaml",
+            "environment.json",
+            "logs",
+            "checkpoints",
+            "backbone",
+            "tokenizer",
+            "summary.json",
+            ".lock",
+        )
+    }
+    first, second = (torch.load(folder / f"weights-{i}.pt") for i in range(2))
+    assert all(torch.equal(value, second[name]) for name, value in first.items())
+    # The first process learned the tokenizer; the second one waited and read it.
+    assert [path.name for path in folder.glob("learned-*")] == ["learned-0"]
+
+
+def test_slurm(folder):
+    port = free_port()
+    ended = start(folder, member, [(i, slurm(i, port), (*COMMAND, *ONE_NODE)) for i in range(2)])
+    check(folder, ended)
+    assert not list(folder.glob("hpc_ckpt*"))
+
+
+def test_torchrun_on_one_node(folder):
+    check(folder, start(folder, agent, [(1, 0, free_port(), (*COMMAND, *ONE_NODE))]))
+
+
+def test_torchrun_on_two_nodes(folder):
+    port = free_port()
+    check(folder, start(folder, agent, [(2, node, port, (*COMMAND, *TWO_NODES)) for node in range(2)]))
+
+
+def test_mpirun(folder):
+    port = free_port()
+    check(folder, start(folder, member, [(i, mpirun(i, port), (*COMMAND, *ONE_NODE)) for i in range(2)]))
+
+
+def test_a_group_whose_first_process_is_refused_ends_at_once(folder):
+    """The second process says why the first one ended, and not that it waited for half an hour."""
+    began, port = time.monotonic(), free_port()
+    words = (*COMMAND, *ONE_NODE, "batch_size=5000")
+    (first, log), (second, other) = start(folder, member, [(i, slurm(i, port), words) for i in range(2)])
+    assert (first, second) == (1, 1)
+    assert "fewer than one batch of 5000" in log
+    assert "the first process of this group ended: the data has" in other
+    assert "Traceback" not in log + other
+    assert time.monotonic() - began < 60
+
+
+def test_processes_that_train_alone_are_refused_together(folder):
+    port = free_port()
+    ended = start(folder, member, [(i, slurm(i, port), (*COMMAND, "trainer=cpu")) for i in range(2)])
+    assert [code for code, _ in ended] == [1, 1]
+    assert "2 processes were launched, and the trainer is for 1: take trainer=ddp" in ended[0][1]
+
+
+# Who is first, by the variables alone
+
+
+@pytest.fixture
+def no_launcher(monkeypatch):
+    """Variables of launchers, as a test sets them, and no others."""
+    for name in list(os.environ):
+        if name.startswith(
+            ("SLURM_", "TORCHELASTIC_", "PMI", "OMPI_", "JSM_", "LSB_", "MASTER_", "SSL_ZOO_SESSION")
+        ):
+            monkeypatch.delenv(name)
+    for name in ("RANK", "LOCAL_RANK", "NODE_RANK", "GROUP_RANK", "WORLD_SIZE"):
+        monkeypatch.delenv(name, raising=False)
+    before = set(os.environ)
+    yield monkeypatch
+    for name in set(os.environ) - before:  # what `launch` added
+        del os.environ[name]
+
+
+ELASTIC = {"TORCHELASTIC_RUN_ID": "none", "WORLD_SIZE": "2"}
+ALLOCATION = {"SLURM_JOB_ID": "7", "SLURM_NTASKS": "4", "SLURM_NNODES": "1"}  # a shell of salloc
+
+
+@pytest.mark.parametrize(
+    ("variables", "leads", "grouped"),
+    [
+        ({}, True, False),
+        (ELASTIC | {"RANK": "0", "LOCAL_RANK": "0", "GROUP_RANK": "0"}, True, True),
+        (ELASTIC | {"RANK": "1", "LOCAL_RANK": "0", "GROUP_RANK": "1"}, False, True),
+        (slurm(0, "1"), True, True),
+        (slurm(1, "1"), False, True),
+        (slurm(1, "1") | ELASTIC | {"RANK": "0", "LOCAL_RANK": "0"}, True, True),  # torchrun inside of SLURM
+        (slurm(1, "1", SLURM_JOB_NAME="bash"), True, False),
+        (slurm(1, "1", SLURM_JOB_NAME="interactive"), True, False),
+        (slurm(0, "1", SLURM_NTASKS="1", SLURM_NTASKS_PER_NODE="1"), True, False),
+        (ALLOCATION, True, False),
+        (ALLOCATION | {"SLURM_PROCID": "0"}, True, False),
+        ({"PMI_RANK": "1", "PMI_SIZE": "2"}, False, True),
+        ({"PMI_RANK": "0", "PMI_SIZE": "1"}, True, False),
+        ({"OMPI_COMM_WORLD_RANK": "1", "OMPI_COMM_WORLD_SIZE": "2"}, False, True),
+        ({"RANK": "1", "WORLD_SIZE": "2"}, False, True),
+        ({"RANK": "1", "WORLD_SIZE": "2", "LOCAL_RANK": "1"}, False, True),
+        ({"LOCAL_RANK": "1"}, False, True),
+        ({"NODE_RANK": "1"}, False, True),
+        ({"NODE_RANK": "0", "LOCAL_RANK": "0"}, True, True),
+        (
+            {"LOCAL_RANK": "1", launch.SESSION: "1-abc"},
+            False,
+            False,
+        ),  # of Lightning
+    ],
+)
+def test_who_is_first(no_launcher, variables, leads, grouped):
+    for name, value in variables.items():
+        no_launcher.setenv(name, value)
+    assert (launch.leads(), launch.grouped()) == (leads, grouped)
+
+
+def test_jsrun(no_launcher, tmp_path):
+    (tmp_path / "hosts").write_text(f"launch\n{socket.gethostname()}\n{socket.gethostname()}\n")
+    variables = {"LSB_JOBID": "12", "LSB_DJOB_RANKFILE": str(tmp_path / "hosts"), "JSM_NAMESPACE_SIZE": "2"}
+    for name, value in (variables | {"JSM_NAMESPACE_LOCAL_RANK": "1", "JSM_NAMESPACE_RANK": "1"}).items():
+        no_launcher.setenv(name, value)
+    assert (launch.leads(), launch.grouped()) == (False, True)
+
+
+def test_lightning_is_never_asked_to_requeue(no_launcher):
+    for name, value in slurm(0, "1").items():
+        no_launcher.setenv(name, value)
+    place = launch.cluster()
+    assert isinstance(place, SLURMEnvironment)
+    assert not place.auto_requeue
+    no_launcher.setenv("SLURM_JOB_NAME", "bash")
+    assert isinstance(launch.cluster(), LightningEnvironment)
+
+
+# What the first process tells the others
+
+
+def follow(run: Path, found: Path) -> None:
+    os.environ |= {"RANK": "1", "WORLD_SIZE": "2", "MASTER_PORT": "1"}
+    session.GRACE = 1
+    with locked(run) as other:
+        found.write_text(other.share("answer", lambda: "made by the second process"))
+
+
+def lead(run: Path, ready: Path, go: Path, fail: bool) -> None:
+    os.environ |= {"RANK": "0", "WORLD_SIZE": "2", "MASTER_PORT": "1"}
+    with locked(run) as first:
+        ready.touch()
+        while not go.exists():
+            time.sleep(0.02)
+        if fail:
+            raise RunError("no such thing")
+        first.share("answer", lambda: "made by the first process")
+        while not go.with_name("end").exists():
+            time.sleep(0.02)
+
+
+def until(path: Path, process: multiprocessing.process.BaseProcess | None = None) -> None:
+    for _ in range(1500):
+        if path.exists() or (process is not None and process.exitcode is not None):
+            return
+        time.sleep(0.02)
+    raise TimeoutError(path)
+
+
+def test_the_second_process_waits_for_the_living_first(tmp_path):
+    run, found = tmp_path / "run", tmp_path / "found"
+    run.mkdir()
+    (run / ".lock").touch()
+    second = tiny.spawn(tmp_path / "log-1", follow, run, found)
+    # What a killed session left is not believed: nobody holds the folder.
+    left = run / f".session-{name_of_group()}.json"
+    left.write_text(json.dumps({"token": "5", "answer": "of an earlier session"}))
+    time.sleep(0.3)
+    assert not found.exists()
+    first = tiny.spawn(tmp_path / "log-0", lead, run, tmp_path / "ready", tmp_path / "go", False)
+    until(tmp_path / "ready", first)
+    time.sleep(0.2)
+    assert not found.exists()
+    (tmp_path / "go").touch()
+    until(found, second)
+    assert tiny.outcome(second) == 0, (tmp_path / "log-1").read_text()
+    assert found.read_text() == "made by the first process"
+    (tmp_path / "end").touch()
+    assert tiny.outcome(first) == 0, (tmp_path / "log-0").read_text()
+    assert [path.name for path in run.iterdir()] == [".lock"]
+
+
+def name_of_group() -> str:
+    before = {name: os.environ.pop(name) for name in launch.GROUP if name in os.environ}
+    os.environ["MASTER_PORT"] = "1"
+    try:
+        return session.group()
+    finally:
+        del os.environ["MASTER_PORT"]
+        os.environ |= before
+
+
+def test_the_second_process_hears_of_a_failure(tmp_path):
+    run = tmp_path / "run"
+    (tmp_path / "go").touch()
+    first = tiny.spawn(tmp_path / "log-0", lead, run, tmp_path / "ready", tmp_path / "go", True)
+    assert tiny.outcome(first) == 1
+    code, log = tiny.forked(tmp_path, follow, run, tmp_path / "found")
+    assert code == 1
+    assert "RunError: the first process of this group ended: no such thing" in log
+
+
+def test_waiting_for_a_first_process_that_never_comes_is_bounded(tmp_path, no_launcher):
+    no_launcher.setenv("RANK", "1")
+    no_launcher.setenv("WORLD_SIZE", "2")
+    no_launcher.setattr(session, "PATIENCE", 0.2)
+    with (
+        locked(tmp_path) as other,
+        pytest.raises(RunError, match=r"no sign of the first .* wait.*'files'.*share"),
+    ):
+        other.wait("files")
