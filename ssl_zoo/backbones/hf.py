@@ -22,6 +22,7 @@ from ssl_zoo.backbones._base import (
     TokenBackbone,
     Vocabulary,
     attention_mask,
+    check_positions,
     pool,
     segment_positions,
 )
@@ -219,13 +220,20 @@ class HFBackbone(TokenBackbone):
             documents = torch.zeros(tokens.shape[:2], dtype=torch.long, device=tokens.device)
         else:
             documents = segments
+        title = type(self.model).__name__
+        if at is not None and self.max_length is not None:
+            check_positions(at, self.max_length, title)
         if at is None:
             at = segment_positions(documents)
-            if segments is None and self.max_length is not None and tokens.shape[1] > self.max_length:
-                raise ValueError(
-                    f"{tokens.shape[1]} tokens in a document, but {type(self.model).__name__} has only "
-                    f"{self.max_length} positions"
-                )
+            if self.max_length is not None and tokens.shape[1] > self.max_length:
+                # Only here may a document be too long, and only here is a device waited for.
+                at = at.masked_fill(documents < 0, 0)  # padding needs no positions of its own
+                if (longest := int(at.max()) + 1) > self.max_length:
+                    raise ValueError(
+                        f"{longest} tokens in a document, but {title} has only {self.max_length} positions: "
+                        f"cut rows to {self.max_length} tokens (context={self.max_length}), or take a model "
+                        "with more positions, or one with rotary positions, which do not run out"
+                    )
         out = self.model(
             inputs_embeds=tokens,
             attention_mask=self._masks(documents, causal, tokens.dtype),
