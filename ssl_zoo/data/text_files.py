@@ -167,7 +167,7 @@ def _split(path: Path, chunks: Iterable[bytes], limits: Limits) -> Iterator[byte
         first, *others = chunk.split(end)
         rest.append(first)
         size += len(first)
-        if size > limits.max_document_bytes:
+        if max(size, *map(len, others), 0) > limits.max_document_bytes:
             raise too_long(f"{path}: a line", limits)
         if others:
             yield b"".join(rest) + b"\n"
