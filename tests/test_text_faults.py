@@ -335,10 +335,10 @@ def test_formats_and_paths_that_cannot_be(tmp_path):
         (Table, {"text": []}),
         (Prefixed, {"until": ""}),
     ):
-        with pytest.raises(DataError, match="delimiter is one|names no column|until is empty"):
+        with pytest.raises(DataError, match=r"delimiter is one|names no column|until is empty"):
             make(**options)
     for path in ("", "~nobody-here/x.txt", "a\0b.txt", "x" * 5000):
-        with pytest.raises(DataError, match="path of the text is empty|cannot be looked up|no text at"):
+        with pytest.raises(DataError, match=r"path of the text is empty|cannot be looked up|no text at"):
             data(path).documents("train")
     odd = os.fsdecode(os.fsencode(tmp_path) + b"/\xff.txt")
     put(tmp_path, "a\n\nb\n", odd)
