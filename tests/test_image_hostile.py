@@ -224,6 +224,16 @@ def test_images_that_splits_share_are_counted_and_said(tmp_path, capsys, unpack)
         both.rows(split)
     said = [line for line in capsys.readouterr().err.splitlines() if "also in" in line]
     assert said == ["tiny: 3 of the 4 images of 'test' are also in 'train'"]
+    for i in range(5, 8):  # three copies of one image, of which a class of eight must give four away
+        (train / "a" / f"{i:03d}.png").write_bytes(solid((0, 0, 7)))
+    copies = data(tmp_path, train, validation_fraction=0.5, unpack=unpack)
+    held = set(copies.rows("validation").index.tolist())
+    count = len(held & {0, 5, 6, 7})  # 000.png is the fourth copy
+    assert 0 < count < 4
+    said = f"tiny: {count} of the 4 images of 'validation' are also in 'train'"
+    assert capsys.readouterr().err.count(said) == 1
+    for i in range(5, 8):
+        (train / "a" / f"{i:03d}.png").unlink()
     carved = data(tmp_path, train, validation_fraction=0.4, unpack=unpack)
     assert [len(carved.rows(split)) for split in ("train", "validation")] == [3, 2]
     assert "also in" not in capsys.readouterr().err
