@@ -259,6 +259,10 @@ def test_the_verb(tmp_path, capsys, monkeypatch):
             ["text/def", "tiny text"],
         ]
         assert f"in 2 stores of {tmp_path}" in lines[2]
+    odd = cache.store(tmp_path / "text" / "odd", os.fsdecode(b"b\xff"), build)
+    assert cache.title(odd) == r"b\xff"
+    shutil.rmtree(odd)
+    assert cache.title(odd) == "(its seal.json is missing or damaged)"
     flip(folder / "a.bin", 5, times=False)
     (tmp_path / "text" / "gone.lock").touch()
     (tmp_path / "text" / ".gone.1.part").mkdir()

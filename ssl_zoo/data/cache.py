@@ -158,9 +158,9 @@ def read_seal(folder: Path) -> dict[str, Any]:
 
 
 def title(folder: Path) -> str:
-    """What a store holds, as its builder called it."""
+    """What a store holds, as its builder called it; bytes of a path that are no text are shown as \\xff."""
     try:
-        return str(read_seal(folder)["title"])
+        return os.fsencode(str(read_seal(folder)["title"])).decode(errors="backslashreplace")
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return f"(its {SEAL} is missing or damaged)"
 
