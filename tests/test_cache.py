@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ssl_zoo.cli.cache import main
 from ssl_zoo.data import cache
 from ssl_zoo.data.rows import DataError
 
@@ -164,7 +165,7 @@ def test_left_overs_are_swept_once_their_process_is_gone(tmp_path, capfd):
 def test_a_failed_build_leaves_nothing(tmp_path):
     for error in (KeyboardInterrupt, MemoryError, DataError):
 
-        def failing(draft: Path, error: type = error) -> None:
+        def failing(draft: Path, error: type[BaseException] = error) -> None:
             build(draft)
             raise error
 
@@ -230,3 +231,35 @@ def test_a_whole_store_is_read_where_nothing_can_be_written(tmp_path, capsys):
             os.seteuid(0)
         folder.parent.chmod(0o755)
     assert json.loads((folder / "seal.json").read_text())["title"] == "tiny"
+
+
+def test_the_verb(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("SSL_ZOO_CACHE", str(tmp_path / "none"))
+    main(["list"])
+    assert f"0 stores of {tmp_path / 'none'}" in capsys.readouterr().out
+    monkeypatch.setenv("SSL_ZOO_CACHE", str(tmp_path))
+    folder = cache.store(tmp_path / "images" / "abc", "tiny pictures", build)
+    cache.store(tmp_path / "text" / "def", "tiny text", build)
+    for verb in ("list", "verify"):
+        main([verb])
+        lines = capsys.readouterr().out.splitlines()
+        assert [line.split(maxsplit=3)[2:] for line in lines[:2]] == [
+            ["images/abc", "tiny pictures"],
+            ["text/def", "tiny text"],
+        ]
+        assert f"in 2 stores of {tmp_path}" in lines[2]
+    flip(folder / "a.bin", 5, times=False)
+    (tmp_path / "text" / "gone.lock").touch()
+    (tmp_path / "text" / ".gone.1.part").mkdir()
+    main(["list", str(tmp_path)])
+    with pytest.raises(SystemExit, match="1 of 2 stores are damaged"):
+        main(["verify"])
+    assert "images/abc  is damaged: the bytes of a.bin are not those" in capsys.readouterr().out
+    main(["sweep"])
+    assert f"2 left-overs removed from {tmp_path}" in capsys.readouterr().out
+    assert names(tmp_path / "text") == ["def"]
+    for wrong in (["look"], ["list", "a", "b"]):
+        with pytest.raises(SystemExit, match="write list, verify, sweep"):
+            main(wrong)
+    main([])
+    assert "verify" in capsys.readouterr().out

@@ -1,23 +1,30 @@
 """Files that are not what text data takes them for: refused with their place, or left out and counted."""
 
 import bz2
+import errno
 import gzip
 import json
 import lzma
 import os
 import random
+import shutil
 import socket
 import sys
 import tarfile
+import tracemalloc
 import types
 import zipfile
 
+import numpy as np
 import pytest
 
+from ssl_zoo.data import cache
 from ssl_zoo.data.rows import DataError
 from ssl_zoo.data.text import TextData
 from ssl_zoo.data.text_formats import Prefixed, Table, Text, lines
 from ssl_zoo.data.text_pairs import TextPairs
+from ssl_zoo.data.text_rows import PackedRows, write_stream
+from ssl_zoo.data.tokenizer import bpe, bytes_tokenizer
 
 NAMED = Table("text", "label")
 
@@ -327,3 +334,85 @@ def test_pairs_that_are_none_are_refused(tmp_path, row):
         TextPairs("p", put(tmp_path, f"a,b,1\n{row}\n", "p.csv")).pairs("train")
     with pytest.raises(DataError, match="a JSON object"):
         TextPairs("p", put(tmp_path, json.dumps({"a": 1, "b": 2, "c": 3}))).pairs("train")
+
+
+def test_damaged_token_stores_are_built_again(tmp_path, capsys):
+    path = put(tmp_path, "one two\n\nthree\n" * 50, "a.txt")
+
+    def build():
+        return data(path, cache=tmp_path / "cache").rows("train", bytes_tokenizer(), 8, "packed")
+
+    rows = build()
+    (store,) = (tmp_path / "cache/text").iterdir()
+    right = rows.read(np.arange(len(rows))).x
+    damages = {
+        "tokens.bin": lambda raw: raw[:40] + bytes(20) + raw[60:],
+        "offsets.npy": lambda raw: raw[:-1] + bytes([raw[-1] ^ 1]),
+        "facts.json": lambda raw: raw[:-9],
+        "seal.json": lambda raw: b"[" * 9999,
+    }
+    for name, damage in damages.items():
+        (store / name).write_bytes(damage((store / name).read_bytes()))
+        capsys.readouterr()
+        again = build()
+        assert "it is built again" in capsys.readouterr().err, name
+        assert again.read(np.arange(len(again))).x.equal(right)
+        assert cache.fault(store, thorough=True) is None
+    for name in ("facts.json", "offsets.npy"):
+        broken = shutil.copytree(store, tmp_path / name)
+        (broken / name).write_bytes(b"{")
+        with pytest.raises(DataError, match=rf"the token store .*{name} is damaged"):
+            PackedRows(broken, 8)
+
+
+def test_what_was_said_of_a_text_is_said_again_of_its_store(tmp_path, capsys):
+    path = put(tmp_path, '{"text": "some words"}\n{"text": null}\n')
+    for _ in range(2):
+        data(path, cache=tmp_path / "cache").rows("train", bytes_tokenizer(), 8, "packed")
+        assert capsys.readouterr().err.count("1 null text(s) left out") == 1
+
+
+@pytest.mark.parametrize("error", [errno.ENOSPC, errno.EDQUOT, errno.EACCES])
+def test_a_cache_that_cannot_be_written_says_where_and_what_to_do(tmp_path, monkeypatch, error):
+    path = put(tmp_path, "one two\n\nthree\n" * 50, "a.txt")
+    room = tmp_path / "cache/text"
+
+    def full(*_):
+        raise OSError(error, os.strerror(error), str(room))
+
+    monkeypatch.setattr("ssl_zoo.data.text_rows.np.save", full)
+    with pytest.raises(DataError, match=rf"{room}.*{os.strerror(error)}.*bytes.*SSL_ZOO_CACHE"):
+        data(path, cache=tmp_path / "cache").rows("train", bytes_tokenizer(), 8, "packed")
+    assert list(room.iterdir()) == []
+    room.joinpath(".abc.1234.part").mkdir()  # of a killed process
+    monkeypatch.undo()
+    data(path, cache=tmp_path / "cache").rows("train", bytes_tokenizer(), 8, "packed")
+    assert [p.name[0] != "." for p in room.iterdir()] == [True]
+
+
+def test_text_flows_from_its_files_into_the_store(tmp_path, monkeypatch):
+    """No more than a batch of documents is alive while the tokenizer learns and the store is written."""
+    for module, name in (("text_rows", "BATCH"), ("tokenizer", "BATCH"), ("text_files", "CHUNK")):
+        monkeypatch.setattr(f"ssl_zoo.data.{module}.{name}", 10_000)
+    words = "of some words " * 700
+    put(tmp_path, "".join(f"document {i} {words}\n\n" for i in range(150)), "a.txt")  # 1.5 MB
+    made = data(tmp_path / "a.txt", cache=tmp_path / "cache", validation_fraction=0.1)
+    tracemalloc.start()
+    tokenizer = bpe(made.texts("train"), 300)
+    made.rows("train", tokenizer, 8, "packed")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert bpe(made.documents("train"), 300).fingerprint == tokenizer.fingerprint
+    assert peak < 1_000_000
+
+
+def test_a_long_document_is_encoded_in_parts_with_equal_ids(tmp_path, monkeypatch):
+    text = "The cat sat on the mat,  and\n it purred. " * 100
+    learned = bpe([text], 300)
+    (ids,) = learned.encode([text])
+    monkeypatch.setattr("ssl_zoo.data.tokenizer.BATCH", 64)
+    assert len(list(learned.parts(text))) > 50
+    write_stream([text], learned, tmp_path / "s", "t")
+    rows = PackedRows(tmp_path / "s", len(ids) + 1)
+    assert rows.read(np.array([0])).x[0].tolist() == [1, *ids.tolist()]
+    assert rows.bytes_per_token == len(text.encode()) / len(ids)

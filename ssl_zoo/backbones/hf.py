@@ -103,7 +103,8 @@ class HFBackbone(TokenBackbone):
     Args:
         name: hub name or local folder; None = build from `config`.
         config: `model_type` and fields of a transformers config; None = that of `name`.
-        pretrained: load the weights of `name` (safetensors) instead of drawing new ones.
+        pretrained: load the weights of `name` (safetensors) instead of drawing new ones. Their ids mean what
+            their own tokenizer says; "weights" is for those who give them another one on purpose.
         vocabulary: what the ids mean; a model with new weights takes its size and special ids from it.
         attention: transformers' implementation. Both take the mask; "sdpa" is the fast one.
 
@@ -119,7 +120,7 @@ class HFBackbone(TokenBackbone):
         name: str | None = None,
         *,
         config: Mapping[str, Any] | None = None,
-        pretrained: bool = False,
+        pretrained: bool | Literal["weights"] = False,
         vocabulary: Vocabulary | Sequence | None = None,
         attention: Literal["sdpa", "eager"] = "sdpa",
     ):
@@ -128,6 +129,8 @@ class HFBackbone(TokenBackbone):
             raise ValueError("give either name (hub name or folder) or config (model_type and fields)")
         if attention not in ("sdpa", "eager"):
             raise ValueError(f"attention {attention!r} takes no mask of documents; choose sdpa or eager")
+        if pretrained not in (False, True, "weights"):
+            raise ValueError(f"pretrained={pretrained!r}: take true, weights or false; name=FOLDER")
         if pretrained and name is None:
             raise ValueError("pretrained=True needs the name of the weights")
         if vocabulary is not None:

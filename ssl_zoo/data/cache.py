@@ -149,6 +149,14 @@ def read_seal(folder: Path) -> dict[str, Any]:
     return json.loads((folder / SEAL).read_bytes())
 
 
+def title(folder: Path) -> str:
+    """What a store holds, as its builder called it."""
+    try:
+        return str(read_seal(folder)["title"])
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return f"(its {SEAL} is missing or damaged)"
+
+
 def stores(cache: Path) -> list[Path]:
     """All store folders of a cache, the damaged ones too."""
     found = (p for room in ROOMS for p in (cache / room).glob("*"))

@@ -8,9 +8,8 @@ part, then validation, then test (nanoGPT's int(0.9 * n) rule for tinyshakespear
 from __future__ import annotations
 
 import hashlib
-import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
@@ -18,6 +17,7 @@ from typing import Literal
 
 import numpy as np
 
+from ssl_zoo.data.cache import root
 from ssl_zoo.data.rows import DataError, Rows
 from ssl_zoo.data.splits import carve
 from ssl_zoo.data.text_files import LIMITS, Errors, Limits
@@ -88,10 +88,9 @@ class TextData:
             raise DataError(f"{name}: errors is strict or replace, not {errors}")
         self._seed = split_seed
         self._limits = Limits(max_document_bytes, max_unpacking_ratio)
-        self._said: set[str] = set()
+        self._said: list[str] = []
         self._names = None if classes is None else self._named(classes)
-        folder = cache or os.environ.get("SSL_ZOO_CACHE") or "~/.cache/ssl_zoo"
-        self._cache = Path(folder).expanduser() / "text"
+        self._cache = root(cache) / "text"
 
     def _named(self, classes: Mapping[str, str]) -> dict[str, str]:
         names = {label_of(label, f"{self.name}: a key of classes"): str(n) for label, n in classes.items()}
@@ -151,8 +150,10 @@ class TextData:
             raise DataError(f"layout is document or packed, not {layout}")
         facts = (READING, self._stamp, split, tokenizer.fingerprint)
         folder = self._cache / hashlib.sha256(repr(facts).encode()).hexdigest()[:24]
-        write_stream(self.texts(split), tokenizer, folder, f"{self.name} ({split})")
-        return PackedRows(folder, length, lookahead)
+        write_stream(self.texts(split), tokenizer, folder, f"{self.name} ({split})", self._said)
+        rows = PackedRows(folder, length, lookahead)
+        self._say(rows.notes)
+        return rows
 
     @property
     def _stamp(self) -> str:
@@ -171,13 +172,13 @@ class TextData:
                 tally.add("row(s) left out whose key another split also has", f"{sample.key[:40]!r}")
             else:
                 yield sample
-        self._say(split, tally)
+        self._say(f"{self.name} ({split}): {line}" for line in tally.lines())
 
-    def _say(self, split: str, tally: Tally) -> None:
-        for line in tally.lines():
-            if (said := f"{self.name} ({split}): {line}") not in self._said:
-                self._said.add(said)
-                print(said, file=sys.stderr)
+    def _say(self, notes: Iterable[str]) -> None:
+        for note in notes:
+            if note not in self._said:
+                self._said.append(note)
+                print(note, file=sys.stderr)
 
     @cached_property
     def _held_out(self) -> frozenset[str]:
@@ -195,7 +196,7 @@ class TextData:
             yield sample
         if not count:
             raise DataError(f"{self.name}: {split} holds no text")
-        self._say(split, tally)
+        self._say(f"{self.name} ({split}): {line}" for line in tally.lines())
 
     @cached_property
     def _known(self) -> dict[bytes, str]:
@@ -209,7 +210,7 @@ class TextData:
                         tally.add("document(s) are word for word in validation too", f"{text[:40]!r}")
             except DataError:  # raised again when that split itself is asked for
                 continue
-            self._say(split, tally)
+            self._say(f"{self.name} ({split}): {line}" for line in tally.lines())
         return known
 
     def _carve_from(self, split: str) -> bool:

@@ -100,6 +100,10 @@ class Tokenizer:
         flush()
         return [np.concatenate(p) if p else np.zeros(0, dtype=np.int64) for p in parts]
 
+    def parts(self, text: str) -> Iterator[str]:
+        """Parts of a long text whose ids, one after the other, are those of the whole where it has words."""
+        return cut(text, BATCH) if self._divisible else iter([text])
+
     def decode(self, ids: Iterable[int]) -> str:
         """The text of ids; special ids leave no trace."""
         special = set(self.vocabulary.special)

@@ -208,7 +208,7 @@ def fit(lightning: L.Trainer, module: Pretraining, data: PretrainingData, checkp
     except (RuntimeError, *GONE) as error:
         feed = getattr(data, "feed", None)
         cause = error if isinstance(error, WorkerError) else feed and feed.items.explain(error)
-        if cause is None:
+        if not cause:
             raise
         raise WorkerError(f"{cause} What was saved is kept: resume=auto goes on from there.") from error
 
