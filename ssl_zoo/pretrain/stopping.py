@@ -95,7 +95,7 @@ class Stop:
 
 
 def requeue_when_told() -> None:
-    """Answer SLURM's SIGUSR1 before training too, when there is nothing to save: queue the job again, and end."""
+    """Answer SLURM's SIGUSR1 before training too, with nothing to save: queue the job again, and end."""
 
     def answer(number: int, frame: FrameType | None) -> None:
         if launch.leads():
