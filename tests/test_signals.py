@@ -180,7 +180,18 @@ def queued(folder: Path, port: str, *words: str) -> None:
     script.chmod(0o755)
     os.environ["PATH"] = f"{folder / 'bin'}{os.pathsep}{os.environ['PATH']}"
     os.environ |= slurm(0, port, SLURM_NTASKS="1", SLURM_NTASKS_PER_NODE="1")
+    if words == COMMAND:
+        reading(folder, *words)
     slowly(folder, *words)
+
+
+def test_slurm_is_asked_while_data_is_read_too(tmp_path):
+    running = Running(tmp_path, queued, tmp_path, free_port(), *COMMAND)
+    running.said("reading")
+    running.send(signal.SIGUSR1)
+    code, log = running.end()
+    assert (code, (tmp_path / "asked").read_text()) == (143, "requeue 4242\n"), log
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize(("number", "asked"), [(signal.SIGUSR1, "requeue 4242\n"), (signal.SIGTERM, None)])
