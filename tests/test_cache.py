@@ -162,6 +162,17 @@ def test_left_overs_are_swept_once_their_process_is_gone(tmp_path, capfd):
     assert names(room) == [".keep", "abc", "def"]
 
 
+def test_where_the_cache_is(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("SSL_ZOO_CACHE", "")
+    assert cache.root() == tmp_path / ".cache" / "ssl_zoo"
+    monkeypatch.setenv("SSL_ZOO_CACHE", "~/here")
+    assert cache.root() == tmp_path / "here"
+    assert cache.root("there") == Path("there")
+    with pytest.raises(DataError, match=r"~nobody-at-all/x: .*Set SSL_ZOO_CACHE to a folder"):
+        cache.root("~nobody-at-all/x")
+
+
 def test_a_failed_build_leaves_nothing(tmp_path):
     for error in (KeyboardInterrupt, MemoryError, DataError):
 
