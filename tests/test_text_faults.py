@@ -328,6 +328,27 @@ def test_documents_of_train_that_other_splits_hold_are_counted(tmp_path, capsys)
     assert "15 document(s) are word for word in validation too" in capsys.readouterr().err
 
 
+def test_formats_and_paths_that_cannot_be(tmp_path):
+    for make, options in (
+        (Table, {"text": "a", "delimiter": "||"}),
+        (Table, {"text": 0, "delimiter": "\n"}),
+        (Table, {"text": []}),
+        (Prefixed, {"until": ""}),
+    ):
+        with pytest.raises(DataError, match=r"delimiter is one|names no column|until is empty"):
+            make(**options)
+    for path in ("", "~nobody-here/x.txt", "a\0b.txt", "x" * 5000):
+        with pytest.raises(DataError, match=r"path of the text is empty|cannot be looked up|no text at"):
+            data(path).documents("train")
+    odd = os.fsdecode(os.fsencode(tmp_path) + b"/\xff.txt")
+    put(tmp_path, "a\n\nb\n", odd)
+    made = data(odd, cache=tmp_path / "cache")
+    assert len(made.rows("train", bytes_tokenizer(), 2, "packed")) == 2
+    (tmp_path / "a").mkdir()
+    put(tmp_path, "x", "a/e[1] = b.txt")
+    assert data(tmp_path / "a/e[1] = b.txt").documents("train") == ["x"]
+
+
 @pytest.mark.parametrize("row", ["a,b,nan", "a,b,inf", "a,,1", "a,b", "a,b,1,2"])
 def test_pairs_that_are_none_are_refused(tmp_path, row):
     with pytest.raises(DataError, match=r"p\.csv, line 2"):

@@ -35,7 +35,9 @@ def find(source: str | Path, tally: Tally | None = None) -> list[Path]:
     Raises:
         DataError: there is none, or what is named is no file, or a folder cannot be read.
     """
-    tally = tally or Tally()
+    tally = Tally() if tally is None else tally
+    if not str(source).strip():
+        raise DataError("the path of the text is empty: name a file, a folder or a pattern")
     try:
         path = Path(source).expanduser()
         if path.is_dir():
