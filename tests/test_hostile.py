@@ -194,7 +194,7 @@ def hydra_traps(marker):
         "_args_": [{"_target_": "pathlib.Path", "_args_": [str(marker)]}],
     }
     copy = {"()": "shutil.copyfile", "src": __file__, "dst": str(marker)}
-    log = {"version": 1, "disable_existing_loggers": False, "handlers": {"h": copy}}
+    log = {"version": 1, "root": {}, "disable_existing_loggers": False, "handlers": {"h": copy}}
     file = {"version": 1, "handlers": {"h": {"class": "logging.FileHandler", "filename": str(marker)}}}
     return {
         "callbacks": {"callbacks": {"x": touch}},
