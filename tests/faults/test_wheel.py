@@ -34,11 +34,12 @@ for words in json.loads(sys.argv[1]):
     "wheel", how="built, unpacked and mounted read-only; no home, a namespace without a network, from /"
 )
 def test_the_wheel_alone(tmp_path):
-    build = [str(Path(sys.executable).with_name("uv")), "build", "--wheel", "--quiet", "--out-dir"]
-    built = subprocess.run(
-        [*build, str(tmp_path / "dist"), str(REPOSITORY)], capture_output=True, text=True, check=False
-    )
-    if built.returncode and "hatchling" in built.stderr:
+    uv = Path(sys.executable).with_name("uv")
+    if not uv.exists():
+        pytest.skip("uv is not there")
+    build = [uv, "build", "--wheel", "--quiet", "--out-dir", tmp_path / "dist", REPOSITORY]
+    built = subprocess.run(build, capture_output=True, text=True, check=False)
+    if built.returncode and "resolve requirements from `build-system.requires`" in built.stderr:
         pytest.skip("the build backend cannot be fetched")
     assert built.returncode == 0, built.stderr
     site, work = tmp_path / "site", tmp_path / "work"
