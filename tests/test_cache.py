@@ -80,6 +80,7 @@ DAMAGES = {
 }
 
 
+@pytest.mark.fault("disk", how="stores of a cache with bytes zeroed, cut off, or without their seal")
 @pytest.mark.parametrize("name", DAMAGES)
 def test_a_damaged_store_is_built_again(folder, capsys, name):
     damage, says = DAMAGES[name]
@@ -185,6 +186,7 @@ def test_a_failed_build_leaves_nothing(tmp_path):
         assert names(tmp_path / "images") == []
 
 
+@pytest.mark.fault("disk", how="a disk that is full before, and while, a store is built")
 def test_too_little_room_is_said_before_and_while_building(tmp_path, monkeypatch):
     place = tmp_path / "images" / "abc"
     ways_out = r"[\d,]+ are free .*SSL_ZOO_CACHE=FOLDER, or data.cache=FOLDER"

@@ -16,11 +16,13 @@ from safetensors.torch import load_file
 from tiny import Pictures, forked, train
 
 from ssl_zoo import hub
+from ssl_zoo.cli.evaluate import subject
 from ssl_zoo.data.rows import DataError
 from ssl_zoo.data.workers import WorkerError
 from ssl_zoo.pretrain import Budget, run
 from ssl_zoo.pretrain.callbacks import Meter
 from ssl_zoo.pretrain.checkpoint import CheckpointError, checkpoints, newest
+from ssl_zoo.pretrain.export import behind
 from ssl_zoo.pretrain.launch import DeviceError
 from ssl_zoo.pretrain.run import locked, resume_from
 from ssl_zoo.pretrain.saver import Checkpoint
@@ -73,6 +75,18 @@ def test_a_run_killed_before_its_export_exports_when_it_is_opened_again(tmp_path
     code, log = forked(tmp_path, train, folder, "mae", steps=7)
     assert code == 0, log
     assert "was finished already, at step 7" in log
+
+
+def test_an_export_behind_the_newest_checkpoint_is_named(tmp_path):
+    code, log = forked(tmp_path, train, tmp_path / "run", "mae", steps=4)
+    assert code == 0, log
+    assert behind(tmp_path / "run") is None
+    code, log = forked(tmp_path, killed_exporting, tmp_path / "run", "backbone", steps=7)
+    assert code == -9, log
+    with pytest.warns(
+        UserWarning, match="the backbone of .*run is of step 4, and training has come to step 7"
+    ):
+        subject(tmp_path / "run", None)
 
 
 @pytest.fixture(scope="module")
@@ -427,16 +441,18 @@ def git(folder: Path, *words: str) -> str:
 
 def test_the_commit_is_that_of_the_repository_that_keeps_the_package(tmp_path, monkeypatch):
     repository = tmp_path / "theirs"
-    package = repository / ".venv/lib/ssl_zoo"
-    package.mkdir(parents=True)
-    (package / "run.py").write_text("pass")
+    package, installed = (repository / where / "ssl_zoo/pretrain" for where in ("", ".venv/lib"))
+    for folder in (package, installed):
+        folder.mkdir(parents=True)
+        (folder / "run.py").write_text("pass")
     (repository / "paper.tex").write_text("words")
     git(tmp_path, "init", "-q", str(repository))
     git(repository, "add", "paper.tex")
     git(repository, "commit", "-qm", "theirs")
-    assert run.commit(package / "run.py") is None  # installed in somebody's repository
-    git(repository, "add", "-f", ".venv")
-    git(repository, "commit", "-qm", "now it is kept there")
+    assert run.commit(installed / "run.py") is run.commit(package / "run.py") is None  # not kept there
+    git(repository, "add", "-f", ".venv", "ssl_zoo")
+    git(repository, "commit", "-qm", "now they are")
+    assert run.commit(installed / "run.py") is None  # an environment inside of somebody's repository
     assert run.commit(package / "run.py") == git(repository, "rev-parse", "HEAD")
     monkeypatch.setenv("PATH", str(tmp_path))
     assert run.commit(package / "run.py") is None  # no git

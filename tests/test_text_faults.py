@@ -250,6 +250,7 @@ def test_packed_text_is_read_whatever_the_case_of_its_suffix(tmp_path):
     assert data(put(tmp_path, plain.replace(b"\n", b"\r"), "mac.txt")).documents("train") == ["one", "two"]
 
 
+@pytest.mark.fault("archive", how="text that unpacks to far more than it should")
 @pytest.mark.parametrize("pack", [(".gz", gzip.compress), (".xz", lzma.compress), (".bz2", bz2.compress)])
 def test_what_unpacks_to_too_much_is_refused(tmp_path, pack, monkeypatch):
     monkeypatch.setattr("ssl_zoo.data.text_files.SMALL", 1 << 20)
@@ -268,6 +269,7 @@ def test_what_unpacks_to_too_much_is_refused(tmp_path, pack, monkeypatch):
         data(lined, max_document_bytes=1000).documents("train")
 
 
+@pytest.mark.fault("text", how="NULs in text")
 def test_nul_is_named_with_its_place(tmp_path):
     path = put(tmp_path, b"\xef\xbb\xbfone\n" + b"two " * 9 + b"\0\n", "a.txt")
     with pytest.raises(DataError, match=r"a\.txt, line 2: byte 43 of the text is NUL"):
