@@ -130,6 +130,8 @@ def compose_and_run(verb: str, args: list[str]) -> None:
             choices = {str(k): str(v) for k, v in one.runtime.choices.items()}
             with naming(named):  # again: a launcher may run this in a process of its own
                 refuse_unknown_targets(cfg)
+                if cfg.get("data") is not None:
+                    choices["data"] = own_data.own_name(cfg.data, choices["data"])
                 run(cfg, choices)
         except EXPECTED as error:
             if os.environ.get("SSL_ZOO_TRACEBACK"):
@@ -219,7 +221,7 @@ def settle(verb: str, given: list[str], place: Place = SHIPPED, sweeps: bool = F
         if value is None and prefix != "~":
             hint = f"; did you mean run={word}?" if verb == "evaluate" and Path(word).is_dir() else ""
             raise ConfigError(f"{word!r} is not KEY=VALUE{hint}")
-    made = own_data.chosen(made, options("data", place)) if "data" in groups(place) else made
+    made = own_data.chosen(verb, made, options("data", place)) if "data" in groups(place) else made
     made = [words.quoted(word, sweeps) for word in made]
     added = {}
     for one in words.spread(made) if sweeps else [made]:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from ssl_zoo.cli import words
 from ssl_zoo.cli.gate import config_folder
@@ -29,9 +29,7 @@ EXAMPLES = {
         "ssl-zoo evaluate run=runs/photos data=cifar10 protocol=finetune labels=25 protocol.lrs=[1e-4,1e-3]",
     ),
     "report": ("ssl-zoo report runs/photos", "ssl-zoo report runs/photos data=labelled/ out=page.html"),
-    "scale": (
-        "ssl-zoo scale objective=next_token backbone=transformer_micro data=stdlib widths=[32,64] steps=[50,99]",
-    ),
+    "scale": ("ssl-zoo scale experiment=shakespeare widths=[32,64,96] steps=[100,200]",),
 }
 FLAGS = """\
   --cfg job           print the configuration and run nothing (--resolve: with its references filled in)
@@ -81,6 +79,7 @@ def choice_entries(group: str, choice: str) -> Iterator[Entry]:
     if not file.is_file():
         return
     raw = OmegaConf.load(file)
+    assert isinstance(raw, DictConfig)
     for base in raw.get("defaults") or ():
         if isinstance(base, str) and "@" not in base and base != "_self_":
             yield from choice_entries(group, base)
