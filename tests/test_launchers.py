@@ -198,6 +198,7 @@ def test_by_hand(folder, variables, words):
     )
 
 
+@pytest.mark.fault("rank", how="a group whose first process is refused its run folder")
 def test_a_group_whose_first_process_is_refused_ends_at_once(folder):
     """The second process says why the first one ended, and not that it waited for half an hour."""
     began, port = time.monotonic(), free_port()

@@ -73,6 +73,7 @@ def slowly(folder: Path, *words: str, seconds: float = 0.02) -> None:
     tiny.called(folder, folder / "cache", (*COMMAND, *words))
 
 
+@pytest.mark.fault("sigterm", how="SIGTERM or Ctrl-C to the whole process group of a run with loader workers")
 @pytest.mark.parametrize(
     ("number", "code", "name"), [(signal.SIGTERM, 143, "SIGTERM"), (signal.SIGINT, 130, "Ctrl-C")]
 )
@@ -119,6 +120,7 @@ def test_stopped_with_workers_and_resumed_ends_with_the_same_bits(tmp_path):
     assert (tmp_path / "one/sha256").read_text() == (tmp_path / "two/sha256").read_text()
 
 
+@pytest.mark.fault("sigterm", how="Ctrl-C twice")
 def test_a_second_ctrl_c_leaves_at_once(tmp_path):
     running = Running(tmp_path, slowly, tmp_path, seconds=100)
     running.said("length      400 steps")
@@ -152,6 +154,7 @@ def finished(tmp_path_factory) -> Path:
     return folder
 
 
+@pytest.mark.fault("sigterm", how="SIGTERM or Ctrl-C before training, and during an evaluation")
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 @pytest.mark.parametrize("words", [COMMAND, ("evaluate", "data=digits", "data.image_size=8", "run=run")])
 def test_before_training_and_in_evaluation_a_signal_ends_at_once(finished, tmp_path, number, code, words):
@@ -194,6 +197,7 @@ def test_slurm_is_asked_while_data_is_read_too(tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.fault("sigterm", how="SIGUSR1 as SLURM sends it: saved, and queued again")
 @pytest.mark.parametrize(("number", "asked"), [(signal.SIGUSR1, "requeue 4242\n"), (signal.SIGTERM, None)])
 def test_slurm_is_asked_to_queue_the_job_again(tmp_path, number, asked):
     running = Running(tmp_path, queued, tmp_path, free_port(), "workers=1", "log_every=2")

@@ -144,6 +144,8 @@ def check(verb: str, words: list[str]) -> None:
     for key, default in keys.items():
         if default is None and NUMBERS.fullmatch(key) and isinstance(changed.get(key), str):
             raise ConfigError(f"{key}={changed[key]!r} is a str; it takes a number, or null")
+        if key == "backbone.pretrained" and isinstance(changed.get(key), str):
+            continue  # the path of a weight file, which is looked for when the backbone is built
         if key in changed and not same_type(default, changed[key]):
             raise ConfigError(
                 f"{key}={changed[key]!r} is a {type(changed[key]).__name__}; it takes a "

@@ -16,6 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from ssl_zoo.backbones._base import Backbone
 from ssl_zoo.cli.compose import ConfigError, plain
 from ssl_zoo.cli.gate import instantiate
+from ssl_zoo.cli.tokenizer import new_tokenizer
 from ssl_zoo.data.images import ImageData
 from ssl_zoo.data.rows import Rows
 from ssl_zoo.data.text import TextData
@@ -136,7 +137,7 @@ def read_tokenizer(cfg: DictConfig, where: Path, data: TextData, begun: bool) ->
     """The tokenizer of the run that was begun, else a new one from the training documents."""
     if begun and (where / "tokenizer").exists():
         return Tokenizer.load(where / "tokenizer")
-    return instantiate(cfg.tokenizer, _convert_="all")(data.documents("train"))
+    return new_tokenizer(cfg, data)
 
 
 def write_tokenizer(tokenizer: Tokenizer, folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import multiprocessing
 import os
 import re
@@ -11,6 +12,7 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
+from torch import Tensor
 from torch.utils.data import DataLoader
 
 from ssl_zoo.data.rows import DataError
@@ -48,10 +50,26 @@ def leave_when_told() -> None:
     os._exit(0)
 
 
+def hand_over(item: Any) -> Any:
+    """The same item, its tensors in shared memory.
+
+    torch does so in a thread of the worker, which prints what goes wrong while training waits for ever; here
+    the error takes the place of the item.
+    """
+    if isinstance(item, Tensor):
+        item.share_memory_()
+    elif isinstance(item, tuple):
+        for part in item:
+            hand_over(part)
+    return item
+
+
 class Loader(DataLoader):
     """A DataLoader whose workers ignore signals, and whose errors say what happened to a worker."""
 
     def __init__(self, *args: Any, **options: Any):
+        if options.get("num_workers"):
+            options["collate_fn"] = hand_over
         super().__init__(*args, worker_init_fn=deafen, **options)
         self.__dict__["workers"] = []
 
@@ -63,6 +81,9 @@ class Loader(DataLoader):
         blocked = signal.pthread_sigmask(signal.SIG_BLOCK, DEAF if main else set())
         try:
             items: Any = super().__iter__()
+        except OSError as error:
+            help = room() if error.errno == errno.ENOSPC else "Take fewer workers=, or workers=0"
+            raise WorkerError(f"a loader worker could not be started: {error}. {help}.") from error
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
         self.workers = items._workers
