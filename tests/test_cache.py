@@ -80,6 +80,7 @@ DAMAGES = {
 }
 
 
+@pytest.mark.fault("disk", how="stores of a cache with bytes zeroed, cut off, or without their seal")
 @pytest.mark.parametrize("name", DAMAGES)
 def test_a_damaged_store_is_built_again(folder, capsys, name):
     damage, says = DAMAGES[name]
@@ -162,6 +163,17 @@ def test_left_overs_are_swept_once_their_process_is_gone(tmp_path, capfd):
     assert names(room) == [".keep", "abc", "def"]
 
 
+def test_where_the_cache_is(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("SSL_ZOO_CACHE", "")
+    assert cache.root() == tmp_path / ".cache" / "ssl_zoo"
+    monkeypatch.setenv("SSL_ZOO_CACHE", "~/here")
+    assert cache.root() == tmp_path / "here"
+    assert cache.root("there") == Path("there")
+    with pytest.raises(DataError, match=r"~nobody-at-all/x: .*Set SSL_ZOO_CACHE to a folder"):
+        cache.root("~nobody-at-all/x")
+
+
 def test_a_failed_build_leaves_nothing(tmp_path):
     for error in (KeyboardInterrupt, MemoryError, DataError):
 
@@ -174,6 +186,7 @@ def test_a_failed_build_leaves_nothing(tmp_path):
         assert names(tmp_path / "images") == []
 
 
+@pytest.mark.fault("disk", how="a disk that is full before, and while, a store is built")
 def test_too_little_room_is_said_before_and_while_building(tmp_path, monkeypatch):
     place = tmp_path / "images" / "abc"
     ways_out = r"[\d,]+ are free .*SSL_ZOO_CACHE=FOLDER, or data.cache=FOLDER"
@@ -248,6 +261,10 @@ def test_the_verb(tmp_path, capsys, monkeypatch):
             ["text/def", "tiny text"],
         ]
         assert f"in 2 stores of {tmp_path}" in lines[2]
+    odd = cache.store(tmp_path / "text" / "odd", os.fsdecode(b"b\xff"), build)
+    assert cache.title(odd) == r"b\xff"
+    shutil.rmtree(odd)
+    assert cache.title(odd) == "(its seal.json is missing or damaged)"
     flip(folder / "a.bin", 5, times=False)
     (tmp_path / "text" / "gone.lock").touch()
     (tmp_path / "text" / ".gone.1.part").mkdir()

@@ -111,6 +111,7 @@ def nested(trap):
     }
 
 
+@pytest.mark.fault("target", how="traps in every corner of a configuration")
 @pytest.mark.parametrize("name", nested({"_target_": "", "checkpoint_path": ""}))
 def test_only_parts_are_built(name, trap, marker, monkeypatch):
     monkeypatch.setenv("EVIL", trap["_target_"])
@@ -194,7 +195,7 @@ def hydra_traps(marker):
         "_args_": [{"_target_": "pathlib.Path", "_args_": [str(marker)]}],
     }
     copy = {"()": "shutil.copyfile", "src": __file__, "dst": str(marker)}
-    log = {"version": 1, "disable_existing_loggers": False, "handlers": {"h": copy}}
+    log = {"version": 1, "root": {}, "disable_existing_loggers": False, "handlers": {"h": copy}}
     file = {"version": 1, "handlers": {"h": {"class": "logging.FileHandler", "filename": str(marker)}}}
     return {
         "callbacks": {"callbacks": {"x": touch}},
@@ -303,6 +304,9 @@ def hostile_run(tmp_path_factory):
     return folder
 
 
+@pytest.mark.fault(
+    "target", how="a run folder whose config.yaml is full of traps: reported, evaluated, gone on with"
+)
 def test_a_run_folder_of_a_stranger(hostile_run, trap, marker):
     """`report` shows the rest; `evaluate` and going on with it build nothing of it."""
     where = hostile_run / "run"
@@ -328,6 +332,7 @@ def test_a_run_folder_of_a_stranger(hostile_run, trap, marker):
         OmegaConf.save(before, where / "config.yaml")
 
 
+@pytest.mark.fault("pickle", how="a training checkpoint with a trap beside its weights")
 def test_a_checkpoint_of_a_stranger(tmp_path, marker):
     file = tmp_path / "step-000000000001.ckpt"
     torch.save({"state_dict": {}, "evil": Evil(marker)}, file)
@@ -335,6 +340,7 @@ def test_a_checkpoint_of_a_stranger(tmp_path, marker):
         AtomicCheckpointIO().load_checkpoint(file)
 
 
+@pytest.mark.fault("target", how="recipes and words of a board")
 def test_recipes_of_a_board_are_not_trusted(tmp_path, trap, marker, monkeypatch):
     def board(name, pretrain):
         made = boards.write(tmp_path / name, {"row": ("Row", {"pretrain": pretrain}, [])})
@@ -432,6 +438,7 @@ def test_descriptions_of_this_library_are_built(kind, tmp_path):
     assert all(torch.equal(a, b) for a, b in zip(made.parameters(), opened.parameters(), strict=True))
 
 
+@pytest.mark.fault("target", how="a backbone folder whose config.json names a pickle")
 def test_a_backbone_folder_names_no_pickle(tmp_path, trap, marker):
     """With the versions of timm before 1.0.26, opening this one ran the pickle."""
     folder = hub.save(backbone("vit"), tmp_path / "backbone")

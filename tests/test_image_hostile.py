@@ -167,6 +167,49 @@ def test_files_of_class_names_that_are_wrong(tmp_path, content, says):
     assert rows(tmp_path, root, classes=str(tmp_path / "other")).classes == ("cat", "dog")
 
 
+@pytest.mark.parametrize(
+    ("label", "says"),
+    [
+        (2, "names 2 classes, and has class 2"),
+        (10**20, "Tiny:train:0 has the class 10{20};"),
+        ("cat", "no class index"),
+    ],
+)
+def test_labels_of_libraries_that_are_wrong(tmp_path, monkeypatch, label, says):
+    class Tiny:
+        classes = ("x", "y")
+
+        def __init__(self, root, split):
+            pass
+
+        def __len__(self):
+            return 2
+
+        def __getitem__(self, i):
+            return Image.new("L", (4, 4), i), label
+
+    monkeypatch.setattr("torchvision.datasets.Tiny", Tiny, raising=False)
+    with pytest.raises(DataError, match=says):
+        rows(tmp_path, "torchvision:Tiny:train")
+
+
+def test_a_full_disk_names_the_store_and_the_way_out(tmp_path):
+    root = folder(tmp_path / "in", {"a": 30})
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    says = r"cache/(images|listings)/\w+: File too large.* bytes, and [\d,]+ are free .*SSL_ZOO_CACHE=FOLDER"
+    path = shard(tmp_path / "s.tar", {f"{i:03d}.png": solid((i, 0, 0)) for i in range(99)})
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
+    try:
+        for source, unpack in ((root, True), (path, True), (path, False)):
+            with pytest.raises(DataError, match=says):
+                rows(tmp_path, source, unpack=unpack)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert [p for room in (tmp_path / "cache").iterdir() for p in room.iterdir()] == []
+    with pytest.raises(DataError, match=r"needs 30,000,\d{3},\d{3},\d{3} bytes.*SSL_ZOO_CACHE=FOLDER"):
+        rows(tmp_path, root, image_size=577351)  # 30 x 3 x 577351^2, of which the disk holds no part yet
+
+
 # What splits share
 
 
@@ -181,6 +224,16 @@ def test_images_that_splits_share_are_counted_and_said(tmp_path, capsys, unpack)
         both.rows(split)
     said = [line for line in capsys.readouterr().err.splitlines() if "also in" in line]
     assert said == ["tiny: 3 of the 4 images of 'test' are also in 'train'"]
+    for i in range(5, 8):  # three copies of one image, of which a class of eight must give four away
+        (train / "a" / f"{i:03d}.png").write_bytes(solid((0, 0, 7)))
+    copies = data(tmp_path, train, validation_fraction=0.5, unpack=unpack)
+    held = set(copies.rows("validation").index.tolist())
+    count = len(held & {0, 5, 6, 7})  # 000.png is the fourth copy
+    assert 0 < count < 4
+    said = f"tiny: {count} of the 4 images of 'validation' are also in 'train'"
+    assert capsys.readouterr().err.count(said) == 1
+    for i in range(5, 8):
+        (train / "a" / f"{i:03d}.png").unlink()
     carved = data(tmp_path, train, validation_fraction=0.4, unpack=unpack)
     assert [len(carved.rows(split)) for split in ("train", "validation")] == [3, 2]
     assert "also in" not in capsys.readouterr().err
@@ -244,7 +297,9 @@ def test_dots_in_keys(tmp_path, capsys, unpack):
 @BOTH
 def test_labels_that_are_no_class_index(tmp_path, text, unpack):
     path = shard(tmp_path / "s.tar", {"a.png": solid((1, 2, 3)), "a.cls": text})
-    with pytest.raises(DataError, match=r"s.tar:a.cls (should hold a class index|holds 1\d+; class indices)"):
+    with pytest.raises(
+        DataError, match=r"s.tar:a.cls (should hold a class index|has the class 1\d+; class indices)"
+    ):
         rows(tmp_path, path, unpack=unpack)
 
 

@@ -13,7 +13,7 @@ from ssl_zoo.backbones.hf import HFBackbone
 from ssl_zoo.cli.compose import ConfigError, build, check
 from ssl_zoo.cli.tokenizer import new_tokenizer
 
-ROWS = SimpleNamespace(documents=lambda split: ["the cat sat on the mat", "a second text, and a third"] * 20)
+ROWS = SimpleNamespace(texts=lambda split: ["the cat sat on the mat", "a second text, and a third"] * 20)
 
 
 @pytest.fixture(scope="module")

@@ -61,7 +61,7 @@ def test_null_texts_are_left_out_and_counted_once(tmp_path, form, capsys):
         f"d (train): 1 empty text(s) left out (first: {path})",
     ]
     put(tmp_path, '{"text": null}\n')
-    with pytest.raises(DataError, match=r"holds no text; left out: 1 null text"):
+    with pytest.raises(DataError, match=r"holds no text \(1 null text"):
         data(path, form).documents("train")
 
 
@@ -250,6 +250,7 @@ def test_packed_text_is_read_whatever_the_case_of_its_suffix(tmp_path):
     assert data(put(tmp_path, plain.replace(b"\n", b"\r"), "mac.txt")).documents("train") == ["one", "two"]
 
 
+@pytest.mark.fault("archive", how="text that unpacks to far more than it should")
 @pytest.mark.parametrize("pack", [(".gz", gzip.compress), (".xz", lzma.compress), (".bz2", bz2.compress)])
 def test_what_unpacks_to_too_much_is_refused(tmp_path, pack, monkeypatch):
     monkeypatch.setattr("ssl_zoo.data.text_files.SMALL", 1 << 20)
@@ -268,6 +269,7 @@ def test_what_unpacks_to_too_much_is_refused(tmp_path, pack, monkeypatch):
         data(lined, max_document_bytes=1000).documents("train")
 
 
+@pytest.mark.fault("text", how="NULs in text")
 def test_nul_is_named_with_its_place(tmp_path):
     path = put(tmp_path, b"\xef\xbb\xbfone\n" + b"two " * 9 + b"\0\n", "a.txt")
     with pytest.raises(DataError, match=r"a\.txt, line 2: byte 43 of the text is NUL"):
@@ -297,14 +299,14 @@ def test_folders_read_links_once_and_count_what_they_leave_out(tmp_path, capsys)
     assert sorted(data(root).documents("train")) == ["one", "three", "two"]
     said = capsys.readouterr().err
     for what in ("2 file(s) left out for the suffix .csv", "1 file(s) left out for the suffix .0001",
-                 "1 named pipe(s)", "1 socket(s)", "1 device(s)", "2 link that leads nowhere(s)",
+                 "1 named pipe left out", "1 socket", "1 device", "2 link to nothing",
                  "1 link(s) to a file that is read already", "1 file(s) without text"):  # fmt: skip
         assert what in said, (what, said)
     assert sorted(data(str(root / "**/*.txt")).documents("train")) == ["one", "three", "two"]
     for name, what in (
         ("pipe.txt", "named pipe"),
         ("zero.txt", "device"),
-        ("gone.txt", "leads nowhere"),
+        ("gone.txt", "link to nothing"),
         ("s.txt", "socket"),
     ):
         with pytest.raises(DataError, match=f"is a .*{what}"):
@@ -326,6 +328,27 @@ def test_documents_of_train_that_other_splits_hold_are_counted(tmp_path, capsys)
     put(tmp_path, "same\n\n" * 20, "same.txt")
     data(tmp_path / "same.txt", validation_fraction=0.25).documents("train")
     assert "15 document(s) are word for word in validation too" in capsys.readouterr().err
+
+
+def test_formats_and_paths_that_cannot_be(tmp_path):
+    for make, options in (
+        (Table, {"text": "a", "delimiter": "||"}),
+        (Table, {"text": 0, "delimiter": "\n"}),
+        (Table, {"text": []}),
+        (Prefixed, {"until": ""}),
+    ):
+        with pytest.raises(DataError, match=r"delimiter is one|names no column|until is empty"):
+            make(**options)
+    for path in ("", "~nobody-here/x.txt", "a\0b.txt", "x" * 5000):
+        with pytest.raises(DataError, match=r"path of the text is empty|cannot be looked up|no text at"):
+            data(path).documents("train")
+    odd = os.fsdecode(os.fsencode(tmp_path) + b"/\xff.txt")
+    put(tmp_path, "a\n\nb\n", odd)
+    made = data(odd, cache=tmp_path / "cache")
+    assert len(made.rows("train", bytes_tokenizer(), 2, "packed")) == 2
+    (tmp_path / "a").mkdir()
+    put(tmp_path, "x", "a/e[1] = b.txt")
+    assert data(tmp_path / "a/e[1] = b.txt").documents("train") == ["x"]
 
 
 @pytest.mark.parametrize("row", ["a,b,nan", "a,b,inf", "a,,1", "a,b", "a,b,1,2"])

@@ -284,6 +284,8 @@ def test_a_grey_backbone_reads_rgb_as_luma(make):
     torch.testing.assert_close(model(x).pooled, model(grey).pooled)
     with pytest.raises(ValueError, match="in_chans=4"):
         model(torch.rand(2, 4, 32, 32))
+    with pytest.raises(ValueError, match="put the channels first"):
+        model(torch.rand(2, 32, 32, 3))
 
 
 def test_a_grey_backbone_is_pretrained_by_mae():

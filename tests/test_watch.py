@@ -78,6 +78,7 @@ def test_untrained_backbones_are_no_collapse(kind, seed, capsys):
     assert "WARNING" not in said
 
 
+@pytest.mark.fault("constant", how="features of four kinds of networks squeezed to a point or a line")
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(("axes", "says"), [(0, "point"), (1, "line")])
 def test_a_collapse_is_said_within_some_steps(kind, axes, says, capsys):

@@ -25,7 +25,7 @@ ssl-zoo: pretrain a text or vision backbone with a self-supervised objective, th
 
 Data: SSL_ZOO_DATA names the folder of data sets. Cache: SSL_ZOO_CACHE (default ~/.cache/ssl_zoo).
 """
-VERBS = ("list", "pretrain", "evaluate", "report", "leaderboard", "scale", "demo", "cache")
+VERBS = ("list", "pretrain", "evaluate", "report", "cache", "leaderboard", "scale", "demo")
 
 
 def main() -> None:

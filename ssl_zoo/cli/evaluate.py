@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import tempfile
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -22,6 +23,7 @@ from ssl_zoo.data.rows import DataError, Rows
 from ssl_zoo.data.text import TextData
 from ssl_zoo.data.text_pairs import TextPairs
 from ssl_zoo.data.tokenizer import Tokenizer
+from ssl_zoo.pretrain import export
 from ssl_zoo.pretrain.checkpoint import write_atomically
 from ssl_zoo.pretrain.run import FEW, read_summary
 from ssl_zoo.transfer import floors
@@ -41,6 +43,8 @@ class Splits(NamedTuple):
 def subject(run: Path, length: int | None, device: str = "auto") -> Subject:
     """The backbone of a run, how it reads text, and where it runs."""
     where, backbone = place(device), hub.load(run)
+    if note := export.behind(run):
+        warnings.warn(note, stacklevel=2)
     if backbone.modality == "image":
         return Subject(backbone, device=where)
     tokenizer = Tokenizer.load(run / "tokenizer")

@@ -25,6 +25,7 @@ from ssl_zoo.objectives._base import Objective
 from ssl_zoo.pretrain import Budget, Pretraining, PretrainingData, launch, pretrain
 from ssl_zoo.pretrain.checkpoint import checkpoints, write_atomically
 from ssl_zoo.pretrain.run import RunError, locked
+from ssl_zoo.pretrain.stopping import requeue_when_told
 from ssl_zoo.pretrain.watch import Monitor, Validation
 
 # What may change between the sessions of one run; anything else would be another run.
@@ -50,6 +51,7 @@ def run(cfg: DictConfig, choices: dict[str, str]) -> None:
     refuse_mixed_modalities(cfg)
     settings = plain(cfg)
     launch.refuse_absent_device(settings["trainer"])
+    requeue_when_told()
     if not launch.grouped():
         train(cfg, settings, where)
         return

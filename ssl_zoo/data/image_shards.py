@@ -18,11 +18,11 @@ from itertools import groupby
 from pathlib import Path
 from typing import IO, Generic, NamedTuple, TypeVar
 
+from ssl_zoo.data.image_classes import class_index
 from ssl_zoo.data.image_decoding import MAX_PIXELS, check_size, open_file, suffixes
 from ssl_zoo.data.rows import DataError
 
 SHARDS = (".tar", ".tar.gz", ".tgz")
-CLASSES = 1_000_000  # more than any set of images names
 HEADER = 1 << 16  # bytes: of a header that holds a long name
 GLOBAL = 1000
 # Deflate reaches 1,032 to 1. Encoded images do not get near this, nor do raw ones in a whole archive.
@@ -166,7 +166,7 @@ class _Part(NamedTuple):
 
 def _parts(tar: tarfile.TarFile, left: Counter[str], most: int) -> Iterator[_Part]:
     """Images and labels of an archive that holds at most so many bytes; all else but folders is counted."""
-    images = suffixes()
+    images = frozenset(suffixes())
     for member in tar:
         tar.members.clear()  # pyright: ignore  # tarfile remembers every member; a stream needs none
         if not 0 <= member.size <= most:
@@ -239,6 +239,4 @@ def _label(tar: tarfile.TarFile, member: tarfile.TarInfo, name: str) -> int:
     text = _content(tar, member).strip()
     if not text.isdigit():
         raise DataError(f"{name} should hold a class index such as 7, and holds {text[:40]!r}")
-    if (label := int(text)) >= CLASSES:
-        raise DataError(f"{name} holds {label}; class indices count from 0 and end below {CLASSES:,}")
-    return label
+    return class_index(int(text), name)

@@ -35,7 +35,9 @@ def find(source: str | Path, tally: Tally | None = None) -> list[Path]:
     Raises:
         DataError: there is none, or what is named is no file, or a folder cannot be read.
     """
-    tally = tally or Tally()
+    tally = Tally() if tally is None else tally
+    if not str(source).strip():
+        raise DataError("the path of the text is empty: name a file, a folder or a pattern")
     try:
         path = Path(source).expanduser()
         if path.is_dir():
@@ -54,7 +56,7 @@ def find(source: str | Path, tally: Tally | None = None) -> list[Path]:
     if not found:
         if not path.parent.exists():
             raise DataError(absent("text", str(source), path))
-        left = "; left out: " + "; ".join(tally.lines()) if tally.lines() else ""
+        left = f" ({'; '.join(tally.lines())})" if tally.lines() else ""
         raise DataError(f"no text at {path}: nothing {wanted}{left}")
     return sorted(found, key=lambda p: p.as_posix())
 
@@ -64,10 +66,10 @@ def _no_file(path: Path) -> str | None:
     try:
         mode = stat.S_IFMT(path.stat().st_mode)
     except (FileNotFoundError, NotADirectoryError):
-        return "link that leads nowhere"
+        return "link to nothing"
     except OSError as error:
         if path.is_symlink():
-            return "link that leads nowhere"  # a loop of links
+            return "link to nothing"  # a loop of links
         raise error
     return None if mode == stat.S_IFREG else NO_FILE.get(mode, "folder")
 
@@ -82,7 +84,7 @@ def _chosen(paths: Iterator[Path], tally: Tally, suffixes: set[str] | None) -> l
         if what == "folder":
             continue
         if what:
-            tally.add(f"{what}(s) left out", str(path))
+            tally.add(f"{what} left out", str(path))
         elif suffixes is not None and kind(path) not in suffixes:
             tally.add(f"file(s) left out for the suffix {kind(path) or '(none)'}", str(path))
         else:

@@ -98,6 +98,12 @@ class Table:
     delimiter: str = ","
     join: str = ". "
 
+    def __post_init__(self):
+        if len(self.delimiter) != 1 or self.delimiter in '"\r\n':
+            raise DataError(f"delimiter is one character that parts cells, not {self.delimiter!r}")
+        if not isinstance(self.text, int | str) and not self.text:
+            raise DataError("text names no column: give the number or the name of one, or several")
+
     def samples(
         self, path: Path, errors: Errors = "strict", limits: Limits = LIMITS, tally: Tally | None = None
     ) -> Iterator[Sample]:
@@ -149,6 +155,10 @@ class Prefixed:
     """
 
     until: str = ":"
+
+    def __post_init__(self):
+        if not self.until:
+            raise DataError("until is empty: it is what ends a label, such as ':' or ' '")
 
     def samples(
         self, path: Path, errors: Errors = "strict", limits: Limits = LIMITS, tally: Tally | None = None

@@ -58,7 +58,7 @@ def read(
                 empty = False
                 yield sample
             if empty and path == Path(source).expanduser():
-                left = "; left out: " + "; ".join(tally.lines()) if tally.lines() else ""
+                left = f" ({'; '.join(tally.lines())})" if tally.lines() else ""
                 raise DataError(f"{path} holds no text{left}")
             if empty:
                 tally.add("file(s) without text", str(path))

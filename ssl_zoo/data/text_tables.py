@@ -100,7 +100,7 @@ def table(
     if kind(path) in JSON:
         yield from objects(path, errors, limits)
         return
-    tally = tally or Tally()
+    tally = Tally() if tally is None else tally
     csv.field_size_limit((1 << 31) - 1)  # one for the whole process, so the rows have a limit of their own
     quoting = csv.QUOTE_NONE if delimiter == "\t" else csv.QUOTE_MINIMAL
     begun = size = 0
