@@ -1,6 +1,6 @@
 # Everything starts from Python 3.11-3.13, make and git; the rest is installed into .venv on first use.
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint check boards bench torture clean
+.PHONY: help install demo test lowest lint check boards bench torture clean
 
 PYTHON ?= python3
 # Worker processes of the test run; each has one thread.
@@ -19,6 +19,9 @@ demo: .venv/.ready ## pretrain and transfer on images and text found on this mac
 
 test: .venv/.ready ## run the test suite
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist worksteal
+
+lowest: .venv-lowest/.ready ## run the tests of hostile files, and a choice of others, with the lowest versions that pyproject.toml allows
+	PATH="$(CURDIR)/.venv-lowest/bin:$$PATH" OMP_NUM_THREADS=1 .venv-lowest/bin/python -m pytest $(OLD)
 
 lint: .venv/.ready ## ruff check, ruff format --check, pyright
 	$(BIN)/ruff check
@@ -44,13 +47,23 @@ torture: .venv/.ready ## kill the command at 100 random moments, in under 30 min
 	OMP_NUM_THREADS=1 PYTHONPATH=tests $(BIN)/python tests/torture.py --kills $(KILLS) --seed $(SEED) --jobs $(JOBS)
 
 clean: ## remove .venv and caches; runs/ stays
-	rm -rf .venv .cache .pytest_cache .ruff_cache
+	rm -rf .venv .venv-lowest .cache .pytest_cache .ruff_cache
 
 .venv/.ready: pyproject.toml requirements.lock
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; (3, 11) <= v <= (3, 13) or sys.exit("ssl-zoo needs Python 3.11 to 3.13, and $(PYTHON) is %d.%d: name another with make PYTHON=python3.12" % v)'
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint requirements.lock uv
 	$(BIN)/uv pip install --python $(BIN)/python --constraint requirements.lock --editable . --group dev
+	touch $@
+
+# Old versions warn of newer ones: their warnings are no errors here.
+OLD := -o filterwarnings=default --disable-warnings tests/test_hostile.py tests/test_cli.py \
+	tests/test_configs.py tests/test_objectives.py tests/test_tokenizer.py tests/test_zoo.py \
+	tests/test_vision_backbones.py tests/test_hf_backbones.py
+
+.venv-lowest/.ready: .venv/.ready
+	$(BIN)/uv venv --quiet --clear --python $(BIN)/python .venv-lowest
+	$(BIN)/uv pip install --python .venv-lowest/bin/python --resolution lowest-direct --editable . --group dev
 	touch $@
 
 .venv/.bench: .venv/.ready

@@ -41,7 +41,7 @@ class _Gather(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, *grads: Tensor) -> Tensor:
-        grad = grads[0].contiguous()
+        grad = grads[0].clone(memory_format=torch.contiguous_format)  # others may be handed the same tensor
         dist.all_reduce(grad)
         return grad.chunk(world())[rank()]
 

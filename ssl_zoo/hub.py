@@ -95,13 +95,12 @@ UNBUILT = (ValueError, TypeError, ArithmeticError, LookupError, AttributeError, 
 
 def arguments(made: type[Backbone], config: dict[str, Any]) -> set[str]:
     """What a saved description of this class may say: what builds it, but no weights and no places."""
-    known = inspect.signature(made).parameters
-    names = {name for name, one in known.items() if one.kind is not one.VAR_KEYWORD} - {"pretrained"}
+    known = inspect.signature(made).parameters.values()
+    open_ended = any(one.kind is one.VAR_KEYWORD for one in known)  # takes those of timm's model as well
+    names = {one.name for one in known if one.kind is not one.VAR_KEYWORD} - {"pretrained"}
     if made.__name__ == "HFBackbone":
         return names - {"name"}  # its config says it all
-    if len(known) > len(names) + 1:  # those of timm's model are taken as well
-        return names | _timm_arguments(config.get("name"))
-    return names
+    return names | _timm_arguments(config.get("name")) if open_ended else names
 
 
 def _timm_arguments(name: Any) -> set[str]:

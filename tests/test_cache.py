@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ssl_zoo.cli.cache import main
 from ssl_zoo.data import cache
 from ssl_zoo.data.rows import DataError
 
@@ -79,6 +80,7 @@ DAMAGES = {
 }
 
 
+@pytest.mark.fault("disk", how="stores of a cache with bytes zeroed, cut off, or without their seal")
 @pytest.mark.parametrize("name", DAMAGES)
 def test_a_damaged_store_is_built_again(folder, capsys, name):
     damage, says = DAMAGES[name]
@@ -161,10 +163,21 @@ def test_left_overs_are_swept_once_their_process_is_gone(tmp_path, capfd):
     assert names(room) == [".keep", "abc", "def"]
 
 
+def test_where_the_cache_is(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("SSL_ZOO_CACHE", "")
+    assert cache.root() == tmp_path / ".cache" / "ssl_zoo"
+    monkeypatch.setenv("SSL_ZOO_CACHE", "~/here")
+    assert cache.root() == tmp_path / "here"
+    assert cache.root("there") == Path("there")
+    with pytest.raises(DataError, match=r"~nobody-at-all/x: .*Set SSL_ZOO_CACHE to a folder"):
+        cache.root("~nobody-at-all/x")
+
+
 def test_a_failed_build_leaves_nothing(tmp_path):
     for error in (KeyboardInterrupt, MemoryError, DataError):
 
-        def failing(draft: Path, error: type = error) -> None:
+        def failing(draft: Path, error: type[BaseException] = error) -> None:
             build(draft)
             raise error
 
@@ -173,6 +186,7 @@ def test_a_failed_build_leaves_nothing(tmp_path):
         assert names(tmp_path / "images") == []
 
 
+@pytest.mark.fault("disk", how="a disk that is full before, and while, a store is built")
 def test_too_little_room_is_said_before_and_while_building(tmp_path, monkeypatch):
     place = tmp_path / "images" / "abc"
     ways_out = r"[\d,]+ are free .*SSL_ZOO_CACHE=FOLDER, or data.cache=FOLDER"
@@ -230,3 +244,39 @@ def test_a_whole_store_is_read_where_nothing_can_be_written(tmp_path, capsys):
             os.seteuid(0)
         folder.parent.chmod(0o755)
     assert json.loads((folder / "seal.json").read_text())["title"] == "tiny"
+
+
+def test_the_verb(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("SSL_ZOO_CACHE", str(tmp_path / "none"))
+    main(["list"])
+    assert f"0 stores of {tmp_path / 'none'}" in capsys.readouterr().out
+    monkeypatch.setenv("SSL_ZOO_CACHE", str(tmp_path))
+    folder = cache.store(tmp_path / "images" / "abc", "tiny pictures", build)
+    cache.store(tmp_path / "text" / "def", "tiny text", build)
+    for verb in ("list", "verify"):
+        main([verb])
+        lines = capsys.readouterr().out.splitlines()
+        assert [line.split(maxsplit=3)[2:] for line in lines[:2]] == [
+            ["images/abc", "tiny pictures"],
+            ["text/def", "tiny text"],
+        ]
+        assert f"in 2 stores of {tmp_path}" in lines[2]
+    odd = cache.store(tmp_path / "text" / "odd", os.fsdecode(b"b\xff"), build)
+    assert cache.title(odd) == r"b\xff"
+    shutil.rmtree(odd)
+    assert cache.title(odd) == "(its seal.json is missing or damaged)"
+    flip(folder / "a.bin", 5, times=False)
+    (tmp_path / "text" / "gone.lock").touch()
+    (tmp_path / "text" / ".gone.1.part").mkdir()
+    main(["list", str(tmp_path)])
+    with pytest.raises(SystemExit, match="1 of 2 stores are damaged"):
+        main(["verify"])
+    assert "images/abc  is damaged: the bytes of a.bin are not those" in capsys.readouterr().out
+    main(["sweep"])
+    assert f"2 left-overs removed from {tmp_path}" in capsys.readouterr().out
+    assert names(tmp_path / "text") == ["def"]
+    for wrong in (["look"], ["list", "a", "b"]):
+        with pytest.raises(SystemExit, match="write list, verify, sweep"):
+            main(wrong)
+    main([])
+    assert "verify" in capsys.readouterr().out

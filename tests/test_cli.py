@@ -257,26 +257,6 @@ def test_trusted_targets():
         refuse_unknown_targets(cfg, set())
 
 
-def test_a_yaml_file_cannot_run_code(tmp_path, cache):
-    """A folder of someone's configurations, given by Hydra's own flag."""
-    victim = tmp_path / "victim"
-    victim.touch()
-    (tmp_path / "configs/data").mkdir(parents=True)
-    (tmp_path / "configs/data/trap.yaml").write_text(
-        f"_target_: pathlib.Path.unlink\n_args_: [{{_target_: pathlib.Path, _args_: ['{victim}']}}]\n"
-    )
-    words = (
-        "--config-dir",
-        str(tmp_path / "configs"),
-        "objective=rotation",
-        "backbone=resnet18",
-        "data=trap",
-    )
-    printed = refused(tmp_path, cache, *words, "+data.image_size=8", "budget.steps=1")
-    assert "data._target_=pathlib.Path.unlink is not part of ssl_zoo" in printed
-    assert victim.exists()
-
-
 MINE = '''
 from ssl_zoo import Loss, Objective
 

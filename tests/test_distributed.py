@@ -7,6 +7,7 @@ goes through Lightning.
 
 import functools
 import json
+import math
 import os
 import subprocess
 import sys
@@ -25,6 +26,7 @@ from ssl_zoo import distributed, norm
 from ssl_zoo.backbones._timm import BatchNormAct, BatchNormAct2d
 from ssl_zoo.distributed import rank, seed_noise, world
 from ssl_zoo.objectives._base import Batch, Objective
+from ssl_zoo.objectives.simclr import nt_xent
 
 ROWS, STEPS, SEED = 8, 3, 5
 ZOO = {f"{cls.__name__} {kind}": (cls, kind) for cls, kind in zoo_backbones.pairs()}
@@ -125,6 +127,7 @@ def everything() -> dict[str, Any]:
     """What one pair of processes does for all tests here."""
     found: dict[str, Any] = {name: learn(name) for name in ZOO}
     found |= {"norms": norms(), "gathered": gathered(), "noise": noise()}
+    found["contrast of two"] = contrast_of_two()
     found["accumulated"] = learn("MAE vit", accumulate=2)
     found["own norm"] = with_fault(norm, "world", lambda: 1, "Rotation cnn")
     found["own chunk"] = with_fault(distributed._Gather, "backward", staticmethod(own_chunk), "SimCLR vit")
@@ -169,6 +172,7 @@ def test_two_processes_equal_one(pair, name):
     assert furthest(one["weights"], build(name)[0].state_dict()) > 1e-3  # far enough to matter
 
 
+@pytest.mark.fault("wrong gather", how="the same, in plain torch.distributed")
 def test_a_gather_that_forgets_the_others_is_noticed(pair):
     """The first mutation check: the loss is right, the gradient is not."""
     wrong, right = pair["own chunk"], alone("SimCLR vit")
@@ -176,6 +180,7 @@ def test_a_gather_that_forgets_the_others_is_noticed(pair):
     assert furthest(wrong["gradient"], right["gradient"]) > 1e-2
 
 
+@pytest.mark.fault("wrong gather", how="a batch norm over the rows of one process alone")
 def test_batch_norm_of_a_process_alone_is_noticed(pair):
     """The second mutation check."""
     wrong, right = pair["own norm"], alone("Rotation cnn")
@@ -293,19 +298,32 @@ def test_all_batch_norms_of_a_cnn_are_over_all_processes(name):
 # Gather and noise
 
 
-def gathered() -> tuple[torch.Tensor, torch.Tensor]:
+def gathered() -> tuple[torch.Tensor, ...]:
     x = torch.arange(2.0)[:, None] + 10 * rank()
     x.requires_grad_()
     everyone = distributed.gather(x)
-    (everyone.flatten() * torch.tensor([1.0, 2, 3, 4]) * (rank() + 1)).sum().backward()
-    return everyone.detach(), x.grad
+    beside = torch.zeros(4, 1, requires_grad=True)
+    weighed = torch.tensor([1.0, 2, 3, 4]) * (rank() + 1)
+    ((everyone + beside).flatten() * weighed).sum().backward()
+    return everyone.detach(), x.grad, beside.grad
 
 
 def test_gather_orders_by_rank_and_sums_gradients(pair):
-    everyone, gradient = pair["gathered"]
+    everyone, gradient, beside = pair["gathered"]
     assert everyone.flatten().tolist() == [0, 1, 10, 11]
     # Rank 0 weighs its rows 1 and 2; rank 1 doubles that: 1 + 2 and 2 + 4.
     assert gradient.flatten().tolist() == [3, 6]
+    assert beside.flatten().tolist() == [1, 2, 3, 4]  # what shares its gradient keeps it
+
+
+def contrast_of_two() -> float:
+    """One sample a process."""
+    z = torch.tensor([[1.0, 0.0], [1.0, 0.0]]) if rank() == 0 else torch.tensor([[0.0, 1.0], [0.0, 1.0]])
+    return nt_xent(z, 1.0)[0].item()
+
+
+def test_a_contrast_may_have_one_sample_in_each_process(pair):
+    assert pair["contrast of two"] == pytest.approx(-math.log(math.e / (math.e + 2)), rel=1e-6)
 
 
 def noise() -> torch.Tensor:

@@ -190,6 +190,32 @@ def test_roberta_counts_from_behind_its_padding():
         backbone(ids(1, 31))
 
 
+@pytest.mark.parametrize("case", ["bert", "gpt2", "roberta"])
+def test_positions_run_out_within_packed_rows_and_not_within_padding(case):
+    backbone = HFBackbone(config=MODELS[case][0] | {"pad_token_id": 0}, vocabulary=VOCABULARY).eval()
+    most, row = backbone.max_length, ids(1, 2 * backbone.max_length)
+
+    def features(*lengths: int, padding: int = 0) -> torch.Tensor:
+        parts = [torch.full((length,), i) for i, length in enumerate(lengths)]
+        segments = torch.cat([*parts, torch.full((padding,), -1)])[None]
+        return backbone.encode(
+            backbone.embed(row[:, : segments.shape[1]]), None, segments, causal=backbone.causal
+        )
+
+    with pytest.raises(ValueError, match=rf"{most + 3} tokens in a document, but .*context={most}"):
+        features(most - 3, most + 3)
+    with pytest.raises(ValueError, match=f"{most + 1} tokens in a document"):
+        features(most + 1, padding=2)
+    assert features(most, most).tokens.isfinite().all()
+    # Padding may be longer than there are positions: the document before it is what it is alone.
+    alone, padded = features(most - 5).pooled, features(most - 5, padding=most + 5).pooled
+    torch.testing.assert_close(padded, alone, rtol=1e-4, atol=1e-5)
+    tokens = backbone.embed(row[:, :2])
+    for outside in (-1, most):
+        with pytest.raises(ValueError, match=f"position {outside} is asked for, but .* 0 to {most - 1}"):
+            backbone.encode(tokens, torch.tensor([[0, outside]]), causal=backbone.causal)
+
+
 @pytest.mark.parametrize(
     ("fields", "message"),
     [

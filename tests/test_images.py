@@ -49,6 +49,7 @@ def grey(value, dtype) -> Image.Image:
     return Image.fromarray(np.full((4, 4), value, dtype))
 
 
+@pytest.mark.fault("image", how="images of all modes of Pillow, compared with pixels worked by hand")
 @pytest.mark.parametrize(
     ("data", "expected"),
     [
@@ -93,6 +94,7 @@ def test_pixels_without_a_known_range_are_refused(image, says):
         decode(encoded(image, "TIFF"), 4)
 
 
+@pytest.mark.fault("image", how="all eight orientations of EXIF")
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_exif_orientation(orientation):
     upright = np.arange(48, dtype=np.uint8).reshape(4, 4, 3)
@@ -178,6 +180,7 @@ def test_shards_that_are_wrong(tmp_path):
             data(tmp_path, shard(tmp_path / name, members)).rows("train")
 
 
+@pytest.mark.fault("archive", how="shards cut off after every 512 bytes")
 @pytest.mark.parametrize("name", ["cut.tar", "cut.tar.gz"])
 def test_shards_that_were_cut_off(tmp_path, name):
     noise = np.random.default_rng(0).integers(0, 255, (9, 16, 16, 3), dtype=np.uint8)
@@ -201,6 +204,7 @@ def bad_files() -> dict[str, bytes]:
     }
 
 
+@pytest.mark.fault("image", how="four kinds of unreadable images, with both policies")
 @pytest.mark.parametrize("name", bad_files())
 def test_bad_samples(tmp_path, name):
     root = folder(tmp_path / "in", {"a": 99})

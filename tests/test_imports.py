@@ -40,7 +40,7 @@ BELOW = {
     "optim": (*BASE, "objectives._base"),
     "hub": ("backbones.",),
     "data": (*BASE, "objectives._base", "data."),
-    "transfer": (*BASE, "flops", "hub", "optim", "views.", "objectives._base", "data.", "transfer."),
+    "transfer": (*BASE, "flops", "heads", "hub", "optim", "views.", "objectives._base", "data.", "transfer."),
     "leaderboard": ("transfer.report", "transfer.efficiency", "leaderboard."),
     "pages": (*BASE, "views.", "objectives.", "data.", "transfer.", "leaderboard.", "pages."),
     "pretrain": (*BASE, "hub", "optim", "views.", "objectives._base", "data.", "transfer.", "pretrain."),

@@ -181,6 +181,23 @@ def test_mpirun(folder):
     check(folder, start(folder, member, [(i, mpirun(i, port), (*COMMAND, *ONE_NODE)) for i in range(2)]))
 
 
+@pytest.mark.parametrize(
+    ("variables", "words"),
+    [
+        (({"RANK": "0", "LOCAL_RANK": "0"}, {"RANK": "1", "LOCAL_RANK": "1"}), ONE_NODE),  # by a script
+        (({"NODE_RANK": "0"}, {"NODE_RANK": "1"}), TWO_NODES),  # the command once on each node
+    ],
+)
+def test_by_hand(folder, variables, words):
+    meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port()}
+    if "RANK" in variables[0]:
+        meeting["WORLD_SIZE"] = "2"
+    check(
+        folder, start(folder, member, [(i, v | meeting, (*COMMAND, *words)) for i, v in enumerate(variables)])
+    )
+
+
+@pytest.mark.fault("rank", how="a group whose first process is refused its run folder")
 def test_a_group_whose_first_process_is_refused_ends_at_once(folder):
     """The second process says why the first one ended, and not that it waited for half an hour."""
     began, port = time.monotonic(), free_port()

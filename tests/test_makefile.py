@@ -25,3 +25,9 @@ def test_a_target_has_all_its_rules_once(target, tmp_path):
     assert planned.returncode == 0, planned.stderr
     assert planned.stderr == "", "make warns of a second rule for a target, or of a variable without a value"
     assert planned.stdout.strip()
+
+
+def test_the_files_that_targets_name_are_there():
+    named = re.findall(r"tests/\w+\.py", (REPOSITORY / "Makefile").read_text())
+    assert named
+    assert [file for file in named if not (REPOSITORY / file).is_file()] == []

@@ -73,6 +73,7 @@ def slowly(folder: Path, *words: str, seconds: float = 0.02) -> None:
     tiny.called(folder, folder / "cache", (*COMMAND, *words))
 
 
+@pytest.mark.fault("sigterm", how="SIGTERM or Ctrl-C to the whole process group of a run with loader workers")
 @pytest.mark.parametrize(
     ("number", "code", "name"), [(signal.SIGTERM, 143, "SIGTERM"), (signal.SIGINT, 130, "Ctrl-C")]
 )
@@ -101,8 +102,8 @@ def held(folder: Path, stop_at: int | None) -> None:
     step = tiny.Killed.training_step
 
     def asked(self, batch, number):
-        if batch[0] == stop_at:
-            os.killpg(0, signal.SIGTERM)
+        if batch[0] == stop_at:  # as from outside: workers obey the process that started them
+            subprocess.run(["sh", "-c", f"kill -TERM -{os.getpgid(0)}"], check=False)
         return step(self, batch, number)
 
     tiny.Killed.training_step = asked
@@ -119,6 +120,7 @@ def test_stopped_with_workers_and_resumed_ends_with_the_same_bits(tmp_path):
     assert (tmp_path / "one/sha256").read_text() == (tmp_path / "two/sha256").read_text()
 
 
+@pytest.mark.fault("sigterm", how="Ctrl-C twice")
 def test_a_second_ctrl_c_leaves_at_once(tmp_path):
     running = Running(tmp_path, slowly, tmp_path, seconds=100)
     running.said("length      400 steps")
@@ -152,6 +154,7 @@ def finished(tmp_path_factory) -> Path:
     return folder
 
 
+@pytest.mark.fault("sigterm", how="SIGTERM or Ctrl-C before training, and during an evaluation")
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 @pytest.mark.parametrize("words", [COMMAND, ("evaluate", "data=digits", "data.image_size=8", "run=run")])
 def test_before_training_and_in_evaluation_a_signal_ends_at_once(finished, tmp_path, number, code, words):
@@ -180,9 +183,21 @@ def queued(folder: Path, port: str, *words: str) -> None:
     script.chmod(0o755)
     os.environ["PATH"] = f"{folder / 'bin'}{os.pathsep}{os.environ['PATH']}"
     os.environ |= slurm(0, port, SLURM_NTASKS="1", SLURM_NTASKS_PER_NODE="1")
+    if words == COMMAND:
+        reading(folder, *words)
     slowly(folder, *words)
 
 
+def test_slurm_is_asked_while_data_is_read_too(tmp_path):
+    running = Running(tmp_path, queued, tmp_path, free_port(), *COMMAND)
+    running.said("reading")
+    running.send(signal.SIGUSR1)
+    code, log = running.end()
+    assert (code, (tmp_path / "asked").read_text()) == (143, "requeue 4242\n"), log
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.fault("sigterm", how="SIGUSR1 as SLURM sends it: saved, and queued again")
 @pytest.mark.parametrize(("number", "asked"), [(signal.SIGUSR1, "requeue 4242\n"), (signal.SIGTERM, None)])
 def test_slurm_is_asked_to_queue_the_job_again(tmp_path, number, asked):
     running = Running(tmp_path, queued, tmp_path, free_port(), "workers=1", "log_every=2")

@@ -7,6 +7,7 @@ import pickle
 import subprocess
 import sys
 import threading
+import time
 import types
 from pathlib import Path
 
@@ -87,22 +88,25 @@ def test_packed_rows_refuse_a_short_text_and_a_damaged_file(tmp_path):
         PackedRows(tmp_path / "s", 2)
 
 
-def test_concurrent_builds_both_end_well_and_a_failed_one_leaves_nothing(tmp_path):
-    barrier = threading.Barrier(3)
+def test_one_of_several_builds_a_store_and_a_failed_one_leaves_nothing(tmp_path):
+    barrier, builders = threading.Barrier(3), []
 
     def documents():
+        builders.append(1)
         yield "abc"
-        barrier.wait(10)  # all are in the middle of the build now
+        time.sleep(0.1)  # the others have come meanwhile, and wait
         yield "def"
 
-    threads = [
-        threading.Thread(target=write_stream, args=(documents(), characters([LETTERS]), tmp_path / "s", "t"))
-        for _ in range(3)
-    ]
+    def build():
+        barrier.wait(10)
+        write_stream(documents(), characters([LETTERS]), tmp_path / "s", "t")
+
+    threads = [threading.Thread(target=build) for _ in range(3)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join(20)
+    assert len(builders) == 1
     assert [p.name for p in tmp_path.iterdir()] == ["s"]
     assert spell(PackedRows(tmp_path / "s", 8).read(np.array([0])).x[0]) == "|abc|def"
 

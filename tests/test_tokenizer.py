@@ -3,11 +3,13 @@
 import itertools
 import json
 import random
+import time
 
 import numpy as np
 import pytest
+import tokenizers
 from tokenizers import Tokenizer as Library
-from tokenizers import decoders, models, normalizers, pre_tokenizers, processors
+from tokenizers import decoders, models, normalizers, pre_tokenizers, processors, trainers
 
 from ssl_zoo.data import tokenizer as module
 from ssl_zoo.data.rows import DataError
@@ -115,6 +117,43 @@ def test_pieces_do_not_change_the_ids(learned, monkeypatch):
     assert len(list(cut(texts[0]))) > 10
     for a, b in zip(whole, learned.encode(texts), strict=True):
         assert np.array_equal(a, b)
+
+
+@pytest.mark.parametrize("letters", ["ACGT", "A", " ", "東京都の人口は", "aB3+/=_"])
+def test_text_without_white_space_takes_time_in_proportion(letters):
+    rng = random.Random(0)
+    texts = ["".join(rng.choices(letters, k=k)) for k in (20_000, 200_000)]
+    took = []
+    for text in texts:
+        begun = time.process_time()
+        tokenizer = bpe([text], 600)
+        (ids,) = tokenizer.encode([text])
+        took.append(time.process_time() - begun)
+        assert tokenizer.decode(ids) == text
+    assert took[1] < 20 * took[0] + 1  # it was 100 times where time grows with the square
+
+
+def test_a_word_is_cut_only_past_its_limit():
+    plain = tokenizers.Tokenizer(models.BPE())
+    plain.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    word, other = "ab" * (module.WORD // 2 - 1), "12" * (module.WORD // 2 - 1)
+    text = f"{word} {other}{' ' * 900}x {word}東京{other}\n" * 3 + TEXT
+    trainer = trainers.BpeTrainer(
+        vocab_size=297,
+        min_frequency=2,
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        show_progress=False,
+    )
+    plain.train_from_iterator([text], trainer)
+    learned = bpe([text], 300)
+    assert (learned.encode([text])[0] - 3).tolist() == plain.encode(text).ids
+    long = learned.encode(["ab" * module.WORD])[0]
+    assert long.tolist() == 2 * learned.encode(["ab" * (module.WORD // 2)])[0].tolist()
+
+
+def test_a_text_without_any_word_end_is_encoded_in_pieces():
+    text = "x" * 100
+    assert list(cut(text, 2)) == ["x" * 32, "x" * 32, "x" * 32, "x" * 4]
 
 
 def test_saved_and_loaded_is_the_same(learned, tmp_path):

@@ -304,7 +304,8 @@ def test_splits_without_rows_are_named():
     [
         ({"seeds": ()}, "seeds is empty"),
         ({"seeds": (0, 1, 0)}, r"each another one, not \[0, 1, 0\]"),
-        ({"seeds": (-1,)}, "0 or more"),
+        ({"seeds": (-1,)}, "whole numbers from 0"),
+        ({"seeds": (0.5,)}, r"whole numbers from 0, .* not \[0\.5\]"),
         ({"validation_limit": 0}, "validation_limit must be at least 1"),
         ({"validation_limit": -1}, "validation_limit must be at least 1"),
         ({"device": "cuda:99"}, "device=cuda:99 cannot be used .* take auto or cpu"),
@@ -315,6 +316,25 @@ def test_arguments_that_cannot_be_are_named(change, says):
     rows = images(9, 0)
     with pytest.raises(ValueError, match=says):
         evaluate(MLP(), rows, rows, rows, Knn(), **{"device": "cpu"} | change)
+
+
+@pytest.mark.parametrize(
+    ("protocol", "says"),
+    [
+        (Knn(ks=()), "k must be at least 1"),
+        (Knn(ks=(0,)), "k must be at least 1"),
+        (Knn(temperatures=()), "temperatures above 0"),
+        (Knn(batch_size=0), "batch_size=0"),
+        (Linear(weight_decays=()), "weight_decays must be one or more"),
+        (Layers(weight_decays=(1.0, -1.0)), "none below 0"),
+        (Finetune(lrs=()), r"lrs=\[\]"),
+        (Finetune(head_start="prob"), "head_start=prob"),
+    ],
+)
+def test_settings_that_cannot_be_are_named(protocol, says):
+    rows = images(9, 0)
+    with pytest.raises(ValueError, match=says):
+        evaluate(MLP(), rows, rows, rows, protocol, device="cpu")
 
 
 @pytest.mark.parametrize("protocol", [Knn(), Linear()], ids=lambda one: one.name)

@@ -80,6 +80,15 @@ def test_vit_rows_of_the_tokens_keep_their_positions(vit):
     torch.testing.assert_close(vit.encode(tokens[:, :5]).tokens, vit.encode(tokens[:, :5], first).tokens)
 
 
+def test_vit_has_no_patches_beyond_its_grid(vit):
+    tokens = vit.embed(torch.rand(1, 3, 32, 32))
+    for outside in (-1, 16):
+        with pytest.raises(ValueError, match=f"position {outside} is asked for, but .* 0 to 15"):
+            vit.encode(tokens[:, :2], torch.tensor([[0, outside]]))
+    with pytest.raises(ValueError, match=r"17 patches, but .* have 16"):
+        vit.encode(torch.cat([tokens, tokens[:, :1]], 1))
+
+
 def test_vit_has_a_gradient_for_every_parameter(vit):
     vit.train()(torch.rand(2, 3, 32, 32)).tokens.square().sum().backward()
     assert [name for name, weight in vit.named_parameters() if weight.grad is None] == []
@@ -275,6 +284,8 @@ def test_a_grey_backbone_reads_rgb_as_luma(make):
     torch.testing.assert_close(model(x).pooled, model(grey).pooled)
     with pytest.raises(ValueError, match="in_chans=4"):
         model(torch.rand(2, 4, 32, 32))
+    with pytest.raises(ValueError, match="put the channels first"):
+        model(torch.rand(2, 32, 32, 3))
 
 
 def test_a_grey_backbone_is_pretrained_by_mae():

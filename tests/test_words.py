@@ -87,7 +87,7 @@ def test_what_is_wrong_is_said_with_flags_as_without(monkeypatch, flag):
     monkeypatch.setattr(sys, "argv", ["ssl-zoo"])
     with pytest.raises(SystemExit, match=r"no key 'sed'; did you mean 'seed'\?"):
         compose.run_verb("pretrain", [*IMAGES, *flag, "sed=3"])
-    with pytest.raises(SystemExit, match="data=... is missing"):
+    with pytest.raises(SystemExit, match=r"data=\.\.\. is missing"):
         compose.run_verb("pretrain", [*IMAGES[:2], *flag])
 
 

@@ -216,8 +216,7 @@ def train(
         data,
         folder,
         save_every=save_every,
-        log_every=5,
-        **{"accelerator": "cpu", "devices": 1, "gradient_clip_val": 0.5} | options,
+        **{"log_every": 5, "accelerator": "cpu", "devices": 1, "gradient_clip_val": 0.5} | options,
     )
     optimizer = module.trainer.optimizers[0]
     (folder / "sha256").write_text(sha256([module.state_dict(), optimizer.state_dict()]))

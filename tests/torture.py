@@ -353,7 +353,8 @@ def main() -> None:
     print(f"left behind: {', '.join(found['left']) or 'nothing'}")
     if given.only is None and given.kills >= 100:
         RESULT.write_text(json.dumps(found, indent=1) + "\n")
-        print(f"written to {RESULT}; now: python tests/faults/table.py")
+        subprocess.run([sys.executable, HERE / "tests/faults/table.py"], check=True)
+        print(f"written to {RESULT} and docs/reliability.md")
     sys.exit(found["survived"] != found["tried"])
 
 

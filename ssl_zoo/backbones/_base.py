@@ -121,7 +121,8 @@ class TokenBackbone(Backbone):
             causal: whether a token sees only itself and what comes before it in `tokens`.
 
         Raises:
-            ValueError: a direction this backbone cannot honour.
+            ValueError: a direction this backbone cannot honour, or a position it does not have (on a GPU,
+                where `at` is not read, the device says so instead).
         """
 
     def forward(self, x: Tensor, segments: Tensor | None = None, *, layers: bool = False) -> Features:
@@ -182,6 +183,21 @@ def segment_positions(segments: Tensor) -> Tensor:
     starts = torch.ones_like(segments, dtype=torch.bool)
     starts[:, 1:] = segments[:, 1:] != segments[:, :-1]
     return index - (index * starts).cummax(1).values
+
+
+def check_positions(at: Tensor, count: int, whose: str) -> None:
+    """Raise where a position is not one of 0..count-1.
+
+    Reads `at` on a CPU alone: elsewhere the host would wait for the device.
+    """
+    if at.device.type != "cpu" or not at.numel() or torch.compiler.is_compiling():
+        return
+    values = at.numpy()
+    low, high = int(values.min()), int(values.max())
+    if low < 0 or high >= count:
+        raise ValueError(
+            f"position {low if low < 0 else high} is asked for, but {whose} has positions 0 to {count - 1}"
+        )
 
 
 def attention_mask(segments: Tensor, causal: bool) -> Tensor:

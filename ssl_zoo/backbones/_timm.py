@@ -247,7 +247,7 @@ def layout(x: Tensor, channels: int) -> str:
         return f"{said}: add a batch dimension, x[None]"
     if x.dim() != 4:
         return said
-    if x.shape[-1] == channels and x.shape[1] not in (1, 3, 4):
+    if x.shape[1] > 4 >= x.shape[-1]:
         return f"{said}: put the channels first, x.permute(0, 3, 1, 2)"
     if x.shape[1] == 1:
         return f"{said}: repeat the channel, x.expand(-1, {channels}, -1, -1), or build it with in_chans=1"

@@ -22,6 +22,7 @@ from ssl_zoo.backbones._base import (
     TokenBackbone,
     Vocabulary,
     attention_mask,
+    check_positions,
     pool,
     segment_positions,
 )
@@ -102,7 +103,8 @@ class HFBackbone(TokenBackbone):
     Args:
         name: hub name or local folder; None = build from `config`.
         config: `model_type` and fields of a transformers config; None = that of `name`.
-        pretrained: load the weights of `name` (safetensors) instead of drawing new ones.
+        pretrained: load the weights of `name` (safetensors) instead of drawing new ones. Their ids mean what
+            their own tokenizer says; "weights" is for those who give them another one on purpose.
         vocabulary: what the ids mean; a model with new weights takes its size and special ids from it.
         attention: transformers' implementation. Both take the mask; "sdpa" is the fast one.
 
@@ -118,7 +120,7 @@ class HFBackbone(TokenBackbone):
         name: str | None = None,
         *,
         config: Mapping[str, Any] | None = None,
-        pretrained: bool = False,
+        pretrained: bool | Literal["weights"] = False,
         vocabulary: Vocabulary | Sequence | None = None,
         attention: Literal["sdpa", "eager"] = "sdpa",
     ):
@@ -127,6 +129,8 @@ class HFBackbone(TokenBackbone):
             raise ValueError("give either name (hub name or folder) or config (model_type and fields)")
         if attention not in ("sdpa", "eager"):
             raise ValueError(f"attention {attention!r} takes no mask of documents; choose sdpa or eager")
+        if pretrained not in (False, True, "weights"):
+            raise ValueError(f"pretrained={pretrained!r}: take true, weights or false; name=FOLDER")
         if pretrained and name is None:
             raise ValueError("pretrained=True needs the name of the weights")
         if vocabulary is not None:
@@ -219,13 +223,20 @@ class HFBackbone(TokenBackbone):
             documents = torch.zeros(tokens.shape[:2], dtype=torch.long, device=tokens.device)
         else:
             documents = segments
+        title = type(self.model).__name__
+        if at is not None and self.max_length is not None:
+            check_positions(at, self.max_length, title)
         if at is None:
             at = segment_positions(documents)
-            if segments is None and self.max_length is not None and tokens.shape[1] > self.max_length:
-                raise ValueError(
-                    f"{tokens.shape[1]} tokens in a document, but {type(self.model).__name__} has only "
-                    f"{self.max_length} positions"
-                )
+            if self.max_length is not None and tokens.shape[1] > self.max_length:
+                # Only here may a document be too long, and only here is a device waited for.
+                at = at.masked_fill(documents < 0, 0)  # padding needs no positions of its own
+                if (longest := int(at.max()) + 1) > self.max_length:
+                    raise ValueError(
+                        f"{longest} tokens in a document, but {title} has only {self.max_length} positions: "
+                        f"cut rows to {self.max_length} tokens (context={self.max_length}), or take a model "
+                        "with more positions, or one with rotary positions, which do not run out"
+                    )
         out = self.model(
             inputs_embeds=tokens,
             attention_mask=self._masks(documents, causal, tokens.dtype),

@@ -7,6 +7,7 @@ https://arxiv.org/abs/2303.11331).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ssl_zoo.backbones._base import Features, TokenBackbone, pool
+from ssl_zoo.backbones._base import Features, TokenBackbone, check_positions, pool
 from ssl_zoo.backbones._timm import (
     Eva,
     Normalise,
@@ -134,6 +135,11 @@ class TimmViT(TokenBackbone):
         self.refuse(causal)
         if segments is not None:
             raise ValueError(f"{type(self).__name__} reads one image a row: segments must be None")
+        patches = math.prod(self.model.patch_embed.grid_size)
+        if at is not None:
+            check_positions(at, patches, f"an image of {patches} patches")
+        elif tokens.shape[1] > patches:
+            raise ValueError(f"{tokens.shape[1]} patches, but images of this backbone have {patches}")
         x = self._place(tokens, at)
         turns = self._turns(tokens.shape[1], at)
         pooled: list[Tensor] = []

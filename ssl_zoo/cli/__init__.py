@@ -18,6 +18,7 @@ ssl-zoo: pretrain a text or vision backbone with a self-supervised objective, th
   ssl-zoo leaderboard VERB ...   run, reproduce, show, check, add, site: boards that anyone can run again
   ssl-zoo scale KEY=VALUE ...    a ladder of runs, loss fitted to compute: widths=[64,96,128] steps=[200,400]
   ssl-zoo demo [FOLDER]          both stages on data found on this machine, in under five minutes
+  ssl-zoo cache VERB [FOLDER]    list, verify, sweep: decoded images and encoded texts
 
   ssl-zoo pretrain --cfg job ...   show the composed configuration      (Hydra's flags work: -m, ...)
   ssl-zoo VERB --help              every key of a verb, with its default and what it means
@@ -25,7 +26,7 @@ ssl-zoo: pretrain a text or vision backbone with a self-supervised objective, th
 
 Data: SSL_ZOO_DATA names the folder of data sets. Cache: SSL_ZOO_CACHE (default ~/.cache/ssl_zoo).
 """
-VERBS = ("list", "pretrain", "evaluate", "report", "leaderboard", "scale", "demo")
+VERBS = ("list", "pretrain", "evaluate", "report", "cache", "leaderboard", "scale", "demo")
 
 
 def main() -> None:
@@ -86,6 +87,10 @@ def call_verb() -> None:
         from ssl_zoo.cli.demo import demo
 
         demo(rest)
+    elif verb == "cache":
+        from ssl_zoo.cli.cache import main as cache
+
+        cache(rest)
     elif verb == "leaderboard":
         from ssl_zoo.cli.leaderboard import main as leaderboard
 

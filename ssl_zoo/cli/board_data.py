@@ -48,7 +48,7 @@ def fingerprint(data: Data) -> str:
         if isinstance(data, ImageData):
             made.update(data.rows(split).fingerprint.encode())
         elif isinstance(data, TextData):
-            for text in data.documents(split):
+            for text in data.texts(split):
                 made.update(text.encode() + b"\0")
             labels = data.labels(split)
             made.update(b"" if labels is None else np.ascontiguousarray(labels, "<i8").tobytes())

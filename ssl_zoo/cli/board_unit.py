@@ -25,6 +25,7 @@ from ssl_zoo.cli.board_data import Datasets, agree
 from ssl_zoo.cli.board_examiner import Examiner, plain, said
 from ssl_zoo.cli.board_stages import built, code_of, settled, stage_one, stage_two
 from ssl_zoo.cli.gate import instantiate
+from ssl_zoo.cli.tokenizer import new_tokenizer
 from ssl_zoo.data.text import TextData
 from ssl_zoo.leaderboard import code
 from ssl_zoo.leaderboard.board import Board, Recipe
@@ -165,7 +166,7 @@ class Unit:
             make: Any = instantiate(self.cfg.backbone, _convert_="all", _partial_=True)
             data = self.datasets.get(self.cfg.data)
             if isinstance(data, TextData):
-                tokenizer = instantiate(self.cfg.tokenizer, _convert_="all")(data.documents("train"))
+                tokenizer = new_tokenizer(self.cfg, data)
                 tokenizer.save(self.where / "tokenizer")
                 words = tokenizer.vocabulary
                 backbone = floors.fresh(lambda: make(vocabulary=words), self.seed)

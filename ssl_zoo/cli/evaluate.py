@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import tempfile
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -22,7 +24,9 @@ from ssl_zoo.data.rows import DataError, Rows
 from ssl_zoo.data.text import TextData
 from ssl_zoo.data.text_pairs import TextPairs
 from ssl_zoo.data.tokenizer import Tokenizer
+from ssl_zoo.pretrain import export
 from ssl_zoo.pretrain.checkpoint import write_atomically
+from ssl_zoo.pretrain.run import FEW, read_summary
 from ssl_zoo.transfer import floors
 from ssl_zoo.transfer.evaluate import Protocol, evaluate
 from ssl_zoo.transfer.features import place
@@ -40,6 +44,8 @@ class Splits(NamedTuple):
 def subject(run: Path, length: int | None, device: str = "auto") -> Subject:
     """The backbone of a run, how it reads text, and where it runs."""
     where, backbone = place(device), hub.load(run)
+    if note := export.behind(run):
+        warnings.warn(note, stacklevel=2)
     if backbone.modality == "image":
         return Subject(backbone, device=where)
     tokenizer = Tokenizer.load(run / "tokenizer")
@@ -78,6 +84,9 @@ class Setting(NamedTuple):
 
 def sweep(cfg: DictConfig, protocol: Protocol) -> Iterator[Setting]:
     """All label budgets and numbers of steps that `cfg` asks for; large ones first, as they read the most."""
+    for key in ("labels", "steps"):
+        if not listed(cfg[key]):
+            raise ConfigError(f"{key}=[] leaves nothing to measure; give one or more, or null")
     for labels in reversed(listed(cfg.labels)):
         for steps in reversed(listed(cfg.steps)):
             if steps is None:
@@ -142,7 +151,11 @@ def run(cfg: DictConfig, choices: dict[str, str]) -> None:
     sources = {
         split: absolute(settings[split]) for split in Splits._fields if settings.get(split) is not None
     }
+    folder = where / "evaluations"
+    folder.mkdir(exist_ok=True)
+    tempfile.TemporaryFile(dir=folder).close()  # not to be measured, and then not to be written
     table: list[tuple[str, Result]] = []
+    doubts = untrained(where)
     for name, found, fingerprints in measured(cfg, one, data, protocol):
         report = {
             "data": data.name,
@@ -152,12 +165,31 @@ def run(cfg: DictConfig, choices: dict[str, str]) -> None:
             "results": {name: result.as_dict() for name, result in found},
             "finished": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         }
-        folder = where / "evaluations"
-        folder.mkdir(exist_ok=True)
         write_atomically(folder / f"{choices['data']}-{name}.json", json.dumps(report, indent=1).encode())
         table += found
+        doubts += below_random(dict(found))
     print(results_table(table))
-    print(f"written to {where / 'evaluations'}")
+    for doubt in doubts:
+        print(f"WARNING: {doubt}")
+    print(f"written to {folder}")
+
+
+def untrained(where: Path) -> list[str]:
+    """What the summary of a run says against measuring it: nothing, or that it hardly trained."""
+    steps = read_summary(where / "summary.json").get("steps")
+    if not isinstance(steps, int) or steps >= FEW:
+        return []
+    return [f"{where} was trained for {steps} step{'s' * (steps != 1)}: too few to teach it anything"]
+
+
+def below_random(found: dict[str, Result]) -> list[str]:
+    """What the floors of one point of a sweep say: nothing, or that random weights do as well."""
+    name = next((name for name in ("from scratch", "random, frozen") if name in found), None)
+    if name is None or found["pretrained"].mean > found[name].mean:
+        return []
+    ours, floor = found["pretrained"], found[name]
+    what = f"{ours.protocol} with {'all' if ours.labels is None else ours.labels} labels"
+    return [f"{what}: pretrained ({ours.text()}) is no better than random weights ({name}: {floor.text()})"]
 
 
 def measured(

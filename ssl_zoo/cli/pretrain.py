@@ -16,6 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from ssl_zoo.backbones._base import Backbone
 from ssl_zoo.cli.compose import ConfigError, plain
 from ssl_zoo.cli.gate import instantiate
+from ssl_zoo.cli.tokenizer import new_tokenizer
 from ssl_zoo.data.images import ImageData
 from ssl_zoo.data.rows import Rows
 from ssl_zoo.data.text import TextData
@@ -24,6 +25,7 @@ from ssl_zoo.objectives._base import Objective
 from ssl_zoo.pretrain import Budget, Pretraining, PretrainingData, launch, pretrain
 from ssl_zoo.pretrain.checkpoint import checkpoints, write_atomically
 from ssl_zoo.pretrain.run import RunError, locked
+from ssl_zoo.pretrain.stopping import requeue_when_told
 from ssl_zoo.pretrain.watch import Monitor, Validation
 
 # What may change between the sessions of one run; anything else would be another run.
@@ -49,6 +51,7 @@ def run(cfg: DictConfig, choices: dict[str, str]) -> None:
     refuse_mixed_modalities(cfg)
     settings = plain(cfg)
     launch.refuse_absent_device(settings["trainer"])
+    requeue_when_told()
     if not launch.grouped():
         train(cfg, settings, where)
         return
@@ -134,7 +137,7 @@ def read_tokenizer(cfg: DictConfig, where: Path, data: TextData, begun: bool) ->
     """The tokenizer of the run that was begun, else a new one from the training documents."""
     if begun and (where / "tokenizer").exists():
         return Tokenizer.load(where / "tokenizer")
-    return instantiate(cfg.tokenizer, _convert_="all")(data.documents("train"))
+    return new_tokenizer(cfg, data)
 
 
 def write_tokenizer(tokenizer: Tokenizer, folder: Path) -> None:

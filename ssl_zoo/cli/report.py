@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +60,10 @@ def gather(opened: Run, other: ImageData | TextData | None, limit: int) -> Repor
     if data is not None and opened.backbone is not None:
         view = opened.attempt("the map, neighbours and layers", lambda: features(opened, data, limit))
     found = opened.attempt("what the objective predicts", lambda: predictions(opened)) or []
-    summary, environment = read(where / "summary.json"), read(where / "environment.json")
+    summary, environment = (
+        opened.attempt(f"what {file} says", partial(read, where / file)) or {}
+        for file in ("summary.json", "environment.json")
+    )
     name = str(config.objective._target_).rpartition(".")[2]
     return Report(
         title=f"{name} on {config.data.get('name', 'its data')}: {where.name}",
@@ -69,24 +74,57 @@ def gather(opened: Run, other: ImageData | TextData | None, limit: int) -> Repor
         metrics=metrics,
         features=view,
         predictions=found,
-        evaluations=evaluations(where),
+        evaluations=evaluations(where, opened.attempt),
     )
 
 
-def evaluations(where: Path) -> dict[str, dict[str, Any]]:
-    """What was measured of a run: by `ssl-zoo evaluate`, and by the board that the run belongs to."""
-    found = {file.name: read(file) for file in sorted((where / "evaluations").glob("*.json"))}
+def once(what: str, make: Callable[[], Any]) -> Any:
+    """As `Run.attempt`, but errors are raised."""
+    return make()
+
+
+def evaluations(where: Path, attempt: Callable[..., Any] = once) -> dict[str, dict[str, Any]]:
+    """What was measured of a run: by `ssl-zoo evaluate`, and by the board that the run belongs to.
+
+    attempt: gets what each file is, and how it is read; gives None for one that cannot be.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    for file in sorted((where / "evaluations").glob("*.json")):
+        if one := attempt(f"the evaluation {file.name}", partial(read, file)):
+            found[file.name] = one
     for file in sorted((where / "measures").glob("*.json")):
-        measured = read(file)
-        for i, one in enumerate(measured["results"]):
+        for i, one in enumerate(attempt(f"the measure {file.name}", partial(of_board, file)) or []):
+            found[f"{file.stem}-{i}"] = one
+    return found
+
+
+def of_board(file: Path) -> list[dict[str, Any]]:
+    """The results of a measure of a board, each as `ssl-zoo evaluate` writes one."""
+    measured, found = read(file), []
+    try:
+        for one in measured["results"]:
             result = one | {"mean": one["value"], "values": [one["value"]], "interval": None}
-            found[f"{file.stem}-{i}"] = {"data": ", ".join(measured["data"]), "results": {file.stem: result}}
+            found.append({"data": ", ".join(measured["data"]), "results": {file.stem: result}})
+    except (KeyError, TypeError) as error:
+        raise ConfigError(f"{file} is no measure of a board: {error!r}") from error
     return found
 
 
 def read(file: Path) -> dict[str, Any]:
-    """A JSON file; {} where there is none."""
-    return json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+    """A JSON file; {} where there is none.
+
+    Raises:
+        ConfigError: it is damaged; says where.
+    """
+    if not file.exists():
+        return {}
+    try:
+        found = json.loads(file.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(f"{file} is damaged ({error}): delete it, and run what wrote it again") from error
+    if not isinstance(found, dict):
+        raise ConfigError(f"{file} holds no JSON object, but {type(found).__name__}")
+    return found
 
 
 def facts(

@@ -10,6 +10,7 @@ from omegaconf import DictConfig
 
 from ssl_zoo.cli.gate import instantiate
 from ssl_zoo.cli.pretrain import refuse_mixed_modalities
+from ssl_zoo.cli.tokenizer import new_tokenizer
 from ssl_zoo.data.images import ImageData
 from ssl_zoo.data.plan import Plan
 from ssl_zoo.data.rows import DataError
@@ -52,7 +53,7 @@ def open_data(cfg: DictConfig) -> tuple[ImageData | TextData, Tokenizer | None]:
         )
     if isinstance(data, ImageData):
         return data, None
-    return data, instantiate(cfg.tokenizer, _convert_="all")(data.documents("train"))
+    return data, new_tokenizer(cfg, data)
 
 
 def cost(cfg: DictConfig, data: ImageData | TextData, tokenizer: Tokenizer | None) -> Cost:

@@ -36,8 +36,16 @@ WRITING = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 
 
 def root(cache: str | Path | None = None) -> Path:
-    """The cache folder: `cache` where it is given, else SSL_ZOO_CACHE, else ~/.cache/ssl_zoo."""
-    return Path(cache or os.environ.get("SSL_ZOO_CACHE") or "~/.cache/ssl_zoo").expanduser()
+    """The cache folder: `cache` where it is given, else SSL_ZOO_CACHE, else ~/.cache/ssl_zoo.
+
+    Raises:
+        DataError: the folder begins with ~, and nobody knows whose home that is.
+    """
+    folder = Path(cache or os.environ.get("SSL_ZOO_CACHE") or "~/.cache/ssl_zoo")
+    try:
+        return folder.expanduser()
+    except RuntimeError as error:
+        raise DataError(f"the cache folder {folder}: {error} Set SSL_ZOO_CACHE to a folder") from error
 
 
 def store(folder: Path, title: str, build: Callable[[Path], object], needed: int = 0) -> Path:
@@ -147,6 +155,14 @@ def fault(folder: Path, thorough: bool = False) -> str | None:
 def read_seal(folder: Path) -> dict[str, Any]:
     """The seal of a store: its title and, of each file, size, digests and time of change."""
     return json.loads((folder / SEAL).read_bytes())
+
+
+def title(folder: Path) -> str:
+    """What a store holds, as its builder called it; bytes of a path that are no text are shown as \\xff."""
+    try:
+        return os.fsencode(str(read_seal(folder)["title"])).decode(errors="backslashreplace")
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return f"(its {SEAL} is missing or damaged)"
 
 
 def stores(cache: Path) -> list[Path]:

@@ -1,4 +1,4 @@
-"""The names of classes, from a text file: line i, from 0, names class i."""
+"""Classes: how far indices go, and a text file of names, in which line i, from 0, names class i."""
 
 from __future__ import annotations
 
@@ -7,7 +7,15 @@ from pathlib import Path
 from ssl_zoo.data.image_decoding import open_file
 from ssl_zoo.data.rows import DataError
 
-LARGEST = 1 << 26  # bytes
+CLASSES = 1_000_000  # more than any set of images has; names are made for all of them
+LARGEST = 1 << 26  # bytes of a file of names
+
+
+def class_index(label: int, name: str) -> int:
+    """The class index that `name` has, -1 for any number below 0. DataError if it is beyond `CLASSES`."""
+    if label >= CLASSES:
+        raise DataError(f"{name} has the class {label}; class indices count from 0 and end below {CLASSES:,}")
+    return max(label, -1)
 
 
 def read_names(path: Path) -> tuple[str, ...]:

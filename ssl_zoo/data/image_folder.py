@@ -104,7 +104,7 @@ class _Walk:
     """
 
     def __init__(self, root: Path):
-        self.root, self.suffixes = root, suffixes()
+        self.root, self.suffixes = root, frozenset(suffixes())
         self.files: list[Found] = []
         self.tops: set[str] = set()
         self.left: Counter[str] = Counter()

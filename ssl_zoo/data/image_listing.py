@@ -19,6 +19,7 @@ import numpy as np
 
 from ssl_zoo.data.absent import NOTHING, holds_none
 from ssl_zoo.data.cache import store
+from ssl_zoo.data.image_classes import class_index
 from ssl_zoo.data.image_decoding import MAX_PIXELS, check_size, read_image
 from ssl_zoo.data.image_shards import list_shard
 from ssl_zoo.data.rows import DataError
@@ -167,8 +168,10 @@ def _scan(paths: list[Path], folder: Path) -> None:
 
 def list_table(title: str, table: Any, image: str, label: str | None, classes: tuple[str, ...]) -> Listing:
     """The image column of a Hugging Face data set, told apart by its number of rows and its labels."""
-    given = [-1] * len(table) if label is None else [-1 if y is None else int(y) for y in table[label]]
-    labels = np.array(given, np.int64)
+    given = [None] * len(table) if label is None else table[label]
+    labels = np.array(
+        [-1 if y is None else class_index(int(y), f"{title}:{i}") for i, y in enumerate(given)], np.int64
+    )
     return Listing(title, Cells(title, table, image), labels, classes, _digest(pack([title]), labels))
 
 

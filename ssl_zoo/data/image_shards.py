@@ -18,11 +18,11 @@ from itertools import groupby
 from pathlib import Path
 from typing import IO, Generic, NamedTuple, TypeVar
 
+from ssl_zoo.data.image_classes import class_index
 from ssl_zoo.data.image_decoding import MAX_PIXELS, check_size, open_file, suffixes
 from ssl_zoo.data.rows import DataError
 
 SHARDS = (".tar", ".tar.gz", ".tgz")
-CLASSES = 1_000_000  # more than any set of images names
 HEADER = 1 << 16  # bytes: of a header that holds a long name
 GLOBAL = 1000
 # Deflate reaches 1,032 to 1. Encoded images do not get near this, nor do raw ones in a whole archive.
@@ -85,7 +85,9 @@ def _samples(
             if path.suffix == ".tar" and not _ends(path):
                 raise tarfile.ReadError("the mark at its end is missing, so it was cut off")
             reader = _Reader(path, tar, image, left)
-            for key, parts in groupby(_parts(tar, left), key=lambda part: part.key):
+            size = os.fstat(file.fileno()).st_size
+            most = size if path.suffix == ".tar" else max(UNCHECKED, RATIO * size)
+            for key, parts in groupby(_parts(tar, left, most), key=lambda part: part.key):
                 yield from reader.samples(key, parts)
     except _Refused as error:
         raise DataError(f"{path}: {error}") from error
@@ -162,13 +164,15 @@ class _Part(NamedTuple):
     member: tarfile.TarInfo
 
 
-def _parts(tar: tarfile.TarFile, left: Counter[str]) -> Iterator[_Part]:
-    """Images and labels of an archive; folders are no members of interest, and all else is counted."""
-    images = suffixes()
+def _parts(tar: tarfile.TarFile, left: Counter[str], most: int) -> Iterator[_Part]:
+    """Images and labels of an archive that holds at most so many bytes; all else but folders is counted."""
+    images = frozenset(suffixes())
     for member in tar:
         tar.members.clear()  # pyright: ignore  # tarfile remembers every member; a stream needs none
-        if member.size < 0:
-            raise _Refused(f"the header of {member.name} claims {member.size} bytes")
+        if not 0 <= member.size <= most:
+            raise tarfile.ReadError(
+                f"{member.name} claims {member.size:,} bytes, and {most:,} are the most here"
+            )
         if member.issparse():
             raise _Refused(f"{member.name} is stored with holes; pack it without --sparse")
         if len(tar.pax_headers) > GLOBAL:
@@ -235,6 +239,4 @@ def _label(tar: tarfile.TarFile, member: tarfile.TarInfo, name: str) -> int:
     text = _content(tar, member).strip()
     if not text.isdigit():
         raise DataError(f"{name} should hold a class index such as 7, and holds {text[:40]!r}")
-    if (label := int(text)) >= CLASSES:
-        raise DataError(f"{name} holds {label}; class indices count from 0 and end below {CLASSES:,}")
-    return label
+    return class_index(int(text), name)

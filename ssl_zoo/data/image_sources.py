@@ -21,6 +21,7 @@ import torch
 from PIL import Image
 
 from ssl_zoo.data.absent import NOTHING, absent
+from ssl_zoo.data.image_classes import class_index
 from ssl_zoo.data.image_folder import read_folder
 from ssl_zoo.data.image_listing import Listing, list_folder, list_shards, list_table
 from ssl_zoo.data.image_shards import SHARDS, read_shard
@@ -177,7 +178,7 @@ def _torchvision(name: str, split: str, root: Path) -> Samples:
                     f"{name}:{split}:{i} has no class index but {label!r:.40}: this source needs one"
                 )
             # Labels below 0 are how STL10 marks its unlabelled images.
-            yield Sample(f"{name}:{split}:{i}", image, max(int(label), -1))
+            yield Sample(f"{name}:{split}:{i}", image, class_index(int(label), f"{name}:{split}:{i}"))
 
     return Samples(stream(), tuple(map(str, getattr(data, "classes", ()))), len(data))
 
@@ -214,6 +215,7 @@ def _hf(name: str, split: str) -> Samples:
             if cell is None:
                 raise DataError(f"hf:{name}:{split}:{i} has no image")
             encoded = cell["bytes"] if cell["bytes"] is not None else Path(cell["path"])
-            yield Sample(f"hf:{name}:{split}:{i}", encoded, -1 if y is None else int(y))
+            place = f"hf:{name}:{split}:{i}"
+            yield Sample(place, encoded, -1 if y is None else class_index(int(y), place))
 
     return Samples(stream(), classes, len(data))

@@ -148,6 +148,9 @@ class ImageData:
             index = np.arange(len(store.labels))
         else:
             index = self._carved[split]
+            for part in self.splits():
+                if part == "train" or not self.sources[part]:
+                    self._say_what_is_shared(part, store, self._carved[part])
         return self._rows(split, store, index, None if y is None else y[index])
 
     def labelled(self, split: str) -> ImageRows | EncodedRows:

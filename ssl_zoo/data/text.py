@@ -8,8 +8,8 @@ part, then validation, then test (nanoGPT's int(0.9 * n) rule for tinyshakespear
 from __future__ import annotations
 
 import hashlib
-import os
-from collections.abc import Iterator, Mapping, Sequence
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
@@ -17,14 +17,18 @@ from typing import Literal
 
 import numpy as np
 
+from ssl_zoo.data.cache import root
 from ssl_zoo.data.rows import DataError, Rows
 from ssl_zoo.data.splits import carve
-from ssl_zoo.data.text_formats import Errors, Format, Sample, Text
+from ssl_zoo.data.text_files import LIMITS, Errors, Limits
+from ssl_zoo.data.text_formats import Format, Sample, Text
 from ssl_zoo.data.text_rows import DocumentRows, PackedRows, write_stream
 from ssl_zoo.data.text_sources import Source, read, stamp
+from ssl_zoo.data.text_tables import label_of
+from ssl_zoo.data.text_tally import Tally
 from ssl_zoo.data.tokenizer import Tokenizer
 
-READING = 1  # raise it when the same files would be read otherwise: encoded text in caches is then not used
+READING = 2  # raise it when the same files would be read otherwise: encoded text in caches is then not used
 SPLITS = ("train", "validation", "test")
 
 
@@ -40,11 +44,17 @@ class TextData:
         validation_fraction, test_fraction: of the training samples, carved where no source is given.
             0 makes no such split.
         split_seed: decides which samples are carved.
-        errors: "strict" refuses bytes that are not UTF-8, "replace" puts U+FFFD in their place.
+        errors: "strict" refuses bytes that are not UTF-8, NUL and lone surrogates, "replace" puts U+FFFD in
+            their place.
+        max_document_bytes, max_unpacking_ratio: limits that keep a file from filling memory or disk (see
+            text_files.py).
         cache: folder for encoded text; None: the environment's SSL_ZOO_CACHE, else ~/.cache/ssl_zoo.
 
     Raises:
         DataError: fractions that leave no training samples. Files are read, and refused, when asked for.
+
+    What is left out of the files, and how many documents of train are also in another split, is said on
+    stderr with counts, once for each object.
     """
 
     modality = "text"
@@ -62,6 +72,8 @@ class TextData:
         test_fraction: float = 0.0,
         split_seed: int = 0,
         errors: Errors = "strict",
+        max_document_bytes: int = LIMITS.max_document_bytes,
+        max_unpacking_ratio: int = LIMITS.max_unpacking_ratio,
         cache: str | Path | None = None,
     ):
         given = {"train": train, "validation": validation, "test": test}
@@ -75,9 +87,16 @@ class TextData:
         if errors not in ("strict", "replace"):
             raise DataError(f"{name}: errors is strict or replace, not {errors}")
         self._seed = split_seed
-        self._names = None if classes is None else {str(label): str(n) for label, n in classes.items()}
-        folder = cache or os.environ.get("SSL_ZOO_CACHE") or "~/.cache/ssl_zoo"
-        self._cache = Path(folder).expanduser() / "text"
+        self._limits = Limits(max_document_bytes, max_unpacking_ratio)
+        self._said: list[str] = []
+        self._names = None if classes is None else self._named(classes)
+        self._cache = root(cache) / "text"
+
+    def _named(self, classes: Mapping[str, str]) -> dict[str, str]:
+        names = {label_of(label, f"{self.name}: a key of classes"): str(n) for label, n in classes.items()}
+        if None in names or len(names) < len(classes):
+            raise DataError(f"{self.name}: the keys of classes are empty or the same label: {list(classes)}")
+        return {label: name for label, name in names.items() if label is not None}
 
     def splits(self) -> tuple[str, ...]:
         return tuple(s for s in SPLITS if s in self._sources or s in self._carved)
@@ -92,9 +111,13 @@ class TextData:
             return ()
         return tuple((self._names or {label: label for label in self._labels}).values())
 
+    def texts(self, split: str) -> Iterator[str]:
+        """The texts of a split, one after the other: read from their files as they are asked for."""
+        return (sample.text for sample in self._samples(split))
+
     def documents(self, split: str) -> Sequence[str]:
         """All texts of a split, in memory."""
-        return [sample.text for sample in self._samples(split)]
+        return list(self.texts(split))
 
     def labels(self, split: str) -> np.ndarray | None:
         """(N,) int64 classes of `documents(split)`, or None for text without labels."""
@@ -122,15 +145,15 @@ class TextData:
         if layout == "document":
             if lookahead:
                 raise DataError("lookahead is for packed rows: a document row ends where its document does")
-            texts = (sample.text for sample in self._samples(split))
-            return DocumentRows(texts, tokenizer, length, self.labels(split), self.classes)
+            return DocumentRows(self.texts(split), tokenizer, length, self.labels(split), self.classes)
         if layout != "packed":
             raise DataError(f"layout is document or packed, not {layout}")
         facts = (READING, self._stamp, split, tokenizer.fingerprint)
         folder = self._cache / hashlib.sha256(repr(facts).encode()).hexdigest()[:24]
-        texts = (sample.text for sample in self._samples(split))
-        write_stream(texts, tokenizer, folder, f"{self.name} ({split})")
-        return PackedRows(folder, length, lookahead)
+        write_stream(self.texts(split), tokenizer, folder, f"{self.name} ({split})", self._said)
+        rows = PackedRows(folder, length, lookahead)
+        self._say(rows.notes)
+        return rows
 
     @property
     def _stamp(self) -> str:
@@ -143,10 +166,19 @@ class TextData:
 
     def _read(self, split: str) -> Iterator[Sample]:
         """The samples of a given source; those of train that a given split also holds are left out."""
-        samples = read(self._sources[split], self._format, self._errors)
-        if split != "train":
-            return samples
-        return (s for s in samples if s.key is None or s.key not in self._held_out)
+        tally = Tally()
+        for sample in read(self._sources[split], self._format, self._errors, self._limits, tally):
+            if split == "train" and sample.key is not None and sample.key in self._held_out:
+                tally.add("row(s) left out whose key another split also has", f"{sample.key[:40]!r}")
+            else:
+                yield sample
+        self._say(f"{self.name} ({split}): {line}" for line in tally.lines())
+
+    def _say(self, notes: Iterable[str]) -> None:
+        for note in notes:
+            if note not in self._said:
+                self._said.append(note)
+                print(note, file=sys.stderr)
 
     @cached_property
     def _held_out(self) -> frozenset[str]:
@@ -155,12 +187,31 @@ class TextData:
 
     def _samples(self, split: str) -> Iterator[Sample]:
         self._check(split)
-        empty = True
+        known, tally, count = self._known if split == "train" else {}, Tally(), 0
         for sample in self._read(split) if not self._carve_from(split) else self._part(split):
-            empty = False
+            count += 1
+            also = known.get(_digest(sample.text)) if known else None
+            if also is not None:
+                tally.add(f"document(s) are word for word in {also} too", f"{sample.text[:40]!r}")
             yield sample
-        if empty:
+        if not count:
             raise DataError(f"{self.name}: {split} holds no text")
+        self._say(f"{self.name} ({split}): {line}" for line in tally.lines())
+
+    @cached_property
+    def _known(self) -> dict[bytes, str]:
+        """Digest of a text -> the split but train that holds it. A split that cannot be read has none."""
+        known: dict[bytes, str] = {}
+        for split in (s for s in self.splits() if s != "train"):
+            tally = Tally()
+            try:
+                for text in self.texts(split):
+                    if known.setdefault(_digest(text), split) != split:
+                        tally.add("document(s) are word for word in validation too", f"{text[:40]!r}")
+            except DataError:  # raised again when that split itself is asked for
+                continue
+            self._say(f"{self.name} ({split}): {line}" for line in tally.lines())
+        return known
 
     def _carve_from(self, split: str) -> bool:
         return bool(self._carved) and (split == "train" or split in self._carved)
@@ -221,3 +272,7 @@ class TextData:
                 f"{self.name}: {split} has the labels {unknown[:5]}, which are not among {list(ids)[:20]}"
             )
         return np.array([ids[str(label)] for label in labels], dtype=np.int64)
+
+
+def _digest(text: str) -> bytes:
+    return hashlib.blake2b(text.encode(), digest_size=8).digest()

@@ -1,23 +1,17 @@
-"""How samples are written down in a file: running text, tables, labels before the text.
-
-Any file may be packed as .gz or .xz. Text is UTF-8; a byte order mark is dropped and CRLF becomes LF.
-"""
+"""How samples are written down in a file: running text, tables, labels before the text."""
 
 from __future__ import annotations
 
-import csv
-import gzip
-import json
-import lzma
-import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Literal, NamedTuple, Protocol, cast
+from typing import Literal, NamedTuple, Protocol
 
 from ssl_zoo.data.rows import DataError
+from ssl_zoo.data.text_files import LIMITS, Errors, Limits, kind, lines, refuse_other, too_long
+from ssl_zoo.data.text_tables import JSON, Row, field, label_of, objects, table, text_of
+from ssl_zoo.data.text_tally import Tally
 
-Errors = Literal["strict", "replace"]
 WHOLE = {".md", ".rst", ".py"}
 
 
@@ -30,51 +24,21 @@ class Sample(NamedTuple):
 
 
 class Format(Protocol):
-    """How the samples of one file are written down. Its repr takes part in the cache key."""
+    """How the samples of one file are written down. Its repr takes part in the cache key.
 
-    def samples(self, path: Path, errors: Errors) -> Iterator[Sample]: ...
-
-
-def lines(path: Path, errors: Errors = "strict") -> Iterator[str]:
-    """Lines of a UTF-8 file, each with its line feed.
-
-    Raises:
-        DataError: the file cannot be read or unpacked, or a byte is not UTF-8 (with its offset in the
-            unpacked text).
+    `samples` counts in `tally` what it leaves out.
     """
-    offset = 0
-    try:
-        with _open(path) as stream:
-            for raw in stream:
-                if offset == 0:
-                    bom = raw.startswith(b"\xef\xbb\xbf")
-                    raw, offset = (raw[3:], 3) if bom else (raw, 0)
-                yield raw.decode("utf-8", errors).replace("\r\n", "\n")
-                offset += len(raw)
-    except UnicodeDecodeError as error:
-        at, byte = offset + error.start, error.object[error.start]
-        raise DataError(
-            f"{path}: byte {at} of the text (0x{byte:02x}) is not UTF-8. Save the file as UTF-8, or set "
-            "errors: replace to put U+FFFD in its place"
-        ) from error
-    except (OSError, EOFError, lzma.LZMAError, zlib.error) as error:
-        raise DataError(f"{path} cannot be read: {error}") from error
 
-
-def _open(path: Path) -> IO[bytes]:
-    if path.suffix == ".gz":
-        return cast(IO[bytes], gzip.open(path))
-    return cast(IO[bytes], lzma.open(path)) if path.suffix == ".xz" else path.open("rb")
-
-
-def kind(path: Path) -> str:
-    """The suffix that says what is in a file: .txt for a.txt.xz."""
-    return Path(path.stem if path.suffix in (".gz", ".xz") else path.name).suffix.lower()
+    def samples(
+        self, path: Path, errors: Errors = "strict", limits: Limits = LIMITS, tally: Tally | None = None
+    ) -> Iterator[Sample]: ...
 
 
 @dataclass(frozen=True)
 class Text:
-    """Running text. .md, .rst and .py files are one document each, .jsonl one a line, others by `separator`.
+    """Running text. .md, .rst and .py files are one document each, others are parted by `separator`.
+
+    A .jsonl file holds one a line: objects, or the texts themselves.
 
     Attributes:
         separator: what ends a document: "blank_line", "line", or the "file".
@@ -88,33 +52,43 @@ class Text:
         if self.separator not in ("blank_line", "line", "file"):
             raise DataError(f"separator is blank_line, line or file, not {self.separator}")
 
-    def samples(self, path: Path, errors: Errors) -> Iterator[Sample]:
-        texts = lines(path, errors)
-        if kind(path) == ".jsonl":
-            yield from (Sample(_field(row, self.key, path)) for row in _objects(path, texts))
-        elif kind(path) in WHOLE or self.separator == "file":
-            yield Sample("".join(texts))
-        elif self.separator == "line":
-            yield from (Sample(line.strip()) for line in texts)
+    def samples(
+        self, path: Path, errors: Errors = "strict", limits: Limits = LIMITS, tally: Tally | None = None
+    ) -> Iterator[Sample]:
+        refuse_other(path)
+        if kind(path) in JSON:
+            for row in objects(path, errors, limits):
+                value = row.fields if isinstance(row.fields, str) else field(row, self.key, path)
+                text = text_of(value, f"{path}, line {row.number}: {self.key!r}", errors)
+                yield from _unless_null(text, None, None, path, row, tally)
+        elif self.separator == "line" and kind(path) not in WHOLE:
+            yield from (Sample(line.strip()) for line in lines(path, errors, limits) if line.strip())
         else:
+            whole = kind(path) in WHOLE or self.separator == "file"
             document: list[str] = []
-            for line in texts:
-                if line.strip():
+            size = 0
+            for line in lines(path, errors, limits):
+                if whole or line.strip():
                     document.append(line)
+                    size += len(line)
+                    if size > limits.max_document_bytes:
+                        raise too_long(f"{path}: a document", limits)
                 elif document:
                     yield Sample("".join(document).removesuffix("\n"))
-                    document = []
-            yield Sample("".join(document).removesuffix("\n"))
+                    document, size = [], 0
+            if document:
+                text = "".join(document)
+                yield Sample(text if whole else text.removesuffix("\n"))
 
 
 @dataclass(frozen=True)
 class Table:
-    """CSV, or TSV (no quoting) with delimiter "\\t", or .jsonl: one sample a row.
+    """CSV, or TSV (no quoting) with delimiter "\\t", or JSON (.jsonl, .json): one sample a row.
 
     Attributes:
         text: column of the text, or several to put together with `join`. A number counts from 0; names
             are looked up in the first row, or in a JSON object.
-        label: column of the label.
+        label: column of the label. Rows without one are left out.
         key: column that tells whether a row of train also is in another split, and so is left out.
     """
 
@@ -124,13 +98,52 @@ class Table:
     delimiter: str = ","
     join: str = ". "
 
-    def samples(self, path: Path, errors: Errors) -> Iterator[Sample]:
+    def __post_init__(self):
+        if len(self.delimiter) != 1 or self.delimiter in '"\r\n':
+            raise DataError(f"delimiter is one character that parts cells, not {self.delimiter!r}")
+        if not isinstance(self.text, int | str) and not self.text:
+            raise DataError("text names no column: give the number or the name of one, or several")
+
+    def samples(
+        self, path: Path, errors: Errors = "strict", limits: Limits = LIMITS, tally: Tally | None = None
+    ) -> Iterator[Sample]:
         columns = [self.text] if isinstance(self.text, int | str) else list(self.text)
-        for row in table(path, errors, self.delimiter, header=isinstance(columns[0], str)):
-            fields = [_field(row, column, path) for column in columns]
-            label = None if self.label is None else _field(row, self.label, path)
-            key = None if self.key is None else _field(row, self.key, path)
-            yield Sample(self.join.join(fields), label, key)
+        named = any(isinstance(column, str) for column in (*columns, self.label, self.key))
+        rows, labelled = 0, False
+        for row in table(path, errors, self.delimiter, named, limits, tally):
+            where, rows = f"{path}, line {row.number}", rows + 1
+            fields = [text_of(field(row, c, path), f"{where}: {c!r}", errors) for c in columns]
+            text = None if all(f is None for f in fields) else self.join.join(f or "" for f in fields)
+            if text is not None and not any(f and f.strip() for f in fields):
+                text = ""  # nothing but what joins the columns
+            key = (
+                None if self.key is None else text_of(_or_null(row, self.key, path), f"{where}: key", errors)
+            )
+            label = None
+            if self.label is not None:
+                label = label_of(_or_null(row, self.label, path), f"{where}: label {self.label!r}")
+                labelled = labelled or label is not None
+                if label is None:
+                    if tally is not None:
+                        tally.add("row(s) without a label left out", where)
+                    continue
+            yield from _unless_null(text, label, key, path, row, tally)
+        if rows and self.label is not None and not labelled:
+            raise DataError(f"{path}: none of its {rows:,} rows has a label in {self.label!r}")
+
+
+def _or_null(row: Row, column: int | str, path: Path) -> object:
+    """The value in a column; null where a JSON object lacks it."""
+    return row.fields.get(column) if isinstance(row.fields, dict) else field(row, column, path)
+
+
+def _unless_null(
+    text: str | None, label: str | None, key: str | None, path: Path, row: Row, tally: Tally | None
+) -> Iterator[Sample]:
+    if text is not None:
+        yield Sample(text, label, key)
+    elif tally is not None:
+        tally.add("null text(s) left out", f"{path}, line {row.number}")
 
 
 @dataclass(frozen=True)
@@ -143,57 +156,23 @@ class Prefixed:
 
     until: str = ":"
 
-    def samples(self, path: Path, errors: Errors) -> Iterator[Sample]:
-        for number, line in enumerate(lines(path, errors), 1):
+    def __post_init__(self):
+        if not self.until:
+            raise DataError("until is empty: it is what ends a label, such as ':' or ' '")
+
+    def samples(
+        self, path: Path, errors: Errors = "strict", limits: Limits = LIMITS, tally: Tally | None = None
+    ) -> Iterator[Sample]:
+        refuse_other(path)
+        if kind(path) in JSON:
+            raise DataError(f"{path} is a table of JSON: format Table reads it, not Prefixed")
+        for number, line in enumerate(lines(path, errors, limits), 1):
             word, _, text = line.strip().partition(" ")
-            if self.until not in f"{word} ":
+            if not word:
+                continue
+            label = label_of(f"{word} ".partition(self.until)[0], f"{path}, line {number}")
+            if self.until not in f"{word} " or label is None:
                 raise DataError(
                     f"{path}, line {number} does not start with a label that ends in {self.until!r}"
                 )
-            yield Sample(text, f"{word} ".partition(self.until)[0])
-
-
-class Row(NamedTuple):
-    number: int
-    fields: Sequence[str] | Mapping[str, object]
-    names: Sequence[str] = ()
-
-
-def table(path: Path, errors: Errors = "strict", delimiter: str = ",", header: bool = False) -> Iterator[Row]:
-    """Rows of a CSV, TSV or .jsonl file; `header` says whether the first row names the columns."""
-    if kind(path) == ".jsonl":
-        yield from _objects(path, lines(path, errors))
-        return
-    quoting = csv.QUOTE_NONE if delimiter == "\t" else csv.QUOTE_MINIMAL
-    reader = csv.reader(lines(path, errors), delimiter=delimiter, quoting=quoting, strict=True)
-    try:
-        names = next(reader, []) if header else []
-        for fields in reader:
-            yield Row(reader.line_num, fields, names)
-    except csv.Error as error:
-        raise DataError(f"{path}, line {reader.line_num} is not a row of a table: {error}") from error
-
-
-def _objects(path: Path, texts: Iterator[str]) -> Iterator[Row]:
-    for number, line in enumerate(texts, 1):
-        if line.strip():
-            try:
-                fields = json.loads(line)
-            except json.JSONDecodeError as error:
-                raise DataError(f"{path}, line {number} is not JSON: {error}") from error
-            yield Row(number, fields if isinstance(fields, dict) else {})
-
-
-def _field(row: Row, column: int | str, path: Path) -> str:
-    fields = row.fields
-    if isinstance(fields, Mapping):
-        if column not in fields:
-            raise DataError(f"{path}, line {row.number} is not a JSON object with {column!r} in it")
-        return str(fields[str(column)])
-    if isinstance(column, str):
-        if column not in row.names:
-            raise DataError(f"{path} has no column {column!r}; its first row names {list(row.names)}")
-        column = row.names.index(column)
-    if column >= len(fields):
-        raise DataError(f"{path}, line {row.number} has {len(fields)} columns, and column {column} is wanted")
-    return fields[column]
+            yield Sample(text, label)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import numpy as np
 
 from ssl_zoo.data.rows import DataError
-from ssl_zoo.data.text_formats import Errors, table
+from ssl_zoo.data.text_files import Errors
+from ssl_zoo.data.text_tables import table, text_of
 
 
 class TextPairs:
@@ -15,7 +17,7 @@ class TextPairs:
 
     Args:
         name: what reports call it.
-        train, validation, test: CSV files without a header: sentence, sentence, score. Any may be .gz, .xz.
+        train, validation, test: CSV files without a header: sentence, sentence, score. They may be packed.
         errors: "strict" or "replace", for bytes that are not UTF-8.
     """
 
@@ -50,13 +52,21 @@ class TextPairs:
             raise DataError(f"{self.name} has no split {split}: it has {', '.join(self.splits())}")
         path, found = self._paths[split], []
         for number, fields, _ in table(path, self._errors):
+            where = f"{path}, line {number}"
+            cells = fields if isinstance(fields, list) else []
             try:
-                first, second, score = fields
-                found.append((first, second, float(score)))
-            except ValueError as error:
+                first, second, score = cells
+                value = float(score)
+            except (TypeError, ValueError) as error:
                 raise DataError(
-                    f"{path}, line {number} is not sentence, sentence, score: {list(fields)}"
+                    f"{where} is not sentence, sentence, score: {fields if cells else 'a JSON object'}"
                 ) from error
+            if not math.isfinite(value):
+                raise DataError(f"{where} has the score {score}, which is no number to compare with")
+            one, two = (text_of(text, where, self._errors) for text in (first, second))
+            if not (one and one.strip() and two and two.strip()):
+                raise DataError(f"{where} lacks a sentence")
+            found.append((one, two, value))
         if not found:
             raise DataError(f"{path} holds no pairs")
         return found

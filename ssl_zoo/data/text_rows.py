@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import secrets
-import shutil
 import sys
-from collections.abc import Iterable
+from array import array
+from collections.abc import Collection, Iterable, Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from ssl_zoo.data.cache import store
 from ssl_zoo.data.rows import DataError
 from ssl_zoo.data.tokenizer import Tokenizer
 from ssl_zoo.distributed import fold
@@ -34,53 +34,38 @@ def shift(epoch: int, length: int) -> int:
     return 0 if epoch == 0 else fold("shift", epoch) % length
 
 
-def write_stream(documents: Iterable[str], tokenizer: Tokenizer, folder: Path, title: str) -> None:
-    """Encode documents into `folder`, unless it exists: all of it appears at once, or none of it.
+def write_stream(
+    documents: Iterable[str], tokenizer: Tokenizer, folder: Path, title: str, notes: Collection[str] = ()
+) -> None:
+    """Encode documents into the store `folder` of the cache, unless it is there and whole (see cache.py).
 
     Writes tokens.bin (uint16, or uint32 where the ids need it), offsets.npy (int64, where each document
-    starts) and facts.json. Several processes may do so at the same time: the first to end wins.
+    starts) and facts.json, which also keeps the `notes` that reading the documents left. Neither documents
+    nor ids are held in memory, but for about BATCH characters of them.
     """
-    if folder.exists():
-        return
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    draft = folder.with_name(f".{folder.name}.{os.getpid()}.{secrets.token_hex(4)}")
-    draft.mkdir()
-    try:
-        _write(documents, tokenizer, draft, title)
-        for path in (*draft.iterdir(), draft):
-            _sync(path)
-        try:
-            os.replace(draft, folder)
-        except OSError:
-            if not (folder / "facts.json").is_file():
-                raise
-        else:
-            _sync(folder.parent)
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
+    store(folder, title, lambda draft: _write(documents, tokenizer, title, notes, draft))
 
 
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    os.fsync(handle)
-    os.close(handle)
-
-
-def _write(documents: Iterable[str], tokenizer: Tokenizer, folder: Path, title: str) -> None:
+def _write(
+    documents: Iterable[str], tokenizer: Tokenizer, title: str, notes: Collection[str], folder: Path
+) -> None:
     dtype = np.uint16 if tokenizer.vocabulary.size <= 1 << 16 else np.uint32
-    digest, offsets, content, size, total = hashlib.sha256(), [], 0, 0, 0
+    digest, offsets, content, size, total = hashlib.sha256(), array("q"), 0, 0, 0
     if not sys.stderr.isatty():
         print(f"tokenizing {title} into {folder.parent}", file=sys.stderr, flush=True)
     bar = tqdm(desc=f"tokenizing {title}", unit="B", unit_scale=True, disable=None)
+    around = len(tokenizer.prefix) + len(tokenizer.suffix)
     with (folder / "tokens.bin").open("wb") as file, bar:
         for batch in _batches(documents):
-            for text, ids in zip(batch, tokenizer.encode(batch), strict=True):
-                row = np.concatenate([tokenizer.prefix, ids, tokenizer.suffix]).astype(dtype)
+            for text, parts in zip(batch, _encoded(batch, tokenizer), strict=True):
                 offsets.append(total)
-                total += len(row)
-                content += len(ids)
-                file.write(row.tobytes())
-                digest.update(row.tobytes())
+                content -= around
+                for part in parts:
+                    row = part.astype(dtype).tobytes()
+                    file.write(row)
+                    digest.update(row)
+                    total += len(part)
+                    content += len(part)
                 length = len(text.encode())
                 size += length
                 bar.update(length)
@@ -92,18 +77,30 @@ def _write(documents: Iterable[str], tokenizer: Tokenizer, folder: Path, title: 
         "bytes": size,
         "dtype": np.dtype(dtype).name,
         "fingerprint": digest.hexdigest()[:16],
+        "notes": list(notes),
     }
     (folder / "facts.json").write_text(json.dumps(facts), encoding="utf-8")
 
 
-def _batches(documents: Iterable[str]) -> Iterable[list[str]]:
+def _encoded(batch: list[str], tokenizer: Tokenizer) -> Iterator[Iterable[np.ndarray]]:
+    """prefix + ids + suffix of each text, int64; those of a text that is alone come in parts."""
+    if len(batch) == 1:
+        ids = (tokenizer.encode([part])[0] for part in tokenizer.parts(batch[0]))
+        yield chain([np.asarray(tokenizer.prefix)], ids, [np.asarray(tokenizer.suffix)])
+    else:
+        for ids in tokenizer.encode(batch):
+            yield [np.concatenate([tokenizer.prefix, ids, tokenizer.suffix])]
+
+
+def _batches(documents: Iterable[str]) -> Iterator[list[str]]:
+    """Runs of documents of about BATCH characters; a longer document is alone."""
     batch, size = [], 0
     for text in documents:
-        batch.append(text)
-        size += len(text)
-        if size >= BATCH:
+        if batch and size + len(text) > BATCH:
             yield batch
             batch, size = [], 0
+        batch.append(text)
+        size += len(text)
     if batch:
         yield batch
 
@@ -118,6 +115,7 @@ class PackedRows:
         bytes_per_token: UTF-8 bytes of the documents per token that is content (no prefix or suffix), so
             that bits per byte = loss in bits / bytes_per_token.
         documents: how many there are in the stream.
+        notes: what was said of the text when it was read.
     """
 
     unit: str = "tokens"
@@ -125,20 +123,25 @@ class PackedRows:
     classes: tuple[str, ...] = ()
 
     def __init__(self, folder: Path, length: int, lookahead: int = 0):
-        facts = json.loads((folder / "facts.json").read_text(encoding="utf-8"))
-        self._file, self._dtype, self._total = folder / "tokens.bin", facts["dtype"], facts["tokens"]
-        if self._file.stat().st_size != self._total * np.dtype(self._dtype).itemsize:
-            raise DataError(f"{self._file} is damaged: it should hold {self._total} tokens. Delete {folder}")
+        self._file = folder / "tokens.bin"
+        try:
+            facts = json.loads((folder / "facts.json").read_text(encoding="utf-8"))
+            self._dtype, self._total = np.dtype(facts["dtype"]).name, int(facts["tokens"])
+            self._offsets = np.load(folder / "offsets.npy")
+            if self._file.stat().st_size != self._total * np.dtype(self._dtype).itemsize:
+                raise ValueError(f"tokens.bin should hold {self._total} tokens")
+        except (OSError, ValueError, KeyError, TypeError, EOFError, RecursionError) as error:
+            raise DataError(f"the token store {folder} is damaged ({error}): delete that folder") from error
         if length < 1 or self._total < length + lookahead:
             raise DataError(
                 f"the text has {self._total} tokens, and one row needs {length} + {lookahead} of lookahead: "
                 "give more text or ask for shorter rows"
             )
-        self._offsets = np.load(folder / "offsets.npy")
         self._length, self._lookahead = length, lookahead
         self._tokens: np.ndarray | None = None
         self.units_per_row, self.documents = length, len(self._offsets)
         self.bytes_per_token = facts["bytes"] / max(facts["content"], 1)
+        self.notes: tuple[str, ...] = tuple(facts.get("notes", ()))
         self.fingerprint = f"{facts['fingerprint']}-{length}+{lookahead}"
 
     def __len__(self) -> int:
@@ -182,14 +185,17 @@ class DocumentRows:
             raise DataError(
                 f"rows of {length} tokens have no room for text: a document needs {length - room + 1}"
             )
-        rows = [
-            np.concatenate([tokenizer.prefix, ids[:room], tokenizer.suffix]).astype(np.uint32)
-            for batch in _batches(documents)
-            for ids in tokenizer.encode(batch)
-        ]
-        self._sizes = np.array([len(row) for row in rows], dtype=np.int64)
+        sizes, tokens = array("q"), []
+        for batch in _batches(documents):
+            rows = [
+                np.concatenate([tokenizer.prefix, ids[:room], tokenizer.suffix]).astype(np.uint32)
+                for ids in tokenizer.encode(batch)
+            ]
+            sizes.extend(map(len, rows))
+            tokens.append(np.concatenate(rows))
+        self._sizes = np.array(sizes, dtype=np.int64)
         self._starts = np.cumsum(self._sizes) - self._sizes
-        self._tokens = np.concatenate([*rows, np.zeros(1, dtype=np.uint32)])  # one more: never out of range
+        self._tokens = np.concatenate([*tokens, np.zeros(1, dtype=np.uint32)])  # one more: never out of range
         self._pad, self.units_per_row, self.y, self.classes = tokenizer.vocabulary.pad, length, y, classes
         labels = b"" if y is None else y.tobytes()
         digest = hashlib.sha256(self._tokens.tobytes() + self._sizes.tobytes() + labels)

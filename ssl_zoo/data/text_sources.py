@@ -7,48 +7,42 @@ subfolders), a pattern, a list of these, or a mapping from label to these.
 
 from __future__ import annotations
 
-import glob
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from ssl_zoo.data import stdlib, stdlib_roles
-from ssl_zoo.data.absent import absent
 from ssl_zoo.data.rows import DataError
-from ssl_zoo.data.text_formats import WHOLE, Errors, Format, Sample, kind
+from ssl_zoo.data.text_files import LIMITS, Errors, Limits
+from ssl_zoo.data.text_folders import find
+from ssl_zoo.data.text_formats import Format, Sample
+from ssl_zoo.data.text_tables import label_of, text_of
+from ssl_zoo.data.text_tally import Tally
 
 Source = str | Path | Sequence[str | Path] | Mapping[str, "str | Path | Sequence[str | Path]"]
-FOUND = WHOLE | {".txt", ".jsonl"}  # what a folder is searched for
 
 
-def find(source: str | Path) -> list[Path]:
-    """The files that a path, a folder or a pattern stands for, sorted by name. DataError if none."""
-    path = Path(source).expanduser()
-    if path.is_dir():
-        inner = (p for p in path.rglob("*") if not any(x.startswith(".") for x in p.relative_to(path).parts))
-        found = [p for p in inner if p.is_file() and kind(p) in FOUND]
-        wanted = f"in it is a {', '.join(sorted(FOUND))} file (or one of these as .gz or .xz)"
-    else:
-        found = [path] if path.is_file() else [Path(p) for p in glob.glob(str(path), recursive=True)]
-        found, wanted = [p for p in found if p.is_file()], "there is such a file"
-    if not found:
-        if not path.parent.exists():
-            raise DataError(absent("text", str(source), path))
-        raise DataError(f"no text at {path}: nothing {wanted}")
-    return sorted(found, key=lambda p: p.as_posix())
-
-
-def read(source: Source, format: Format, errors: Errors = "strict") -> Iterator[Sample]:
+def read(
+    source: Source,
+    format: Format,
+    errors: Errors = "strict",
+    limits: Limits = LIMITS,
+    tally: Tally | None = None,
+) -> Iterator[Sample]:
     """All samples of a source, in an order that is the same everywhere. Empty texts are left out.
 
     Raises:
         DataError: nothing there, a file named by itself that holds no text, or a fault in a file.
     """
+    tally = Tally() if tally is None else tally
     if isinstance(source, Mapping):
         for label, inner in source.items():
-            yield from (sample._replace(label=str(label)) for sample in read(inner, format, errors))
+            word = label_of(label, f"the label of {inner}")
+            if word is None:
+                raise DataError(f"{inner} has an empty label: name its class")
+            yield from (sample._replace(label=word) for sample in read(inner, format, errors, limits, tally))
     elif not isinstance(source, str | Path):
         for inner in source:
-            yield from read(inner, format, errors)
+            yield from read(inner, format, errors, limits, tally)
     elif source == "stdlib":
         yield from map(Sample, stdlib.modules())
     elif str(source).startswith("stdlib_topics:"):
@@ -56,19 +50,29 @@ def read(source: Source, format: Format, errors: Errors = "strict") -> Iterator[
     elif str(source).startswith("stdlib_roles:"):
         yield from map(Sample, *stdlib_roles.roles(str(source).partition(":")[2]))
     elif str(source).startswith("hf:"):
-        yield from _hub(str(source))
+        yield from _full(_hub(str(source), errors, tally), str(source), tally)
     else:
-        for path in find(source):
+        for path in find(source, tally):
             empty = True
-            for sample in format.samples(path, errors):
-                if sample.text.strip():
-                    empty = False
-                    yield sample
+            for sample in _full(format.samples(path, errors, limits, tally), str(path), tally):
+                empty = False
+                yield sample
             if empty and path == Path(source).expanduser():
-                raise DataError(f"{path} holds no text")
+                left = f" ({'; '.join(tally.lines())})" if tally.lines() else ""
+                raise DataError(f"{path} holds no text{left}")
+            if empty:
+                tally.add("file(s) without text", str(path))
 
 
-def _hub(source: str) -> Iterator[Sample]:
+def _full(samples: Iterator[Sample], where: str, tally: Tally) -> Iterator[Sample]:
+    for sample in samples:
+        if sample.text.strip():
+            yield sample
+        else:
+            tally.add("empty text(s) left out", where)
+
+
+def _hub(source: str, errors: Errors, tally: Tally) -> Iterator[Sample]:
     parts = source.split(":")
     if len(parts) not in (4, 5):
         raise DataError(f"{source} is not of the form hf:NAME:SPLIT:COLUMN or hf:NAME:SPLIT:COLUMN:LABEL")
@@ -84,10 +88,24 @@ def _hub(source: str) -> Iterator[Sample]:
     if missing := [column for column in parts[3:] if column not in rows.column_names]:
         raise DataError(f"{source}: no column {missing[0]} among {rows.column_names}")
     names = getattr(rows.features[parts[4]], "names", None) if len(parts) == 5 else None
-    for row in rows:
-        label = row[parts[4]] if len(parts) == 5 else None
-        text = str(label if names is None else names[label]) if label is not None else None
-        yield Sample(str(row[parts[3]]), text)
+    for number, row in enumerate(rows):
+        where = f"{source}, row {number}"
+        text = text_of(row[parts[3]], f"{where}: {parts[3]!r}", errors)
+        label = None
+        if len(parts) == 5:
+            value = row[parts[4]]
+            if names is not None and value is not None:
+                if not isinstance(value, int) or not -1 <= value < len(names):
+                    raise DataError(f"{where} has the label {value!r}, and there are {len(names)} classes")
+                value = None if value == -1 else names[value]  # -1 is the library's mark of a hidden label
+            label = label_of(value, f"{where}: label")
+            if label is None:
+                tally.add("row(s) without a label left out", where)
+                continue
+        if text is None:
+            tally.add("null text(s) left out", where)
+        else:
+            yield Sample(text, label)
 
 
 def stamp(source: Source) -> str:

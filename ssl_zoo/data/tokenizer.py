@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 import tokenizers
-from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
+from tokenizers import Regex, decoders, models, normalizers, pre_tokenizers, trainers
 
 from ssl_zoo.backbones._base import Vocabulary
 from ssl_zoo.data.rows import DataError
@@ -32,6 +32,8 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
 SPECIAL = ("<pad>", "<sep>", "<mask>")
 PIECE = 1 << 16  # characters encoded as one string
 BATCH = 1 << 21  # characters encoded in one call: bounds what the library holds at a time (~100 B a token)
+LONGEST = 16  # pieces that a text without white space stays whole for
+WORD = 1024  # characters of a word that BPE sees at once: its work grows with their square
 _CUT = re.compile(r"\S(?=\s)")
 
 
@@ -98,6 +100,10 @@ class Tokenizer:
         flush()
         return [np.concatenate(p) if p else np.zeros(0, dtype=np.int64) for p in parts]
 
+    def parts(self, text: str) -> Iterator[str]:
+        """Parts of a long text whose ids, one after the other, are those of the whole where it has words."""
+        return cut(text, BATCH) if self._divisible else iter([text])
+
     def decode(self, ids: Iterable[int]) -> str:
         """The text of ids; special ids leave no trace."""
         special = set(self.vocabulary.special)
@@ -137,12 +143,14 @@ def cut(text: str, size: int = PIECE) -> Iterator[str]:
     """Pieces of `text`, each ending at the first end of a word past `size` characters.
 
     A piece starts with all the white space before its first word. GPT-2's and BERT's pre-tokenizers always
-    part a word from the white space after it, so their tokens are those of the undivided text.
+    part a word from the white space after it, so their tokens are those of the undivided text. Where no word
+    ends for LONGEST * size characters, the piece ends there, within a word.
     """
     start = 0
     while start < len(text):
-        found = _CUT.search(text, start + size)
-        end = found.end() if found else len(text)
+        most = start + LONGEST * size
+        found = _CUT.search(text, start + size, most)
+        end = found.end() if found else most
         yield text[start:end]
         start = end
 
@@ -189,7 +197,8 @@ def characters(texts: Iterable[str]) -> Tokenizer:
 def bpe(texts: Iterable[str], size: int = 8192, lowercase: bool = False) -> Tokenizer:
     """Byte-level BPE learned from `texts`, with GPT-2's word pattern (white space starts a word).
 
-    A word at the very start of a document or a line has another id than after a space, as in GPT-2.
+    A word at the very start of a document or a line has another id than after a space, as in GPT-2. A word
+    of more than 1,024 characters is learned from and encoded in parts of so many.
 
     Args:
         texts: what to learn from; read once.
@@ -205,6 +214,10 @@ def bpe(texts: Iterable[str], size: int = 8192, lowercase: bool = False) -> Toke
     if size < least:
         raise DataError(f"a byte-level BPE of {size} ids cannot be: the bytes and special ids need {least}")
     inner = _byte_level(models.BPE())
+    # DNA, base64 and minified code are one word of any length: those of GPT-2's kinds are cut every WORD.
+    kinds = (r"\p{L}", r"\p{N}", r"[^\s\p{L}\p{N}]", r"\s")
+    long = pre_tokenizers.Split(Regex("|".join(f"{kind}{{{WORD}}}" for kind in kinds)), "isolated")
+    inner.pre_tokenizer = pre_tokenizers.Sequence([long, inner.pre_tokenizer])  # pyright: ignore
     if lowercase:
         inner.normalizer = normalizers.Lowercase()  # pyright: ignore[reportAttributeAccessIssue]
     trainer = trainers.BpeTrainer(

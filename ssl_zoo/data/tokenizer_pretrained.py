@@ -27,6 +27,11 @@ def pretrained(texts: Iterable[str] = (), *, name: str) -> Tokenizer:
     path = Path(name).expanduser()
     if (path / "vocabulary.json").is_file():
         return Tokenizer.load(path)
+    if path.is_dir() and not (path / "tokenizer.json").is_file():
+        raise DataError(
+            f"the folder {path} holds no tokenizer.json; transformers' AutoTokenizer writes one there by "
+            "`save_pretrained`"
+        )
     inner = read(path / "tokenizer.json" if path.is_dir() else path) if path.exists() else _fetch(name)
     layout = json.loads(inner.to_str())
     ids = inner.get_vocab(with_added_tokens=True)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import multiprocessing
+import os
 import re
 import shutil
 import signal
@@ -10,6 +12,7 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
+from torch import Tensor
 from torch.utils.data import DataLoader
 
 from ssl_zoo.data.rows import DataError
@@ -32,15 +35,41 @@ def may_have_children() -> bool:
 
 def deafen(_: int) -> None:
     """The first thing that a worker does; it was started with these signals blocked."""
-    for number in DEAF:
+    if hasattr(signal, "sigwaitinfo"):  # not on macOS
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        threading.Thread(target=leave_when_told, daemon=True).start()
+    for number in DEAF - {signal.SIGTERM}:
         signal.signal(number, signal.SIG_IGN)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, DEAF)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {number})
+
+
+def leave_when_told() -> None:
+    """SIGTERM counts if it comes from the process that reads: it ends its workers so, and waits for them."""
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != os.getppid():
+        pass
+    os._exit(0)
+
+
+def hand_over(item: Any) -> Any:
+    """The same item, its tensors in shared memory.
+
+    torch does so in a thread of the worker, which prints what goes wrong while training waits for ever; here
+    the error takes the place of the item.
+    """
+    if isinstance(item, Tensor):
+        item.share_memory_()
+    elif isinstance(item, tuple):
+        for part in item:
+            hand_over(part)
+    return item
 
 
 class Loader(DataLoader):
     """A DataLoader whose workers ignore signals, and whose errors say what happened to a worker."""
 
     def __init__(self, *args: Any, **options: Any):
+        if options.get("num_workers"):
+            options["collate_fn"] = hand_over
         super().__init__(*args, worker_init_fn=deafen, **options)
         self.__dict__["workers"] = []
 
@@ -52,6 +81,9 @@ class Loader(DataLoader):
         blocked = signal.pthread_sigmask(signal.SIG_BLOCK, DEAF if main else set())
         try:
             items: Any = super().__iter__()
+        except OSError as error:
+            help = room() if error.errno == errno.ENOSPC else "Take fewer workers=, or workers=0"
+            raise WorkerError(f"a loader worker could not be started: {error}. {help}.") from error
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
         self.workers = items._workers
@@ -67,18 +99,22 @@ class Loader(DataLoader):
                 raise self.explain(error) or error from error
             yield item
 
-    def explain(self, error: BaseException) -> WorkerError | None:
+    def explain(self, error: BaseException | None) -> WorkerError | None:
         """What an error says about the workers; None if it comes from elsewhere.
 
-        Also for errors that torch raises in the middle of a step, when it is told that a worker died.
+        Also for errors that torch raises in the middle of a step, or of a checkpoint, when it is told that a
+        worker died.
         """
-        text = f"{error}"
         if isinstance(error, WorkerError) or not self.workers:
             return None
+        text, gone = f"{error}", False
+        while error is not None:  # the first of a chain
+            text, gone = f"{error}\n{text}", gone or isinstance(error, GONE)
+            error = error.__cause__ or error.__context__
         in_worker = "in DataLoader worker process" in text
         if in_worker and re.search(r"shared memory|\(shm\)|/torch_|No space left", text):
             return WorkerError(f"a loader worker found no room in {SHARED}. {room()}")
-        if "DataLoader worker (pid" not in text and not isinstance(error, GONE):
+        if "DataLoader worker (pid" not in text and not gone:
             return None
         for worker in self.workers:
             worker.join(0.2)  # it is dead, and may not have been waited for yet

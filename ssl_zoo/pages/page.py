@@ -6,9 +6,11 @@ variables of `page.css`, for light and dark; charts are drawn again when the rea
 
 from __future__ import annotations
 
+import base64
 import functools
+import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from importlib.resources import files
 from typing import Any
 
@@ -42,8 +44,32 @@ def environment() -> Environment:
     return made
 
 
+def policy(scripts: Iterable[str]) -> str:
+    """The content security policy of a page that holds these scripts, and runs no other.
+
+    They are told by their hashes, so that text which slips through the escaping stays text. The file of
+    charts is loaded by one of them, which 'strict-dynamic' lets it do, from disk as from a server. Styles may
+    be inline: Vega's tooltips bring some, and bars and shades are widths and colours of single elements.
+    """
+    digests = (base64.b64encode(hashlib.sha256(one.encode()).digest()).decode() for one in scripts)
+    allowed = " ".join(f"'sha256-{one}'" for one in digests)
+    return (
+        f"default-src 'none'; script-src 'strict-dynamic' {allowed}; style-src 'unsafe-inline'; "
+        "img-src data: blob:; font-src data:; base-uri 'none'; form-action 'none'"
+    )
+
+
+def script(name: str) -> str:
+    """A script of `ssl_zoo/pages/templates`."""
+    return (files("ssl_zoo.pages") / "templates" / name).read_text(encoding="utf-8")
+
+
 def render(
-    template: str, charts: Mapping[str, dict[str, Any]] | None = None, script_file: str = "", **values: Any
+    template: str,
+    charts: Mapping[str, dict[str, Any]] | None = None,
+    script_file: str = "",
+    scripts: Sequence[str] = (),
+    **values: Any,
 ) -> str:
     """A page from a template that extends `page.html`.
 
@@ -51,18 +77,21 @@ def render(
         charts: id of an element of the page -> Vega-Lite specification to draw there. Data go inline, in
             `data.values`; a specification needs no colours of text, axes and background: the theme has them.
         script_file: the file beside the page that holds `charting_script`; empty writes it into the page.
+        scripts: files of `ssl_zoo/pages/templates` that the page runs besides `page.js`.
         values: what the template shows. `page.html` wants `title`.
     """
-    folder = files("ssl_zoo.pages") / "templates"
+    style = (files("ssl_zoo.pages") / "templates" / "page.css").read_text(encoding="utf-8")
+    own = [script("page.js").replace("CHARTING_FILE", json.dumps(script_file)), *map(script, scripts)]
+    if charts and not script_file:
+        own.insert(0, charting_script())
     return (
         environment()
         .get_template(template)
         .render(
             charts=dict(charts or {}),
-            charting=Markup(charting_script()) if charts and not script_file else "",
-            script_file=script_file,
-            style=Markup((folder / "page.css").read_text(encoding="utf-8")),
-            script=Markup((folder / "page.js").read_text(encoding="utf-8")),
+            policy=Markup(policy(own)),
+            scripts=list(map(Markup, own)),
+            style=Markup(style),
             **values,
         )
     )

@@ -67,6 +67,7 @@ def html(report: Report) -> str:
     return render(
         "run.html",
         charts,
+        scripts=["run.js"],
         title=report.title,
         report=report,
         curves=titles,

@@ -111,6 +111,7 @@ def board_page(board: Standings, stale: Stale | None = None) -> str:
         "board.html",
         {f"chart-{name}": spec for name, spec in drawn.items()},
         SCRIPT,
+        ["board.js"],
         title=board.title,
         board=board,
         stale=dict(stale or {}),
@@ -125,7 +126,6 @@ def board_page(board: Standings, stale: Stale | None = None) -> str:
         bar=BAR,
         linked=linked,
         board_style=_template("board.css"),
-        board_script=_template("board.js"),
     )
 
 

@@ -40,8 +40,11 @@ def write_atomically(path: Path, data: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.replace(part, path)
-    except OSError:
+    except BaseException as error:
         part.unlink(missing_ok=True)
+        # A full disk does not say where.
+        if isinstance(error, OSError) and error.filename is None and error.errno is not None:
+            raise OSError(error.errno, error.strerror, str(path)) from error
         raise
 
 
@@ -93,12 +96,13 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             _sync_folder(path.parent)
         except (OSError, RuntimeError) as error:
             needed = part.stat().st_size if part.exists() else 0
-            part.unlink(missing_ok=True)
             free = shutil.disk_usage(path.parent).free
             raise CheckpointError(
                 f"could not write {path}: {error}. {needed:,} bytes were written before, {free:,} are free. "
                 "Older checkpoints are untouched; make room and resume."
             ) from error
+        finally:
+            part.unlink(missing_ok=True)
 
     def load_checkpoint(self, path, map_location=None, weights_only=None) -> dict[str, Any]:
         if "://" in str(path):

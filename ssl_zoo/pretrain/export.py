@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -11,6 +12,7 @@ from safetensors.torch import load_file
 
 from ssl_zoo import hub
 from ssl_zoo.backbones._base import Backbone
+from ssl_zoo.pretrain.checkpoint import checkpoints
 
 
 def exported(backbone: Backbone, folder: Path) -> bool:
@@ -25,3 +27,24 @@ def exported(backbone: Backbone, folder: Path) -> bool:
         value.dtype == now[k].dtype and torch.equal(value, now[k].cpu()) for k, value in state.items()
     )
     return same and about == json.loads(json.dumps(hub.describe(backbone)))
+
+
+def read_summary(file: Path) -> dict[str, Any]:
+    """What summary.json holds; nothing where it is missing or damaged."""
+    try:
+        found = json.loads(file.read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) and "stopped" in found else {}
+
+
+def behind(run: Path) -> str | None:
+    """A sentence if a run was trained on since its backbone was exported; None if all is well."""
+    steps, found = read_summary(run / "summary.json").get("steps"), checkpoints(run / "checkpoints")
+    newest = max((int(path.stem.removeprefix("step-")) for path in found), default=0)
+    if not isinstance(steps, int) or newest <= steps:
+        return None
+    return (
+        f"the backbone of {run} is of step {steps:,}, and training has come to step {newest:,}: go on with "
+        "`ssl-zoo pretrain`, which exports it when it ends"
+    )

@@ -165,7 +165,7 @@ class Pretraining(L.LightningModule):
 
     def extension(self) -> str | None:
         """What a budget other than the last session's does to the learning rate (a collective call)."""
-        before, step = self.budget_before, self.step_at_start
+        before, step = self.budget_before, self.trainer.global_step
         if before is None or before == self.budget:
             return None
         past = Clock(before, before.total_steps(self.data.plan, self.data.rows))

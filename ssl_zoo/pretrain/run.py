@@ -42,6 +42,7 @@ from ssl_zoo.pretrain.checkpoint import (
     write_atomically,
 )
 from ssl_zoo.pretrain.export import exported
+from ssl_zoo.pretrain.export import read_summary as read_summary
 from ssl_zoo.pretrain.loggers import loggers
 from ssl_zoo.pretrain.module import Pretraining, PretrainingData
 from ssl_zoo.pretrain.saver import Checkpoint
@@ -63,8 +64,10 @@ def processor() -> str:
 
 
 def commit(file: Path) -> str | None:
-    """The commit of the repository that keeps `file`; None where it is installed, also in a folder below
-    somebody else's repository, and where there is no git."""
+    """The commit of the repository that keeps this package, at its top, with `file` in it.
+
+    None where the package is installed, also below a repository of somebody else, and where there is no git.
+    """
 
     def git(*words: str) -> str:
         return subprocess.run(
@@ -73,7 +76,8 @@ def commit(file: Path) -> str | None:
 
     try:
         git("ls-files", "--error-unmatch", file.name)
-        return git("rev-parse", "HEAD")
+        ours = Path(git("rev-parse", "--show-toplevel")) == file.resolve().parents[2]
+        return git("rev-parse", "HEAD") if ours else None
     except (OSError, subprocess.CalledProcessError):
         return None
 
@@ -199,16 +203,15 @@ def fit(lightning: L.Trainer, module: Pretraining, data: PretrainingData, checkp
     try:
         lightning.fit(module, data, ckpt_path=checkpoint, weights_only=True)
     except SystemExit as end:
-        if isinstance(
-            end.__context__, KeyboardInterrupt
-        ):  # Lightning makes it an exit code of 1, and goes deaf
-            signal.signal(signal.SIGINT, signal.default_int_handler)
-            raise KeyboardInterrupt from None
-        raise
+        if not isinstance(end.__context__, KeyboardInterrupt):
+            raise
+        # Lightning turned Ctrl-C into an exit code of 1, and ignores it from now on.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        raise KeyboardInterrupt from None
     except (RuntimeError, *GONE) as error:
         feed = getattr(data, "feed", None)
         cause = error if isinstance(error, WorkerError) else feed and feed.items.explain(error)
-        if cause is None:
+        if not cause:
             raise
         raise WorkerError(f"{cause} What was saved is kept: resume=auto goes on from there.") from error
 
@@ -259,15 +262,6 @@ def conclude(
     if module.stopped and asked == signal.SIGINT and not launch.by_lightning():
         raise KeyboardInterrupt("saved")
     return summary
-
-
-def read_summary(file: Path) -> dict[str, Any]:
-    """What summary.json holds; nothing where it is missing or damaged."""
-    try:
-        found = json.loads(file.read_bytes())
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) and "stopped" in found else {}
 
 
 def quiet() -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
 import threading
 import time
 from types import FrameType
@@ -19,6 +20,7 @@ import torch.distributed as dist
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 
 from ssl_zoo.distributed import rank, world
+from ssl_zoo.pretrain import launch
 
 OFTEN = 0.5  # seconds between the messages in which processes agree
 NAMES = {signal.SIGINT: "Ctrl-C"}
@@ -90,6 +92,18 @@ class Stop:
     def name(self) -> str:
         assert self.asked is not None
         return NAMES.get(self.asked, self.asked.name)
+
+
+def requeue_when_told() -> None:
+    """Answer SLURM's SIGUSR1 before training too, with nothing to save: queue the job again, and end."""
+
+    def answer(number: int, frame: FrameType | None) -> None:
+        if launch.leads():
+            print(requeue(), flush=True)
+        sys.exit(143)
+
+    if in_slurm_job() and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGUSR1, answer)
 
 
 def requeue() -> str:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from typing import Literal
 
 import lightning as L
 import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.nn import functional as F
 
+from ssl_zoo.backbones._base import Backbone
 from ssl_zoo.data.rows import Rows, Subset
 from ssl_zoo.distributed import free_noise, rank, seed_noise, world
 from ssl_zoo.pretrain.callbacks import PerStep, interval, log, pretraining, say
@@ -17,6 +21,8 @@ from ssl_zoo.pretrain.module import Pretraining
 from ssl_zoo.transfer import knn
 from ssl_zoo.transfer.diagnostics import spread
 from ssl_zoo.transfer.features import extract, move
+
+CONSTANT = 1e-4  # feature_std of rounding errors
 
 
 class Validation(PerStep):
@@ -30,6 +36,8 @@ class Validation(PerStep):
     """
 
     def __init__(self, rows: Rows, every: int, batch_size: int, limit: int | None = None):
+        if limit is not None and limit < 1:
+            raise ValueError(f"validation_limit must be at least 1, or null for all rows, not {limit}")
         self.rows, self.every = rows, interval(every, "evaluate_every")
         self.batch_size, self.count = batch_size, min(len(rows), limit or len(rows))
         self.last: dict[str, float] = {}
@@ -89,7 +97,10 @@ class Monitor(PerStep):
     """Are the features alive, and are they of use? Reads them through the one `extract`.
 
     - feature_std and effective_rank: see `transfer.diagnostics`.
-    - knn: accuracy of 20 nearest neighbours on held-out rows, where there are labels.
+    - knn: accuracy of 20 nearest neighbours on held-out rows, where there are labels of two classes or more.
+
+    Looks once before training too: collapse (see `collapsed`) and the worth of pretraining are judged against
+    the untrained network, whose figures are kept in the checkpoints.
 
     Args:
         train, held_out: labelled or unlabelled rows; at most `limit` of each are read, chosen by seed 0.
@@ -104,6 +115,20 @@ class Monitor(PerStep):
         self.every, self.k = interval(every, "evaluate_every"), k
         self.last: dict[str, float] = {}
         self.at = -1  # the step that was looked at last, in this session
+        self.untrained: dict[str, float] = {}
+        self.commonest = 1.0  # accuracy of always guessing the commonest class
+
+    def on_train_start(self, trainer, pl_module) -> None:
+        if self.every and trainer.global_step == 0:
+            module = pretraining(pl_module)
+            values, off_line = self.measure(module.objective.backbone, module.device)
+            self.untrained = {**values, "off_line": off_line}
+
+    def on_save_checkpoint(self, trainer, pl_module, checkpoint) -> None:
+        checkpoint["untrained"] = self.untrained
+
+    def on_load_checkpoint(self, trainer, pl_module, checkpoint) -> None:
+        self.untrained = checkpoint.get("untrained", {})
 
     def after_step(self, trainer, module) -> None:
         if self.due(trainer) and not module.stopped:
@@ -111,21 +136,56 @@ class Monitor(PerStep):
 
     def on_train_end(self, trainer, pl_module) -> None:
         module = pretraining(pl_module)
-        if self.every and self.at != trainer.global_step and not module.stopped:
+        if not self.every or module.stopped:
+            return
+        if self.at != trainer.global_step:
             self.look(trainer, module)
+        now, before = self.last.get("knn", 1.0), self.untrained.get("knn", 0.0)
+        if now <= before:
+            say(f"WARNING: kNN on the features ({now:.4g}) is no better than before training ({before:.4g})")
 
     def look(self, trainer: L.Trainer, module: Pretraining) -> None:
         self.at = trainer.global_step
-        backbone = module.objective.backbone
-        held_out = extract(backbone, self.held_out, device=module.device)
-        self.last = spread(held_out.pooled)
-        train = extract(backbone, self.train, device=module.device)
-        if train.y is not None and held_out.y is not None:
-            classes = int(max(train.y.max(), held_out.y.max())) + 1
-            votes = knn.predict(held_out.pooled, train.pooled, train.y, classes, [self.k], [0.07])
-            self.last["knn"] = (votes[self.k, 0.07] == held_out.y).float().mean().item()
+        self.last, off_line = self.measure(module.objective.backbone, module.device)
         log(trainer, {f"monitor/{name}": value for name, value in self.last.items()})
         line = "  ".join(f"{name} {value:.4g}" for name, value in self.last.items())
-        if self.last["feature_std"] < 0.1:
-            line += "  WARNING: the features have almost collapsed to one point"
+        # Of use all the same: more than half way from always guessing the commonest class to perfect.
+        useful = self.last.get("knn", 0.0) > (1 + self.commonest) / 2
+        if not useful and (how := collapsed(self.last["feature_std"], off_line, self.untrained)):
+            line += f"  WARNING: the features have almost collapsed to one {how}"
         say(f"step {trainer.global_step:,}  {line}")
+
+    def measure(self, backbone: Backbone, device: torch.device) -> tuple[dict[str, float], float]:
+        """The figures of a backbone, and its features' variance off one line."""
+        held_out = extract(backbone, self.held_out, device=device)
+        values = spread(held_out.pooled)
+        train = extract(backbone, self.train, device=device)
+        if train.y is not None and held_out.y is not None and len(train.y.unique()) > 1:
+            classes = int(max(train.y.max(), held_out.y.max())) + 1
+            self.commonest = held_out.y.bincount().max().item() / len(held_out.y)
+            votes = knn.predict(held_out.pooled, train.pooled, train.y, classes, [self.k], [0.07])
+            values["knn"] = (votes[self.k, 0.07] == held_out.y).float().mean().item()
+        return values, off_one_line(held_out.pooled)
+
+
+def off_one_line(features: Tensor) -> float:
+    """How much of the variance of features (N, D) is left when they are put on one line, where they fit best.
+
+    On the unit sphere, where cosines are taken, a line is an arc, in a plane through the origin.
+    """
+    unit = F.normalize(features.float(), dim=1)
+    variance = (unit - unit.mean(0)).square().sum().clamp_min(1e-30)
+    return (torch.linalg.svdvals(unit)[2:].square().sum() / variance).item()
+
+
+def collapsed(std: float, off_line: float, untrained: Mapping[str, float]) -> Literal["", "point", "line"]:
+    """Whether features have become alike ("point"), or differ along one direction alone ("line").
+
+    std: their `feature_std`, which is 1 at any width for features spread evenly. It is small for untrained
+    networks too, whose features share a large mean (0.04 for a ResNet-50, 0.87 for a text transformer), and
+    what is left is mostly on one line (85 % for that ResNet-50). So both are compared with the network's own
+    before it was trained, where they are known: ten times closer, or five times narrower and 99 % on a line.
+    """
+    if std < max(0.1 * min(untrained.get("feature_std", 0.05), 0.2), CONSTANT):
+        return "point"
+    return "line" if off_line < min(0.01, 0.2 * untrained.get("off_line", 0.0)) else ""

@@ -212,10 +212,12 @@ def extract(
 
     Raises:
         DataError: no rows, rows that do not fit the backbone (see `prepare`), features that are not finite.
-        ValueError: a device that is not there.
+        ValueError: a device that is not there, or no rows in a batch.
     """
     if not len(rows):
         raise DataError("there are no rows to read features of")
+    if batch_size < 1:
+        raise ValueError(f"features are read of at least one row at a time, not {batch_size=}")
     memory = _memory.get()
     if memory is not None and (known := memory.recall(backbone, rows, layers)) is not None:
         return known

@@ -26,6 +26,7 @@ from ssl_zoo.backbones._base import Backbone
 from ssl_zoo.data.rows import DataError, Rows
 from ssl_zoo.distributed import free_noise, seed_model, seed_noise
 from ssl_zoo.flops import step_flops
+from ssl_zoo.heads import classification
 from ssl_zoo.objectives._base import Batch
 from ssl_zoo.optim import decays
 from ssl_zoo.schedules import cosine
@@ -157,7 +158,8 @@ class FineTuning(L.LightningModule):
         """Cross-entropy of a batch that is ready for the backbone."""
         pooled = forward(self.backbone, batch).pooled
         assert batch.y is not None
-        return F.cross_entropy(self.head(F.dropout(pooled, self.dropout)).float(), batch.y)
+        dropped = F.dropout(pooled, self.dropout)
+        return classification(dropped, self.head.weight, self.head.bias, batch.y)[0]
 
     def flops(self, batch: Batch) -> float:
         """Of one step on each pixel or token of `batch`, which lies on the CPU as the model does."""

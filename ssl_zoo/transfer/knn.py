@@ -56,9 +56,10 @@ def predict(
         ks: a k beyond M counts as M; the keys keep the k that was asked for.
         batch_size: queries at a time at most; see `at_once`.
     """
-    if min(ks) < 1 or min(temperatures) <= 0:
+    if min(ks, default=0) < 1 or min(temperatures, default=0) <= 0:
         raise ValueError(
-            f"k must be at least 1 and temperatures above 0, not {list(ks)}, {list(temperatures)}"
+            f"k must be at least 1 and temperatures above 0, and one of each be given, not {list(ks)} and "
+            f"{list(temperatures)}"
         )
     bank = F.normalize(bank, dim=1)
     widest = min(max(ks), len(bank))

@@ -13,13 +13,13 @@ def drawable(seeds: Sequence[int]) -> tuple[int, ...]:
     """The seeds as ints.
 
     Raises:
-        ValueError: none, one twice (which would count as two draws), or a negative one.
+        ValueError: none, one twice (which would count as two draws), a negative one or a fraction.
     """
     found = tuple(int(seed) for seed in seeds)
     if not found:
         raise ValueError("seeds is empty: give at least one")
-    if min(found) < 0 or len(set(found)) < len(found):
-        raise ValueError(f"seeds must be 0 or more, and each another one, not {list(found)}")
+    if list(found) != list(seeds) or min(found) < 0 or len(set(found)) < len(found):
+        raise ValueError(f"seeds must be whole numbers from 0, and each another one, not {list(seeds)}")
     return found
 
 

@@ -75,7 +75,10 @@ def fit_path(
 
     Raises:
         DataError: features that are not finite.
+        ValueError: no weight decays, or negative ones.
     """
+    if min(weight_decays, default=-1.0) < 0:
+        raise ValueError(f"weight_decays must be one or more, and none below 0, not {list(weight_decays)}")
     mean, std = statistics(finite(x))
     path = solve((x - mean) / std, y, classes, weight_decays, tolerance=TOLERANCE, max_iter=max_iter)
     return {decay: Classifier(weight, bias, mean, std) for decay, (weight, bias) in path.items()}

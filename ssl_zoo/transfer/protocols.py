@@ -188,6 +188,11 @@ class Finetune:
     def fit(self, backbone: Backbone, task: Task) -> Fitted:
         from ssl_zoo.transfer.finetune import classify  # Lightning takes seconds to import
 
+        if not self.lrs or self.head_start not in ("zero", "probe"):
+            raise ValueError(
+                f"fine-tuning needs learning rates, and a head that starts at zero or probe, not "
+                f"lrs={list(self.lrs)} and head_start={self.head_start}"
+            )
         y = torch.from_numpy(true_labels(task.validation, "validation"))
         scores, runs = {}, {}
         first, *rest = task.draws

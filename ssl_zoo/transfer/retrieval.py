@@ -27,7 +27,7 @@ def recall(features: Tensor, y: Tensor, ks: Sequence[int], batch_size: int = 102
     Raises:
         ValueError: a k below 1, or not below N.
     """
-    if min(ks) < 1 or max(ks) >= len(features):
+    if min(ks, default=0) < 1 or max(ks) >= len(features):
         raise ValueError(
             f"k must lie from 1 to {len(features) - 1} with {len(features)} samples, not {list(ks)}"
         )

@@ -103,9 +103,7 @@ ROWS = {
         "A misspelt key, group, value or type",
         "exit code 1, the full key and a suggestion, in less than 5 seconds",
     ),
-    "wheel": Row(
-        "The wheel alone, from /, site-packages read-only, as another user, without a network", "works"
-    ),
+    "wheel": Row("The wheel alone, from /, site-packages read-only, without a home or a network", "works"),
     "two runs": Row(
         "Two runs in one folder, two runs in one process",
         "the second is refused; in folders of their own, both are as if alone",

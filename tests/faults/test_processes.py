@@ -12,9 +12,11 @@ import pytest
 import tiny
 import torch
 from ranks import TOGETHER, ended, group
-from tiny import Ids, Pictures, forked, train, transformer
+from tiny import Ids, Pictures, forked, small_simclr, train, transformer
+from torch import nn
 
-from ssl_zoo.distributed import rank
+from ssl_zoo import distributed
+from ssl_zoo.distributed import rank, world
 from ssl_zoo.objectives._base import Batch, Loss, Objective
 from ssl_zoo.objectives.next_token import NextToken
 from ssl_zoo.pretrain.checkpoint import checkpoints, newest
@@ -90,6 +92,42 @@ def test_another_number_of_processes_goes_on_alike(tmp_path, alone, first):
     for name, value in weights(tmp_path).items():
         assert value.dtype == torch.float64
         torch.testing.assert_close(value, expected[name], rtol=1e-9, atol=1e-12)
+
+
+def without_dropout() -> Objective:
+    """SimCLR whose views are alike: the noise in a model belongs to a process."""
+    objective = small_simclr(transformer(0.1))
+    for module in objective.modules():
+        if isinstance(getattr(module, "dropout", None), float):
+            module.dropout = 0.0
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+    return objective
+
+
+def contrast(folder: Path, forgetful: bool = False, **options) -> None:
+    """In double precision, perhaps with a gather whose gradient is that of this process's loss alone."""
+    if forgetful:
+        distributed._Gather.backward = staticmethod(lambda ctx, *grads: grads[0].chunk(world())[rank()])
+    build = (without_dropout, Ids)
+    train(folder / "run", build=build, steps=STEPS, precision="64-true", **options)
+
+
+@pytest.mark.fault("wrong gather", how="the gradient of gather replaced by the rows of this process alone")
+def test_a_gather_that_forgets_the_others_is_noticed(tmp_path):
+    code, log = forked(tmp_path / "one", contrast, tmp_path / "one")
+    assert code == 0, log
+    expected = weights(tmp_path / "one")
+
+    def furthest(name: str, forgetful: bool) -> float:
+        both = group(tmp_path / name, contrast, tmp_path / name, forgetful, **TOGETHER)
+        codes, log = ended(tmp_path / name, both)
+        assert codes == [0, 0], log
+        found = weights(tmp_path / name)
+        return max((found[name] - value).abs().max().item() for name, value in expected.items())
+
+    assert furthest("right", False) < 1e-9
+    assert furthest("wrong", True) > 1e-5
 
 
 # One of two ends

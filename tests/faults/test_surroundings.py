@@ -6,12 +6,15 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+import tiny
+import torch
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from tiny import Pictures, forked, train
 
+from ssl_zoo.objectives._base import Batch, Loss, Objective
 from ssl_zoo.pretrain import Budget
 from ssl_zoo.pretrain.logs import read_metrics
-from ssl_zoo.pretrain.watch import Validation
+from ssl_zoo.pretrain.watch import Monitor, Validation
 
 
 @pytest.fixture(scope="module")
@@ -101,3 +104,36 @@ def test_two_runs_in_one_process(tmp_path, unharmed):
     code, log = forked(tmp_path, one_after_the_other, tmp_path)
     assert code == 0, log
     assert (tmp_path / "mae/sha256").read_text() == unharmed
+
+
+class Constant(Objective):
+    """Its features come a tenth closer to one point in each step."""
+
+    takes = ("vit",)
+
+    def __init__(self):
+        super().__init__(tiny.vit())
+        self.last = self.backbone.model.norm
+        torch.nn.init.ones_(self.last.bias)
+
+    def forward(self, batch: Batch) -> Loss:
+        return Loss(self.backbone(batch.x.float() / 255).pooled.var(0).mean(), {})
+
+    @torch.no_grad()
+    def advance(self, t: float) -> None:
+        self.last.weight.mul_(0.9)
+
+
+def collapsing(folder: Path) -> None:
+    watch = Monitor(Pictures(40), Pictures(20, 1), every=10)
+    train(folder, build=(Constant, Pictures), steps=60, monitor=watch)
+
+
+@pytest.mark.fault("constant", how="features that come a tenth closer in each step, looked at every 10 steps")
+def test_a_collapse_is_said(tmp_path):
+    code, log = forked(tmp_path, collapsing, tmp_path / "run")
+    assert code == 0, log
+    looks = [line for line in log.splitlines() if "feature_std" in line]
+    assert len(looks) >= 6
+    assert "WARNING" not in looks[0]
+    assert "WARNING: the features have almost collapsed to one point" in looks[-1]

@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import re
 import signal
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import tiny
 from disks import NOT_PERMITTED, skipped, small_disk
 from tiny import Pictures, forked, train
 
+from ssl_zoo.objectives._base import Batch
 from ssl_zoo.pretrain.checkpoint import newest
 
 
@@ -65,16 +67,25 @@ def test_a_spawned_worker_reads_the_same(tmp_path, unharmed):
     assert (tmp_path / "run/sha256").read_text() == unharmed
 
 
-def cramped(folder: Path) -> None:
-    small_disk(Path("/dev/shm"), 4096)
-    train(folder, "mae", workers=2)
+class Large(Pictures):
+    """Images of which a batch fills some pages."""
+
+    def read(self, index, epoch=0):
+        x, *rest = super().read(index, epoch)
+        return Batch(x.repeat(64, 1, 1, 1), *rest)
 
 
-@pytest.mark.fault("shared memory", how="a /dev/shm of one page, in a mount namespace of its own")
-def test_a_tiny_shared_memory(tmp_path):
-    code, log = forked(tmp_path, cramped, tmp_path / "run")
+def cramped(folder: Path, size: int) -> None:
+    small_disk(Path("/dev/shm"), size)
+    train(folder, build=(mae, Large), workers=2)
+
+
+@pytest.mark.fault("shared memory", how="a /dev/shm of one page or of 24, in a mount namespace of its own")
+@pytest.mark.parametrize(("pages", "said"), [(1, "could not be started"), (24, "found no room")])
+def test_a_tiny_shared_memory(tmp_path, pages, said):
+    code, log = forked(tmp_path, cramped, tmp_path / "run", 4096 * pages)
     if code == NOT_PERMITTED:
         skipped(log)
     assert code == 1, log
-    assert "shared memory" in log or "/dev/shm" in log
-    assert "workers=0" in log
+    assert re.search(f"WorkerError: .*loader worker .*({said})", log)
+    assert re.search(r"shared memory, and /dev/shm has 0 MB, 0 of them free: enlarge it .*workers=0", log)

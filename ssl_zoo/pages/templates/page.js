@@ -6,7 +6,7 @@ const themes = ["system", "light", "dark"];
 const button = document.getElementById("theme");
 // Text and tables come first; then the charting script, where it is a file of its own; then charts.
 const loaded = new Promise((done) => { addEventListener("load", done); }).then(() => {
-  const file = document.body.dataset.charting;
+  const file = CHARTING_FILE; // written in by page.py: an attribute of the page could be injected
   return file && new Promise((done, fail) => {
     const script = document.createElement("script");
     Object.assign(script, { src: file, onload: done, onerror: () => fail(new Error(`${file} is missing`)) });
@@ -29,8 +29,9 @@ function themed(spec) {
   return { ...spec, config: { ...ours, ...(spec.config || {}) } };
 }
 
+// ast: expressions are interpreted and not compiled, which the page's policy forbids.
 function drawOne(id) {
-  return vegaEmbed(document.getElementById(id), themed(charts[id]), { actions: false, renderer: "svg", tooltip: { theme: "custom" } });
+  return vegaEmbed(document.getElementById(id), themed(charts[id]), { actions: false, ast: true, renderer: "svg", tooltip: { theme: "custom" } });
 }
 
 async function draw() {

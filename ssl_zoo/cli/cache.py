@@ -1,0 +1,45 @@
+"""`ssl-zoo cache`: what the cache holds, whether it is whole, and what killed processes left in it."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+HELP = """\
+ssl-zoo cache: decoded images and encoded texts, which are made again from their sources when they are missing
+
+  list [FOLDER]     the stores and their sizes; without FOLDER, those of SSL_ZOO_CACHE or ~/.cache/ssl_zoo
+  verify [FOLDER]   read every byte and compare it with what was written; exit code 1 if a store is damaged
+  sweep [FOLDER]    remove what killed processes left, which also happens whenever the cache is used
+"""
+VERBS = ("list", "verify", "sweep")
+
+
+def main(args: list[str]) -> None:
+    """Entry point."""
+    if not args or args[0] in ("-h", "--help", "help"):
+        print(HELP)
+        return
+    if args[0] not in VERBS or len(args) > 2:
+        sys.exit(f"ssl-zoo cache: write {', '.join(VERBS)}, then a folder or nothing; not {' '.join(args)!r}")
+    from ssl_zoo.data import cache
+
+    root = cache.root(args[1] if args[1:] else None)
+    if args[0] == "sweep":
+        removed = [path for room in cache.ROOMS for path in cache.sweep(root / room)]
+        print("\n".join([*map(str, removed), f"{len(removed)} left-overs removed from {root}"]))
+        return
+    stores = cache.stores(root)
+    damaged = 0
+    for store in stores:
+        wrong = cache.fault(store, thorough=True) if args[0] == "verify" else None
+        damaged += wrong is not None
+        print(f"{_size(store) / 1e6:12,.1f} MB  {store.relative_to(root)}  {wrong or cache.title(store)}")
+    total = sum(map(_size, stores))
+    print(f"{total / 1e6:12,.1f} MB  in {len(stores)} stores of {root}")
+    if damaged:
+        sys.exit(f"{damaged} of {len(stores)} stores are damaged: each is built again when it is next used")
+
+
+def _size(store: Path) -> int:
+    return sum(path.stat().st_size for path in store.iterdir())

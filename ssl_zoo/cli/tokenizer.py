@@ -1,0 +1,50 @@
+"""Which tokenizer a new run gets: that of the configuration, but for pretrained weights their own."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from ssl_zoo.cli.compose import ConfigError, plain
+from ssl_zoo.cli.gate import config_folder, instantiate
+from ssl_zoo.data.rows import DataError
+from ssl_zoo.data.text import TextData
+from ssl_zoo.data.tokenizer import Tokenizer
+from ssl_zoo.data.tokenizer_pretrained import pretrained
+from ssl_zoo.pretrain.callbacks import say
+
+DEFAULT = "bpe"  # as configs/pretrain.yaml has it
+
+
+def new_tokenizer(cfg: DictConfig, data: TextData) -> Tokenizer:
+    """A tokenizer for the training documents.
+
+    To pretrained weights an id of another tokenizer means another word. So they bring their own, unless
+    backbone.pretrained=weights takes them alone.
+
+    Raises:
+        ConfigError: another tokenizer was chosen for pretrained weights, or they lie without theirs.
+    """
+    name, asked = cfg.backbone.get("name"), plain(cfg.tokenizer)
+    if cfg.backbone.get("pretrained") is not True or asked.get("name") == name:
+        return instantiate(cfg.tokenizer, _convert_="all")(data.texts("train"))
+    instead = "for another one, whose ids mean other words to them, say backbone.pretrained=weights"
+    if asked != default():
+        raise ConfigError(
+            f"the weights of {name} were trained with {name}'s own tokenizer: leave out tokenizer=... and "
+            f"its keys to have it; {instead}"
+        )
+    try:
+        own = pretrained(name=name)
+    except DataError as error:
+        raise ConfigError(f"the weights of {name} need {name}'s own tokenizer: {error}; {instead}") from error
+    say(f"tokenizer   {name}'s own tokenizer, with which its weights were trained")
+    return own
+
+
+def default() -> dict[str, Any]:
+    """The tokenizer that a run has if nothing is said."""
+    found = OmegaConf.load(config_folder() / "tokenizer" / f"{DEFAULT}.yaml")
+    assert isinstance(found, DictConfig)
+    return plain(found)

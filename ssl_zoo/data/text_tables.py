@@ -1,0 +1,234 @@
+"""Rows of CSV, TSV and JSON files, and what counts as a text and as a label in them.
+
+A text is a string. One that is null is left out and counted; anything else is refused with file and line. A
+label is a string, a whole number or a boolean, and has one spelling: 1, 1.0 and "1 " are the class 1. A row
+whose label is null, empty or absent has none.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from ssl_zoo.data.rows import DataError
+from ssl_zoo.data.text_files import LIMITS, Errors, Limits, kind, lines, refuse_other, too_long
+from ssl_zoo.data.text_tally import Tally
+
+JSON = {".json", ".jsonl", ".ndjson"}
+_NO_TEXT = re.compile("[\0\ud800-\udfff]")
+_WHOLE = re.compile(r"([+-]?\d{1,18})\.0+")
+_BLANK = re.compile(r"\s*")
+
+
+class Row(NamedTuple):
+    """number: of the line, from 1. fields: cells, or the value of a JSON line. names: of the columns."""
+
+    number: int
+    fields: object
+    names: Sequence[str] = ()
+
+
+def text_of(value: object, where: str, errors: Errors = "strict") -> str | None:
+    """A text as found in data; None for null.
+
+    Raises:
+        DataError: it is no string, or holds NUL or half a surrogate pair while `errors` is strict.
+    """
+    if value is None:
+        return None
+    if not isinstance(value, str):
+        raise DataError(
+            f"{where} is {_shown(value)} and not a text: texts are strings, or null to be left out"
+        )
+    if odd := _NO_TEXT.search(value):
+        if errors == "strict":
+            raise DataError(
+                f"{where} holds {odd[0]!a} at character {odd.start()}, which is no text: mend it, or set "
+                "errors: replace to put U+FFFD in its place"
+            )
+        return _NO_TEXT.sub("\ufffd", value)
+    return value
+
+
+def label_of(value: object, where: str) -> str | None:
+    """The one spelling of a label; None where there is none.
+
+    Raises:
+        DataError: a list, an object, or a number that is not whole.
+    """
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if isinstance(value, bool):
+        value = str(value)
+    if value is None or isinstance(value, int):
+        return None if value is None else str(value)
+    if not isinstance(value, str):
+        raise DataError(
+            f"{where} is {_shown(value)} and not a label: labels are strings, whole numbers or booleans"
+        )
+    word = (text_of(value, where) or "").strip()
+    if whole := _WHOLE.fullmatch(word):
+        return str(int(whole[1]))
+    return (word.lower() if word.lower() in ("true", "false") else word) or None
+
+
+def _shown(value: object) -> str:
+    name = {dict: "an object", list: "a list", float: "a number", int: "a number", bool: "a boolean"}
+    shown = repr(value) if not isinstance(value, int) or abs(value) < 10**40 else "of more than 40 digits"
+    return f"{name.get(type(value), type(value).__name__)} ({shown[:40]})"
+
+
+def table(
+    path: Path,
+    errors: Errors = "strict",
+    delimiter: str = ",",
+    header: bool = False,
+    limits: Limits = LIMITS,
+    tally: Tally | None = None,
+) -> Iterator[Row]:
+    """Rows of a CSV, TSV or JSON file, blank lines left out; `header`: the first row names the columns.
+
+    Raises:
+        DataError: with file and line: no JSON, a row wider or narrower than the first, a quote that does not
+            close, or a fault that `lines` finds.
+    """
+    refuse_other(path, tables=True)
+    if kind(path) in JSON:
+        yield from objects(path, errors, limits)
+        return
+    tally = Tally() if tally is None else tally
+    csv.field_size_limit((1 << 31) - 1)  # one for the whole process, so the rows have a limit of their own
+    quoting = csv.QUOTE_NONE if delimiter == "\t" else csv.QUOTE_MINIMAL
+    begun = size = 0
+
+    def counted() -> Iterator[str]:
+        nonlocal size
+        for line in lines(path, errors, limits):
+            size += len(line)
+            if size > limits.max_document_bytes:
+                raise too_long(f"{path}: the row that begins in line {begun}", limits)
+            yield line
+
+    reader = csv.reader(counted(), delimiter=delimiter, quoting=quoting, strict=True)
+    width, names = 0, []
+    while True:
+        begun, size = reader.line_num + 1, 0
+        try:
+            fields = next(reader, None)
+        except csv.Error as error:
+            if "unexpected end of data" in str(error):
+                error = csv.Error(
+                    f"a quote that opens in it does not close before the end of the file ({error})"
+                )
+            raise DataError(f"{path}, line {begun} is not a row of a table: {error}") from error
+        if fields is None:
+            return
+        if not any(field.strip() for field in fields) and len(fields) < max(width, 2):
+            continue
+        if width and len(fields) != width:
+            raise DataError(
+                f"{path}, line {begun} has {len(fields)} columns, and the first row has {width}: "
+                + (
+                    "a cell that holds the delimiter must be quoted"
+                    if len(fields) > width
+                    else "cells are missing"
+                )
+            )
+        width = width or len(fields)
+        if header and not names:
+            names = [field.strip() for field in fields]
+        elif header and [field.strip() for field in fields] == names:
+            tally.add("header row(s) in the midst of a table left out", f"{path}, line {begun}")
+        else:
+            yield Row(begun, fields, names)
+
+
+def objects(path: Path, errors: Errors = "strict", limits: Limits = LIMITS) -> Iterator[Row]:
+    """Values of a file with JSON on each line, or of a .json file that is one array."""
+    texts = lines(path, errors, limits)
+    for number, line in enumerate(texts, 1):
+        if kind(path) == ".json" and line.lstrip().startswith("["):
+            yield from _array(path, number, line, texts, limits)
+        elif line.strip():
+            yield Row(number, _parsed(line, f"{path}, line {number}"))
+
+
+def _array(path: Path, number: int, first: str, others: Iterable[str], limits: Limits) -> Iterator[Row]:
+    pieces, size = [first], len(first)
+    for line in others:
+        pieces.append(line)
+        size += len(line)
+        if size > limits.max_document_bytes:
+            raise too_long(f"{path} is one array of JSON, which is read as a whole. It", limits)
+    text, at, last = "".join(pieces), first.index("["), 0
+    while True:
+        at = _skip(text, at + 1)
+        if text[at : at + 1] == "]" and not text[_skip(text, at + 1) :]:
+            return
+        number, last = number + text.count("\n", last, at), at
+        value, at = _parsed(text, f"{path}, line {number}", at)
+        yield Row(number, value)
+        at = _skip(text, at)
+        if text[at : at + 1] == "]" and not text[_skip(text, at + 1) :]:
+            return
+        if text[at : at + 1] != ",":
+            raise DataError(
+                f"{path}, line {number} is not JSON: after an item of the array comes no , and no ]"
+            )
+
+
+def _skip(text: str, at: int) -> int:
+    found = _BLANK.match(text, at)
+    return at if found is None else found.end()
+
+
+_DECODER = json.JSONDecoder()
+
+
+def _parsed(text: str, where: str, at: int | None = None):
+    """The JSON value that `text` is, or (value, end) of the one that begins at `at`."""
+    try:
+        return _DECODER.decode(text) if at is None else _DECODER.raw_decode(text, at)
+    except RecursionError as error:
+        raise DataError(f"{where} is not JSON of a text: it is nested too deeply") from error
+    except json.JSONDecodeError as error:
+        hint = (
+            ": a .json file holds an array, or one object a line" if text.lstrip().startswith("{\n") else ""
+        )
+        raise DataError(f"{where} is not JSON: {error}{hint}") from error
+    except ValueError as error:  # int() refuses to read thousands of digits
+        raise DataError(f"{where} is not JSON of a text: it holds a number of thousands of digits") from error
+
+
+def field(row: Row, column: int | str, path: Path) -> object:
+    """The value in a column (a number counts from 0) of a row. DataError if there is no such column."""
+    fields = row.fields
+    if not isinstance(fields, list) or (isinstance(column, str) and not row.names):
+        if not isinstance(fields, Mapping) or column not in fields:
+            raise DataError(f"{path}, line {row.number} is not a JSON object with {column!r} in it")
+        return fields[column]
+    if isinstance(column, str):
+        if row.names.count(column) != 1:
+            raise DataError(
+                f"{path} has {'two columns' if column in row.names else 'no column'} {column!r}; its first "
+                f"row names {list(row.names)}{_other_delimiter(row.names)}"
+            )
+        column = row.names.index(column)
+    if column >= len(fields):
+        raise DataError(
+            f"{path}, line {row.number} has {len(fields)} columns, and column {column} is wanted"
+            + _other_delimiter(fields)
+        )
+    return fields[column]
+
+
+def _other_delimiter(cells: Sequence[object]) -> str:
+    """A hint where a row is one cell with signs in it that part cells elsewhere."""
+    if len(cells) != 1:
+        return ""
+    found = next((sign for sign in ";\t|," if sign in str(cells[0])), None)
+    return "" if found is None else f". Its cells seem to be parted by {found!r}: set delimiter: {found!r}"

@@ -1,0 +1,18 @@
+"""What a reading of text leaves out or finds odd: counted by kind, with the first place, and said once."""
+
+from __future__ import annotations
+
+
+class Tally:
+    """Counts by kind. `lines` gives a sentence for each, such as "3 null text(s) left out (first: a.jsonl,
+    line 1)"."""
+
+    def __init__(self) -> None:
+        self._found: dict[str, tuple[int, str]] = {}
+
+    def add(self, what: str, where: str, count: int = 1) -> None:
+        before, first = self._found.get(what, (0, where))
+        self._found[what] = before + count, first
+
+    def lines(self) -> list[str]:
+        return [f"{count:,} {what} (first: {where})" for what, (count, where) in self._found.items()]

@@ -1,0 +1,114 @@
+"""`ssl-zoo evaluate` says what a figure is not worth, and what stands in the way before it measures."""
+
+import errno
+import json
+import shutil
+
+import pytest
+import tiny
+from zoo_backbones import backbone
+
+import ssl_zoo
+from ssl_zoo.cli.evaluate import below_random
+from ssl_zoo.cli.gate import ConfigError
+from ssl_zoo.cli.report import evaluations
+from ssl_zoo.pretrain.checkpoint import write_atomically
+from ssl_zoo.transfer.report import Result
+
+WORDS = ("evaluate", "data=digits", "data.image_size=8", "protocol=knn", "seeds=[0]")
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """What evaluation reads of a run of images."""
+    folder = tmp_path_factory.mktemp("run")
+    ssl_zoo.save(backbone("cnn", image_size=8), folder / "backbone")
+    return folder
+
+
+def few(**changes) -> Result:
+    made = {"protocol": "knn", "metric": "accuracy", "seeds": (0,), "values": (0.4,), "labels": 5}
+    sizes = {"train": 9, "validation": 9, "test": 9, "seconds": 1.0}
+    return Result(**made | sizes | {"others": {}, "chosen": ()} | changes)
+
+
+def test_a_backbone_no_better_than_random_weights_is_said():
+    ours, floor = few(), few(values=(0.4,))
+    said = "knn with 5 labels: pretrained (40.0) is no better than random weights (random, frozen: 40.0)"
+    floors = {"random, frozen": floor, "raw pixels": few(values=(0.9,))}
+    assert below_random({"pretrained": ours, **floors}) == [said]
+    assert below_random({"pretrained": few(values=(0.41,)), "random, frozen": floor}) == []
+    assert below_random({"pretrained": ours}) == []
+    scratch = {"from scratch": few(values=(0.5,), protocol="finetune"), "random, frozen": few(values=(0.1,))}
+    (said,) = below_random({"pretrained": few(protocol="finetune", labels=None), **scratch})
+    assert said.startswith("finetune with all labels: pretrained (40.0) is no better")
+    assert "from scratch: 50.0" in said
+
+
+@pytest.mark.parametrize(("steps", "warned"), [(1, True), (20, False)])
+def test_a_run_that_hardly_trained_is_said_when_it_is_evaluated(run, cache, tmp_path, steps, warned):
+    copy = tmp_path / "run"
+    shutil.copytree(run, copy)
+    (copy / "summary.json").write_text(json.dumps({"steps": steps, "stopped": False}))
+    code, printed = tiny.command(tmp_path, cache, *WORDS, "run=run", "device=cpu")
+    assert code == 0, printed
+    assert ("WARNING: run was trained for 1 step: too few" in printed) == warned
+    assert ("WARNING" in printed) == warned
+    assert len(list((copy / "evaluations").iterdir())) == 1
+
+
+def test_where_nothing_can_be_written_nothing_is_measured(run, cache, tmp_path):
+    copy = tmp_path / "run"
+    shutil.copytree(run, copy)
+    (copy / "evaluations").touch()
+    code, printed = tiny.command(tmp_path, cache, *WORDS, "run=run", "device=cpu")
+    assert code == 1
+    assert "File exists: 'run/evaluations'" in printed
+    assert "accuracy" not in printed
+
+
+def test_a_device_that_is_not_there_is_named(run, cache, tmp_path):
+    code, printed = tiny.command(tmp_path, cache, *WORDS, f"run={run}", "device=cuda:9")
+    assert code == 1
+    assert "device=cuda:9 cannot be used" in printed
+    assert "Traceback" not in printed
+
+
+def test_damaged_evaluations_are_named_and_the_others_shown(tmp_path):
+    (tmp_path / "evaluations").mkdir()
+    (tmp_path / "measures").mkdir()
+    (tmp_path / "evaluations/good.json").write_text('{"results": {}}')
+    for name, content in {"cut": '{"resu', "list": "[1]", "deep": "[" * 100_000, "bytes": b"\xff"}.items():
+        file = tmp_path / f"evaluations/{name}.json"
+        file.write_bytes(content if isinstance(content, bytes) else content.encode())
+        with pytest.raises(ConfigError, match=rf"{name}\.json (is damaged|holds no JSON object)"):
+            evaluations(tmp_path)
+        notes = []
+
+        def attempt(what, make, notes=notes):
+            try:
+                return make()
+            except ConfigError as error:
+                notes.append((what, str(error)))
+
+        assert set(evaluations(tmp_path, attempt)) == {"good.json"}
+        assert [what for what, _ in notes] == [f"the evaluation {name}.json"]
+        file.unlink()
+    (tmp_path / "measures/knn.json").write_text('{"results": [{"value": 1}]}')
+    with pytest.raises(ConfigError, match=r"knn\.json is no measure of a board: KeyError"):
+        evaluations(tmp_path)
+
+
+def test_a_full_disk_is_named_with_the_file(tmp_path, monkeypatch):
+    def full(handle):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("ssl_zoo.pretrain.checkpoint.os.fsync", full)
+    with pytest.raises(OSError, match=r"No space left on device: '.*/knn\.json'"):
+        write_atomically(tmp_path / "knn.json", b"{}")
+    assert list(tmp_path.iterdir()) == []
