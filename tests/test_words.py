@@ -1,4 +1,4 @@
-"""The words of the command line: Hydra's grammar and flags, keys that nothing reads, help, data by its path."""
+"""The words of the command line: Hydra's grammar and flags, keys that nothing reads, help, data by path."""
 
 import json
 import os
@@ -87,7 +87,7 @@ def test_what_is_wrong_is_said_with_flags_as_without(monkeypatch, flag):
     monkeypatch.setattr(sys, "argv", ["ssl-zoo"])
     with pytest.raises(SystemExit, match=r"no key 'sed'; did you mean 'seed'\?"):
         compose.run_verb("pretrain", [*IMAGES, *flag, "sed=3"])
-    with pytest.raises(SystemExit, match="data=... is missing"):
+    with pytest.raises(SystemExit, match=r"data=\.\.\. is missing"):
         compose.run_verb("pretrain", [*IMAGES[:2], *flag])
 
 
@@ -129,10 +129,11 @@ def test_the_suggestion_is_the_full_key(plus, word, key):
     assert f"did you mean {key}={word.partition('=')[2]}" in refused(plus + word)
 
 
-@pytest.mark.parametrize("word", ["+mine=1", "+objective.foo=1", "+data.foo=1", "+trainer.foo=1", "+budget.foo=1",
-                                  "+objective.view.foo=1", "+optimizer.foo=1", "+schedule.foo=1"])  # fmt: skip
-def test_a_key_that_nothing_reads_is_refused(word):
-    assert word.partition("=")[0].removeprefix("+").rpartition(".")[2] in refused(word)
+@pytest.mark.parametrize(
+    "node", ["", "objective.", "data.", "trainer.", "budget.", "objective.view.", "optimizer.", "schedule."]
+)
+def test_a_key_that_nothing_reads_is_refused(node):
+    assert f"{node}foo" in refused(f"+{node}foo=1")
 
 
 def test_an_argument_is_set_plainly():

@@ -146,14 +146,14 @@ def run(cfg: DictConfig, choices: dict[str, str]) -> None:
             f"{where} holds a backbone for {one.backbone.modality}s; "
             f"data={choices['data']} is {data.modality}"
         )
-    folder = where / "evaluations"
-    folder.mkdir(exist_ok=True)
-    tempfile.TemporaryFile(dir=folder).close()  # not to be measured, and then not to be written
     settings = OmegaConf.to_container(cfg.data, resolve=True)
     assert isinstance(settings, dict)
     sources = {
         split: absolute(settings[split]) for split in Splits._fields if settings.get(split) is not None
     }
+    folder = where / "evaluations"
+    folder.mkdir(exist_ok=True)
+    tempfile.TemporaryFile(dir=folder).close()  # not to be measured, and then not to be written
     table: list[tuple[str, Result]] = []
     doubts = untrained(where)
     for name, found, fingerprints in measured(cfg, one, data, protocol):

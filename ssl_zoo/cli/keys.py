@@ -83,8 +83,8 @@ LEAST = (
     (re.compile(r"seed|workers|(log|evaluate|save)_every"), 0),
 )
 LARGEST = 2**63 - 1
-# Keys that take values of several types: a number or a list; true, false or the path of a weight file.
-MIXED = ("trainer.devices", "backbone.pretrained")
+# Another type than the default's is as good: devices=auto, the path of a weight file.
+WORDY = ("trainer.devices", "backbone.pretrained")
 
 
 def refuse_values(defaults: dict[str, Any], changed: dict[str, Any]) -> None:
@@ -96,7 +96,7 @@ def refuse_values(defaults: dict[str, Any], changed: dict[str, Any]) -> None:
             raise ConfigError(f"{key}={value} has keys of its own; set {' or '.join(inner[:5])}")
         if default is None and NUMBERS.fullmatch(key) and isinstance(value, str):
             raise ConfigError(f"{key}={value!r} is a str; it takes a number, or null")
-        if key in defaults and key not in MIXED and not same_type(default, value):
+        if key in defaults and key not in WORDY and not same_type(default, value):
             raise ConfigError(
                 f"{key}={value!r} is a {type(value).__name__}; it takes a "
                 f"{type(default).__name__}, for example {default!r}"

@@ -22,7 +22,7 @@ EXAMPLES = {
         "ssl-zoo pretrain objective=rotation backbone=resnet_micro data=digits budget.steps=50",
         "ssl-zoo pretrain objective=simclr backbone=resnet18 data=photos/ budget.minutes=30 run=runs/photos",
         "ssl-zoo pretrain objective=masked_lm backbone=transformer_micro data=reviews.csv budget.epochs=3",
-        "ssl-zoo pretrain -m objective=simclr_small backbone=resnet_micro data=digits budget.steps=50 seed=0,1",
+        "ssl-zoo pretrain -m experiment=demo_images seed=0,1",
     ),
     "evaluate": (
         "ssl-zoo evaluate run=runs/photos data=labelled/ labels=[5,25] floors=true",

@@ -180,8 +180,14 @@ def class_folders(path: Path) -> list[str]:
 def literal(source: Any) -> str:
     """A source as Hydra reads it."""
     if isinstance(source, dict):
-        pairs = (f"{words.quote(label)}:{words.quote(str(path))}" for label, path in source.items())
-        return "{" + ",".join(pairs) + "}"
+        escaped = {re.sub(r"([\\()\[\]{}:=, \t])", r"\\\1", label): path for label, path in source.items()}
+        made = "{" + ",".join(f"{label}:{words.quote(str(path))}" for label, path in escaped.items()) + "}"
+        if not isinstance(words.parsed(f"k={made}"), dict):
+            raise ConfigError(
+                f"the class folders {', '.join(source)} have names that Hydra cannot spell: rename them, or "
+                "give data=text_files data.train=PATH, which reads them without labels"
+            )
+        return made
     if isinstance(source, list):
         return "[" + ",".join(words.quote(str(path)) for path in source) + "]"
     return words.quote(str(source))
