@@ -147,7 +147,7 @@ def pretrain(
 
     Args:
         validation, monitor: what to watch besides the loss.
-        save_every, log_every: in optimizer steps.
+        save_every, log_every: in optimizer steps; 0 = never.
         keep: checkpoints kept, at least 2.
         resume: see `resume_from`.
         trainer: arguments of Lightning's Trainer: accelerator, devices, strategy, precision, ...
