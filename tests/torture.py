@@ -54,15 +54,8 @@ KINDS: dict[str, tuple[str, ...]] = {
     "pretrain masked_lm": ("pretrain", "objective=masked_lm", *TEXT, *PRETRAIN),
     "evaluate": ("evaluate", "run=run", "device=cpu", "floors=true", "labels=[2,null]", *IMAGES[1:]),
     "finetune": (
-        *(
-            "evaluate",
-            "run=run",
-            "device=cpu",
-            "protocol=finetune",
-            "protocol.steps=20",
-            "protocol.lrs=[1e-3]",
-        ),
-        *("protocol.batch_size=8", "labels=5", "seeds=[0,1]", *IMAGES[1:]),
+        *("evaluate", "run=run", "device=cpu", "protocol=finetune", "protocol.steps=20", "labels=5"),
+        *("protocol.lrs=[1e-3]", "protocol.batch_size=8", "seeds=[0,1]", *IMAGES[1:]),
     ),
     "leaderboard run": ("leaderboard", "run", "board", "runs=runs"),
 }
