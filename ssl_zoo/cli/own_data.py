@@ -6,6 +6,7 @@ it gives the splits; class folders give labels.
 
 from __future__ import annotations
 
+import bz2
 import csv
 import gzip
 import hashlib
@@ -22,12 +23,15 @@ from omegaconf import DictConfig, OmegaConf
 
 from ssl_zoo.cli import words
 from ssl_zoo.cli.gate import ConfigError, config_folder
+from ssl_zoo.data.image_decoding import suffixes
 
+# Suffixes by kind; of images, all that the decoder reads.
 KINDS = {
-    "images": (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif"),
+    "images": suffixes(),
     "tables": (".csv", ".tsv", ".jsonl"),
     "texts": (".txt", ".md", ".rst", ".py"),
 }
+PACKED = {".gz": gzip.open, ".xz": lzma.open, ".bz2": bz2.open}
 SHARDS = (".tar", ".tar.gz", ".tgz")
 SPLITS = {
     "train": ("train", "training"),
@@ -85,7 +89,7 @@ def kind_of(path: Path) -> str | None:
     name = path.name.lower()
     if name.endswith(SHARDS):
         return "shards"
-    name = name.removesuffix(".gz").removesuffix(".xz")
+    name = name.removesuffix(path.suffix.lower()) if path.suffix.lower() in PACKED else name
     return next((kind for kind, ends in KINDS.items() if name.endswith(ends)), None)
 
 
@@ -239,6 +243,7 @@ def sample(file: Path, delimiter: str) -> tuple[list[Any], list[dict[Any, Any]]]
                 if not rows or not all(isinstance(row, dict) for row in rows):
                     raise ConfigError(f"data={file}: its lines are no JSON objects")
                 return list(rows[0]), rows
+            csv.field_size_limit(2**31 - 1)  # the rows, when they are read, have a limit of their own
             quoting = csv.QUOTE_NONE if delimiter == "\t" else csv.QUOTE_MINIMAL
             cells = [
                 row
@@ -261,8 +266,8 @@ def sample(file: Path, delimiter: str) -> tuple[list[Any], list[dict[Any, Any]]]
 
 
 def opened(file: Path) -> TextIO:
-    kind = {".gz": gzip.open, ".xz": lzma.open}.get(file.suffix, open)
-    return cast(TextIO, kind(file, "rt", encoding="utf-8-sig", newline=""))
+    unpack = PACKED.get(file.suffix.lower(), open)
+    return cast(TextIO, unpack(file, "rt", encoding="utf-8-sig", newline=""))
 
 
 def own_name(data: DictConfig, choice: str) -> str:

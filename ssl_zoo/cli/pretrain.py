@@ -32,6 +32,7 @@ from ssl_zoo.pretrain.watch import Monitor, Validation
 FREE = (
     "run", "budget", "workers", "threads", "compile", "resume", "log_every", "evaluate_every", "save_every",
     "keep", "validation_limit", "wandb", "trainer", "data_dir", "data.cache",
+    "data.max_",  # limits: what passes them is the same
 )  # fmt: skip
 
 
