@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import multiprocessing
 import os
 import random
 import re
@@ -23,7 +24,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -147,12 +148,14 @@ def products(folder: Path) -> dict[str, str]:
 
 
 def timeless(value: Any) -> Any:
-    """Nested JSON without what a clock said."""
+    """Nested JSON without what a clock said, and the commit, which may change meanwhile."""
     if isinstance(value, list):
         return [timeless(item) for item in value]
     if not isinstance(value, dict):
         return value
-    return {k: timeless(v) for k, v in value.items() if not re.search("second|finished|started|cost", k)}
+    return {
+        k: timeless(v) for k, v in value.items() if not re.search("second|finished|started|cost|^commit$", k)
+    }
 
 
 def digest(value: Any) -> str:
@@ -282,7 +285,8 @@ class Campaign:
         return f"after {after:.2f} s" if process.exitcode == -9 else None
 
     def run(self, numbers: list[int], jobs: int) -> Iterator[dict[str, Any]]:
-        with ThreadPoolExecutor(jobs) as pool:
+        # Processes, as multiprocessing loses exit codes where threads wait for children at the same time.
+        with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn")) as pool:
             yield from pool.map(self.trial, numbers)
 
 
