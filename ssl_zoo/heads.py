@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import wraps
 from itertools import pairwise
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -26,18 +26,20 @@ HALF = (torch.float16, torch.bfloat16)
 def exact(loss: Callable[P, R]) -> Callable[P, R]:
     """The function, computed in float32 whatever is around it; double precision stays.
 
-    Half-precision tensors among its positional arguments become float32, and autocast is off inside:
-    otherwise autocast would make matrix products of them in half precision again.
+    Half-precision tensors among its arguments, of which the first is a tensor, become float32, and autocast
+    is off inside: otherwise it would make matrix products of them in half precision again.
     """
 
     @wraps(loss)
-    def wide(*args: P.args, **options: P.kwargs) -> R:
-        tensors = [x for x in args if isinstance(x, Tensor)]
-        widened = (x.float() if isinstance(x, Tensor) and x.dtype in HALF else x for x in args)
-        with torch.autocast(tensors[0].device.type, enabled=False):
-            return loss(*widened, **options)  # pyright: ignore[reportCallIssue]
+    def exactly(*args: P.args, **options: P.kwargs) -> R:
+        with torch.autocast(args[0].device.type, enabled=False):  # pyright: ignore
+            return loss(*map(_wide, args), **{key: _wide(x) for key, x in options.items()})  # pyright: ignore
 
-    return wide
+    return exactly
+
+
+def _wide(x: Any) -> Any:
+    return x.float() if isinstance(x, Tensor) and x.dtype in HALF else x
 
 
 @exact

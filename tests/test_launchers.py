@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 import tiny
 import torch
+import torch.distributed as dist
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
@@ -314,6 +315,21 @@ def lead(run: Path, ready: Path, go: Path, fail: bool) -> None:
         first.share("answer", lambda: "made by the first process")
         while not go.with_name("end").exists():
             time.sleep(0.02)
+
+
+def meet(folder: Path, number: int, token: int) -> None:
+    os.environ |= {"RANK": str(number), "WORLD_SIZE": "2"}
+    dist.init_process_group("gloo", f"file://{folder}/meeting", rank=number, world_size=2)
+    own = session.Session(folder)
+    own.facts = {"token": str(token)}
+    own.confirm(torch.device("cpu"))
+
+
+@pytest.mark.parametrize("other", [1 << 61, (1 << 61) + 1])
+def test_processes_of_two_sessions_do_not_train_together(tmp_path, other):
+    ended = start(tmp_path, meet, [(0, 1 << 61), (1, other)])
+    assert [code for code, _ in ended] == [0, int(other != 1 << 61)]
+    assert ("of an earlier session; start all processes again" in ended[1][1]) == (other != 1 << 61)
 
 
 def until(path: Path, process: multiprocessing.process.BaseProcess | None = None) -> None:

@@ -83,6 +83,13 @@ def test_epochs_and_seeds_have_orders_of_their_own():
     assert epoch(1, 2).dtype == np.int64
 
 
+def test_parts_of_a_step_are_its_rows_in_order():
+    plan = Plan(1000, 120, seed=2)
+    for step in (0, 7, 8, 30):
+        parts = [plan.rows(step, part, 6) for part in range(6)]
+        assert np.array_equal(np.concatenate(parts), plan.rows(step))
+
+
 def test_a_plan_of_a_billion_rows_takes_no_memory():
     tracemalloc.start()
     plan = Plan(10**9, 512, seed=0)

@@ -585,10 +585,14 @@ def test_a_run_is_opened_without_hydra_or_lightning(finished):
     assert out.splitlines() == ["(2, 16) False", "[]"]
 
 
-def test_accumulated_contrast_says_that_it_is_not_one_batch(tmp_path):
-    code, log = forked(tmp_path, train, tmp_path / "run", "simclr", steps=1, accumulate=2)
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [("simclr", "SimCLR compares the samples of a batch"), ("rotation", "TimmCNN has batch norm")],
+)
+def test_accumulated_parts_that_are_not_one_batch_are_said_to_be(tmp_path, name, why):
+    code, log = forked(tmp_path, train, tmp_path / "run", name, steps=1, accumulate=2)
     assert code == 0, log
-    assert "SimCLR compares the samples of a batch: accumulation gives 2 batches of 2, not one of 4" in log
+    assert f"{why}: accumulation gives 2 batches of 2, not one of 4" in log
 
 
 def test_trainer_and_data_must_accumulate_alike():

@@ -134,7 +134,7 @@ def test_token_cross_entropy_under_autocast_scores_in_float32():
     assert torch.equal(loss, plain)
     assert torch.equal(d_weight, torch.autograd.grad(plain, weight)[0])
     half = hidden.detach().bfloat16().requires_grad_()
-    loss = heads.token_cross_entropy(half, weight.bfloat16(), target, share, offset.bfloat16())
+    loss = heads.token_cross_entropy(half, weight.bfloat16(), target, share, bias=offset.bfloat16())
     assert loss.dtype == torch.float32
     assert torch.autograd.grad(loss, half)[0].dtype == torch.bfloat16
 

@@ -20,7 +20,8 @@ ssl-zoo: pretrain a text or vision backbone with a self-supervised objective, th
   ssl-zoo demo [FOLDER]          both stages on data found on this machine, in under five minutes
   ssl-zoo cache VERB [FOLDER]    list, verify, sweep: decoded images and encoded texts
 
-  ssl-zoo pretrain --cfg job ...   show the composed configuration      (Hydra's flags work: --help, -m, ...)
+  ssl-zoo pretrain --cfg job ...   show the composed configuration      (Hydra's flags work: -m, ...)
+  ssl-zoo VERB --help              every key of a verb, with its default and what it means
   ssl-zoo --version
 
 Data: SSL_ZOO_DATA names the folder of data sets. Cache: SSL_ZOO_CACHE (default ~/.cache/ssl_zoo).
@@ -61,6 +62,8 @@ def leave(number: int, frame: FrameType | None) -> None:
 
 def call_verb() -> None:
     args = sys.argv[1:]
+    if args[:1] == ["help"] and args[1:2] and args[1] in VERBS:  # ssl-zoo help pretrain
+        args = [args[1], "--help", *args[2:]]
     if not args or args[0] in ("-h", "--help", "help"):
         print(HELP)
         return
@@ -77,9 +80,9 @@ def call_verb() -> None:
         sys.exit(f"ssl-zoo: no verb {args[0]!r}, only {', '.join(VERBS)}{hint}")
     verb, rest = args[0], args[1:]
     if verb == "list":
-        from ssl_zoo.cli.listing import listing
+        from ssl_zoo.cli.listing import show
 
-        print(listing())
+        show(rest)
     elif verb == "demo":
         from ssl_zoo.cli.demo import demo
 

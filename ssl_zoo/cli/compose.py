@@ -9,19 +9,26 @@ from __future__ import annotations
 import os
 import re
 import sys
+from argparse import Namespace
 from collections.abc import Callable
-from difflib import get_close_matches
 from importlib import import_module
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import hydra
-from hydra import compose, initialize_config_dir
+from hydra import compose
+from hydra._internal.hydra import Hydra
+from hydra._internal.utils import create_config_search_path
+from hydra.core.config_search_path import SearchPathQuery
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+import ssl_zoo
+from ssl_zoo.cli import own_data, words
 from ssl_zoo.cli.gate import (
     ConfigError,
     config_folder,
@@ -31,41 +38,111 @@ from ssl_zoo.cli.gate import (
     naming,
     refuse_unknown_targets,
 )
+from ssl_zoo.cli.keys import (
+    flatten,
+    near,
+    node_targets,
+    refuse_deletion,
+    refuse_unread,
+    refuse_values,
+    same_type,
+    top_keys,
+    unknown,
+)
+from ssl_zoo.cli.signatures import signature
 
-# Null unless set, and then no text.
-NUMBERS = re.compile(r"steps|budget\.\w+|threads|validation_limit|labels|length|trainer\.gradient_clip_val")
+__all__ = ["ConfigError", "config_folder", "flatten", "near", "refuse_unknown_targets", "same_type"]
 
 
-def options(group: str) -> list[str]:
+class Place(NamedTuple):
+    """What Hydra's flags say of where configurations lie. folder: of the user's own; alone: and no other.
+    name: of the configuration, where it is not the verb's."""
+
+    folder: Path | None = None
+    alone: bool = False
+    name: str | None = None
+
+    def folders(self) -> list[Path]:
+        own = [] if self.folder is None else [self.folder]
+        return own if self.alone else [*own, config_folder()]
+
+
+SHIPPED = Place()
+
+
+def place_of(flags: Namespace) -> Place:
+    """Raises ConfigError for a folder that is not there."""
+    given = flags.config_path or flags.config_dir
+    folder = Path(given).absolute() if given else None
+    if folder is not None and not folder.is_dir():
+        raise ConfigError(f"the folder of configurations {str(folder)!r} does not exist")
+    return Place(folder, flags.config_path is not None, flags.config_name)
+
+
+def groups(place: Place = SHIPPED) -> list[str]:
+    """objective, backbone, data, ..."""
+    return sorted({p.name for folder in place.folders() for p in folder.iterdir() if p.is_dir()})
+
+
+def options(group: str, place: Place = SHIPPED) -> list[str]:
     """The choices of a group: objective, backbone, data, ..."""
-    return sorted(path.stem for path in (config_folder() / group).glob("*.yaml"))
+    found = (
+        (folder / group, path) for folder in place.folders() for path in (folder / group).rglob("*.yaml")
+    )
+    return sorted({path.relative_to(root).with_suffix("").as_posix() for root, path in found})
+
+
+def run_verb(verb: str, args: list[str]) -> None:
+    """Compose, check, and run `ssl_zoo.cli.VERB.run(cfg)`, or do what Hydra's own flags ask for."""
+    try:
+        flags, given = words.flags(args)
+        if flags.help:
+            from ssl_zoo.cli.manual import page
+
+            print(page(verb, given))
+            return
+        if flags.version:
+            print(ssl_zoo.__version__)
+            return
+        place = place_of(flags)
+        flags.config_path = str(place.folder) if place.alone else None
+        for line in words.twice(given):
+            print(f"ssl-zoo {verb}: {line}", file=sys.stderr)
+        settled = settle(verb, given, place, flags.multirun)
+    except ConfigError as error:
+        sys.exit(f"ssl-zoo {verb}: {error}")
+    compose_and_run(verb, [*words.spelt(flags), *settled])
 
 
 @from_command_line
-def run_verb(verb: str, words: list[str]) -> None:
-    """Compose, check, and run `ssl_zoo.cli.VERB.run(cfg)`; Hydra's own flags pass through."""
-    words = with_custom_objective(words)
-    words = with_named_run(words) if verb == "report" else words
-    try:
-        if not any(word.startswith("-") for word in words):
-            check(verb, words)
-    except ConfigError as error:
-        sys.exit(f"ssl-zoo {verb}: {error}")
-    named = names_of_command_line()
-    script, sys.argv = sys.argv[0], [f"ssl-zoo {verb}", *words]
+def compose_and_run(verb: str, args: list[str]) -> None:
+    """Hand checked words to Hydra, with its flags."""
+    named, script = names_of_command_line(), sys.argv[0]
+    sys.argv = [f"ssl-zoo {verb}", *args]
     run: Callable[..., None] = import_module(f"ssl_zoo.cli.{verb}").run
 
     def task(cfg: DictConfig) -> None:
-        sys.argv = [script, verb, *words]  # Lightning starts the other processes of DDP by it
+        one = HydraConfig.get()
+        swept = one.mode == RunMode.MULTIRUN
+        # Lightning starts the other processes of DDP by it.
+        sys.argv = [script, verb, *(one.overrides.task if swept else args)]
         try:
-            choices = HydraConfig.get().runtime.choices
+            choices = {str(k): str(v) for k, v in one.runtime.choices.items()}
             with naming(named):  # again: a launcher may run this in a process of its own
                 refuse_unknown_targets(cfg)
-                run(cfg, {str(k): str(v) for k, v in choices.items()})
+                if cfg.get("data") is not None:
+                    choices["data"] = own_data.own_name(cfg.data, choices["data"])
+                run(cfg, choices)
         except EXPECTED as error:
             if os.environ.get("SSL_ZOO_TRACEBACK"):
                 raise
             sys.exit(f"ssl-zoo {verb}: {explain(error)}")
+        except TypeError as error:
+            strange = re.search(r"unexpected keyword argument '(\w+)'", str(error))
+            if strange is None or not any(key.endswith(f".{strange[1]}") for key in flatten(cfg)):
+                raise
+            where = next(key for key in flatten(cfg) if key.endswith(f".{strange[1]}"))
+            sys.exit(f"ssl-zoo {verb}: {where}: {error}")
 
     hydra.main(version_base="1.3", config_path=str(config_folder()), config_name=verb)(task)()
 
@@ -77,9 +154,12 @@ EXPECTED = (ValueError, RuntimeError, OSError, ImportError, HydraException, Omeg
 def explain(error: BaseException) -> str:
     """The message of an error, and of the one that Hydra wrapped around it."""
     inner = error.__cause__
+    where = re.search(r"full_key: (\S+)", str(error))
+    found = f" (in {where.group(1)})" if where else ""
     if isinstance(error, HydraException) and inner is not None:
-        where = re.search(r"full_key: (\S+)", str(error))
-        return f"{inner}" + (f" (in {where.group(1)})" if where else "")
+        return f"{inner}{found}"
+    if isinstance(error, OmegaConfBaseException):
+        return f"{str(error).splitlines()[0]}{found}"
     return str(error)
 
 
@@ -90,110 +170,130 @@ def with_custom_objective(words: list[str]) -> list[str]:
     return ["objective=custom", *words] if own and not chosen else words
 
 
-def with_named_run(words: list[str]) -> list[str]:
-    """A first word that is no KEY=VALUE and no flag is the folder of the run."""
-    if not words or "=" in words[0] or words[0].startswith("-"):
-        return words
-    quoted = words[0].replace("\\", "\\\\").replace("'", "\\'")
-    return [f"run='{quoted}'", *words[1:]]
+def with_named_run(verb: str, given: list[str]) -> list[str]:
+    """A first word that is a folder, or that sets no key of the verb, is the folder of the run."""
+    if not given or any(word.startswith("run=") for word in given):
+        return given
+    prefix, key, value = words.split(given[0])
+    own = key.split(".")[0] in {*top_keys(verb), *groups(), "hydra"}
+    misspelt = value is not None and "/" not in key and near(key, top_keys(verb))
+    if Path(given[0]).is_dir() or not (prefix or own or misspelt):
+        return [f"run={words.quote(given[0])}", *given[1:]]
+    return given
 
 
-def build(verb: str, words: list[str]) -> DictConfig:
+def build(verb: str, words: list[str], place: Place = SHIPPED) -> DictConfig:
     """Hydra's composition, outside an application."""
     GlobalHydra.instance().clear()
-    with guarded(words), initialize_config_dir(str(config_folder()), version_base="1.3"):
-        return compose(verb, overrides=words)
+    path = create_config_search_path(str(place.folders()[-1]))
+    if place.folder is not None and not place.alone:
+        path.prepend("command-line", f"file://{place.folder}", SearchPathQuery(provider="schema"))
+    with guarded(words):
+        Hydra.create_main_hydra2(task_name=verb, config_search_path=path)
+        try:
+            return compose(place.name or verb, overrides=words)
+        finally:
+            GlobalHydra.instance().clear()
 
 
-def check(verb: str, words: list[str]) -> None:
-    """Raise ConfigError, with the full key and a near match, for what cannot be composed.
+def composed(verb: str, words: list[str], place: Place) -> DictConfig:
+    """`build`, whose errors are ConfigErrors."""
+    try:
+        return build(verb, words, place)
+    except (HydraException, OmegaConfBaseException, ValueError) as error:
+        raise ConfigError(explain(error)) from error
 
-    Also refuses a value of another type than the default it replaces.
+
+def settle(verb: str, given: list[str], place: Place = SHIPPED, sweeps: bool = False) -> list[str]:
+    """The words that Hydra is handed: quoted, and with what they leave to be guessed.
+
+    Args:
+        sweeps: whether a comma makes several runs (-m), each of which is checked.
+
+    Raises:
+        ConfigError: see `check`.
     """
-    for word in words:
-        if "=" not in word:
-            raise ConfigError(f"{word!r} is not KEY=VALUE")
-    groups = [word for word in words if (config_folder() / word.split("=")[0].lstrip("+~")).is_dir()]
-    for word in groups:
-        group, choice = word.split("=", 1)
-        if choice not in options(group) and choice != "null":
-            raise ConfigError(
-                f"{group}={choice} does not exist{near(choice, options(group)) or '.'} {known(group)}"
-            )
-    missing = [g for g in mandatory(verb) if not any(word.startswith(f"{g}=") for word in groups)]
-    if missing and not any(word.startswith("experiment=") for word in groups):  # a recipe may choose them
-        raise ConfigError(f"{missing[0]}=... is missing. {known(missing[0])}")
-    try:
-        plain = build(verb, groups)
-    except (HydraException, OmegaConfBaseException) as error:
-        raise ConfigError(str(error)) from error
-    keys = flatten(plain)
-    for word in words:
-        if word in groups or word[0] in "+~" or word.startswith("hydra."):
+    words.refuse_unreadable(given)
+    made = with_custom_objective(given)
+    made = with_named_run(verb, made) if verb == "report" else made
+    for word in made:
+        prefix, _, value = words.split(word)
+        if value is None and prefix != "~":
+            hint = f"; did you mean run={word}?" if verb == "evaluate" and Path(word).is_dir() else ""
+            raise ConfigError(f"{word!r} is not KEY=VALUE{hint}")
+    made = own_data.chosen(verb, made, options("data", place)) if "data" in groups(place) else made
+    made = [words.quoted(word, sweeps) for word in made]
+    added = {}
+    for one in words.spread(made) if sweeps else [made]:
+        added |= checked(verb, one, place)
+    return [f"+{word}" if words.split(word).key in added and word[0] not in "+~" else word for word in made]
+
+
+def check(verb: str, given: list[str], place: Place = SHIPPED) -> None:
+    """Raise ConfigError, with the full key and what would work, for what cannot be composed.
+
+    Also refuses a value of another type than the default it replaces, numbers out of range, and keys that
+    nothing reads, wherever they are written.
+    """
+    settle(verb, given, place)
+
+
+def checked(verb: str, made: list[str], place: Place) -> dict[str, str]:
+    """See `check`. Keys that are arguments of what is built, and that no YAML file spells out."""
+    every = groups(place)
+    choosing = [word for word in made if words.split(word).key.split("@")[0] in every]
+    for word in choosing:
+        prefix, group, value = words.split(word)
+        group = group.split("@")[0]
+        if prefix == "~":
+            refuse_deletion(verb, word, {})
+        for choice in [] if value in (None, "null") else words.items(value):
+            if choice not in options(group, place):
+                hint = near(choice, options(group, place)) or "."
+                raise ConfigError(f"{group}={choice} does not exist{hint} {known(group, place)}")
+    missing = [
+        g for g in mandatory(verb) if not any(w.startswith(f"{g}=") and w != f"{g}=null" for w in choosing)
+    ]
+    if place.name or place.alone or any(word.startswith("experiment=") for word in choosing):
+        missing = []  # a recipe may choose them
+    picked = [word for word in choosing if words.split(word).key not in missing]
+    base = composed(verb, [*picked, *(f"~{group}" for group in missing)], place)
+    keys = flatten(base)
+    targets = node_targets(base) | {
+        key.removesuffix("._target_"): words.unquoted(value or "")
+        for _, key, value in map(words.split, made)
+        if key.endswith("._target_")
+    }
+    added: dict[str, str] = {}
+    for word in made:
+        prefix, key, _ = words.split(word)
+        if word in choosing or key.split(".")[0] == "hydra" or prefix == "+" or prefix == "++":
             continue
-        key = word.split("=", 1)[0]
-        if key not in keys and not any(other.startswith(f"{key}.") for other in keys):
-            everything = [*keys, *(p.name for p in config_folder().iterdir() if p.is_dir())]
-            everything = [other for other in everything if not key.startswith(f"{other}.")]
-            raise ConfigError(f"there is no key {key!r}{near(key, everything)} (+{key}=... would add it)")
-    try:
-        full = build(verb, words)
-    except (HydraException, OmegaConfBaseException) as error:
-        raise ConfigError(str(error)) from error
-    changed = flatten(full)
-    for key, default in keys.items():
-        if default is None and NUMBERS.fullmatch(key) and isinstance(changed.get(key), str):
-            raise ConfigError(f"{key}={changed[key]!r} is a str; it takes a number, or null")
-        if key == "backbone.pretrained" and isinstance(changed.get(key), str):
-            continue  # the path of a weight file, which is looked for when the backbone is built
-        if key in changed and not same_type(default, changed[key]):
-            raise ConfigError(
-                f"{key}={changed[key]!r} is a {type(changed[key]).__name__}; it takes a "
-                f"{type(default).__name__}, for example {default!r}"
-            )
+        if prefix == "~":
+            refuse_deletion(verb, word, targets)
+        elif key not in keys and not any(other.startswith(f"{key}.") for other in keys):
+            parent, _, name = key.rpartition(".")
+            taken = signature(targets[parent]) if parent in targets else None
+            if taken is None or name not in taken.names:
+                said = unknown(word, keys, targets, every)
+                if missing and "did you mean" not in said:
+                    break
+                raise ConfigError(said)
+            added[key] = word
+    if missing:
+        raise ConfigError(f"{missing[0]}=... is missing. {known(missing[0], place)}")
+    full = composed(verb, [f"+{w}" if words.split(w).key in added else w for w in made], place)
+    refuse_values(keys, flatten(full))
+    refuse_unread(verb, full)
+    return added
 
 
 def mandatory(verb: str) -> list[str]:
     return {"evaluate": ["data"], "report": []}.get(verb, ["objective", "backbone", "data"])
 
 
-def near(word: str, words: list[str]) -> str:
-    found = get_close_matches(word, words, 1, 0.5)
-    return f"; did you mean {found[0]!r}?" if found else ""
-
-
-def known(group: str) -> str:
-    return f"Choices for {group}: {', '.join(options(group))}"
-
-
-def flatten(cfg: DictConfig, prefix: str = "") -> dict[str, Any]:
-    """Leaf values by full key; interpolations and missing values as they stand."""
-    found: dict[str, Any] = {}
-    for key, value in cfg.items_ex(resolve=False):
-        name = f"{prefix}{key}"
-        if isinstance(value, DictConfig) and not value._is_none() and len(value):
-            found |= flatten(value, f"{name}.")
-        else:
-            found[name] = value
-    return found
-
-
-def same_type(default: Any, value: Any) -> bool:
-    """Whether `value` may replace `default`: same type, an int for a float, null either way."""
-    free = (type(None), DictConfig)
-    if isinstance(default, free) or value is None:
-        return True
-    if isinstance(default, str) and ("${" in default or default == "???"):
-        return True
-    if isinstance(value, str) and "${" in value:
-        return True
-    if isinstance(default, bool) or isinstance(value, bool):
-        return isinstance(default, bool) and isinstance(value, bool)
-    if isinstance(default, float):
-        return isinstance(value, (int, float))
-    if isinstance(default, str) and isinstance(value, (int, str)):
-        return True
-    return isinstance(value, type(default))
+def known(group: str, place: Place = SHIPPED) -> str:
+    return f"Choices for {group}: {', '.join(options(group, place))}"
 
 
 def plain(cfg: DictConfig) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from ssl_zoo import hub
 from ssl_zoo.backbones._base import Backbone
 from ssl_zoo.cli.compose import ConfigError
 from ssl_zoo.cli.gate import instantiate
+from ssl_zoo.cli.own_data import absolute
 from ssl_zoo.data.images import ImageData
 from ssl_zoo.data.rows import DataError, Rows
 from ssl_zoo.data.text import TextData
@@ -145,6 +146,11 @@ def run(cfg: DictConfig, choices: dict[str, str]) -> None:
             f"{where} holds a backbone for {one.backbone.modality}s; "
             f"data={choices['data']} is {data.modality}"
         )
+    settings = OmegaConf.to_container(cfg.data, resolve=True)
+    assert isinstance(settings, dict)
+    sources = {
+        split: absolute(settings[split]) for split in Splits._fields if settings.get(split) is not None
+    }
     folder = where / "evaluations"
     folder.mkdir(exist_ok=True)
     tempfile.TemporaryFile(dir=folder).close()  # not to be measured, and then not to be written
@@ -153,6 +159,7 @@ def run(cfg: DictConfig, choices: dict[str, str]) -> None:
     for name, found, fingerprints in measured(cfg, one, data, protocol):
         report = {
             "data": data.name,
+            "sources": sources,
             "protocol": OmegaConf.to_container(cfg.protocol, resolve=True),
             "fingerprints": fingerprints,
             "results": {name: result.as_dict() for name, result in found},

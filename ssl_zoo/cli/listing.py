@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import sys
 from pathlib import Path
 
 import ssl_zoo
@@ -88,3 +89,13 @@ def listing() -> str:
     ):
         lines += ["", group.upper(), *(f"  {name:<22} {headline(group, name)}" for name in options(group))]
     return "\n".join(lines)
+
+
+def show(words: list[str]) -> None:
+    """Print the page, or how to ask for it."""
+    if words and words[0] in ("-h", "--help"):
+        print("ssl-zoo list: objectives, backbones, data and the other groups, and what pairs with what")
+    elif words:
+        sys.exit(f"ssl-zoo list: it takes no words, not {words[0]!r}")
+    else:
+        print(listing())

@@ -54,10 +54,12 @@ class Plan:
     def epoch(self, step: int) -> int:
         return step // self.steps_per_epoch
 
-    def rows(self, step: int) -> np.ndarray:
-        """Row numbers (batch,) of step `step`, counted from 0."""
+    def rows(self, step: int, part: int = 0, parts: int = 1) -> np.ndarray:
+        """Row numbers of step `step`, counted from 0, or of one of its equal parts: (batch / parts,)."""
         epoch, k = divmod(step, self.steps_per_epoch)
-        return permuted(np.arange(k * self.batch, (k + 1) * self.batch), self.count, self.seed, epoch)
+        each = self.batch // parts
+        first = k * self.batch + part * each
+        return permuted(np.arange(first, first + each), self.count, self.seed, epoch)
 
 
 class Parts(Dataset):
@@ -66,18 +68,16 @@ class Parts(Dataset):
     def __init__(self, rows: Rows, plan: Plan, accumulate: int, world: int, rank: int, read: bool = True):
         self.rows, self.plan, self.accumulate, self.world, self.rank = rows, plan, accumulate, world, rank
         self.read = read
-        parts = accumulate * world
-        if plan.batch % parts:
+        self.parts = accumulate * world
+        if plan.batch % self.parts:
             raise DataError(
                 f"batch_size={plan.batch} does not divide over {world} processes x {accumulate} accumulation "
-                f"steps; take a multiple of {parts}"
+                f"steps; take a multiple of {self.parts}"
             )
-        self.each = plan.batch // parts
 
     def __getitem__(self, micro: int) -> tuple[int, Batch]:
         step, part = divmod(micro, self.accumulate)
-        first = (part * self.world + self.rank) * self.each
-        index = self.plan.rows(step)[first : first + self.each]
+        index = self.plan.rows(step, part * self.world + self.rank, self.parts)
         if not self.read:  # the rows live on the device: their numbers are enough
             y = self.rows.y
             return micro, Batch(

@@ -46,7 +46,7 @@ from ssl_zoo.pretrain.export import read_summary as read_summary
 from ssl_zoo.pretrain.loggers import loggers
 from ssl_zoo.pretrain.module import Pretraining, PretrainingData
 from ssl_zoo.pretrain.saver import Checkpoint
-from ssl_zoo.pretrain.session import RunError, locked
+from ssl_zoo.pretrain.session import RunError, Session, locked
 from ssl_zoo.pretrain.stopping import Stop, requeue
 from ssl_zoo.pretrain.watch import Monitor, Validation
 
@@ -147,7 +147,7 @@ def pretrain(
 
     Args:
         validation, monitor: what to watch besides the loss.
-        save_every, log_every: in optimizer steps.
+        save_every, log_every: in optimizer steps; 0 = never.
         keep: checkpoints kept, at least 2.
         resume: see `resume_from`.
         trainer: arguments of Lightning's Trainer: accelerator, devices, strategy, precision, ...
@@ -173,11 +173,8 @@ def pretrain(
                 max_epochs=1,  # the loader ends when the budget is spent
                 accumulate_grad_batches=data.accumulate,
                 logger=loggers(run, wandb),
-                callbacks=[
-                    saver,
-                    *watchers,
-                    meter,
-                ],  # the meter last: what the others do is no waiting for data
+                # The meter last: what the others do is no waiting for data.
+                callbacks=[Meeting(session), saver, *watchers, meter],
                 plugins=[AtomicCheckpointIO(), place],
                 default_root_dir=run,  # where Lightning looks for checkpoints of its own under SLURM
                 enable_checkpointing=False,
@@ -196,6 +193,16 @@ def pretrain(
                 write_atomically(run / "environment.json", json.dumps(environment(), indent=1).encode())
             fit(lightning, module, data, found or None)
         return conclude(lightning, module, data, run, saver, watchers)
+
+
+class Meeting(L.Callback):
+    """Makes sure, before training, that the processes that have met are of one session."""
+
+    def __init__(self, session: Session):
+        self.session = session
+
+    def on_fit_start(self, trainer, pl_module) -> None:
+        self.session.confirm(trainer.strategy.root_device)
 
 
 def fit(lightning: L.Trainer, module: Pretraining, data: PretrainingData, checkpoint: str | None) -> None:

@@ -46,7 +46,7 @@ class Session:
 
     def __init__(self, run: Path):
         self.run, self.leads, self.thread = run, launch.leads(), threading.get_ident()
-        self.grouped = launch.grouped()
+        self.grouped, self.met = launch.grouped(), False
         self.facts: dict[str, Any] = {}
         # Kept for the next run in this process: the others of its group run the same script.
         if launch.SESSION not in os.environ:
@@ -101,7 +101,8 @@ class Session:
             return {}
 
     def confirm(self, device: torch.device) -> None:
-        """Raise RunError unless all processes that have met are of one session (a collective call)."""
+        """All processes have met. Raise RunError unless they are of one session (a collective call)."""
+        self.met = True
         if world() == 1:
             return
         mine = int(self.facts["token"])
@@ -150,7 +151,7 @@ def led(own: Session) -> Iterator[None]:
             own.publish(token=token)
             yield
     except BaseException as error:
-        if own.grouped and "checkpoint" not in own.facts:  # others may still wait
+        if own.grouped and not own.met:  # others may still wait
             with contextlib.suppress(OSError):
                 own.publish(token=token, failed=f"{error}" or type(error).__name__)
         else:

@@ -1,0 +1,202 @@
+"""Keys of a configuration and their values: which are read, what they take, and what a strange one may mean.
+
+What a part takes is read from its source: a key that nothing reads is refused before anything is built.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from difflib import get_close_matches
+from typing import Any
+
+from omegaconf import DictConfig, ListConfig, OmegaConf
+
+from ssl_zoo.cli import words
+from ssl_zoo.cli.gate import ConfigError, config_folder
+from ssl_zoo.cli.signatures import signature
+
+
+def refuse_deletion(verb: str, word: str, targets: dict[str, str]) -> None:
+    """Raise ConfigError for ~KEY where the verb would miss it."""
+    key = words.split(word).key
+    parent = key.rpartition(".")[0]
+    if parent not in targets and parent != "budget" and key not in FREE_TO_GO:
+        raise ConfigError(
+            f"{word}: {verb} reads {key} and cannot do without it; give {key}=... another value"
+        )
+
+
+FREE_TO_GO = ("tokenizer", "experiment")
+
+
+def refuse_unread(verb: str, cfg: DictConfig) -> None:
+    """Raise ConfigError for a key that nothing reads, or an argument that is lacking."""
+    keys, targets = flatten(cfg), node_targets(cfg)
+    text = OmegaConf.to_yaml(cfg)
+    for key in map(str, cfg):
+        if key not in top_keys(verb) and not re.search(rf"\${{{re.escape(key)}[.}}]", text):
+            value = keys.get(key, "...")
+            others = {other: v for other, v in keys.items() if other != key}
+            raise ConfigError(unknown(f"{key}={value}", others, targets, []))
+    for path, target in targets.items():
+        taken = signature(target)
+        node = OmegaConf.select(cfg, path)
+        if taken is None or node is None:
+            continue
+        given = [str(key) for key in node if str(key) not in RESERVED]
+        if not taken.open and (strange := [key for key in given if key not in taken.names]):
+            takes = [name for name in taken.names if not (node.get("_partial_") and name in taken.needed[:1])]
+            raise ConfigError(
+                f"{path}.{strange[0]}: {target.rpartition('.')[2]} takes no {strange[0]!r}"
+                f"{near(strange[0], takes)}; it takes {', '.join(takes) or 'nothing'}"
+            )
+        lacking = [] if node.get("_partial_") or path == "backbone" or "_args_" in node else taken.needed
+        if lacking := [name for name in lacking if name not in given]:
+            raise ConfigError(f"{path}.{lacking[0]} is missing: {target.rpartition('.')[2]} needs it")
+    if "trainer" in cfg:
+        trainer, own = (
+            signature("lightning.pytorch.trainer.trainer.Trainer"),
+            signature("ssl_zoo.pretrain.run.pretrain"),
+        )
+        takes = [*(trainer.names if trainer else ()), *(own.names if own else ())]
+        if strange := [str(key) for key in cfg.trainer if trainer and str(key) not in takes]:
+            raise ConfigError(
+                f"trainer.{strange[0]}: Lightning's Trainer takes no such argument{near(strange[0], takes)}"
+            )
+    if cfg.get("budget") is not None:
+        takes = list(signature("ssl_zoo.pretrain.budget.Budget").names)  # pyright: ignore
+        if strange := [str(key) for key in cfg.budget if str(key) not in takes]:
+            raise ConfigError(
+                f"budget.{strange[0]}: a budget is one of {', '.join(takes)}{near(strange[0], takes)}"
+            )
+
+
+RESERVED = ("_target_", "_partial_", "_convert_", "_recursive_", "_args_")
+
+# Null unless set, and then no text.
+NUMBERS = re.compile(r"steps|budget\.\w+|threads|validation_limit|labels|length|trainer\.gradient_clip_val")
+# The least that makes sense.
+LEAST = (
+    (re.compile(r"(.*\.)?(batch_size|image_size)|context|threads|length|validation_limit"), 1),
+    (re.compile(r"trainer\.(accumulate_grad_batches|num_nodes)|resamples"), 1),
+    (re.compile(r"seed|workers|(log|evaluate|save)_every"), 0),
+)
+LARGEST = 2**63 - 1
+# Another type than the default's is as good: devices=auto, the path of a weight file.
+WORDY = ("trainer.devices", "backbone.pretrained")
+
+
+def refuse_values(defaults: dict[str, Any], changed: dict[str, Any]) -> None:
+    """Raise ConfigError for values of another type than the defaults, or out of range."""
+    for key, value in changed.items():
+        default = defaults.get(key)
+        inner = [one for one in defaults if one.startswith(f"{key}.")]
+        if inner and value is not None and not isinstance(value, DictConfig):
+            raise ConfigError(f"{key}={value} has keys of its own; set {' or '.join(inner[:5])}")
+        if default is None and NUMBERS.fullmatch(key) and isinstance(value, str):
+            raise ConfigError(f"{key}={value!r} is a str; it takes a number, or null")
+        if key in defaults and key not in WORDY and not same_type(default, value):
+            raise ConfigError(
+                f"{key}={value!r} is a {type(value).__name__}; it takes a "
+                f"{type(default).__name__}, for example {default!r}"
+            )
+        listed = isinstance(default, ListConfig) or key in ("seeds", "labels", "steps")
+        if listed and isinstance(value, ListConfig) and not len(value):
+            raise ConfigError(f"{key}=[] is empty; give one or more")
+        for number in [*value] if isinstance(value, ListConfig) and not value._is_none() else [value]:
+            if isinstance(number, bool) or not isinstance(number, (int, float)):
+                continue
+            if not abs(number) <= LARGEST:  # nan is not, either
+                raise ConfigError(f"{key}={str(number)[:20]} is out of range: no number of such size works")
+            least = next((n for names, n in LEAST if names.fullmatch(key)), None)
+            if least is not None and number < least:
+                raise ConfigError(f"{key}={number} is too small; it takes {least} or more")
+
+
+@functools.cache
+def top_keys(verb: str) -> list[str]:
+    """Keys that a verb reads, groups among them."""
+    raw = OmegaConf.load(config_folder() / f"{verb}.yaml")
+    found = [str(key) for key in raw if key not in ("defaults", "hydra")]
+    for one in raw.defaults:
+        if isinstance(one, str):
+            found += [] if one == "_self_" else top_keys(one)
+        else:
+            found += [str(key) for key in one if not str(key).startswith("override ")]
+    return found
+
+
+def node_targets(cfg: DictConfig, prefix: str = "") -> dict[str, str]:
+    """Path of each node that builds something -> what."""
+    found: dict[str, str] = {}
+    for key, node in cfg.items_ex(resolve=False):
+        if (
+            isinstance(node, DictConfig)
+            and not node._is_none()
+            and not node._is_missing()
+            and not node._is_interpolation()
+        ):
+            path = f"{prefix}{key}"
+            target = node._content.get("_target_")  # pyright: ignore
+            if target is not None:
+                found[path] = str(target._value())
+            found |= node_targets(node, f"{path}.")
+    return found
+
+
+def unknown(word: str, keys: dict[str, Any], targets: dict[str, str], every: list[str]) -> str:
+    """That there is no such key, and the full key that ends so, else the nearest."""
+    _, key, value = words.split(word)
+    value = "..." if value is None else value
+    ends = [k for k, v in keys.items() if key and k.endswith(f".{key}") and "${" not in str(v)]
+    for path, target in targets.items():
+        taken = signature(target)
+        if taken and key in taken.names and f"{path}.{key}" not in (*keys, *ends):
+            ends.append(f"{path}.{key}")
+    close = get_close_matches(key, [k for k in keys if "." not in k], 1, 0.9)
+    if ends and not close:
+        hint = "; did you mean " + " or ".join(f"{end}={value}" for end in ends[:3]) + "?"
+    else:
+        parent = key.rpartition(".")[0]
+        taken = signature(targets[parent]) if parent in targets else None
+        more = [f"{parent}.{name}" for name in taken.names] if taken else []
+        hint = near(key, [k for k in (*keys, *more, *every) if not key.startswith(f"{k}.")])
+        if taken and taken.open:  # what it passes on, nobody can tell from here
+            hint += f" (+{key}={value} adds it)"
+    return f"there is no key {key!r}{hint}"
+
+
+def near(word: str, words: list[str]) -> str:
+    found = get_close_matches(word, words, 1, 0.5)
+    return f"; did you mean {found[0]!r}?" if found else ""
+
+
+def flatten(cfg: DictConfig, prefix: str = "") -> dict[str, Any]:
+    """Leaf values by full key; interpolations and missing values as they stand."""
+    found: dict[str, Any] = {}
+    for key, value in cfg.items_ex(resolve=False):
+        name = f"{prefix}{key}"
+        if isinstance(value, DictConfig) and not value._is_none() and len(value):
+            found |= flatten(value, f"{name}.")
+        else:
+            found[name] = value
+    return found
+
+
+def same_type(default: Any, value: Any) -> bool:
+    """Whether `value` may replace `default`: same type, an int for a float, null either way."""
+    free = (type(None), DictConfig)
+    if isinstance(default, free) or value is None:
+        return True
+    if isinstance(default, str) and ("${" in default or default == "???"):
+        return True
+    if isinstance(value, str) and "${" in value:
+        return True
+    if isinstance(default, bool) or isinstance(value, bool):
+        return isinstance(default, bool) and isinstance(value, bool)
+    if isinstance(default, float):
+        return isinstance(value, (int, float))
+    if isinstance(default, str) and isinstance(value, (int, str)):
+        return True
+    return isinstance(value, type(default))

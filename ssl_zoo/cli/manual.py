@@ -1,0 +1,159 @@
+"""`ssl-zoo VERB --help`: every key of a verb with its default and its meaning, the groups and their choices.
+
+Meanings are the comments of configs/*.yaml, and, where a YAML file has none, the docstring of what it builds.
+"""
+
+from __future__ import annotations
+
+import re
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from omegaconf import DictConfig, OmegaConf
+
+from ssl_zoo.cli import words
+from ssl_zoo.cli.gate import config_folder
+from ssl_zoo.cli.signatures import signature
+
+EXAMPLES = {
+    "pretrain": (
+        "ssl-zoo pretrain objective=rotation backbone=resnet_micro data=digits budget.steps=50",
+        "ssl-zoo pretrain objective=simclr backbone=resnet18 data=photos/ budget.minutes=30 run=runs/photos",
+        "ssl-zoo pretrain objective=masked_lm backbone=transformer_micro data=reviews.csv budget.epochs=3",
+        "ssl-zoo pretrain -m experiment=demo_images seed=0,1",
+    ),
+    "evaluate": (
+        "ssl-zoo evaluate run=runs/photos data=labelled/ labels=[5,25] floors=true",
+        "ssl-zoo evaluate run=runs/photos data=cifar10 protocol=finetune labels=25 protocol.lrs=[1e-4,1e-3]",
+    ),
+    "report": ("ssl-zoo report runs/photos", "ssl-zoo report runs/photos data=labelled/ out=page.html"),
+    "scale": ("ssl-zoo scale experiment=shakespeare widths=[32,64,96] steps=[100,200]",),
+}
+FLAGS = """\
+  --cfg job           print the configuration and run nothing (--resolve: with its references filled in)
+  --info defaults     say which files it is made of
+  -m, --multirun      several runs, one for each of the values that a comma parts: seed=0,1,2
+  --config-dir PATH   also look for YAML files of your own in PATH/objective, PATH/data, ...
+"""
+
+
+class Entry(NamedTuple):
+    """A key as its YAML file writes it down."""
+
+    key: str
+    default: str
+    meaning: str
+
+
+def entries(file: Path) -> list[Entry]:
+    """The keys of a YAML file, with the comment behind each or on the lines above it, nested ones dotted."""
+    found: list[Entry] = []
+    stack: list[tuple[int, str]] = []
+    above: list[str] = []
+    headed = False
+    for line in file.read_text(encoding="utf-8").splitlines():
+        comment = re.match(r"\s*# ?(.*)", line)
+        if comment:
+            above.append(comment[1])
+            continue
+        spelt = re.match(r"( *)([\w.]+):(?: ([^#\n][^\n]*?))?(?: +# (.*))?$", line)
+        if not spelt:
+            continue
+        if not headed:  # the first comment is of the file
+            headed, above = True, []
+        while stack and stack[-1][0] >= len(spelt[1]):
+            stack.pop()
+        stack.append((len(spelt[1]), spelt[2]))
+        key = ".".join(name for _, name in stack)
+        default = (spelt[3] or "").strip()
+        found.append(Entry(key, default, " ".join(filter(None, [*above, spelt[4]]))))
+        above = []
+    return found
+
+
+def choice_entries(group: str, choice: str) -> Iterator[Entry]:
+    """Keys of a choice of a group; meanings that its YAML lacks come from the docstring of what it builds."""
+    file = config_folder() / group / f"{choice}.yaml"
+    if not file.is_file():
+        return
+    raw = OmegaConf.load(file)
+    assert isinstance(raw, DictConfig)
+    for base in raw.get("defaults") or ():
+        if isinstance(base, str) and "@" not in base and base != "_self_":
+            yield from choice_entries(group, base)
+    for one in entries(file):
+        name = one.key.rpartition(".")
+        target = raw.get("_target_") if not name[0] else OmegaConf.select(raw, f"{name[0]}._target_")
+        taken = signature(str(target)) if target else None
+        if name[2].startswith("_") or one.key.split(".")[0] in ("defaults", "hydra"):
+            continue
+        said = one.meaning or (taken.about.get(name[2], "") if taken else "")
+        yield Entry(f"{group}.{one.key}", one.default, said)
+
+
+def own_entries(verb: str) -> Iterator[Entry]:
+    """Keys of the verb itself, and of the verb whose keys it has as well."""
+    file = config_folder() / f"{verb}.yaml"
+    own = [one for one in entries(file) if one.key.split(".")[0] not in ("defaults", "hydra")]
+    bases = [base for base in OmegaConf.load(file).defaults if isinstance(base, str) and base != "_self_"]
+    yield from own
+    taken = {one.key for one in own}
+    for base in bases:
+        yield from (one for one in own_entries(base) if one.key.split(".")[0] not in taken)
+
+
+def groups_of(verb: str) -> dict[str, tuple[str, str]]:
+    """Group -> its default and its meaning, as the defaults list of the verb has them."""
+    found: dict[str, tuple[str, str]] = {}
+    text = (config_folder() / f"{verb}.yaml").read_text(encoding="utf-8")
+    for line in re.search(r"^defaults:\n((?:  .*\n)+)", text, re.MULTILINE)[1].splitlines():  # pyright: ignore
+        one = re.match(r"  - (\w+): (\S+)(?: +# (.*))?$", line)
+        if one:
+            found[one[1]] = (one[2], one[3] or "")
+        elif line.strip()[2:] in EXAMPLES:
+            found |= groups_of(line.strip()[2:])
+    return found
+
+
+def page(verb: str, given: list[str]) -> str:
+    """The whole page. given: words of the command line, whose choices of groups are explained, too."""
+    file = config_folder() / f"{verb}.yaml"
+    head = [
+        line.removeprefix("# ") for line in file.read_text(encoding="utf-8").splitlines() if line[:1] == "#"
+    ]
+    lines = [head[0], *head[1:2], "", "KEYS, each with its default"]
+    for one in own_entries(verb):
+        lines += shown(one)
+    chosen = {word.key: words.unquoted(word.value) for word in map(words.split, given) if word.value}
+    groups = groups_of(verb)
+    lines += ["", "GROUPS: GROUP=CHOICE takes a file of configs/; its keys are set as GROUP.KEY=VALUE"]
+    for group, (default, meaning) in groups.items():
+        choices = sorted(path.stem for path in (config_folder() / group).glob("*.yaml"))
+        start = {"???": "must be given", "null": "none"}.get(default, default)
+        lines += wrapped(f"{group} ({start})", f"{meaning}: {', '.join(choices)}")
+    for group, (default, _) in groups.items():
+        choice = chosen.get(group, default)
+        found = list(choice_entries(group, choice))
+        if found:
+            lines += ["", f"{group.upper()}={choice}"]
+            for one in found:
+                lines += shown(one)
+    lines += ["", f"Keys of another choice: ssl-zoo {verb} GROUP=CHOICE ... --help. What pairs: ssl-zoo list"]
+    lines += ["", "FLAGS, Hydra's", FLAGS.rstrip(), "", "EXAMPLES", *(f"  {one}" for one in EXAMPLES[verb])]
+    return "\n".join(lines)
+
+
+def shown(one: Entry) -> list[str]:
+    default = {"???": "must be given", "": "..."}.get(one.default, one.default)
+    return wrapped(
+        f"{one.key}={default}" if default != "must be given" else f"{one.key} (must be given)", one.meaning
+    )
+
+
+def wrapped(start: str, text: str) -> list[str]:
+    """One entry in two columns."""
+    body = textwrap.wrap(text, 72) or [""]
+    first = [f"  {start:<34} {body[0]}".rstrip()] if len(start) <= 34 else [f"  {start}", " " * 37 + body[0]]
+    return [*first, *(" " * 37 + line for line in body[1:])]

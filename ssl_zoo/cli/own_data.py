@@ -1,0 +1,305 @@
+"""data=PATH: a folder or file of one's own, read as what lies there; what is guessed is said, with its keys.
+
+Images make data=image_folder, texts and tables data=text_files. A folder with train, validation and test in
+it gives the splits; class folders give labels.
+"""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import hashlib
+import json
+import lzma
+import os
+import re
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Any, TextIO, cast
+
+from omegaconf import DictConfig, OmegaConf
+
+from ssl_zoo.cli import words
+from ssl_zoo.cli.gate import ConfigError, config_folder
+
+KINDS = {
+    "images": (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif"),
+    "tables": (".csv", ".tsv", ".jsonl"),
+    "texts": (".txt", ".md", ".rst", ".py"),
+}
+SHARDS = (".tar", ".tar.gz", ".tgz")
+SPLITS = {
+    "train": ("train", "training"),
+    "validation": ("validation", "valid", "val", "dev"),
+    "test": ("test",),
+}
+TEXT = (
+    "text",
+    "review",
+    "sentence",
+    "content",
+    "body",
+    "document",
+    "message",
+    "comment",
+    "title",
+    "description",
+)
+LABEL = ("label", "class", "category", "opinion", "sentiment", "target", "topic", "y", "rating", "stars")
+SAMPLE = 200  # rows of a table that the guess reads
+HELD_OUT = 0.2  # of the labelled rows, where an evaluation is given no test split
+
+
+def chosen(verb: str, given: list[str], choices: list[str]) -> list[str]:
+    """The words, with data=PATH spelt out as a choice of the group and its keys.
+
+    Raises:
+        ConfigError: nothing is there, nothing that can be read, or several kinds of it.
+    """
+    at = next((i for i, word in enumerate(given) if word.startswith("data=")), None)
+    if at is None:
+        return given
+    value = words.unquoted(given[at].partition("=")[2])
+    path = Path(value).expanduser()
+    if value in choices:
+        if path.exists():
+            say(f"data={value} is the data set of that name; your own {value} is data=./{value}")
+        return given
+    if not path.exists():
+        if "/" in value or kind_of(path) is not None:
+            raise ConfigError(f"data={value}: there is no such file or folder, and no data set of that name")
+        return given
+    made = spelt(verb, path)
+    typed = {words.split(word).key for word in given}
+    made = [word for word in made if words.split(word).key not in typed - {"data"}]
+    return [*given[:at], *made, *given[at + 1 :]]
+
+
+def say(line: str) -> None:
+    print(line, file=sys.stderr)
+
+
+def kind_of(path: Path) -> str | None:
+    """images, tables or texts, by the suffix; packed ones too."""
+    name = path.name.lower()
+    if name.endswith(SHARDS):
+        return "shards"
+    name = name.removesuffix(".gz").removesuffix(".xz")
+    return next((kind for kind, ends in KINDS.items() if name.endswith(ends)), None)
+
+
+def spelt(verb: str, path: Path) -> list[str]:
+    """The words that say what lies at a path."""
+    found = files(path)
+    counts = Counter(kind_of(one) for one in found)
+    readable = {kind: counts[kind] for kind in ("images", "tables", "texts", "shards") if counts[kind]}
+    if not readable:
+        ends = Counter(one.suffix or one.name for one in found).most_common(5)
+        there = ", ".join(f"{n} {end}" for end, n in ends) or "nothing"
+        raise ConfigError(
+            f"data={path}: no images, texts or tables there (found: {there}); looked for "
+            + ", ".join(end for ends in KINDS.values() for end in ends)
+            + ", .tar"
+        )
+    most = max(readable, key=lambda kind: readable[kind])
+    others = {kind: n for kind, n in readable.items() if kind != most}
+    if sum(others.values()) * 10 > readable[most]:
+        there = " and ".join(f"{n} {kind}" for kind, n in readable.items())
+        raise ConfigError(
+            f"data={path} holds {there}: name the folder or file of one kind, or say how it is read with "
+            "data=image_folder or data=text_files and data.train=PATH"
+        )
+    left = "".join(f"; {n} {kind} there are not read" for kind, n in others.items())
+    parts = splits(path)
+    of = {
+        split: [one for one in found if part == one or part in one.parents] for split, part in parts.items()
+    }
+    if most in ("images", "shards"):
+        group, said = "image_folder", f"{readable[most]} {most}"
+        more = []
+        sources: dict[str, Any] = {
+            split: str(part / "*.tar*") if most == "shards" and part.is_dir() else part
+            for split, part in parts.items()
+        }
+    elif most == "tables":
+        group = "text_files"
+        tables = {split: [one for one in inside if kind_of(one) == "tables"] for split, inside in of.items()}
+        more, said = columns(tables["train"][0])
+        sources = {split: inside[0] if len(inside) == 1 else inside for split, inside in tables.items()}
+    else:
+        group, more, said = "text_files", [], f"{readable[most]} text files, documents parted by empty lines"
+        sources = dict(parts)
+        if parts["train"].is_dir() and (classes := class_folders(parts["train"])):
+            sources = {split: {c: part / c for c in class_folders(part)} for split, part in parts.items()}
+            more, said = (
+                ["data.format.separator=file"],
+                f"{len(classes)} classes of text files, one document a file",
+            )
+    made = [f"data={group}", *(f"data.{split}={literal(source)}" for split, source in sources.items()), *more]
+    made.append(f"data.name={words.quote(path.absolute().name or 'root')}")
+    if verb == "evaluate" and "test" not in parts:
+        made.append(f"data.test_fraction={HELD_OUT}")
+        said += f"; a test split of {HELD_OUT} is carved (data.test_fraction)"
+    given = "".join(f", {split} from {part.name}" for split, part in parts.items() if len(parts) > 1)
+    say(f"data={path}: {said}{given}{left} (data={group} data.train=...)")
+    return made
+
+
+def files(path: Path) -> list[Path]:
+    """All files at a path, sorted; hidden ones and hidden folders left out, links to folders not followed."""
+    if not path.is_dir():
+        return [path]
+    found = []
+    for folder, folders, names in os.walk(path):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        found += [Path(folder, name) for name in names if not name.startswith(".")]
+    return sorted(found)
+
+
+def splits(path: Path) -> dict[str, Path]:
+    """Split -> where it lies: what is called train, validation and test, else all of it is train."""
+    found: dict[str, Path] = {}
+    for one in sorted(path.iterdir()) if path.is_dir() else ():
+        stem = one.name.partition(".")[0].lower()
+        split = next((split for split, names in SPLITS.items() if stem in names), None)
+        if split and (one.is_dir() or kind_of(one)):
+            found.setdefault(split, one)
+    order = [split for split in SPLITS if split in found]
+    return {split: found[split] for split in order} if "train" in found else {"train": path}
+
+
+def class_folders(path: Path) -> list[str]:
+    """Names of the folders in a folder that holds no text itself."""
+    inside = [one for one in sorted(path.iterdir()) if not one.name.startswith(".")]
+    if any(one.is_file() and kind_of(one) == "texts" for one in inside):
+        return []
+    return [one.name for one in inside if one.is_dir() and any(kind_of(f) == "texts" for f in files(one))]
+
+
+def literal(source: Any) -> str:
+    """A source as Hydra reads it."""
+    if isinstance(source, dict):
+        escaped = {re.sub(r"([\\()\[\]{}:=, \t])", r"\\\1", label): path for label, path in source.items()}
+        made = "{" + ",".join(f"{label}:{words.quote(str(path))}" for label, path in escaped.items()) + "}"
+        if not isinstance(words.parsed(f"k={made}"), dict):
+            raise ConfigError(
+                f"the class folders {', '.join(source)} have names that Hydra cannot spell: rename them, or "
+                "give data=text_files data.train=PATH, which reads them without labels"
+            )
+        return made
+    if isinstance(source, list):
+        return "[" + ",".join(words.quote(str(path)) for path in source) + "]"
+    return words.quote(str(source))
+
+
+def columns(file: Path) -> tuple[list[str], str]:
+    """The words that say which columns of a table are read, and a line that says which were guessed."""
+    delimiter = "\t" if ".tsv" in file.name.lower() else ","
+    names, rows = sample(file, delimiter)
+    texts = {name: [str(row.get(name, "")) for row in rows] for name in names}
+    lengths = {name: sum(map(len, values)) / max(1, len(values)) for name, values in texts.items()}
+    text = by_name(names, TEXT) or max(names, key=lambda name: lengths[name])
+    rest = [name for name in names if name != text]
+    few = [n for n in rest if 2 <= len(set(texts[n])) <= max(2, min(100, len(rows) // 5)) and lengths[n] < 40]
+    label = by_name(rest, LABEL) or (min(few, key=lambda name: len(set(texts[name]))) if few else None)
+    made = [
+        "data.format._target_=ssl_zoo.data.text_formats.Table",
+        "~data.format.separator",
+        "data.format.key=null",
+        f"+data.format.text={column(text)}",
+    ]
+    made += [] if label is None else [f"+data.format.label={column(label)}"]
+    made += [f"+data.format.delimiter='{delimiter}'"] if delimiter != "," else []
+    said = f"a table; text is column {text!r}" + (", no labels" if label is None else f", label is {label!r}")
+    return made, f"{said}, of {', '.join(map(repr, names))} (data.format.text=, data.format.label=)"
+
+
+def column(name: int | str) -> str:
+    return str(name) if isinstance(name, int) else words.quote(name)
+
+
+def by_name(names: list[Any], wanted: tuple[str, ...]) -> Any:
+    """The first of the names that is wanted, in the order of what is wanted."""
+    known = {str(name).strip().lower(): name for name in reversed(names) if isinstance(name, str)}
+    return next((known[one] for one in wanted if one in known), None)
+
+
+def sample(file: Path, delimiter: str) -> tuple[list[Any], list[dict[Any, Any]]]:
+    """Names (or numbers, without a first row of names) of the columns, and the first rows.
+
+    Raises:
+        ConfigError: it is not a table.
+    """
+    try:
+        with opened(file) as stream:
+            if ".jsonl" in file.name.lower():
+                lines = (line for line in stream if line.strip())
+                rows = [json.loads(line) for line, _ in zip(lines, range(SAMPLE), strict=False)]
+                if not rows or not all(isinstance(row, dict) for row in rows):
+                    raise ConfigError(f"data={file}: its lines are no JSON objects")
+                return list(rows[0]), rows
+            quoting = csv.QUOTE_NONE if delimiter == "\t" else csv.QUOTE_MINIMAL
+            cells = [
+                row
+                for row, _ in zip(
+                    csv.reader(stream, delimiter=delimiter, quoting=quoting), range(SAMPLE + 1), strict=False
+                )
+                if row
+            ]
+    except (OSError, EOFError, UnicodeError, csv.Error, lzma.LZMAError, ValueError) as error:
+        raise ConfigError(f"data={file} cannot be read as a table: {error}") from error
+    if not cells:
+        raise ConfigError(f"data={file} is empty")
+    first = cells[0]
+    named = len(set(first)) == len(first) and all(
+        0 < len(c) <= 40 and not re.fullmatch(r"[-+.\d]+", c) for c in first
+    )
+    names: list[Any] = list(first) if named else list(range(len(first)))
+    rows = [dict(zip(names, row, strict=False)) for row in (cells[1:] if named else cells)]
+    return names, rows
+
+
+def opened(file: Path) -> TextIO:
+    kind = {".gz": gzip.open, ".xz": lzma.open}.get(file.suffix, open)
+    return cast(TextIO, kind(file, "rt", encoding="utf-8-sig", newline=""))
+
+
+def own_name(data: DictConfig, choice: str) -> str:
+    """What runs and evaluations are called after: the choice, or where other files are named, their own name.
+
+    It is the same for the same paths, and ends in a digest of them: two folders called photos differ.
+    """
+    file = config_folder() / "data" / f"{choice}.yaml"
+    if not file.is_file():
+        return re.sub(r"[^\w.-]+", "_", choice)
+    usual, now = OmegaConf.load(file), OmegaConf.to_container(data, resolve=False)
+    keys = [k for k in ("train", "validation", "test", "unlabelled") if now.get(k) != usual.get(k)]  # pyright: ignore
+    if not keys:
+        return choice
+    sources = {key: absolute(OmegaConf.to_container(data, resolve=True)[key]) for key in keys}  # pyright: ignore
+    digest = hashlib.blake2b(json.dumps(sources, sort_keys=True).encode(), digest_size=3).hexdigest()
+    if choice not in ("image_folder", "text_files"):
+        return f"{choice}-{digest}"
+    named = data.get("name")
+    stem = named if named and named != usual.get("name") else stem_of(sources.get("train", sources[keys[0]]))  # pyright: ignore
+    return re.sub(r"[^\w.-]+", "_", f"{stem}-{digest}")
+
+
+def absolute(source: Any) -> Any:
+    """A source with its paths from the root; names such as hf:NAME:SPLIT as they are."""
+    if isinstance(source, dict):
+        return {str(key): absolute(value) for key, value in source.items()}
+    if isinstance(source, list):
+        return [absolute(value) for value in source]
+    text = os.path.expanduser(str(source))
+    return source if source is None or re.match(r"(hf|torchvision):", text) else os.path.abspath(text)
+
+
+def stem_of(source: Any) -> str:
+    """The name of a folder or file; of one called train, that of the folder it lies in."""
+    while isinstance(source, (dict, list)):
+        source = next(iter(source.values() if isinstance(source, dict) else source), "data")
+    path = Path(str(source).rpartition(":")[2])
+    stem = path.name.partition(".")[0]
+    return path.parent.name or stem if stem in SPLITS["train"] or "*" in stem else stem

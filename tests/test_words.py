@@ -1,0 +1,279 @@
+"""The words of the command line: Hydra's grammar and flags, keys that nothing reads, help, data by path."""
+
+import json
+import os
+import re
+import sys
+import time
+
+import pytest
+from omegaconf import OmegaConf
+from PIL import Image
+
+from ssl_zoo.cli import compose, manual, own_data, words
+from ssl_zoo.cli.compose import ConfigError, config_folder
+from ssl_zoo.cli.signatures import signature
+
+IMAGES = ["objective=simclr_small", "backbone=vit_micro", "data=digits"]
+
+
+def composed(verb, *given, sweeps=False):
+    settled = compose.settle(verb, list(given), sweeps=sweeps)
+    return compose.build(verb, settled)
+
+
+def refused(*given, verb="pretrain"):
+    with pytest.raises(ConfigError) as error:
+        compose.settle(verb, [*IMAGES, *given] if verb == "pretrain" else list(given))
+    assert len(str(error.value).splitlines()) <= 2
+    return str(error.value)
+
+
+# Values
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "runs/lr=1e-3",
+        "x[1]",
+        "1e-3",
+        "007",
+        "true",
+        "/a b/c (1)/",
+        "it's",
+        'a"b',
+        "é#%&",
+        "a,b",
+        "a\\b",
+        "[1]",
+    ],
+)
+def test_a_path_means_itself(value):
+    assert composed("pretrain", *IMAGES, f"run={value}").run == value
+    assert composed("evaluate", "data=image_folder", f"data.train=/{value}").data.train == f"/{value}"
+
+
+def test_hydras_grammar_is_honoured():
+    cfg = composed(
+        "pretrain", *IMAGES, "run='a b'", "~data.test_fraction", "++seed=3", "optimizer.betas=[0.5,0.6]"
+    )
+    assert (cfg.run, cfg.seed, list(cfg.optimizer.betas)) == ("a b", 3, [0.5, 0.6])
+    assert "test_fraction" not in cfg.data
+    assert composed("pretrain", *IMAGES, "run=null").run is None
+    assert composed("pretrain", *IMAGES, "run=runs/${seed}").run == "runs/0"
+    assert composed("pretrain", *IMAGES, "run=a${b").run == "a${b"
+
+
+def test_a_sweep_is_checked_value_by_value():
+    swept = [*IMAGES, "seed=0,1", "run=a,b"]
+    assert compose.settle("pretrain", swept, sweeps=True) == swept
+    with pytest.raises(ConfigError, match="objective=simcrl does not exist"):
+        compose.settle("pretrain", ["objective=rotation,simcrl", *IMAGES[1:]], sweeps=True)
+    assert "several runs need the flag -m" in refused("seed=0,1")
+
+
+def test_flags_stand_anywhere_and_take_their_values():
+    flags, rest = words.flags(["seed=1", "--cfg", "job", "--info", "run=x", "-cd", "c=d", "-m"])
+    assert (flags.cfg, flags.info, flags.config_dir, flags.multirun) == ("job", "all", "c=d", True)
+    assert rest == ["seed=1", "run=x"]
+    for wrong in (["--cgf", "job"], ["--cfg"], ["--cfg", "jb"], ["--experimental-rerun", "x"]):
+        with pytest.raises(ConfigError):
+            words.flags(wrong)
+
+
+@pytest.mark.parametrize("flag", [["--cfg", "job"], ["-m"], ["--info"], ["--config-dir", "."]])
+def test_what_is_wrong_is_said_with_flags_as_without(monkeypatch, flag):
+    monkeypatch.setattr(sys, "argv", ["ssl-zoo"])
+    with pytest.raises(SystemExit, match=r"no key 'sed'; did you mean 'seed'\?"):
+        compose.run_verb("pretrain", [*IMAGES, *flag, "sed=3"])
+    with pytest.raises(SystemExit, match=r"data=\.\.\. is missing"):
+        compose.run_verb("pretrain", [*IMAGES[:2], *flag])
+
+
+@pytest.mark.parametrize(
+    ("word", "said"),
+    [
+        ("run=", "run= is empty"),
+        ("batch_size=0", "batch_size=0 is too small; it takes 1 or more"),
+        ("save_every=-1", "takes 0 or more"),
+        ("seed=" + "1" * 5000, "5,005 characters"),
+        ("seed=" + "1" * 30, "out of range"),
+        ("optimizer.lr=nan", "out of range"),
+        ("run=a\0b", "null byte"),
+        ("run=\udcff", "not UTF-8"),
+        ("optimizer.betas=[]", "empty"),
+        ("labels=[5", "not in Hydra's grammar"),
+        ("budget=3", "set budget.steps or"),
+        ("~seed", "pretrain reads seed"),
+        ("~data.image_size", "data.image_size is missing: ImageData needs it"),
+        ("data=none/such", "no such file or folder"),
+    ],
+)
+def test_values_that_cannot_be(word, said):
+    given = [*IMAGES[:2], word] if word.startswith("data=") else [*IMAGES, word]
+    with pytest.raises(ConfigError, match=re.escape(said)):
+        compose.settle("pretrain", given)
+
+
+# Keys
+
+
+@pytest.mark.parametrize("plus", ["", "+", "++"])
+@pytest.mark.parametrize(
+    ("word", "key"),
+    [("lr=1", "optimizer.lr"), ("temperature=1", "objective.temperature"), ("epochs=3", "budget.epochs"),
+     ("image_size=16", "data.image_size")],
+)  # fmt: skip
+def test_the_suggestion_is_the_full_key(plus, word, key):
+    assert f"did you mean {key}={word.partition('=')[2]}" in refused(plus + word)
+
+
+@pytest.mark.parametrize(
+    "node", ["", "objective.", "data.", "trainer.", "budget.", "objective.view.", "optimizer.", "schedule."]
+)
+def test_a_key_that_nothing_reads_is_refused(node):
+    assert f"{node}foo" in refused(f"+{node}foo=1")
+
+
+def test_an_argument_is_set_plainly():
+    assert composed("pretrain", *IMAGES, "optimizer.eps=0.5").optimizer.eps == 0.5
+    assert composed("pretrain", *IMAGES, "+mine=2", "seed=${mine}").seed == 2  # read by a reference
+
+
+def test_keys_of_a_yaml_file_are_checked_too(tmp_path):
+    (tmp_path / "experiment").mkdir()
+    (tmp_path / "experiment/own.yaml").write_text("# @package _global_\nlr: 0.1\n")
+    with pytest.raises(ConfigError, match=r"no key 'lr'; did you mean optimizer.lr=0.1\?"):
+        compose.settle("pretrain", [*IMAGES, "experiment=own"], compose.Place(tmp_path))
+
+
+def test_signatures_are_those_of_the_classes():
+    from inspect import Parameter
+    from inspect import signature as true
+
+    from hydra.utils import get_object
+
+    texts = "".join(f.read_text() for f in config_folder().rglob("*.yaml"))
+    names = sorted(set(re.findall(r"_target_: (ssl_zoo[\w.]+)", texts)))
+    assert len(names) > 30
+    for name in names:
+        found, given = signature(name), true(get_object(name)).parameters.values()
+        kinds = (Parameter.VAR_KEYWORD, Parameter.VAR_POSITIONAL)
+        assert found is not None, name
+        assert list(found.names) == [p.name for p in given if p.kind not in kinds], name
+        assert found.open == any(p.kind == Parameter.VAR_KEYWORD for p in given), name
+        needed = [p.name for p in given if p.default is Parameter.empty and p.kind not in kinds]
+        assert list(found.needed) == needed, name
+
+
+# The first word of report
+
+
+def test_the_first_word_of_report_is_the_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "limit=3").mkdir()
+    for name in ("runs/lr=0.1", "a b", "limit=3"):
+        assert composed("report", name).run == name
+    assert composed("report", "run=x=y", "limit=30").run == "x=y"
+    assert "did you mean 'limit'" in refused("lmit=30", verb="report")
+
+
+# Help
+
+
+@pytest.mark.parametrize("verb", ["pretrain", "evaluate", "report", "scale"])
+def test_help_explains_every_key(verb, capsys):
+    began = time.process_time()
+    compose.run_verb(verb, ["--help"])
+    assert time.process_time() - began < 1
+    page = capsys.readouterr().out
+    keys = [
+        key for key in OmegaConf.load(config_folder() / f"{verb}.yaml") if key not in ("defaults", "hydra")
+    ]
+    entries = [*manual.own_entries(verb)]
+    assert set(keys) <= {one.key.split(".")[0] for one in entries}
+    for one in entries:
+        inner = any(other.key.startswith(f"{one.key}.") for other in entries)
+        assert one.meaning or inner, f"{verb}.yaml: {one.key} has no comment"
+        assert f"  {one.key}" in page
+    for group, (_, meaning) in manual.groups_of(verb).items():
+        assert meaning, group
+        assert all(choice in page for choice in compose.options(group))
+
+
+# data=PATH
+
+
+@pytest.fixture
+def mine(tmp_path, monkeypatch):
+    """photos (flat), pets (class folders), reviews.csv, letters (class folders), mixed."""
+    monkeypatch.chdir(tmp_path)
+    for name in (
+        "photos/1.png",
+        "photos/2.png",
+        "pets/cat/1.png",
+        "pets/dog/1.png",
+        "mixed/1.png",
+        "digits/1.png",
+    ):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (8, 8)).save(tmp_path / name)
+    for name in ("letters/good/1.txt", "letters/bad/1.txt", "mixed/1.txt"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("some words")
+    rows = "".join(f'{i},"it, was number {i}",{("good", "bad")[i % 2]}\n' for i in range(20))
+    (tmp_path / "reviews.csv").write_text("id,review,opinion\n" + rows)
+    (tmp_path / "odd.csv").write_text(
+        "".join(f"{i},{'ab'[i % 2]},a long text of row {i}\n" for i in range(20))
+    )
+    return tmp_path
+
+
+def test_images_by_their_folder(mine, capsys):
+    cfg = composed("evaluate", "data=pets")
+    assert (cfg.data.train, cfg.data.test_fraction) == ("pets", 0.2)
+    assert "2 images; a test split of 0.2 is carved" in capsys.readouterr().err
+    assert composed("pretrain", *IMAGES[:2], f"data={mine}/photos").data.train == f"{mine}/photos"
+    assert (
+        composed("pretrain", *IMAGES).data.train == "digits"
+    )  # the data set, and the folder of its name is said
+    assert "your own digits is data=./digits" in capsys.readouterr().err
+
+
+def test_texts_by_their_path(mine, capsys):
+    table = own_format("data=reviews.csv")
+    assert (table["text"], table["label"]) == ("review", "opinion")
+    assert "text is column 'review', label is 'opinion'" in capsys.readouterr().err
+    assert [own_format("data=odd.csv")[key] for key in ("text", "label")] == [2, 1]
+    assert own_format("data=reviews.csv", "data.format.label=id")["label"] == "id"
+    assert composed("evaluate", "data=letters").data.train == {"bad": "letters/bad", "good": "letters/good"}
+
+
+def own_format(*given):
+    found = OmegaConf.to_container(composed("evaluate", *given).data.format)
+    assert found["_target_"] == "ssl_zoo.data.text_formats.Table"
+    assert "separator" not in found
+    return found
+
+
+def test_paths_that_hold_nothing_or_too_much(mine):
+    (mine / "odd").mkdir()
+    (mine / "odd/a.pdf").touch()
+    assert "found: 1 .pdf" in refused("data=odd", verb="evaluate")
+    assert "1 images and 1 texts" in refused("data=mixed", verb="evaluate")
+
+
+def test_names_tell_folders_apart(mine):
+    (mine / "other/photos").mkdir(parents=True)
+    os.link(mine / "photos/1.png", mine / "other/photos/1.png")
+    pairs = {
+        name: composed("evaluate", f"data={name}").data for name in ("photos", "other/photos", "./photos")
+    }
+    names = {path: own_data.own_name(data, "image_folder") for path, data in pairs.items()}
+    assert all(re.fullmatch(r"photos-[0-9a-f]{6}", name) for name in names.values())
+    assert names["photos"] == names["./photos"] != names["other/photos"]
+    assert (
+        own_data.own_name(composed("evaluate", "data=digits", "data.image_size=8").data, "digits") == "digits"
+    )
+    assert json.dumps(own_data.absolute("photos")) == json.dumps(str(mine / "photos"))
