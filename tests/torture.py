@@ -222,16 +222,21 @@ class Campaign:
             shutil.copytree(self.root / "board", folder / "board")
         return folder
 
+    def start(self, name: str, kind: str, warm: bool) -> tuple[Path, Path]:
+        """The folder and the cache of a trial, as they are before its first session."""
+        shutil.rmtree(self.root / name, ignore_errors=True)
+        folder, cache = self.folder(name, kind), self.root / name / "cache"
+        if warm:
+            shutil.copytree(self.root / "warm" / kind, cache)
+        return folder, cache
+
     def trial(self, number: int) -> dict[str, Any]:
         """Killed, resumed and compared: what was done to it, and what is wrong with it afterwards."""
         draw, began = random.Random(f"{self.seed}-{number}"), time.monotonic()
         kinds = list(KINDS)
         kind, warm = kinds[number % len(kinds)], number // len(kinds) % 2 == 1
         known, name = self.known[kind], f"trial-{number}"
-        shutil.rmtree(self.root / name, ignore_errors=True)
-        folder, cache = self.folder(name, kind), self.root / name / "cache"
-        if warm:
-            shutil.copytree(self.root / "warm" / kind, cache)
+        folder, cache = self.start(name, kind, warm)
         deaths = []
         for _ in range(draw.choice((1, 1, 1, 2))):
             # The second session may have less to do, and end before it dies: then it is killed earlier.
@@ -239,6 +244,8 @@ class Campaign:
                 if death := self.kill(draw, share, known, folder, cache, kind):
                     deaths.append(death)
                     break
+                if not deaths:  # it is finished, and nothing is left to kill
+                    folder, cache = self.start(name, kind, warm)
         log = self.root / name / "log"
         code, printed = tiny.forked(log, tiny.called, folder, cache, self.words(kind))
         wrong = [] if code == 0 else [f"exit {code}: {printed[-1500:]}"]
