@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import multiprocessing
 import os
 import random
 import re
@@ -23,7 +24,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -147,12 +148,14 @@ def products(folder: Path) -> dict[str, str]:
 
 
 def timeless(value: Any) -> Any:
-    """Nested JSON without what a clock said."""
+    """Nested JSON without what a clock said, and the commit, which may change meanwhile."""
     if isinstance(value, list):
         return [timeless(item) for item in value]
     if not isinstance(value, dict):
         return value
-    return {k: timeless(v) for k, v in value.items() if not re.search("second|finished|started|cost", k)}
+    return {
+        k: timeless(v) for k, v in value.items() if not re.search("second|finished|started|cost|^commit$", k)
+    }
 
 
 def digest(value: Any) -> str:
@@ -219,16 +222,21 @@ class Campaign:
             shutil.copytree(self.root / "board", folder / "board")
         return folder
 
+    def start(self, name: str, kind: str, warm: bool) -> tuple[Path, Path]:
+        """The folder and the cache of a trial, as they are before its first session."""
+        shutil.rmtree(self.root / name, ignore_errors=True)
+        folder, cache = self.folder(name, kind), self.root / name / "cache"
+        if warm:
+            shutil.copytree(self.root / "warm" / kind, cache)
+        return folder, cache
+
     def trial(self, number: int) -> dict[str, Any]:
         """Killed, resumed and compared: what was done to it, and what is wrong with it afterwards."""
         draw, began = random.Random(f"{self.seed}-{number}"), time.monotonic()
         kinds = list(KINDS)
         kind, warm = kinds[number % len(kinds)], number // len(kinds) % 2 == 1
         known, name = self.known[kind], f"trial-{number}"
-        shutil.rmtree(self.root / name, ignore_errors=True)
-        folder, cache = self.folder(name, kind), self.root / name / "cache"
-        if warm:
-            shutil.copytree(self.root / "warm" / kind, cache)
+        folder, cache = self.start(name, kind, warm)
         deaths = []
         for _ in range(draw.choice((1, 1, 1, 2))):
             # The second session may have less to do, and end before it dies: then it is killed earlier.
@@ -236,6 +244,8 @@ class Campaign:
                 if death := self.kill(draw, share, known, folder, cache, kind):
                     deaths.append(death)
                     break
+                if not deaths:  # it is finished, and nothing is left to kill
+                    folder, cache = self.start(name, kind, warm)
         log = self.root / name / "log"
         code, printed = tiny.forked(log, tiny.called, folder, cache, self.words(kind))
         wrong = [] if code == 0 else [f"exit {code}: {printed[-1500:]}"]
@@ -282,7 +292,8 @@ class Campaign:
         return f"after {after:.2f} s" if process.exitcode == -9 else None
 
     def run(self, numbers: list[int], jobs: int) -> Iterator[dict[str, Any]]:
-        with ThreadPoolExecutor(jobs) as pool:
+        # Processes, as multiprocessing loses exit codes where threads wait for children at the same time.
+        with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn")) as pool:
             yield from pool.map(self.trial, numbers)
 
 

@@ -10,7 +10,7 @@ TRAPS = {
     "unlink": "_target_: pathlib.Path.unlink\n_args_: [{_target_: pathlib.Path, _args_: ['VICTIM']}]\n",
     "remove": "_target_: os.remove\n_args_: [VICTIM]\n",
     "through the library": "_target_: ssl_zoo.hub.Path.unlink\n_args_: [VICTIM]\n",
-    "in a list": "_target_: ssl_zoo.data.images.ImageData\nname: x\n"
+    "in a list": "_target_: ssl_zoo.data.images.ImageData\nname: x\nimage_size: 8\n"
     "train: [{_target_: os.remove, _args_: [VICTIM]}]\n",
     "an alias": "_target_: posix.unlink\n_args_: [VICTIM]\n",
 }
