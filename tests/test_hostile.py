@@ -21,6 +21,8 @@ import tiny
 import torch
 import yaml
 from browser import browser  # noqa: F401
+from hydra import initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from zoo_backbones import backbone
@@ -255,9 +257,9 @@ def test_hydra_keys_of_the_command_line_are_obeyed():
 def test_a_launcher_takes_the_gate_along():
     with (
         gate.guarded(["hydra.verbose=true"]),
-        compose.initialize_config_dir(str(compose.config_folder()), version_base="1.3"),
+        initialize_config_dir(str(compose.config_folder()), version_base="1.3"),
     ):
-        loader = pickle.loads(pickle.dumps(compose.GlobalHydra.instance().config_loader()))
+        loader = pickle.loads(pickle.dumps(GlobalHydra.instance().config_loader()))
     assert isinstance(loader, gate.Loader)
     assert loader.typed == ("hydra.verbose=true",)
 

@@ -84,7 +84,7 @@ LEAST = (
 )
 LARGEST = 2**63 - 1
 # Another type than the default's is as good: devices=auto, the path of a weight file.
-WORDY = ("trainer.devices", "backbone.pretrained")
+WORDY = {"trainer.devices": (int, str, ListConfig), "backbone.pretrained": (bool, str)}
 
 
 def refuse_values(defaults: dict[str, Any], changed: dict[str, Any]) -> None:
@@ -96,7 +96,10 @@ def refuse_values(defaults: dict[str, Any], changed: dict[str, Any]) -> None:
             raise ConfigError(f"{key}={value} has keys of its own; set {' or '.join(inner[:5])}")
         if default is None and NUMBERS.fullmatch(key) and isinstance(value, str):
             raise ConfigError(f"{key}={value!r} is a str; it takes a number, or null")
-        if key in defaults and key not in WORDY and not same_type(default, value):
+        allowed = value is None or (
+            isinstance(value, WORDY[key]) if key in WORDY else same_type(default, value)
+        )
+        if key in defaults and not allowed:
             raise ConfigError(
                 f"{key}={value!r} is a {type(value).__name__}; it takes a "
                 f"{type(default).__name__}, for example {default!r}"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import bz2
 import csv
+import functools
 import gzip
 import hashlib
 import json
@@ -23,14 +24,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from ssl_zoo.cli import words
 from ssl_zoo.cli.gate import ConfigError, config_folder
-from ssl_zoo.data.image_decoding import suffixes
 
-# Suffixes by kind; of images, all that the decoder reads.
-KINDS = {
-    "images": suffixes(),
-    "tables": (".csv", ".tsv", ".jsonl"),
-    "texts": (".txt", ".md", ".rst", ".py"),
-}
 PACKED = {".gz": gzip.open, ".xz": lzma.open, ".bz2": bz2.open}
 SHARDS = (".tar", ".tar.gz", ".tgz")
 SPLITS = {
@@ -84,13 +78,25 @@ def say(line: str) -> None:
     print(line, file=sys.stderr)
 
 
+@functools.cache
+def kinds() -> dict[str, tuple[str, ...]]:
+    """Suffixes by kind; of images, all that the decoder reads."""
+    from ssl_zoo.data.image_decoding import suffixes
+
+    return {
+        "images": suffixes(),
+        "tables": (".csv", ".tsv", ".jsonl"),
+        "texts": (".txt", ".md", ".rst", ".py"),
+    }
+
+
 def kind_of(path: Path) -> str | None:
     """images, tables or texts, by the suffix; packed ones too."""
     name = path.name.lower()
     if name.endswith(SHARDS):
         return "shards"
     name = name.removesuffix(path.suffix.lower()) if path.suffix.lower() in PACKED else name
-    return next((kind for kind, ends in KINDS.items() if name.endswith(ends)), None)
+    return next((kind for kind, ends in kinds().items() if name.endswith(ends)), None)
 
 
 def spelt(verb: str, path: Path) -> list[str]:
@@ -103,7 +109,7 @@ def spelt(verb: str, path: Path) -> list[str]:
         there = ", ".join(f"{n} {end}" for end, n in ends) or "nothing"
         raise ConfigError(
             f"data={path}: no images, texts or tables there (found: {there}); looked for "
-            + ", ".join(end for ends in KINDS.values() for end in ends)
+            + ", ".join(end for ends in kinds().values() for end in ends)
             + ", .tar"
         )
     most = max(readable, key=lambda kind: readable[kind])

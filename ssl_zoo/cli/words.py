@@ -75,7 +75,7 @@ def flags(words: list[str]) -> tuple[argparse.Namespace, list[str]]:
     parser.add_argument("--experimental-rerun")
     parser.add_argument("overrides", nargs="*")
     given: list[str] = []
-    for word, after in zip(words, [*words[1:], ""], strict=True):  # the value of --info may be left out
+    for word, after in zip(words, [*words[1:], ""], strict=False):  # the value of --info may be left out
         given += [word, "all"] if word in ("-i", "--info") and after not in INFO else [word]
     found = parser.parse_intermixed_args(given)
     if found.experimental_rerun is not None:
