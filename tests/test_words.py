@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import subprocess
 import sys
 import time
 
@@ -10,6 +11,7 @@ import pytest
 from omegaconf import OmegaConf
 from PIL import Image
 
+from ssl_zoo import cli
 from ssl_zoo.cli import compose, manual, own_data, words
 from ssl_zoo.cli.compose import ConfigError, config_folder
 from ssl_zoo.cli.signatures import signature
@@ -277,3 +279,17 @@ def test_names_tell_folders_apart(mine):
         own_data.own_name(composed("evaluate", "data=digits", "data.image_size=8").data, "digits") == "digits"
     )
     assert json.dumps(own_data.absolute("photos")) == json.dumps(str(mine / "photos"))
+
+
+def test_a_reader_who_has_had_enough_is_no_fault():
+    words = f"{sys.executable} -c 'from ssl_zoo.cli import main; main()' pretrain --help | head -1"
+    done = subprocess.run(words, shell=True, capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout.startswith("Stage 1: ssl-zoo pretrain")
+    assert done.stderr == ""
+
+
+def test_a_bug_of_ours_keeps_its_traceback_and_says_whose_it_is(monkeypatch, capsys):
+    monkeypatch.setattr(cli, "call_verb", lambda: {}["mine"])
+    with pytest.raises(SystemExit, match="a bug of ssl_zoo and no fault of yours"):
+        cli.main()
+    assert "KeyError: 'mine'" in capsys.readouterr().err

@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import threading
+from traceback import print_exception
 from types import FrameType
 
 HELP = """\
@@ -36,6 +37,7 @@ def main() -> None:
         signal.signal(signal.SIGTERM, leave)
     try:
         call_verb()
+        sys.stdout.flush()
     except KeyboardInterrupt as error:
         if not error.args:  # training has said what it saved
             print(
@@ -43,6 +45,14 @@ def main() -> None:
                 file=sys.stderr,
             )
         sys.exit(130)
+    except BrokenPipeError:  # whoever read what is printed has had enough, as in `ssl-zoo list | head -1`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(128 + signal.SIGPIPE)
+    except Exception as error:  # what a user can cause is said by its verb
+        print_exception(error)
+        sys.exit(
+            "ssl-zoo: this is a bug of ssl_zoo and no fault of yours; please report it with the lines above"
+        )
 
 
 def wait_passively() -> None:
