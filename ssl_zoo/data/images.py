@@ -83,7 +83,8 @@ class ImageData:
                 f"{name}: on_bad_sample=skip needs to know the damaged images beforehand, and only unpacking "
                 "tells: set on_bad_sample=raise, or unpack=true"
             )
-        if min(validation_fraction, test_fraction) < 0 or validation_fraction + test_fraction >= 1:
+        shares = validation_fraction, test_fraction
+        if not (min(shares) >= 0 and sum(shares) < 1):  # NaN is neither
             raise DataError(
                 f"{name}: validation_fraction ({validation_fraction}) and test_fraction ({test_fraction}) "
                 "must be 0 or more and leave something of train"
