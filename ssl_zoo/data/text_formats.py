@@ -99,10 +99,17 @@ class Table:
     join: str = ". "
 
     def __post_init__(self):
-        if len(self.delimiter) != 1 or self.delimiter in '"\r\n':
+        if not isinstance(self.delimiter, str) or len(self.delimiter) != 1 or self.delimiter in '"\r\n':
             raise DataError(f"delimiter is one character that parts cells, not {self.delimiter!r}")
         if not isinstance(self.text, int | str) and not self.text:
             raise DataError("text names no column: give the number or the name of one, or several")
+        several = isinstance(self.text, Sequence) and not isinstance(self.text, str)
+        others = (column for column in (self.label, self.key) if column is not None)
+        for column in (*(self.text if several else [self.text]), *others):
+            if not isinstance(column, str) and (type(column) is not int or column < 0):
+                raise DataError(f"a column is a name, or a number that counts from 0, and not {column!r}")
+        if not isinstance(self.join, str):
+            raise DataError(f"join is the text between columns, and not {self.join!r}")
 
     def samples(
         self, path: Path, errors: Errors = "strict", limits: Limits = LIMITS, tally: Tally | None = None
