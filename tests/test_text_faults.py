@@ -472,3 +472,20 @@ def test_what_can_be_no_column_is_refused(column):
 def test_a_fraction_that_is_no_number_is_refused(tmp_path):
     with pytest.raises(DataError, match="leave no training samples"):
         data(tmp_path, validation_fraction=float("nan"))
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ('{"text": "a"}\n{"text": "b"}\n', "look like JSON lines: .jsonl is their suffix (first: "),
+        ("text;label\nwell; so;x\n", "look like a table with the columns text, label: format Table reads"),
+        ("Yes,no, maybe\nfine, then, so\n", None),
+        ("one,two\nbuckle my shoe\n", None),
+        ("text,label\n", None),
+        ("{a} and {b}\n{c}\n", None),
+    ],
+)
+def test_a_table_that_is_read_as_running_text_is_said(tmp_path, capsys, content, said):
+    data(put(tmp_path, content, "a.txt")).documents("train")
+    printed = capsys.readouterr().err
+    assert (said in printed) if said else not printed

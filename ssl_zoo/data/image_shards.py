@@ -112,7 +112,7 @@ class _Header(tarfile.TarInfo):
     def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> _Header:
         try:
             header = super().frombuf(buf, encoding, errors)
-        except tarfile.InvalidHeaderError as error:  # tarfile takes all but the first for the archive's end
+        except tarfile.InvalidHeaderError as error:  # pyright: ignore  # which tarfile takes for the end
             raise tarfile.ReadError(str(error)) from error
         plain = (*tarfile.REGULAR_TYPES, *(bytes([c]) for c in b"123456"))  # files, links, devices, folders
         if header.size < 0:

@@ -182,6 +182,20 @@ def _array(path: Path, number: int, first: str, others: Iterable[str], limits: L
         at = _skip(text, at + 1)
 
 
+def looks_like(head: Sequence[str]) -> str | None:
+    """What a file that begins with two such lines seems to be, if that is no running text."""
+    if len(head) == 2 and all(re.match(r'\s*\{\s*"', line) and line.rstrip().endswith("}") for line in head):
+        return "JSON lines: .jsonl is their suffix"
+    for sign in ",;\t|":
+        names = head[0].rstrip().split(sign) if len(head) == 2 else []
+        if len(names) > 1 and all(map(_NAME.fullmatch, names)) and head[1].count(sign) >= len(names) - 1:
+            return f"a table with the columns {', '.join(names)}: format Table reads these"[:120]
+    return None
+
+
+_NAME = re.compile(r'"?\w+"?')  # of a column; prose has a space after a comma
+
+
 def _skip(text: str, at: int) -> int:
     found = _BLANK.match(text, at)
     return at if found is None else found.end()
