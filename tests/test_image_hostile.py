@@ -513,6 +513,14 @@ def test_pixels_in_flight():
         enter(10)
 
 
+@pytest.mark.parametrize("size", [0, -1, 2.5, "8"])
+def test_a_size_that_is_no_whole_number_is_refused(tmp_path, size):
+    with pytest.raises(DataError, match=r"image_size .* must be whole numbers above 0"):
+        data(tmp_path, tmp_path, image_size=size)
+    with pytest.raises(DataError, match="must be whole numbers above 0"):
+        data(tmp_path, tmp_path, max_pixels=size)
+
+
 def test_a_fraction_that_is_no_number_is_refused(tmp_path):
     with pytest.raises(DataError, match=r"validation_fraction \(nan\)"):
         data(tmp_path, tmp_path, validation_fraction=float("nan"))

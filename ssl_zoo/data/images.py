@@ -72,9 +72,10 @@ class ImageData:
         cache: str | None = None,
         classes: str | None = None,
     ):
-        if image_size < 1 or max_pixels < 1:
+        if not all(isinstance(number, int) and number > 0 for number in (image_size, max_pixels)):
             raise DataError(
-                f"{name}: image_size ({image_size}) and max_pixels ({max_pixels}) must be above 0"
+                f"{name}: image_size ({image_size!r}) and max_pixels ({max_pixels!r}) must be whole numbers "
+                "above 0"
             )
         if on_bad_sample not in ("raise", "skip"):
             raise DataError(f"{name}: on_bad_sample is 'raise' or 'skip', not {on_bad_sample!r}")
