@@ -169,11 +169,13 @@ def test_intervals_of_zero_are_never(tmp_path, capsys):
     [
         (lambda: Checkpoint(Path("x"), -1), "save_every=-1"),
         (lambda: Meter(-5), "log_every=-5"),
+        (lambda: Meter(None), "log_every=None"),
+        (lambda: Checkpoint(Path("x"), 2.5), "save_every=2.5"),
         (lambda: Validation(Pictures(), -2, 4), "evaluate_every=-2"),
         (lambda: Monitor(Pictures(), Pictures(), -2), "evaluate_every=-2"),
     ],
 )
-def test_intervals_below_zero_are_refused(make, named):
+def test_intervals_that_are_none_are_refused(make, named):
     with pytest.raises(ValueError, match=f"{named}: a number of steps, or 0 for never"):
         make()
 
@@ -223,6 +225,14 @@ def test_resuming_from_the_checkpoint_of_another_folder(finished, tmp_path):
     flip(copy)
     with pytest.raises(CheckpointError, match="is damaged: its SHA-256"):
         resume_from(tmp_path / "run", str(copy))
+
+
+def test_resuming_from_the_checkpoint_of_another_objective(finished, tmp_path):
+    found = str(newest(finished / "checkpoints"))
+    with pytest.raises(
+        CheckpointError, match=r"another backbone or objective: \d+ of \d+ .* not those of Sim"
+    ):
+        train(tmp_path / "run", "simclr", steps=7, resume=found)
 
 
 # Devices and workers
