@@ -87,6 +87,9 @@ def test_an_export_behind_the_newest_checkpoint_is_named(tmp_path):
         UserWarning, match="the backbone of .*run is of step 4, and training has come to step 7"
     ):
         subject(tmp_path / "run", None)
+    (tmp_path / "run/summary.json").write_text("{")
+    with pytest.warns(UserWarning, match=r"no whole summary.json .* of which step .* came to step 7"):
+        subject(tmp_path / "run", None)
 
 
 @pytest.fixture(scope="module")
@@ -259,6 +262,13 @@ def test_a_gpu_that_is_not_there_is_refused_before_anything_is_made(tmp_path):
         run.launch.refuse_absent_device({"accelerator": "cuda"})
     for fine in ({"accelerator": "auto"}, {"accelerator": "cpu", "devices": 9}, {}):
         run.launch.refuse_absent_device(fine)
+
+
+@pytest.mark.parametrize("devices", [0, -1, -3])
+def test_no_devices_are_refused_before_anything_is_made(tmp_path, devices):
+    with pytest.raises(DeviceError, match=rf"trainer.devices={devices}: .*a device at least"):
+        train(tmp_path / "run", "mae", devices=devices)
+    assert not (tmp_path / "run").exists()
 
 
 def test_more_gpus_than_there_are(monkeypatch):
