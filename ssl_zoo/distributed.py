@@ -123,7 +123,7 @@ def rand_shared(*shape: int) -> Tensor:
     """Uniform noise that all parts of a batch share, on the CPU, so that reading it never syncs."""
     if _noise.key is None:
         return torch.rand(*shape)
-    return uniform(_noise.next_key(), 0, math.prod(shape), torch.device("cpu")).view(*shape)
+    return uniform(_noise.next_key(), 0, math.prod(shape), torch.device("cpu")).view(shape)
 
 
 # SplitMix64 (Steele, Lea & Flood 2014, "Fast splittable pseudorandom number generators"): number i of a

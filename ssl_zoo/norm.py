@@ -23,17 +23,18 @@ class BatchNorm(nn.modules.batchnorm._BatchNorm):
     """What a batch norm does while it trains in several processes; comes before torch's class.
 
     Raises:
-        ValueError: from `forward`, in training, one value a channel: it is its own mean.
+        ValueError: from `forward`, in training, no value a channel, or one, which is its own mean.
     """
 
     def forward(self, input: Tensor) -> Tensor:
         if not self.training:
             return super().forward(input)
-        if input.numel() * world() == input.shape[1]:
+        if input.numel() * world() <= input.shape[1]:
+            given = "one row whose feature map is one cell" if input.numel() else "no row at all"
             raise ValueError(
-                "batch norm needs more than one value a channel to train, and here is one row whose feature "
-                f"map is one cell {tuple(input.shape)}: take batch_size of at least 2 (for each of the parts "
-                "it is accumulated from), larger images, or a backbone without batch norm (any ViT)"
+                f"batch norm needs more than one value a channel to train, and here is {given} "
+                f"{tuple(input.shape)}: take batch_size of at least 2 (for each of the parts it is "
+                "accumulated from), larger images, or a backbone without batch norm (any ViT)"
             )
         if world() == 1:
             return super().forward(input)

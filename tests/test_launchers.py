@@ -261,6 +261,12 @@ ALLOCATION = {"SLURM_JOB_ID": "7", "SLURM_NTASKS": "4", "SLURM_NNODES": "1"}  # 
         ({"RANK": "1", "WORLD_SIZE": "2"}, False, True),
         ({"RANK": "1", "WORLD_SIZE": "2", "LOCAL_RANK": "1"}, False, True),
         ({"LOCAL_RANK": "1"}, False, True),
+        ({"RANK": "0", "WORLD_SIZE": "1"}, True, False),
+        ({"PMI_SIZE": "2"}, True, False),
+        ({"JSM_NAMESPACE_RANK": "1"}, True, False),
+        ({"JSM_NAMESPACE_RANK": "1", "JSM_NAMESPACE_SIZE": "2"}, False, True),
+        (slurm(0, "1", SLURM_STEP_NUM_TASKS="1"), True, False),  # a shell that salloc starts as a step
+        ({k: v for k, v in slurm(1, "1").items() if k != "SLURM_NTASKS_PER_NODE"}, False, True),  # srun -n 2
         ({"NODE_RANK": "1"}, False, True),
         ({"NODE_RANK": "0", "LOCAL_RANK": "0"}, True, True),
         (
@@ -276,12 +282,41 @@ def test_who_is_first(no_launcher, variables, leads, grouped):
     assert (launch.leads(), launch.grouped()) == (leads, grouped)
 
 
+@pytest.mark.parametrize(
+    ("variables", "says"),
+    [
+        ({"RANK": "1"}, r"RANK of 1 among 1 processes .*unset RANK"),
+        ({"RANK": "x", "WORLD_SIZE": "2"}, "RANK of 'x', which is no number"),
+        ({"RANK": "0", "WORLD_SIZE": ""}, "WORLD_SIZE of '', which is no number"),
+        ({"RANK": "3", "WORLD_SIZE": "2", "LOCAL_RANK": "0"}, "RANK of 3 among 2"),
+        ({"GROUP_RANK": "1"}, "GROUP_RANK without RANK and WORLD_SIZE"),
+        ({"TORCHELASTIC_RUN_ID": "none"}, "without LOCAL_RANK, RANK, WORLD_SIZE"),
+        ({"PMI_RANK": "0", "PMI_SIZE": "many"}, "PMI_SIZE of 'many'"),
+        (slurm(2, "1"), "SLURM_PROCID of 2 among 2"),
+    ],
+)
+def test_variables_that_no_launcher_sets_are_named_at_once(no_launcher, variables, says):
+    for name, value in variables.items():
+        no_launcher.setenv(name, value)
+    with pytest.raises(launch.LauncherError, match=says):
+        launch.leads()
+
+
 def test_jsrun(no_launcher, tmp_path):
     (tmp_path / "hosts").write_text(f"launch\n{socket.gethostname()}\n{socket.gethostname()}\n")
     variables = {"LSB_JOBID": "12", "LSB_DJOB_RANKFILE": str(tmp_path / "hosts"), "JSM_NAMESPACE_SIZE": "2"}
     for name, value in (variables | {"JSM_NAMESPACE_LOCAL_RANK": "1", "JSM_NAMESPACE_RANK": "1"}).items():
         no_launcher.setenv(name, value)
     assert (launch.leads(), launch.grouped()) == (False, True)
+
+
+def test_srun_may_leave_the_tasks_of_a_node_unsaid(no_launcher):
+    for name, value in slurm(1, "1", SLURM_NNODES="2").items():
+        no_launcher.setenv(name, value)
+    no_launcher.delenv("SLURM_NTASKS_PER_NODE")
+    launch.cluster().validate_settings(num_devices=1, num_nodes=2)
+    with pytest.raises(ValueError, match="devices"):
+        launch.cluster().validate_settings(num_devices=2, num_nodes=2)
 
 
 def test_lightning_is_never_asked_to_requeue(no_launcher):

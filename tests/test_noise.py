@@ -72,6 +72,14 @@ def test_a_part_draws_no_more_than_its_rows():
     assert peak < 2 * 2**20
 
 
+def test_one_number_that_all_parts_share():
+    seed_noise(3, 4)
+    one, row = rand_shared(), rand(2)
+    free_noise()
+    assert (one.shape, row.shape) == ((), (2,))
+    assert 0 <= one.item() < 1
+
+
 def test_there_is_no_part_beyond_the_last():
     with pytest.raises(ValueError, match="no part 2 of 2"):
         seed_noise(0, 0, 2, 2)

@@ -13,6 +13,7 @@ from ssl_zoo.backbones._base import Vocabulary
 from ssl_zoo.backbones.transformer import TextTransformer
 from ssl_zoo.backbones.vision import timm_backbone
 from ssl_zoo.distributed import free_noise, rand, seed_noise
+from ssl_zoo.norm import BatchNorm1d
 from ssl_zoo.objectives._base import Batch, Loss, Objective, Sum
 from ssl_zoo.objectives.mae import MAE, grid_positions, normalise
 from ssl_zoo.objectives.masked_lm import MaskedLM
@@ -617,3 +618,44 @@ def test_batch_norm_of_one_value_says_what_to_do(name):
     with pytest.raises(ValueError, match=r"one row .* one cell .*: take batch_size of at least 2"):
         objective(images(rows=1))
     assert math.isfinite(objective.eval()(images(rows=1)).value.item())
+
+
+def test_supervised_names_labels_that_are_none_of_its_classes():
+    objective, batch = build(Supervised, backbone("vit")), images(4)
+    assert batch.y is not None
+    value = objective(batch).value
+    for wrong, says in ((batch.y * 0 + 3, "label of 3, .* 3 classes .* 0 to 2"), (batch.y - 9, "label of -")):
+        with pytest.raises(ValueError, match=says):
+            objective(batch._replace(y=wrong))
+    for wrong in (batch.y.float(), batch.y[:2]):
+        with pytest.raises(ValueError, match="labels are 4 whole numbers"):
+            objective(batch._replace(y=wrong))
+    for made in (value, objective(batch._replace(y=batch.y.int())).value):
+        assert made.isfinite()
+
+
+def test_batch_norm_of_no_rows_keeps_its_statistics():
+    norm = BatchNorm1d(3)
+    with pytest.raises(ValueError, match=r"no row at all \(0, 3\)"):
+        norm(torch.zeros(0, 3))
+    assert norm.running_mean is not None
+    assert norm.running_mean.isfinite().all()
+
+
+@pytest.mark.parametrize("cls", [NextToken, MaskedLM, SimCLR, MAE, Rotation])
+def test_a_batch_of_no_rows_is_refused(cls):
+    kind = "transformer" if cls in (NextToken, MaskedLM) else "vit"
+    objective, batch = build(cls, backbone(kind)), text(4) if kind == "transformer" else images(4)
+    with pytest.raises(ValueError, match=f"{cls.__name__} was given a batch of no rows"):
+        objective(Batch(batch.x[:0], batch.segments if batch.segments is None else batch.segments[:0]))
+
+
+@pytest.mark.parametrize("cls", [NextToken, MaskedLM])
+@pytest.mark.parametrize("wrong", [-1, VOCABULARY.size])
+def test_ids_that_have_no_embedding_are_named(cls, wrong):
+    batch = text(4)
+    batch.x[1, -1] = wrong  # of next-token prediction only a target
+    with pytest.raises(ValueError, match=rf"holds id {wrong}, .* ids 0 to {VOCABULARY.size - 1}"):
+        build(cls, backbone("transformer"))(batch)
+    with pytest.raises(ValueError, match=r"ids, a tensor \(B, T\) of int64, not \(4, .*float32"):
+        build(cls, backbone("transformer"))(Batch(batch.x.float()))

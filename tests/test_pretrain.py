@@ -241,11 +241,20 @@ def test_budgets_in_steps(budget, steps):
         ({"steps": 3, "minutes": 1}, "given: {'steps': 3, 'minutes': 1}"),
         ({"steps": 0}, "budget.steps must be positive"),
         ({"minutes": -1}, "budget.minutes must be positive"),
+        ({"steps": 1.5}, "budget.steps is a whole number, not 1.5"),
+        ({"steps": True}, "budget.steps is a number, not True"),
+        ({"epochs": float("nan")}, "budget.epochs is a number, not nan"),
+        ({"samples": "many"}, "budget.samples is a number, not 'many'"),
     ],
 )
 def test_budgets_that_cannot_be(options, words):
     with pytest.raises(ValueError, match=words):
         Budget(**options)
+
+
+def test_a_whole_number_may_be_written_as_a_float():
+    assert Budget(samples=1e6) == Budget(samples=1_000_000)  # pyright: ignore[reportArgumentType]
+    assert str(Budget(samples=1e6)) == "budget.samples=1000000"  # pyright: ignore[reportArgumentType]
 
 
 def test_tokens_are_for_text():

@@ -74,6 +74,21 @@ def test_knn_votes_by_hand():
     }
 
 
+def test_knn_takes_any_float_type_and_refuses_what_has_no_neighbours():
+    bank, query = torch.tensor([[1.0, 0.0], [0.0, 1.0]]), torch.tensor([[0.9, 0.1], [0.2, 0.8]])
+    y, asked = torch.tensor([0, 1]), (2, (1, 9), (0.07,))
+    for other in (torch.float16, torch.float64):
+        guesses = knn.predict(query.to(other), bank, y, *asked)
+        assert all(guess.tolist() == [0, 1] for guess in guesses.values())
+    with pytest.raises(DataError, match="1 of 2 feature rows are not finite"):
+        knn.predict(query / torch.tensor([[1.0], [0.0]]), bank, y, *asked)
+    for wrong in ((query, bank[:0], y[:0]), (query, bank, y[:1]), (query[:, :1], bank, y)):
+        with pytest.raises(ValueError, match=r"cannot be compared with a bank"):
+            knn.predict(*wrong, *asked)
+    with pytest.raises(ValueError, match="labels 1 to 2, and 2 classes"):
+        knn.predict(query, bank, y + 1, *asked)
+
+
 def test_knn_chooses_the_best_on_validation():
     train, validation = blobs(200, 0), blobs(100, 1)
     best = knn.choose(train, validation, 4, (1, 20), (0.07, 0.5))

@@ -87,6 +87,9 @@ def test_an_export_behind_the_newest_checkpoint_is_named(tmp_path):
         UserWarning, match="the backbone of .*run is of step 4, and training has come to step 7"
     ):
         subject(tmp_path / "run", None)
+    (tmp_path / "run/summary.json").write_text("{")
+    with pytest.warns(UserWarning, match=r"no whole summary.json .* of which step .* came to step 7"):
+        subject(tmp_path / "run", None)
 
 
 @pytest.fixture(scope="module")
@@ -169,11 +172,13 @@ def test_intervals_of_zero_are_never(tmp_path, capsys):
     [
         (lambda: Checkpoint(Path("x"), -1), "save_every=-1"),
         (lambda: Meter(-5), "log_every=-5"),
+        (lambda: Meter(None), "log_every=None"),
+        (lambda: Checkpoint(Path("x"), 2.5), "save_every=2.5"),
         (lambda: Validation(Pictures(), -2, 4), "evaluate_every=-2"),
         (lambda: Monitor(Pictures(), Pictures(), -2), "evaluate_every=-2"),
     ],
 )
-def test_intervals_below_zero_are_refused(make, named):
+def test_intervals_that_are_none_are_refused(make, named):
     with pytest.raises(ValueError, match=f"{named}: a number of steps, or 0 for never"):
         make()
 
@@ -225,6 +230,14 @@ def test_resuming_from_the_checkpoint_of_another_folder(finished, tmp_path):
         resume_from(tmp_path / "run", str(copy))
 
 
+def test_resuming_from_the_checkpoint_of_another_objective(finished, tmp_path):
+    found = str(newest(finished / "checkpoints"))
+    with pytest.raises(
+        CheckpointError, match=r"another backbone or objective: \d+ of \d+ .* not those of Sim"
+    ):
+        train(tmp_path / "run", "simclr", steps=7, resume=found)
+
+
 # Devices and workers
 
 
@@ -249,6 +262,13 @@ def test_a_gpu_that_is_not_there_is_refused_before_anything_is_made(tmp_path):
         run.launch.refuse_absent_device({"accelerator": "cuda"})
     for fine in ({"accelerator": "auto"}, {"accelerator": "cpu", "devices": 9}, {}):
         run.launch.refuse_absent_device(fine)
+
+
+@pytest.mark.parametrize("devices", [0, -1, -3])
+def test_no_devices_are_refused_before_anything_is_made(tmp_path, devices):
+    with pytest.raises(DeviceError, match=rf"trainer.devices={devices}: .*a device at least"):
+        train(tmp_path / "run", "mae", devices=devices)
+    assert not (tmp_path / "run").exists()
 
 
 def test_more_gpus_than_there_are(monkeypatch):

@@ -19,7 +19,7 @@ from ssl_zoo.transfer import floors, report
 from ssl_zoo.transfer.evaluate import evaluate
 from ssl_zoo.transfer.features import extract, forward, prepare
 from ssl_zoo.transfer.labels import budget
-from ssl_zoo.transfer.metrics import score
+from ssl_zoo.transfer.metrics import score, true_labels
 from ssl_zoo.transfer.protocols import Finetune, Fitted, Knn, Layers, Linear
 from ssl_zoo.transfer.sealed import Sealed
 
@@ -90,7 +90,7 @@ def test_budgets():
     assert np.array_equal(budget(y, None, seed=5), np.arange(84))
     with pytest.raises(DataError, match=r"class 2 has 4 .* the 5"):
         budget(y, 5, seed=0)
-    for wrong in (1.0, 0.0, 0, -2):
+    for wrong in (1.0, 0.0, 0, -2, True, "3"):
         with pytest.raises(DataError):
             budget(y, wrong, seed=0)
 
@@ -360,3 +360,15 @@ def test_one_row_a_step_is_too_few_for_batch_norm():
         evaluate(MLP(), rows, rows, rows, Finetune(lrs=(1e-3,), steps=2, batch_size=1), device="cpu")
     with pytest.raises(ValueError, match="steps=0"):
         evaluate(MLP(), rows, rows, rows, Finetune(lrs=(1e-3,), steps=0), device="cpu")
+
+
+@pytest.mark.parametrize("kind", [np.int32, np.uint8])
+def test_labels_of_any_whole_type_are_the_same_labels(kind):
+    rows = images(12, 0)
+    other = FakeRows(rows.x, rows.y.astype(kind))
+    torch.manual_seed(0)
+    backbone = MLP()
+    values = [evaluate(backbone, some, some, some, Linear(), seeds=(0,)).values for some in (rows, other)]
+    assert values[0] == values[1]
+    with pytest.raises(DataError, match=r"train rows have labels of type float64 .* whole numbers"):
+        true_labels(FakeRows(rows.x, rows.y.astype(float)), "train")

@@ -8,6 +8,7 @@ import timm
 import torch
 import yaml
 from safetensors.torch import save_file
+from torchvision.transforms.functional import to_pil_image
 
 from ssl_zoo.backbones.vision import TimmCNN, TimmViT, timm_backbone
 from ssl_zoo.objectives._base import Batch
@@ -343,3 +344,12 @@ def test_a_file_of_other_weights_is_named(tmp_path):
     torch.save(state | {"decoder.weight": torch.ones(3), "head.weight": torch.ones(3)}, tmp_path / "more")
     with pytest.warns(UserWarning, match=r"more: 1 weights are not .* such as \['decoder\.weight'\]"):
         timm_backbone("vit_tiny_patch16_224", pretrained=str(tmp_path / "more"), **sizes)
+
+
+@pytest.mark.parametrize(
+    "made", [lambda x: x.numpy(), lambda x: [x[0]], lambda x: to_pil_image(x[0]), lambda x: None]
+)
+def test_images_that_are_no_tensor_are_refused(made):
+    x = torch.zeros(2, 3, 32, 32, dtype=torch.uint8)
+    with pytest.raises(ValueError, match=r"images are a tensor \(B, 3, H, W\), not .*: torch.from_numpy"):
+        timm_backbone("resnet18", image_size=32)(made(x))

@@ -190,18 +190,33 @@ def segment_positions(segments: Tensor) -> Tensor:
     return index - (index * starts).cummax(1).values
 
 
-def check_positions(at: Tensor, count: int, whose: str) -> None:
-    """Raise where a position is not one of 0..count-1.
+def outside(numbers: Tensor, count: int) -> int | None:
+    """One of these numbers that is not in 0..count-1; None if all are.
 
-    Reads `at` on a CPU alone: elsewhere the host would wait for the device.
+    Reads them on a CPU alone: elsewhere the host would wait for the device.
     """
-    if at.device.type != "cpu" or not at.numel() or torch.compiler.is_compiling():
-        return
-    values = at.numpy()
+    if numbers.device.type != "cpu" or not numbers.numel() or torch.compiler.is_compiling():
+        return None
+    values = numbers.numpy()
     low, high = int(values.min()), int(values.max())
-    if low < 0 or high >= count:
+    return low if low < 0 else high if high >= count else None
+
+
+def check_positions(at: Tensor, count: int, whose: str) -> None:
+    """Raise ValueError where a position is not one of 0..count-1, on a CPU."""
+    if (wrong := outside(at, count)) is not None:
+        raise ValueError(f"position {wrong} is asked for, but {whose} has positions 0 to {count - 1}")
+
+
+def check_ids(ids: Tensor, count: int) -> None:
+    """Raise ValueError where ids are no whole numbers (B, T), or, on a CPU, not those of 0..count-1."""
+    if not isinstance(ids, Tensor) or ids.dim() != 2 or ids.dtype not in (torch.int64, torch.int32):
+        told = f"{tuple(ids.shape)} {ids.dtype}" if isinstance(ids, Tensor) else type(ids).__name__
+        raise ValueError(f"a text backbone reads ids, a tensor (B, T) of int64, not {told}")
+    if (wrong := outside(ids, count)) is not None:
         raise ValueError(
-            f"position {low if low < 0 else high} is asked for, but {whose} has positions 0 to {count - 1}"
+            f"the text holds id {wrong}, but this backbone has embeddings of ids 0 to {count - 1}: take the "
+            "tokenizer it was made for"
         )
 
 

@@ -222,9 +222,14 @@ class Normalise(nn.Module):
         """Images (B, C, H, W) uint8, or float in [0, 1] -> the same normalised.
 
         Raises:
-            ValueError: another layout, type, range or number of channels; NaN or infinite pixels.
+            ValueError: no tensor, another layout, type, range or number of channels; NaN or infinite pixels.
         """
         channels = len(self.mean)
+        if not isinstance(x, Tensor):
+            raise ValueError(
+                f"images are a tensor (B, {channels}, H, W), not {type(x).__name__}: torch.from_numpy makes "
+                "one of an array, torchvision's pil_to_tensor one of a PIL image, torch.stack one of a list"
+            )
         if x.dim() != 4 or x.shape[1] not in ((1, 3) if channels == 1 else (channels,)):
             raise ValueError(layout(x, channels))
         x = as_float(x)

@@ -22,6 +22,7 @@ from ssl_zoo.backbones._base import (
     TokenBackbone,
     Vocabulary,
     attention_mask,
+    check_ids,
     check_positions,
     pool,
     segment_positions,
@@ -207,7 +208,9 @@ class HFBackbone(TokenBackbone):
 
     def embed(self, x: Tensor) -> Tensor:
         """Ids (B, T) int64 -> their embeddings (B, T, D)."""
-        return self.word_embedding()(x)
+        words = self.word_embedding()
+        check_ids(x, words.num_embeddings)
+        return words(x)
 
     def encode(
         self,

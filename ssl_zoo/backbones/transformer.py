@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ssl_zoo.backbones._base import Features, TokenBackbone, Vocabulary, pool, segment_positions
+from ssl_zoo.backbones._base import Features, TokenBackbone, Vocabulary, check_ids, pool, segment_positions
 from ssl_zoo.backbones.attention import Plan
 from ssl_zoo.backbones.fused import RMSNorm, Turn, rotary, squared_relu, unit_rotary
 
@@ -35,7 +35,7 @@ class Attention(nn.Module):
         q, k = unit_rotary(qk, turn).split([self.heads, self.kv_heads], dim=2)  # both in one pass
         q, k, v = (part.transpose(1, 2) for part in (q, k, v))
         mixed = plan(q, k, v, self.dropout if self.training else 0.0)
-        return self.out(mixed.transpose(1, 2).reshape(b, t, -1))
+        return self.out(mixed.transpose(1, 2).flatten(2))
 
 
 class MLP(nn.Module):
@@ -141,6 +141,7 @@ class TextTransformer(TokenBackbone):
             nn.init.zeros_(block.mlp.down.weight)  # pyright: ignore
 
     def embed(self, x: Tensor) -> Tensor:
+        check_ids(x, self.words.num_embeddings)
         return self.words(x)
 
     def encode(

@@ -87,6 +87,11 @@ LARGEST = 2**63 - 1
 WORDY = {"trainer.devices": (int, str, ListConfig), "backbone.pretrained": (bool, str)}
 
 
+# Numbers without which nothing can be trained or measured; of the others, null is "none" or "never".
+NEVER_NULL = ("seed", "batch_size", "workers", "save_every", "log_every", "keep", "optimizer.lr",
+              "trainer.accumulate_grad_batches", "trainer.devices")  # fmt: skip
+
+
 def refuse_values(defaults: dict[str, Any], changed: dict[str, Any]) -> None:
     """Raise ConfigError for values of another type than the defaults, or out of range."""
     for key, value in changed.items():
@@ -96,6 +101,8 @@ def refuse_values(defaults: dict[str, Any], changed: dict[str, Any]) -> None:
             raise ConfigError(f"{key}={value} has keys of its own; set {' or '.join(inner[:5])}")
         if default is None and NUMBERS.fullmatch(key) and isinstance(value, str):
             raise ConfigError(f"{key}={value!r} is a str; it takes a number, or null")
+        if value is None and default is not None and key in NEVER_NULL:
+            raise ConfigError(f"{key}=null: it takes a {type(default).__name__}, for example {default!r}")
         allowed = value is None or (
             isinstance(value, WORDY[key]) if key in WORDY else same_type(default, value)
         )

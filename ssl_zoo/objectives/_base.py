@@ -65,6 +65,7 @@ class Objective(nn.Module, ABC):
             )
         self.backbone = backbone
         self.register_buffer("t", torch.zeros(()))
+        self.register_forward_pre_hook(_refuse_no_rows)
 
     @abstractmethod
     def forward(self, batch: Batch) -> Loss:
@@ -73,6 +74,13 @@ class Objective(nn.Module, ABC):
     def advance(self, t: float) -> None:
         """Called after each optimizer step with the fraction of training done."""
         self.t.fill_(t)
+
+
+def _refuse_no_rows(objective: nn.Module, args: tuple[Batch]) -> None:
+    if args and not len(args[0].x):
+        raise ValueError(
+            f"{type(objective).__name__} was given a batch of no rows: the mean of nothing is NaN"
+        )
 
 
 class Sum(Objective):

@@ -16,7 +16,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from ssl_zoo.backbones._base import TokenBackbone
+from ssl_zoo.backbones._base import TokenBackbone, check_ids
 from ssl_zoo.distributed import rand
 from ssl_zoo.heads import output_matrix, score_tokens
 from ssl_zoo.objectives._base import Batch, Loss, Objective
@@ -66,7 +66,8 @@ class MaskedLM(Objective):
         self.bias = nn.Parameter(torch.zeros(vocabulary.size))
 
     def forward(self, batch: Batch) -> Loss:
-        ids, segments = batch.x, batch.segments
+        check_ids(batch.x, len(self.special))
+        ids, segments = batch.x.long(), batch.segments
         b, t = ids.shape
         candidates = ~self.special[ids]
         if segments is not None:

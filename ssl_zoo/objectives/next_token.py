@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import torch
 
-from ssl_zoo.backbones._base import TokenBackbone
+from ssl_zoo.backbones._base import TokenBackbone, check_ids
 from ssl_zoo.heads import output_matrix, score_tokens
 from ssl_zoo.objectives._base import Batch, Loss, Objective
 
@@ -38,6 +38,7 @@ class NextToken(Objective):
 
     def forward(self, batch: Batch) -> Loss:
         """batch.x (B, T + 1): T tokens are read and T are scored."""
+        check_ids(batch.x, self.output.weight.shape[0])  # the last column too, which is only a target
         read, segments = batch.x[:, :-1], batch.segments
         if segments is not None:
             segments = segments[:, :-1]

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 
 from torch import nn
 
-from ssl_zoo.backbones._base import Backbone
+from ssl_zoo.backbones._base import Backbone, outside
 from ssl_zoo.heads import classification
 from ssl_zoo.objectives._base import Batch, Loss, Objective
 from ssl_zoo.views.recipes import View, crop_flip
@@ -25,7 +25,8 @@ class Supervised(Objective):
         view: images to training crops; default: random resized crop of at least 60 % and flip.
 
     Raises:
-        ValueError: the backbone is not for images; from `forward`, rows without labels.
+        ValueError: the backbone is not for images; from `forward`, rows without labels, or with
+            those of other classes (found on a CPU alone; a GPU would be waited for).
     """
 
     family = "reference"
@@ -41,6 +42,14 @@ class Supervised(Objective):
     def forward(self, batch: Batch) -> Loss:
         if batch.y is None:
             raise ValueError("Supervised learns from labels, and these rows have none: take labelled data")
+        y, classes = batch.y.long(), self.classify.out_features
+        if batch.y.is_floating_point() or y.shape != batch.x.shape[:1]:
+            raise ValueError(f"labels are {len(batch.x)} whole numbers, not {batch.y.dtype} {tuple(y.shape)}")
+        if (wrong := outside(y, classes)) is not None:
+            raise ValueError(
+                f"the rows have a label of {wrong}, and this objective tells {classes} classes apart, 0 to "
+                f"{classes - 1}: set objective.classes to how many there are"
+            )
         pooled = self.backbone(self.view(batch.x)).pooled  # (B, D)
-        loss, accuracy = classification(pooled, self.classify.weight, self.classify.bias, batch.y)
+        loss, accuracy = classification(pooled, self.classify.weight, self.classify.bias, y)
         return Loss(loss, {"accuracy": accuracy.detach()})

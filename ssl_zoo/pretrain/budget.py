@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass, fields
+from numbers import Real
 
 import torch
 import torch.distributed as dist
@@ -33,6 +35,12 @@ class Budget:
                 f"budget.minutes=5; given: {given or 'none'}"
             )
         name, value = next(iter(given.items()))
+        if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value):
+            raise ValueError(f"budget.{name} is a number, not {value!r}")
+        if name not in ("epochs", "minutes"):
+            if value != int(value):
+                raise ValueError(f"budget.{name} is a whole number, not {value!r}")
+            object.__setattr__(self, name, int(value))  # 1e6 is a float
         if value <= 0:
             raise ValueError(f"budget.{name} must be positive, not {value}")
 

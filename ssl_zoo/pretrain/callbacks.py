@@ -35,8 +35,8 @@ def pretraining(module: L.LightningModule) -> Pretraining:
 
 
 def interval(every: int, name: str) -> int:
-    """Steps between two of something; 0 = never. Raises ValueError for less."""
-    if every < 0:
+    """Steps between two of something; 0 = never. Raises ValueError for anything else."""
+    if isinstance(every, bool) or not isinstance(every, int) or every < 0:
         raise ValueError(f"{name}={every}: a number of steps, or 0 for never")
     return every
 

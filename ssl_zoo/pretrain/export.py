@@ -42,6 +42,11 @@ def behind(run: Path) -> str | None:
     """A sentence if a run was trained on since its backbone was exported; None if all is well."""
     steps, found = read_summary(run / "summary.json").get("steps"), checkpoints(run / "checkpoints")
     newest = max((int(path.stem.removeprefix("step-")) for path in found), default=0)
+    if not isinstance(steps, int) and found:
+        return (
+            f"no whole summary.json in {run} says of which step its backbone is, and training came to step "
+            f"{newest:,}: `ssl-zoo pretrain` with the same settings writes both again"
+        )
     if not isinstance(steps, int) or newest <= steps:
         return None
     return (

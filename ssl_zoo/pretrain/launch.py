@@ -28,11 +28,16 @@ GROUP = (
     *("TORCHELASTIC_RUN_ID", "TORCHELASTIC_RESTART_COUNT", "SLURM_JOB_ID", "SLURM_STEP_ID"),
     *("SLURM_RESTART_COUNT", "LSB_JOBID", "PMIX_NAMESPACE", "MASTER_ADDR", "MASTER_PORT"),
 )
-# RANK, WORLD_SIZE and LOCAL_RANK as MPICH, Intel MPI and Open MPI call them.
+# RANK, WORLD_SIZE and LOCAL_RANK as MPICH, Intel MPI, Open MPI and jsrun call them.
 MPI = (
     ("PMI_RANK", "PMI_SIZE", "MPI_LOCALRANKID"),
     ("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_LOCAL_RANK"),
+    ("JSM_NAMESPACE_RANK", "JSM_NAMESPACE_SIZE", "JSM_NAMESPACE_LOCAL_RANK"),
 )
+
+
+class LauncherError(RuntimeError):
+    """The variables of a launcher contradict each other, as those do that another command left behind."""
 
 
 class DeviceError(RuntimeError):
@@ -40,26 +45,64 @@ class DeviceError(RuntimeError):
 
 
 def cluster() -> ClusterEnvironment:
-    """How Lightning is to find the other processes."""
+    """How Lightning is to find the other processes.
+
+    Raises:
+        LauncherError: variables that no launcher sets so.
+    """
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", ".*The `srun` command is available.*")
         if by_lightning():
             return LightningEnvironment()
         if TorchElasticEnvironment.detect():
+            if missing := {"RANK", "WORLD_SIZE", "LOCAL_RANK"} - os.environ.keys():
+                raise left_over("TORCHELASTIC_RUN_ID", f"without {', '.join(sorted(missing))}")
+            numbered("RANK", "WORLD_SIZE")
             return TorchElasticEnvironment()
         if under_srun():
+            numbered("SLURM_PROCID", "SLURM_NTASKS")
+            # Lightning takes no `srun --ntasks=2` without it, and compares it with the trainer's devices.
+            each = number("SLURM_NTASKS", 1) // max(number("SLURM_NNODES", 1), 1)
+            os.environ.setdefault("SLURM_NTASKS_PER_NODE", str(each))
             return SLURMEnvironment(auto_requeue=False)  # see stopping.py
         for kind in (LSFEnvironment, MPIEnvironment):
             if kind.detect():
                 return kind()
     for names in MPI:
-        if int(os.environ.get(names[1], "1")) > 1 and "RANK" not in os.environ:
+        # The size alone may be of a shell in which processes were launched: it numbers nobody.
+        if names[0] in os.environ and "RANK" not in os.environ and number(names[1], 1) > 1:
+            numbered(*names[:2])
             rank = os.environ[names[0]]
             os.environ |= {"RANK": rank, "WORLD_SIZE": os.environ[names[1]]}
             os.environ["LOCAL_RANK"] = os.environ.get(names[2], rank)
-    if "RANK" in os.environ and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+    if "RANK" in os.environ:
+        numbered("RANK", "WORLD_SIZE")
+    elif number("GROUP_RANK", 0) and not {"NODE_RANK", "LOCAL_RANK"} & os.environ.keys():
+        raise left_over("GROUP_RANK", "without RANK and WORLD_SIZE")
+    if "RANK" in os.environ and number("WORLD_SIZE", 1) > 1:
         return TorchElasticEnvironment() if "LOCAL_RANK" in os.environ else KubeflowEnvironment()
     return LightningEnvironment()
+
+
+def number(name: str, default: int) -> int:
+    """A launcher's variable, a whole number. Raises LauncherError if it is something else."""
+    value = os.environ.get(name, str(default))
+    if not value.isdecimal():
+        raise left_over(name, f"of {value!r}, which is no number")
+    return int(value)
+
+
+def numbered(rank: str, size: str) -> None:
+    """Raise LauncherError unless these variables number one of so many processes."""
+    if not number(rank, 0) < number(size, 1):
+        raise left_over(rank, f"of {os.environ[rank]} among {number(size, 1)} processes ({size})")
+
+
+def left_over(name: str, what: str) -> LauncherError:
+    return LauncherError(
+        f"the environment has a {name} {what}: no launcher sets it so, and it may be left over from another "
+        f"command. Remove it (unset {name}), or launch all processes with torchrun, srun or mpirun"
+    )
 
 
 def by_lightning() -> bool:
@@ -72,10 +115,12 @@ def under_srun() -> bool:
     """Whether srun started this process together with others.
 
     The shell of an allocation (salloc, sbatch) has some of SLURM's variables too, and one task is no group.
+    Where that shell is a step of its own, SLURM_NTASKS is of the allocation and SLURM_STEP_NUM_TASKS is 1.
     """
     return (
         {"SLURM_PROCID", "SLURM_LOCALID", "SLURM_NODEID"} <= os.environ.keys()
-        and int(os.environ.get("SLURM_NTASKS", "1")) > 1
+        and number("SLURM_NTASKS", 1) > 1
+        and number("SLURM_STEP_NUM_TASKS", 2) > 1
         and SLURMEnvironment.detect()
     )
 
@@ -99,6 +144,11 @@ def grouped() -> bool:
 def refuse_absent_device(trainer: Mapping[str, Any]) -> None:
     """Raise DeviceError if Lightning's `accelerator` and `devices` ask for what is not here."""
     name, devices = trainer.get("accelerator", "auto"), trainer.get("devices", "auto")
+    if isinstance(devices, int) and (devices < -1 or devices == 0 or (devices == -1 and name == "cpu")):
+        raise DeviceError(
+            f"trainer.devices={devices}: training takes a device at least.\nTake trainer.devices=1 or more, "
+            "or trainer.devices=auto."
+        )
     known = {"gpu": ("cuda", "mps")}.get(name, (name,)) if isinstance(name, str) else ()
     kinds = [AcceleratorRegistry[kind]["accelerator"] for kind in known if kind in AcceleratorRegistry]
     if not kinds or name == "cpu":

@@ -19,6 +19,7 @@ from ssl_zoo.distributed import free_noise, rank, seed_model, seed_noise, world
 from ssl_zoo.norm import over_all_processes
 from ssl_zoo.objectives._base import Batch, Loss, Objective
 from ssl_zoo.pretrain.budget import Budget, Clock
+from ssl_zoo.pretrain.checkpoint import CheckpointError
 from ssl_zoo.schedules import Schedule, cosine
 from ssl_zoo.views.recipes import View
 
@@ -269,7 +270,21 @@ class Pretraining(L.LightningModule):
         checkpoint["seconds"] = self.clock.elapsed()
         checkpoint["budget"] = self.budget.given()
 
+    def refuse_other_weights(self, found: dict[str, Tensor]) -> None:
+        """Raise CheckpointError, with the first of them, if weights are not those of this objective."""
+        now, before = ({k: tuple(v.shape) for k, v in some.items()} for some in (self.state_dict(), found))
+        differing = [key for key in sorted({*now, *before}) if now.get(key) != before.get(key)]
+        if differing:
+            first = differing[0]
+            raise CheckpointError(
+                f"this checkpoint is of another backbone or objective: {len(differing)} of {len(now)} "
+                f"weights are not those of {type(self.objective).__name__} here (first {first}: "
+                f"{before.get(first, 'none')} there, {now.get(first, 'none')} here). Restore the old "
+                "settings or start a new run (another run name)."
+            )
+
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self.refuse_other_weights(checkpoint["state_dict"])
         self.clock.spent = checkpoint["seconds"]
         # Lightning converts to trainer.precision after it loads; float32 would cut weights in double short.
         self.trainer.precision_plugin.convert_module(self)

@@ -156,7 +156,8 @@ def pretrain(
         The summary that is also written to `summary.json`; "stopped" is True after a SIGTERM.
 
     Raises:
-        RunError, CheckpointError, NonFinite, DataError, DeviceError, WorkerError: each says what to do.
+        RunError, CheckpointError, NonFinite, DataError, DeviceError, LauncherError, WorkerError: each says
+            what to do.
         KeyboardInterrupt: Ctrl-C; what was trained is saved.
     """
     run, stop = Path(run), Stop()

@@ -20,6 +20,8 @@ class Checkpoint(PerStep):
     """
 
     def __init__(self, folder: Path, every: int, keep: int = 2, stop: Stop | None = None):
+        if isinstance(keep, bool) or not isinstance(keep, int):
+            raise ValueError(f"keep={keep!r} is no whole number of checkpoints; take at least 2")
         if keep < 2:
             raise ValueError(f"keep={keep}: with fewer than two, a damaged newest checkpoint loses the run")
         self.folder, self.every, self.keep = Path(folder), interval(every, "save_every"), keep

@@ -234,7 +234,7 @@ def extract(
             pooled.append(features.pooled.float().cpu())
             blocks.append(tuple(layer.float().cpu() for layer in features.layers))
             if batch.y is not None:
-                labels.append(batch.y)
+                labels.append(batch.y.long())
     y = torch.cat(labels) if labels else None
     kept = tuple(torch.cat(layer) for layer in zip(*blocks, strict=True))
     found = FeatureSet(finite(torch.cat(pooled)), y, kept)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ssl_zoo.transfer.features import FeatureSet, labels_of
+from ssl_zoo.transfer.features import FeatureSet, finite, labels_of
 from ssl_zoo.transfer.metrics import Metric, score
 
 # Similarities of queries with the bank that are held at a time: 256 MiB, whatever the size of the bank.
@@ -55,12 +55,25 @@ def predict(
         queries: (N, D). bank: (M, D). y: (M,) labels of the bank.
         ks: a k beyond M counts as M; the keys keep the k that was asked for.
         batch_size: queries at a time at most; see `at_once`.
+
+    Raises:
+        ValueError: a k or a temperature that cannot be, or a bank that queries cannot be compared with.
+        DataError: features that are NaN or infinite.
     """
     if min(ks, default=0) < 1 or min(temperatures, default=0) <= 0:
         raise ValueError(
             f"k must be at least 1 and temperatures above 0, and one of each be given, not {list(ks)} and "
             f"{list(temperatures)}"
         )
+    if not len(bank) or len(bank) != len(y) or queries.shape[1:] != bank.shape[1:]:
+        raise ValueError(
+            f"queries {tuple(queries.shape)} cannot be compared with a bank {tuple(bank.shape)} of {len(y)} "
+            "labels: take a bank (M, D), M at least 1, with M labels, and queries (N, D)"
+        )
+    if not 0 <= int(y.min()) <= int(y.max()) < classes:
+        raise ValueError(f"labels {int(y.min())} to {int(y.max())}, and {classes} classes count from 0")
+    wide = torch.promote_types(torch.promote_types(queries.dtype, bank.dtype), torch.float32)
+    queries, bank = finite(queries).to(wide), finite(bank).to(wide)
     bank = F.normalize(bank, dim=1)
     widest = min(max(ks), len(bank))
     parts: dict[tuple[int, float], list[Tensor]] = {(k, t): [] for k in ks for t in temperatures}

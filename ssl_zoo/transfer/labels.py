@@ -41,6 +41,10 @@ def budget(y: np.ndarray, labels: int | float | None, seed: int) -> np.ndarray:
     """
     if labels is None:
         return np.arange(len(y))
+    if isinstance(labels, bool) or not isinstance(labels, (int, float)):
+        raise DataError(
+            f"a label budget is a number of rows per class, a fraction, or null for all, not {labels!r}"
+        )
     if isinstance(labels, float) and not 0 < labels < 1:
         raise DataError(
             f"a label fraction must lie in (0, 1), not {labels}; use an int for a count per class"

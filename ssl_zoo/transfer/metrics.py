@@ -37,15 +37,20 @@ def true_labels(rows: Rows, name: str) -> np.ndarray:
     """The labels of rows that must have them; `name` is what the error calls the rows.
 
     Raises:
-        DataError: no rows, no labels, or negative ones.
+        DataError: no rows, no labels, labels that are no whole numbers, or negative ones.
     """
     if not len(rows):
         raise DataError(f"the {name} split has no rows")
     if rows.y is None:
         raise DataError(f"the {name} rows have no labels: transfer needs `y` in every split")
+    if rows.y.dtype.kind not in "iu" or rows.y.shape != (len(rows),):
+        raise DataError(
+            f"the {name} rows have labels of type {rows.y.dtype} and shape {rows.y.shape}: {len(rows)} rows "
+            "take as many whole numbers, int64"
+        )
     if (lowest := int(rows.y.min())) < 0:
         raise DataError(f"the {name} rows have a label of {lowest}: labels count from 0")
-    return rows.y
+    return rows.y.astype(np.int64, copy=False)
 
 
 def title(rows: Rows, label: int) -> str:
