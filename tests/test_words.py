@@ -313,3 +313,23 @@ def test_a_bug_of_ours_keeps_its_traceback_and_says_whose_it_is(monkeypatch, cap
     with pytest.raises(SystemExit, match="a bug of ssl_zoo and no fault of yours"):
         cli.main()
     assert "KeyError: 'mine'" in capsys.readouterr().err
+
+
+def shell(line, folder):
+    """The end of `line` in a shell, where `$ZOO` is the command."""
+    zoo = f"{sys.executable} -c 'from ssl_zoo.cli import main; main()'"
+    words = ["sh", "-c", line.replace("$ZOO", zoo)]
+    return subprocess.run(words, cwd=folder, capture_output=True, text=True, check=False)
+
+
+def test_a_working_folder_that_is_gone(tmp_path):
+    (tmp_path / "gone").mkdir()
+    done = shell("cd gone && rmdir ../gone && $ZOO pretrain data=digits", tmp_path)
+    assert done.returncode == 1
+    assert done.stderr.startswith("ssl-zoo: the working folder cannot be used (No such file or directory)")
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&- >&- 2>&-"])
+def test_closed_streams_are_no_fault(tmp_path, closed):
+    done = shell(f"$ZOO --help {closed}", tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
