@@ -64,6 +64,11 @@ def flip(path: Path, at: int, times: bool = True) -> None:
         os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
 
 
+def piped(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
 DAMAGES = {
     "first": (lambda f: flip(f / "a.bin", 0), "the bytes of a.bin are not those"),
     "last, same times": (lambda f: flip(f / "a.bin", 2999, times=False), "the bytes of a.bin are not those"),
@@ -77,6 +82,12 @@ DAMAGES = {
     "a list": (lambda f: (f / "seal.json").write_text("[]"), "seal.json cannot be read"),
     "deep": (lambda f: (f / "seal.json").write_text("[" * 10**5), "seal.json cannot be read"),
     "long": (lambda f: (f / "seal.json").write_text("1" * 5000), "seal.json cannot be read"),
+    "a pipe": (lambda folder: piped(folder / "a.bin"), "a.bin is no file"),
+    "a seal that is a pipe": (lambda folder: piped(folder / cache.SEAL), "seal.json is no file"),
+    "an empty seal": (
+        lambda folder: (folder / cache.SEAL).write_text('{"title": "tiny", "files": {}}'),
+        "names no files",
+    ),
 }
 
 

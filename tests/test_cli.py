@@ -213,7 +213,7 @@ def test_text_that_cannot_work(tmp_path, cache):
     (tmp_path / "short.txt").write_text("a few words\n\nand more\n\nand a third")
     (tmp_path / "nothing.txt").write_text("")
     printed = refused(tmp_path, cache, *words, "data.train=latin.txt")
-    assert "latin.txt: byte 18 of the text (0xe9) is not UTF-8" in printed
+    assert "latin.txt, line 3: byte 18 of the text (0xe9) is not UTF-8" in printed
     printed = refused(tmp_path, cache, *words, "data.train=short.txt")
     assert "one row needs 128 + 1 of lookahead: give more text or ask for shorter rows" in printed
     assert "holds no text" in refused(tmp_path, cache, *words, "data.train=nothing.txt")

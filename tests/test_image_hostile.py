@@ -511,3 +511,52 @@ def test_pixels_in_flight():
     with flight(10):
         flight.reset()  # as a forked process does, in which the other threads are gone
         enter(10)
+
+
+@pytest.mark.parametrize("size", [0, -1, 2.5, "8"])
+def test_a_size_that_is_no_whole_number_is_refused(tmp_path, size):
+    with pytest.raises(DataError, match=r"image_size .* must be whole numbers above 0"):
+        data(tmp_path, tmp_path, image_size=size)
+    with pytest.raises(DataError, match="must be whole numbers above 0"):
+        data(tmp_path, tmp_path, max_pixels=size)
+
+
+def test_a_fraction_that_is_no_number_is_refused(tmp_path):
+    with pytest.raises(DataError, match=r"validation_fraction \(nan\)"):
+        data(tmp_path, tmp_path, validation_fraction=float("nan"))
+
+
+@BOTH
+def test_a_shard_is_read_to_its_end_or_refused(tmp_path, unpack):
+    whole = shard(tmp_path / "a.tar", {f"{i}.png": solid((i, 0, 0)) for i in range(3)}).read_bytes()
+    flipped = bytearray(whole)
+    flipped[whole.index(b"1.png")] ^= 255  # tarfile takes a header that fails its checksum for the end
+    for content, wrong in (
+        (bytes(flipped), "damaged or no tar archive: bad checksum"),
+        (whole + whole, "more follows the mark at its end, as where archives were joined"),
+    ):
+        (tmp_path / "b.tar").write_bytes(content)
+        with pytest.raises(DataError, match=wrong):
+            rows(tmp_path, tmp_path / "b.tar", unpack=unpack)
+        (tmp_path / "b.tgz").write_bytes(gzip.compress(content))
+        with pytest.raises(DataError, match=wrong if unpack else "is compressed"):
+            rows(tmp_path, tmp_path / "b.tgz", unpack=unpack)
+
+
+def test_the_checksum_of_a_packed_shard_is_looked_at(tmp_path):
+    packed = gzip.compress(shard(tmp_path / "a.tar", {"0.png": solid((1, 0, 0))}).read_bytes())
+    (tmp_path / "b.tgz").write_bytes(packed[:-8] + bytes(8))
+    with pytest.raises(DataError, match="CRC check failed"):
+        rows(tmp_path, tmp_path / "b.tgz")
+
+
+@BOTH
+def test_a_label_that_is_there_twice_is_refused(tmp_path, unpack):
+    path = tmp_path / "a.tar"
+    with tarfile.open(path, "w") as tar:
+        for name, content in (("0.png", solid((1, 0, 0))), ("0.cls", b"0"), ("0.cls", b"1")):
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            tar.addfile(info, io.BytesIO(content))
+    with pytest.raises(DataError, match=r"a\.tar: 0\.cls is there twice"):
+        rows(tmp_path, path, unpack=unpack)

@@ -439,3 +439,53 @@ def test_a_long_document_is_encoded_in_parts_with_equal_ids(tmp_path, monkeypatc
     rows = PackedRows(tmp_path / "s", len(ids) + 1)
     assert rows.read(np.array([0])).x[0].tolist() == [1, *ids.tolist()]
     assert rows.bytes_per_token == len(text.encode()) / len(ids)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.jsonl", '{"text": "one"}\n{"text": "a", "text": "b"}'),
+        ("a.json", '[{"text": "one"},\n{"text": "two", "more": {"text": 1, "text": 2}}]'),
+    ],
+)
+def test_an_object_with_a_key_twice_is_refused(tmp_path, name, content):
+    path = put(tmp_path, content, name)
+    with pytest.raises(DataError, match=rf"{name}, line 2: an object has the key 'text' twice"):
+        data(path, Table("text")).documents("train")
+
+
+@pytest.mark.parametrize("content", ['[{"text": "a"},\n]', "[,]", '[{"text": "a"},,{"text": "b"}]'])
+def test_an_array_with_a_comma_too_many_is_refused(tmp_path, content):
+    with pytest.raises(DataError, match=r"a\.json, line \d is not JSON"):
+        data(put(tmp_path, content, "a.json"), Table("text")).documents("train")
+
+
+@pytest.mark.parametrize("column", [-1, True, 1.5, ["text"]])
+def test_what_can_be_no_column_is_refused(column):
+    for columns in ({"text": [column]}, {"text": 0, "label": column}, {"text": 0, "key": column}):
+        with pytest.raises(DataError, match="a column is a name, or a number that counts from 0, and not "):
+            Table(**columns)  # pyright: ignore[reportArgumentType]
+    with pytest.raises(DataError, match="delimiter is one character that parts cells, not 5"):
+        Table(0, delimiter=5)  # pyright: ignore[reportArgumentType]
+
+
+def test_a_fraction_that_is_no_number_is_refused(tmp_path):
+    with pytest.raises(DataError, match="leave no training samples"):
+        data(tmp_path, validation_fraction=float("nan"))
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ('{"text": "a"}\n{"text": "b"}\n', "look like JSON lines: .jsonl is their suffix (first: "),
+        ("text;label\nwell; so;x\n", "look like a table with the columns text, label: format Table reads"),
+        ("Yes,no, maybe\nfine, then, so\n", None),
+        ("one,two\nbuckle my shoe\n", None),
+        ("text,label\n", None),
+        ("{a} and {b}\n{c}\n", None),
+    ],
+)
+def test_a_table_that_is_read_as_running_text_is_said(tmp_path, capsys, content, said):
+    data(put(tmp_path, content, "a.txt")).documents("train")
+    printed = capsys.readouterr().err
+    assert (said in printed) if said else not printed

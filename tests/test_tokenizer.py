@@ -119,6 +119,12 @@ def test_pieces_do_not_change_the_ids(learned, monkeypatch):
         assert np.array_equal(a, b)
 
 
+@pytest.mark.parametrize("use", [characters, bpe, bytes_tokenizer().encode])
+def test_half_a_surrogate_pair_is_refused(use):
+    with pytest.raises(DataError, match=r"^the text '.*ud800.*' holds '\\ud800', half a surrogate pair"):
+        use(["good", "ab ab \ud800 c"])
+
+
 @pytest.mark.parametrize("letters", ["ACGT", "A", " ", "東京都の人口は", "aB3+/=_"])
 def test_text_without_white_space_takes_time_in_proportion(letters):
     rng = random.Random(0)

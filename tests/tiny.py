@@ -225,6 +225,7 @@ def train(
 
 def _guarded(log: Path, function: Callable[..., Any], args: tuple, options: dict[str, Any]) -> None:
     multiprocessing.set_start_method("fork", force=True)  # of the loader's workers, as everywhere on Linux
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # tests that run in the background ignore it
     with open(log, "a") as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)

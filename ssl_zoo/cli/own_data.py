@@ -65,7 +65,7 @@ def chosen(verb: str, given: list[str], choices: list[str]) -> list[str]:
             say(f"data={value} is the data set of that name; your own {value} is data=./{value}")
         return given
     if not path.exists():
-        if "/" in value or kind_of(path) is not None:
+        if "/" in value or (path.suffix and kind_of(path) is not None):
             raise ConfigError(f"data={value}: there is no such file or folder, and no data set of that name")
         return given
     made = spelt(verb, path)

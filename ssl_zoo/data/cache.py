@@ -130,7 +130,12 @@ def fault(folder: Path, thorough: bool = False) -> str | None:
     change that is not the sealed one, compares the digests of all bytes.
     """
     try:
+        for path in folder.iterdir():
+            if not path.is_file():  # a pipe would wait for a writer, and a device never ends
+                return f"is damaged: {path.name} is no file"
         files = read_seal(folder)["files"]
+        if not files:
+            return f"is damaged: {folder / SEAL} names no files"
         for name, sealed in files.items():
             stat = os.stat(folder / name)
             if stat.st_size != sealed["size"]:

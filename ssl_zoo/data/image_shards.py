@@ -16,7 +16,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from itertools import groupby
 from pathlib import Path
-from typing import IO, Generic, NamedTuple, TypeVar
+from typing import IO, Any, Generic, NamedTuple, TypeVar
 
 from ssl_zoo.data.image_classes import class_index
 from ssl_zoo.data.image_decoding import MAX_PIXELS, check_size, open_file, suffixes
@@ -25,6 +25,7 @@ from ssl_zoo.data.rows import DataError
 SHARDS = (".tar", ".tar.gz", ".tgz")
 HEADER = 1 << 16  # bytes: of a header that holds a long name
 GLOBAL = 1000
+TAIL = 1 << 20  # bytes: so many are read at a time behind an archive's end
 # Deflate reaches 1,032 to 1. Encoded images do not get near this, nor do raw ones in a whole archive.
 RATIO, UNCHECKED = 200, 1 << 27
 
@@ -89,6 +90,7 @@ def _samples(
             most = size if path.suffix == ".tar" else max(UNCHECKED, RATIO * size)
             for key, parts in groupby(_parts(tar, left, most), key=lambda part: part.key):
                 yield from reader.samples(key, parts)
+            _nothing_after(tar, mode)
     except _Refused as error:
         raise DataError(f"{path}: {error}") from error
     except (tarfile.TarError, EOFError, zlib.error, OSError, RecursionError) as error:
@@ -108,7 +110,10 @@ class _Header(tarfile.TarInfo):
 
     @classmethod
     def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> _Header:
-        header = super().frombuf(buf, encoding, errors)
+        try:
+            header = super().frombuf(buf, encoding, errors)
+        except tarfile.InvalidHeaderError as error:  # pyright: ignore  # which tarfile takes for the end
+            raise tarfile.ReadError(str(error)) from error
         plain = (*tarfile.REGULAR_TYPES, *(bytes([c]) for c in b"123456"))  # files, links, devices, folders
         if header.size < 0:
             raise _Refused(f"the header of {header.name} claims {header.size} bytes")
@@ -153,6 +158,21 @@ def _ends(path: Path) -> bool:
     with open(path, "rb") as file:
         file.seek(max(0, os.stat(path).st_size - 512))
         return file.read() == bytes(512)
+
+
+def _nothing_after(tar: tarfile.TarFile, mode: str) -> None:
+    """Refuse an archive with more behind the mark at its end. A stream is read on, so that gzip checks it;
+    a file, whose zeros may be a hole of any length, for one TAIL."""
+    stream: Any = tar.fileobj
+    if mode == "r:":
+        stream.seek(tar.offset)
+    while chunk := stream.read(TAIL):
+        if chunk.strip(b"\0"):
+            raise _Refused(
+                "more follows the mark at its end, as where archives were joined: give each by itself"
+            )
+        if mode == "r:":
+            return
 
 
 class _Part(NamedTuple):
@@ -212,6 +232,8 @@ class _Reader(NamedTuple, Generic[T]):
             name = f"{key}.{stem}.{end}" if stem else f"{key}.{end}"
             bare |= not stem
             if end == "cls":
+                if stem in labels:
+                    raise DataError(f"{self.path}: {name} is there twice, and a sample has one label")
                 labels[stem] = _label(self.tar, member, f"{self.path}:{name}")
                 continue
             images += 1

@@ -72,9 +72,10 @@ class ImageData:
         cache: str | None = None,
         classes: str | None = None,
     ):
-        if image_size < 1 or max_pixels < 1:
+        if not all(isinstance(number, int) and number > 0 for number in (image_size, max_pixels)):
             raise DataError(
-                f"{name}: image_size ({image_size}) and max_pixels ({max_pixels}) must be above 0"
+                f"{name}: image_size ({image_size!r}) and max_pixels ({max_pixels!r}) must be whole numbers "
+                "above 0"
             )
         if on_bad_sample not in ("raise", "skip"):
             raise DataError(f"{name}: on_bad_sample is 'raise' or 'skip', not {on_bad_sample!r}")
@@ -83,7 +84,8 @@ class ImageData:
                 f"{name}: on_bad_sample=skip needs to know the damaged images beforehand, and only unpacking "
                 "tells: set on_bad_sample=raise, or unpack=true"
             )
-        if min(validation_fraction, test_fraction) < 0 or validation_fraction + test_fraction >= 1:
+        shares = validation_fraction, test_fraction
+        if not (min(shares) >= 0 and sum(shares) < 1):  # NaN is neither
             raise DataError(
                 f"{name}: validation_fraction ({validation_fraction}) and test_fraction ({test_fraction}) "
                 "must be 0 or more and leave something of train"

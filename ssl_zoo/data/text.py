@@ -82,7 +82,7 @@ class TextData:
         self._sources: dict[str, Source] = {s: source for s, source in given.items() if source is not None}
         fractions = {"validation": validation_fraction, "test": test_fraction}
         self._carved = {s: f for s, f in fractions.items() if f and s not in self._sources}
-        if min(0, *fractions.values()) < 0 or sum(self._carved.values()) >= 1:
+        if not (all(f >= 0 for f in fractions.values()) and sum(self._carved.values()) < 1):  # NaN is neither
             raise DataError(f"{name}: fractions {fractions} leave no training samples; they must sum below 1")
         if errors not in ("strict", "replace"):
             raise DataError(f"{name}: errors is strict or replace, not {errors}")

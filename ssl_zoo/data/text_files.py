@@ -112,7 +112,7 @@ def lines(path: Path, errors: Errors = "strict", limits: Limits = LIMITS) -> Ite
         DataError: the file cannot be read or unpacked, is no text, exceeds a limit, or holds a byte that is
             NUL or not UTF-8 (with its line and its offset in the unpacked text).
     """
-    offset = 0
+    offset = number = 0
     try:
         with _open(path) as stream:
             for number, raw in enumerate(_split(path, _chunks(path, stream, limits), limits), 1):
@@ -132,8 +132,8 @@ def lines(path: Path, errors: Errors = "strict", limits: Limits = LIMITS) -> Ite
     except UnicodeDecodeError as error:
         at, byte = offset + error.start, error.object[error.start]
         raise DataError(
-            f"{path}: byte {at} of the text (0x{byte:02x}) is not UTF-8. Save the file as UTF-8, or set "
-            "errors: replace to put U+FFFD in its place"
+            f"{path}, line {number}: byte {at} of the text (0x{byte:02x}) is not UTF-8. Save the file "
+            "as UTF-8, or set errors: replace to put U+FFFD in its place"
         ) from error
     except (OSError, EOFError, lzma.LZMAError, zlib.error) as error:
         raise DataError(f"{path} cannot be read: {error}") from error

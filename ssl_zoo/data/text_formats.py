@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain, islice
 from pathlib import Path
 from typing import Literal, NamedTuple, Protocol
 
 from ssl_zoo.data.rows import DataError
 from ssl_zoo.data.text_files import LIMITS, Errors, Limits, kind, lines, refuse_other, too_long
-from ssl_zoo.data.text_tables import JSON, Row, field, label_of, objects, table, text_of
+from ssl_zoo.data.text_tables import JSON, Row, field, label_of, looks_like, objects, table, text_of
 from ssl_zoo.data.text_tally import Tally
 
 WHOLE = {".md", ".rst", ".py"}
@@ -62,12 +63,14 @@ class Text:
                 text = text_of(value, f"{path}, line {row.number}: {self.key!r}", errors)
                 yield from _unless_null(text, None, None, path, row, tally)
         elif self.separator == "line" and kind(path) not in WHOLE:
-            yield from (Sample(line.strip()) for line in lines(path, errors, limits) if line.strip())
+            yield from (
+                Sample(line.strip()) for line in _running(path, errors, limits, tally) if line.strip()
+            )
         else:
             whole = kind(path) in WHOLE or self.separator == "file"
             document: list[str] = []
             size = 0
-            for line in lines(path, errors, limits):
+            for line in _running(path, errors, limits, tally):
                 if whole or line.strip():
                     document.append(line)
                     size += len(line)
@@ -79,6 +82,15 @@ class Text:
             if document:
                 text = "".join(document)
                 yield Sample(text if whole else text.removesuffix("\n"))
+
+
+def _running(path: Path, errors: Errors, limits: Limits, tally: Tally | None) -> Iterator[str]:
+    """The lines of running text; `tally` is told where they look like something else."""
+    rows = lines(path, errors, limits)
+    head = list(islice(rows, 2))
+    if tally is not None and kind(path) not in WHOLE and (found := looks_like(head)):
+        tally.add(f"file(s) read as running text that look like {found}", str(path))
+    return chain(head, rows)
 
 
 @dataclass(frozen=True)
@@ -99,10 +111,17 @@ class Table:
     join: str = ". "
 
     def __post_init__(self):
-        if len(self.delimiter) != 1 or self.delimiter in '"\r\n':
+        if not isinstance(self.delimiter, str) or len(self.delimiter) != 1 or self.delimiter in '"\r\n':
             raise DataError(f"delimiter is one character that parts cells, not {self.delimiter!r}")
         if not isinstance(self.text, int | str) and not self.text:
             raise DataError("text names no column: give the number or the name of one, or several")
+        several = isinstance(self.text, Sequence) and not isinstance(self.text, str)
+        columns = [*self.text] if several else [self.text]  # pyright: ignore[reportGeneralTypeIssues]
+        for column in (*columns, *(c for c in (self.label, self.key) if c is not None)):
+            if not isinstance(column, str) and (type(column) is not int or column < 0):
+                raise DataError(f"a column is a name, or a number that counts from 0, and not {column!r}")
+        if not isinstance(self.join, str):
+            raise DataError(f"join is the text between columns, and not {self.join!r}")
 
     def samples(
         self, path: Path, errors: Errors = "strict", limits: Limits = LIMITS, tally: Tally | None = None

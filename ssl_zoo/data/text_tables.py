@@ -12,7 +12,7 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ssl_zoo.data.rows import DataError
 from ssl_zoo.data.text_files import LIMITS, Errors, Limits, kind, lines, refuse_other, too_long
@@ -164,11 +164,11 @@ def _array(path: Path, number: int, first: str, others: Iterable[str], limits: L
         size += len(line)
         if size > limits.max_document_bytes:
             raise too_long(f"{path} is one array of JSON, which is read as a whole. It", limits)
-    text, at, last = "".join(pieces), first.index("["), 0
+    text, last = "".join(pieces), 0
+    at = _skip(text, first.index("[") + 1)
+    if text[at : at + 1] == "]" and not text[_skip(text, at + 1) :]:
+        return
     while True:
-        at = _skip(text, at + 1)
-        if text[at : at + 1] == "]" and not text[_skip(text, at + 1) :]:
-            return
         number, last = number + text.count("\n", last, at), at
         value, at = _parsed(text, f"{path}, line {number}", at)
         yield Row(number, value)
@@ -179,6 +179,21 @@ def _array(path: Path, number: int, first: str, others: Iterable[str], limits: L
             raise DataError(
                 f"{path}, line {number} is not JSON: after an item of the array comes no , and no ]"
             )
+        at = _skip(text, at + 1)
+
+
+def looks_like(head: Sequence[str]) -> str | None:
+    """What a file that begins with two such lines seems to be, if that is no running text."""
+    if len(head) == 2 and all(re.match(r'\s*\{\s*"', line) and line.rstrip().endswith("}") for line in head):
+        return "JSON lines: .jsonl is their suffix"
+    for sign in ",;\t|":
+        names = head[0].rstrip().split(sign) if len(head) == 2 else []
+        if len(names) > 1 and all(map(_NAME.fullmatch, names)) and head[1].count(sign) >= len(names) - 1:
+            return f"a table with the columns {', '.join(names)}: format Table reads these"[:120]
+    return None
+
+
+_NAME = re.compile(r'"?\w+"?')  # of a column; prose has a space after a comma
 
 
 def _skip(text: str, at: int) -> int:
@@ -186,13 +201,27 @@ def _skip(text: str, at: int) -> int:
     return at if found is None else found.end()
 
 
-_DECODER = json.JSONDecoder()
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        keys = [key for key, _ in pairs]
+        raise _Twice(next(key for key in keys if keys.count(key) > 1))
+    return found
+
+
+class _Twice(Exception):
+    """A key that an object has twice."""
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_object)
 
 
 def _parsed(text: str, where: str, at: int | None = None):
     """The JSON value that `text` is, or (value, end) of the one that begins at `at`."""
     try:
         return _DECODER.decode(text) if at is None else _DECODER.raw_decode(text, at)
+    except _Twice as error:  # which of its values is meant, nobody knows
+        raise DataError(f"{where}: an object has the key {error.args[0][:40]!r} twice") from error
     except RecursionError as error:
         raise DataError(f"{where} is not JSON of a text: it is nested too deeply") from error
     except json.JSONDecodeError as error:
@@ -218,7 +247,7 @@ def field(row: Row, column: int | str, path: Path) -> object:
                 f"row names {list(row.names)}{_other_delimiter(row.names)}"
             )
         column = row.names.index(column)
-    if column >= len(fields):
+    if not 0 <= column < len(fields):
         raise DataError(
             f"{path}, line {row.number} has {len(fields)} columns, and column {column} is wanted"
             + _other_delimiter(fields)

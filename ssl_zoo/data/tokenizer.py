@@ -35,6 +35,7 @@ BATCH = 1 << 21  # characters encoded in one call: bounds what the library holds
 LONGEST = 16  # pieces that a text without white space stays whole for
 WORD = 1024  # characters of a word that BPE sees at once: its work grows with their square
 _CUT = re.compile(r"\S(?=\s)")
+_HALF = re.compile("[\ud800-\udfff]")
 
 
 class Tokenizer:
@@ -75,16 +76,22 @@ class Tokenizer:
         }
 
     def encode(self, texts: Sequence[str]) -> list[np.ndarray]:
-        """Content ids of each text, int64 (n,), without prefix and suffix. All cores work on it."""
+        """Content ids of each text, int64 (n,), without prefix and suffix. All cores work on it.
+
+        Raises:
+            DataError: a text holds half a surrogate pair.
+        """
         parts: list[list[np.ndarray]] = [[] for _ in texts]
         owners: list[int] = []
         batch: list[str] = []
         waiting = 0
 
         def flush() -> None:
-            for owner, encoding in zip(
-                owners, self._inner.encode_batch_fast(batch, add_special_tokens=False), strict=True
-            ):
+            try:
+                encodings = self._inner.encode_batch_fast(batch, add_special_tokens=False)
+            except TypeError as error:  # that is how the library calls what is no UTF-8
+                raise _no_text(batch) or error from error
+            for owner, encoding in zip(owners, encodings, strict=True):
                 parts[owner].append(np.asarray(encoding.ids, dtype=np.int64) + self._offset)
             owners.clear()
             batch.clear()
@@ -139,6 +146,17 @@ class Tokenizer:
             ) from error
 
 
+def _no_text(texts: Iterable[str]) -> DataError | None:
+    """The error to raise for the first text that holds half a surrogate pair; None if none does."""
+    for text in texts:
+        if odd := _HALF.search(text):
+            return DataError(
+                f"the text {text[max(0, odd.start() - 20) : odd.start() + 20]!a} holds {odd[0]!a}, half a "
+                "surrogate pair, which is no text: put U+FFFD in its place"
+            )
+    return None
+
+
 def cut(text: str, size: int = PIECE) -> Iterator[str]:
     """Pieces of `text`, each ending at the first end of a word past `size` characters.
 
@@ -188,6 +206,8 @@ def characters(texts: Iterable[str]) -> Tokenizer:
     alphabet = ["<unk>", *sorted({c for text in texts for c in set(text)})]
     if len(alphabet) == 1:
         raise DataError("there is no text to collect characters from")
+    if error := _no_text(alphabet):
+        raise error
     model = models.BPE(vocab={c: i for i, c in enumerate(alphabet)}, merges=[], unk_token="<unk>")
     inner = tokenizers.Tokenizer(model)
     inner.decoder = decoders.Fuse()  # pyright: ignore[reportAttributeAccessIssue]
@@ -207,7 +227,7 @@ def bpe(texts: Iterable[str], size: int = 8192, lowercase: bool = False) -> Toke
             for other words. Decoding then gives small letters, and bits per byte are those of the small ones.
 
     Raises:
-        DataError: a size below 259 (special ids and bytes), or no text.
+        DataError: a size below 259 (special ids and bytes), no text, or half a surrogate pair in it.
     """
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     least = len(alphabet) + len(SPECIAL)
@@ -226,7 +246,10 @@ def bpe(texts: Iterable[str], size: int = 8192, lowercase: bool = False) -> Toke
         initial_alphabet=alphabet,
         show_progress=False,
     )
-    inner.train_from_iterator((piece for text in texts for piece in cut(text)), trainer)
+    try:
+        inner.train_from_iterator((piece for text in texts for piece in cut(text)), trainer)
+    except UnicodeEncodeError as error:
+        raise _no_text([error.object]) or error from error
     if inner.get_vocab_size() == len(alphabet):
         raise DataError("no pair of bytes occurs twice in the text: give BPE more of it, or use bytes")
     return _own(inner)

@@ -14,7 +14,7 @@ import torch
 from ssl_zoo.backbones._base import Backbone
 from ssl_zoo.data.rows import Rows, Subset
 from ssl_zoo.transfer.features import place
-from ssl_zoo.transfer.labels import budget, drawable
+from ssl_zoo.transfer.labels import budget, drawable, warn_of_single_rows
 from ssl_zoo.transfer.metrics import METRICS, Metric, class_count, refuse_unseen, score, true_labels
 from ssl_zoo.transfer.protocols import Protocol, Task
 from ssl_zoo.transfer.report import Result
@@ -63,6 +63,8 @@ def evaluate(
         seeds = seeds[:1]
     y = true_labels(train, "train")
     classes = class_count(train, validation)
+    if not isinstance(labels, int):  # so many a class were asked for
+        warn_of_single_rows(y, train.classes)
     draws = {seed: budget(y, labels, seed) for seed in seeds}
     task = Task(train, validation, draws, classes, metric, place(device))
     fitted = protocol.fit(backbone, task)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 
 import numpy as np
@@ -61,3 +62,21 @@ def budget(y: np.ndarray, labels: int | float | None, seed: int) -> np.ndarray:
             f"{len(lacking)} of {len(present)} classes): take labels={fewest} or fewer, a fraction, or null"
         )
     return np.sort(np.concatenate(chosen))
+
+
+def warn_of_single_rows(y: np.ndarray, names: Sequence[str] = ()) -> None:
+    """Say how many classes have one labelled row alone.
+
+    Args:
+        y: (N,) labels. names: of the classes, where there are any.
+    """
+    present, counts = np.unique(y, return_counts=True)
+    single = present[counts == 1]
+    if len(single):
+        first = int(single[0])
+        shown = repr(names[first]) if first < len(names) else first
+        warnings.warn(
+            f"{len(single)} of {len(present)} classes have one labelled row to learn from, class {shown} the "
+            "first of them: what is measured of such a class hangs on that row",
+            stacklevel=3,
+        )

@@ -78,7 +78,10 @@ ROWS = {
     "few rows": Row(
         "No rows, fewer than a batch, no validation rows", "an error before training that gives the counts"
     ),
-    "one sample": Row("A class of one sample", "an error where it cannot be in every split"),
+    "one sample": Row(
+        "A class of one sample",
+        "an error where it cannot be in every split, else a warning when it is measured",
+    ),
     "small image": Row(
         "An image smaller than a patch, or one that does not divide into patches",
         "an error with the sizes and one that works",
@@ -127,7 +130,6 @@ NOT_COVERED = """\
 - Saving in the background, FSDP and streaming data: the library does none of these.
 - Power cuts. Files are synced before they are renamed into place, and the tests kill processes before
   each such operation, but no test cuts the power of a disk.
-- A warning for a class of one sample where nothing is carved off: it is trained on, and nothing is said.
 """
 
 

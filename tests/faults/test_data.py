@@ -6,11 +6,18 @@ import tarfile
 import zlib
 from pathlib import Path
 
+import numpy as np
 import pytest
 import tiny
 from image_files import encoded, folder, solid
 from PIL import Image
 from tiny import forked
+from transfer_fakes import MLP
+from transfer_fakes import images as pictures
+
+from ssl_zoo.data.rows import Subset
+from ssl_zoo.transfer.evaluate import evaluate
+from ssl_zoo.transfer.protocols import Knn
 
 ROTATION = (
     *("pretrain", "objective=rotation", "backbone=resnet_micro", "data=image_folder", "data.image_size=8"),
@@ -205,6 +212,14 @@ def test_a_class_of_one_sample(tmp_path):
     folder(tmp_path / "pets", {"cat": 1, "dog": 20}, size=8)
     said = refused(tmp_path, (*ROTATION, "data.train=pets"))
     assert "class 'cat' has 1 sample(s), too few to carve 0.1 off" in said
+
+
+@pytest.mark.fault("one sample", how="a labelled row that is alone of its class, measured without carving")
+def test_a_class_of_one_labelled_row_is_said():
+    rows = pictures(40, seed=0)
+    lonely = Subset(rows, np.r_[np.flatnonzero(rows.y != 1), np.flatnonzero(rows.y == 1)[:1]])
+    with pytest.warns(UserWarning, match="1 of 3 classes have one labelled row .* class 'c1' the"):
+        evaluate(MLP(), lonely, rows, pictures(12, seed=1), Knn(ks=(1,)), device="cpu")
 
 
 @pytest.mark.fault("small image", how="image_size 2 and 30 for patches of 4")
