@@ -254,6 +254,26 @@ def test_texts_by_their_path(mine, capsys):
     assert composed("evaluate", "data=letters").data.train == {"bad": "letters/bad", "good": "letters/good"}
 
 
+@pytest.mark.parametrize("sign", [";", "|", "\t"])
+def test_a_csv_parted_by_another_sign(mine, capsys, sign):
+    rows = "".join(f"it is, number {i}{sign}{'ab'[i % 2]}\n" for i in range(20))
+    (mine / "semi.csv").write_text(f"text{sign}label\n{rows}")
+    table = own_format("data=semi.csv")
+    assert (table["text"], table["label"], table["delimiter"]) == ("text", "label", sign)
+    assert "label is 'label'" in capsys.readouterr().err
+    (mine / "one.csv").write_text("text\n" + f"a{sign} b\n" * 20)
+    one = own_format("data=one.csv")
+    assert one["text"] == "text"
+    assert "label" not in one
+    assert one.get("delimiter", ",") == ","
+
+
+def test_taking_away_a_key_that_is_not_there():
+    assert refused("~key").startswith("~key: there is no key 'key'")
+    assert refused("~seeed") == "~seeed: there is no key 'seeed'; did you mean 'seed'?"
+    assert refused("~seed").startswith("~seed: pretrain reads seed and cannot do without it")
+
+
 def own_format(*given):
     found = OmegaConf.to_container(composed("evaluate", *given).data.format)
     assert found["_target_"] == "ssl_zoo.data.text_formats.Table"
@@ -295,3 +315,23 @@ def test_a_bug_of_ours_keeps_its_traceback_and_says_whose_it_is(monkeypatch, cap
     with pytest.raises(SystemExit, match="a bug of ssl_zoo and no fault of yours"):
         cli.main()
     assert "KeyError: 'mine'" in capsys.readouterr().err
+
+
+def shell(line, folder):
+    """The end of `line` in a shell, where `$ZOO` is the command."""
+    zoo = f"{sys.executable} -c 'from ssl_zoo.cli import main; main()'"
+    words = ["sh", "-c", line.replace("$ZOO", zoo)]
+    return subprocess.run(words, cwd=folder, capture_output=True, text=True, check=False)
+
+
+def test_a_working_folder_that_is_gone(tmp_path):
+    (tmp_path / "gone").mkdir()
+    done = shell("cd gone && rmdir ../gone && $ZOO pretrain data=digits", tmp_path)
+    assert done.returncode == 1
+    assert done.stderr.startswith("ssl-zoo: the working folder cannot be used (No such file or directory)")
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&- >&- 2>&-"])
+def test_closed_streams_are_no_fault(tmp_path, closed):
+    done = shell(f"$ZOO --help {closed}", tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")

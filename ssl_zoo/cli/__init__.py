@@ -35,6 +35,8 @@ def main() -> None:
     wait_passively()
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, leave)
+    sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115 (closed by the caller, as by >&-)
+    sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115
     try:
         call_verb()
         sys.stdout.flush()
@@ -88,6 +90,10 @@ def call_verb() -> None:
         near = get_close_matches(args[0], VERBS, 1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
         sys.exit(f"ssl-zoo: no verb {args[0]!r}, only {', '.join(VERBS)}{hint}")
+    try:
+        os.getcwd()
+    except OSError as error:
+        sys.exit(f"ssl-zoo: the working folder cannot be used ({error.strerror}); cd to one that is there")
     verb, rest = args[0], args[1:]
     if verb == "list":
         from ssl_zoo.cli.listing import show

@@ -39,6 +39,7 @@ from ssl_zoo.cli.gate import (
     refuse_unknown_targets,
 )
 from ssl_zoo.cli.keys import (
+    FREE_TO_GO,
     flatten,
     near,
     node_targets,
@@ -269,9 +270,12 @@ def checked(verb: str, made: list[str], place: Place) -> dict[str, str]:
         prefix, key, _ = words.split(word)
         if word in choosing or key.split(".")[0] == "hydra" or prefix == "+" or prefix == "++":
             continue
+        there = key in keys or any(other.startswith(f"{key}.") for other in keys)
         if prefix == "~":
+            if not there and key not in FREE_TO_GO:
+                raise ConfigError(f"{word}: {unknown(word, keys, targets, every)}")
             refuse_deletion(verb, word, targets)
-        elif key not in keys and not any(other.startswith(f"{key}.") for other in keys):
+        elif not there:
             parent, _, name = key.rpartition(".")
             taken = signature(targets[parent]) if parent in targets else None
             if taken is None or name not in taken.names:

@@ -207,6 +207,8 @@ def columns(file: Path) -> tuple[list[str], str]:
     """The words that say which columns of a table are read, and a line that says which were guessed."""
     delimiter = "\t" if ".tsv" in file.name.lower() else ","
     names, rows = sample(file, delimiter)
+    if len(names) == 1 and ".csv" in file.name.lower():
+        delimiter, names, rows = other_delimiter(file) or (delimiter, names, rows)
     texts = {name: [str(row.get(name, "")) for row in rows] for name in names}
     lengths = {name: sum(map(len, values)) / max(1, len(values)) for name, values in texts.items()}
     text = by_name(names, TEXT) or max(names, key=lambda name: lengths[name])
@@ -221,8 +223,18 @@ def columns(file: Path) -> tuple[list[str], str]:
     ]
     made += [] if label is None else [f"+data.format.label={column(label)}"]
     made += [f"+data.format.delimiter='{delimiter}'"] if delimiter != "," else []
-    said = f"a table; text is column {text!r}" + (", no labels" if label is None else f", label is {label!r}")
+    said = "a table" + (f" parted by {delimiter!r}" if delimiter not in ",\t" else "")
+    said += f"; text is column {text!r}" + (", no labels" if label is None else f", label is {label!r}")
     return made, f"{said}, of {', '.join(map(repr, names))} (data.format.text=, data.format.label=)"
+
+
+def other_delimiter(file: Path) -> tuple[str, list[Any], list[dict[Any, Any]]] | None:
+    """The sign, names and rows of a CSV whose rows, all of one width, are not parted by commas."""
+    for sign in ";\t|":
+        names, rows = sample(file, sign)
+        if len(names) > 1 and rows and all(len(row) == len(names) for row in rows):
+            return sign, names, rows
+    return None
 
 
 def column(name: int | str) -> str:
