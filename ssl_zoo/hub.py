@@ -1,12 +1,13 @@
 """Save a backbone and open it again, without Hydra or Lightning: safetensors and JSON only.
 
 backbone/
-  config.json         kind, arguments, direction, format version
+  config.json         kind, arguments, direction, format version, SHA-256 of the weights
   model.safetensors
 """
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import inspect
 import json
@@ -22,6 +23,7 @@ from ssl_zoo.backbones._base import Backbone, TokenBackbone
 from ssl_zoo.untrusted import Bounded, Untrusted, read_json, refuse_odd_values
 
 FORMAT = 1
+DIGEST = "sha256"  # in config.json: of model.safetensors; files of earlier versions have none
 KINDS = {  # the only classes a saved file may name
     "TextTransformer": "ssl_zoo.backbones.transformer",
     "TimmViT": "ssl_zoo.backbones.vision",
@@ -109,6 +111,11 @@ def _timm_arguments(name: Any) -> set[str]:
     return _timm.takes(name) if isinstance(name, str) and _timm.is_known(name) else set()
 
 
+def digest(file: Path) -> str:
+    with open(file, "rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
 def save(backbone: Backbone, folder: str | Path) -> Path:
     """Write the backbone to `folder`, replacing what is there; the old one stays until the new is whole."""
     folder = Path(folder)
@@ -118,7 +125,8 @@ def save(backbone: Backbone, folder: str | Path) -> Path:
     part.mkdir(parents=True)
     state = {name: value.detach().cpu().contiguous().clone() for name, value in backbone.state_dict().items()}
     save_file(state, part / "model.safetensors")
-    (part / "config.json").write_text(json.dumps(describe(backbone), indent=1) + "\n")
+    about = describe(backbone) | {DIGEST: digest(part / "model.safetensors")}
+    (part / "config.json").write_text(json.dumps(about, indent=1) + "\n")
     # safetensors makes files that only their owner may read.
     shutil.copymode(part / "config.json", part / "model.safetensors")
     if folder.exists():
@@ -154,8 +162,15 @@ def load(path: str | Path, backbone: Backbone | None = None) -> Backbone:
     file = folder / "model.safetensors"
     try:
         about = read_json(folder / "config.json")
+    except (OSError, Untrusted) as error:  # both name it
+        raise HubError(str(error)) from error
+    try:
         if backbone is None:
             backbone = build(about, SLACK + ROOM * file.stat().st_size)
+        if about.get(DIGEST, found := digest(file)) != found:
+            raise OSError(
+                "its bytes are not those that were saved (SHA-256 differs): copy or export it again"
+            )
         backbone.load_state_dict(load_file(file))
     except (HubError, Untrusted) as error:
         raise HubError(f"{folder / 'config.json'}: {error}") from error

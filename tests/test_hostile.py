@@ -37,6 +37,7 @@ from ssl_zoo.hub import HubError
 from ssl_zoo.leaderboard.board import load
 from ssl_zoo.pages import page as pages
 from ssl_zoo.pretrain.checkpoint import AtomicCheckpointIO, CheckpointError
+from ssl_zoo.pretrain.export import exported
 
 OBJECTIVE = "ssl_zoo.objectives.rotation.Rotation"
 WORDS = ("objective=rotation", "backbone=resnet_micro", "data=digits", "budget.steps=1", "trainer=cpu")
@@ -151,7 +152,7 @@ def test_the_working_folder_is_searched_only_where_the_command_line_names_code(t
     (tmp_path / "hydra_plugins/evil.py").write_text(f"open({str(marker)!r}, 'w')")
     code, said = tiny.command(tmp_path, tmp_path / "cache", "pretrain", *WORDS, "batch_size=none")
     assert code == 1
-    assert "batch_size='none' is a str" in said
+    assert "batch_size='none' is a text" in said
     monkeypatch.chdir(tmp_path)
     with naming(set()):
         assert sys.path[0] != str(tmp_path)
@@ -546,3 +547,19 @@ def test_the_policy_allows_no_other_script():
     assert set(allowed.split()) - {"'strict-dynamic'"} == set(re.findall(r"'sha256-[^']+'", policy))
     for file in Path(pages.__file__).with_name("templates").glob("*.html"):
         assert not re.search(r"<[^>]+\son\w+=|javascript:|<script>(?!{{ one }})", file.read_text()), file
+
+
+def test_a_flipped_byte_of_the_weights_is_noticed(tmp_path):
+    model = backbone("cnn")
+    folder = hub.save(model, tmp_path / "backbone")
+    assert exported(model, folder)
+    weights = folder / "model.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-5] ^= 1
+    weights.write_bytes(content)
+    with pytest.raises(HubError, match=r"model\.safetensors cannot be read: its bytes are not those"):
+        hub.load(folder)
+    assert not exported(model, folder)
+    about = folder / "config.json"
+    about.write_text(json.dumps({k: v for k, v in json.loads(about.read_text()).items() if k != "sha256"}))
+    hub.load(folder)  # of an earlier version: nothing says what was saved

@@ -78,5 +78,5 @@ def test_weights_without_their_tokenizer_are_refused(gpt, tmp_path):
 def test_the_command_takes_the_path_of_a_weight_file():
     words = ["objective=rotation", "data=digits", "backbone=timm", "backbone.name=resnet10t"]
     check("pretrain", [*words, "backbone.pretrained=weights.pth"])
-    with pytest.raises(ConfigError, match="takes a bool"):
+    with pytest.raises(ConfigError, match="takes a truth value"):
         check("pretrain", [*words, "backbone.pretrained=3"])

@@ -69,7 +69,7 @@ def test_sizes_of_any_key_and_one_seed_from_pretraining():
     [
         ((), r"the ladder has no sizes: give widths=\[64,96,128\]"),
         (("widths=64",), "ladder.backbone.width=64 must be a list"),
-        (("widths=[64,few]",), "ladder.backbone.width: 'few' is a str; it takes a int"),
+        (("widths=[64,few]",), "ladder.backbone.width: 'few' is a text; it takes a whole number"),
         (("widths=[64,64]",), "holds width64-steps2-s0 twice"),
         (("widths=[64]", "steps=[]"), r"steps=\[\] must be whole numbers from 1 on"),
         (("widths=[64]", "steps=[0]"), r"steps=\[0\] must be whole numbers"),
@@ -93,7 +93,7 @@ def test_ladders_that_cannot_be(words, said):
     [
         (("width=[64]",), r"there is no key 'width'; did you mean 'widths'\?"),
         (("budget.steps=50",), r"there is no key 'budget.steps'; did you mean 'steps'\?"),
-        (("resamples=many",), "resamples='many' is a str; it takes a int"),
+        (("resamples=many",), "resamples='many' is a text; it takes a whole number"),
     ],
 )
 def test_words_that_do_not_compose(words, said):

@@ -98,8 +98,8 @@ def test_what_is_wrong_is_said_with_flags_as_without(monkeypatch, flag):
     [
         ("run=", "run= is empty"),
         ("batch_size=0", "batch_size=0 is too small; it takes 1 or more"),
-        ("batch_size=null", "batch_size=null: it takes a int, for example"),
-        ("log_every=null", "log_every=null: it takes a int, for example"),
+        ("batch_size=null", "batch_size=null: it takes a whole number, for example"),
+        ("log_every=null", "log_every=null: it takes a whole number, for example"),
         ("save_every=-1", "takes 0 or more"),
         ("seed=" + "1" * 5000, "5,005 characters"),
         ("seed=" + "1" * 30, "out of range"),

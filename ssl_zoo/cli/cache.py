@@ -36,7 +36,8 @@ def main(args: list[str]) -> None:
         damaged += wrong is not None
         print(f"{_size(store) / 1e6:12,.1f} MB  {store.relative_to(root)}  {wrong or cache.title(store)}")
     total = sum(map(_size, stores))
-    print(f"{total / 1e6:12,.1f} MB  in {len(stores)} stores of {root}")
+    whole = ", all of them whole" if args[0] == "verify" and not damaged else ""
+    print(f"{total / 1e6:12,.1f} MB  in {len(stores)} stores of {root}{whole}")
     if damaged:
         sys.exit(f"{damaged} of {len(stores)} stores are damaged: each is built again when it is next used")
 

@@ -92,6 +92,20 @@ NEVER_NULL = ("seed", "batch_size", "workers", "save_every", "log_every", "keep"
               "trainer.accumulate_grad_batches", "trainer.devices")  # fmt: skip
 
 
+def kind(value: Any) -> str:
+    """What people call a value of this type."""
+    names = {
+        bool: "a truth value (true or false)",
+        int: "a whole number",
+        float: "a number",
+        str: "a text",
+        ListConfig: "a list",
+    }
+    return next(
+        (name for made, name in names.items() if isinstance(value, made)), f"a {type(value).__name__}"
+    )
+
+
 def refuse_values(defaults: dict[str, Any], changed: dict[str, Any]) -> None:
     """Raise ConfigError for values of another type than the defaults, or out of range."""
     for key, value in changed.items():
@@ -100,16 +114,15 @@ def refuse_values(defaults: dict[str, Any], changed: dict[str, Any]) -> None:
         if inner and value is not None and not isinstance(value, DictConfig):
             raise ConfigError(f"{key}={value} has keys of its own; set {' or '.join(inner[:5])}")
         if default is None and NUMBERS.fullmatch(key) and isinstance(value, str):
-            raise ConfigError(f"{key}={value!r} is a str; it takes a number, or null")
+            raise ConfigError(f"{key}={value!r} is a text; it takes a number, or null")
         if value is None and default is not None and key in NEVER_NULL:
-            raise ConfigError(f"{key}=null: it takes a {type(default).__name__}, for example {default!r}")
+            raise ConfigError(f"{key}=null: it takes {kind(default)}, for example {default!r}")
         allowed = value is None or (
             isinstance(value, WORDY[key]) if key in WORDY else same_type(default, value)
         )
         if key in defaults and not allowed:
             raise ConfigError(
-                f"{key}={value!r} is a {type(value).__name__}; it takes a "
-                f"{type(default).__name__}, for example {default!r}"
+                f"{key}={value!r} is {kind(value)}; it takes {kind(default)}, for example {default!r}"
             )
         listed = isinstance(default, ListConfig) or key in ("seeds", "labels", "steps")
         if listed and isinstance(value, ListConfig) and not len(value):

@@ -15,6 +15,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from ssl_zoo.cli.compose import ConfigError, flatten, near, same_type
+from ssl_zoo.cli.keys import kind
 
 OWN = ("widths", "ladder", "steps", "seeds", "resamples")  # keys of scale.yaml that pretraining lacks
 # A loss compares only with losses on the same text and images, by the same objective.
@@ -85,8 +86,7 @@ def sizes(cfg: DictConfig) -> list[dict[str, Any]]:
             hint = near(key, list(there)) or f"; +{key}=... would add it"
             raise ConfigError(f"ladder.{key}: there is no key {key!r}{hint}")
         if wrong := [value for value in values if not same_type(there[key], value)]:
-            kind = type(there[key]).__name__
-            raise ConfigError(f"ladder.{key}: {wrong[0]!r} is a {type(wrong[0]).__name__}; it takes a {kind}")
+            raise ConfigError(f"ladder.{key}: {wrong[0]!r} is {kind(wrong[0])}; it takes {kind(there[key])}")
         lists[key] = list(values)
     if not lists:
         raise ConfigError(

@@ -26,7 +26,8 @@ def exported(backbone: Backbone, folder: Path) -> bool:
     same = state.keys() == now.keys() and all(
         value.dtype == now[k].dtype and torch.equal(value, now[k].cpu()) for k, value in state.items()
     )
-    return same and about == json.loads(json.dumps(hub.describe(backbone)))
+    written = hub.digest(folder / "model.safetensors")
+    return same and about == json.loads(json.dumps(hub.describe(backbone) | {hub.DIGEST: written}))
 
 
 def read_summary(file: Path) -> dict[str, Any]:

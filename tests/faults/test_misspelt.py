@@ -24,7 +24,7 @@ IMAGES = ("objective=mae_small", "backbone=vit_micro", "data=digits")
             ("pretrain", "objective=simcrl", *IMAGES[1:]),
             "objective=simcrl does not exist; did you mean 'simclr'?",
         ),
-        (("pretrain", *IMAGES, "optimizer.lr=abc"), "optimizer.lr='abc' is a str; it takes a float"),
+        (("pretrain", *IMAGES, "optimizer.lr=abc"), "optimizer.lr='abc' is a text; it takes a number"),
     ],
     ids=["verb", "key", "group", "value", "type"],
 )
