@@ -46,7 +46,11 @@ warm_up()  # compiled once, in the server
 SERVER = multiprocessing.get_context("forkserver")
 SERVER.set_forkserver_preload(["tiny"])
 # The server is a fresh interpreter: tell it where this file lies.
-os.environ["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
+os.environ["PYTHONPATH"] = os.pathsep.join(
+    filter(
+        None, [str(Path(__file__).parent), os.environ.get("PYTHONPATH")]
+    )  # an empty one is the working folder
+)
 
 WORDS = Vocabulary(size=24)
 SIDE, CONTEXT = 8, 12
