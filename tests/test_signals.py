@@ -295,13 +295,18 @@ import os, sys
 from ssl_zoo import cli
 sys.argv = ["ssl-zoo", "--version"]
 cli.main()
-print("torch" in sys.modules, os.environ.get("OMP_WAIT_POLICY"))
+print("torch" in sys.modules, *(os.environ.get(name) for name in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")))
 """
 
 
 @pytest.mark.parametrize(
     ("own", "policy"),
-    [({}, "PASSIVE"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "ACTIVE"), ({"GOMP_SPINCOUNT": "9"}, "None")],
+    [
+        ({}, "PASSIVE 1000"),
+        ({"OMP_WAIT_POLICY": "ACTIVE"}, "ACTIVE None"),
+        ({"GOMP_SPINCOUNT": "9"}, "None 9"),
+        ({"KMP_BLOCKTIME": "0"}, "None None"),
+    ],
 )
 def test_waiting_threads_sleep_unless_the_user_says_otherwise(own, policy):
     names = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")

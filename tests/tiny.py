@@ -45,7 +45,7 @@ from ssl_zoo.views.kernels import warm_up
 warm_up()  # compiled once, in the server
 SERVER = multiprocessing.get_context("forkserver")
 SERVER.set_forkserver_preload(["tiny"])
-# The server is a fresh interpreter: tell it where this file lies. (An empty entry would be the working folder.)
+# The server is a fresh interpreter: tell it where this file lies. (An empty entry is the working folder.)
 places = (str(Path(__file__).parent), os.environ.get("PYTHONPATH"))
 os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, places))
 

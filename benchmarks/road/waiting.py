@@ -1,9 +1,10 @@
-"""Shall threads that wait spin or sleep? Training steps under both, quiet and beside a busy process.
+"""Shall threads that wait spin or sleep? Training steps under some policies, quiet and beside a busy process.
 
     python benchmarks/road/waiting.py [ROUNDS] [SECONDS]
 
-OpenMP's threads spin when they wait, unless OMP_WAIT_POLICY=PASSIVE, which `ssl-zoo` sets, lets them sleep.
-Each measurement is a fresh process, because the policy is read when torch loads; the policies take turns.
+OpenMP's threads spin for milliseconds when they wait, unless OMP_WAIT_POLICY=PASSIVE lets them sleep at once,
+or GOMP_SPINCOUNT says how often they look before they do. Each measurement is a fresh process, because the
+policy is read when torch loads; the policies take turns.
 """
 
 from __future__ import annotations
@@ -13,8 +14,16 @@ import subprocess
 import sys
 from statistics import median
 
+from ssl_zoo.cli import WAITING
+
 THREADS = 2
-POLICIES = ("ACTIVE", "PASSIVE")
+POLICIES: dict[str, dict[str, str]] = {
+    "as it comes": {},
+    "sleeping": {"OMP_WAIT_POLICY": "PASSIVE"},
+    "1,000 looks (ssl-zoo)": WAITING,
+    "5,000 looks": {"GOMP_SPINCOUNT": "5000"},
+    "20,000 looks": {"GOMP_SPINCOUNT": "20000"},
+}
 STEPS = ("convolutions", "transformer")
 OURS = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME", "OMP_NUM_THREADS")
 
@@ -49,10 +58,8 @@ def measure(seconds: float) -> None:
 
 
 def once(policy: str, seconds: float) -> list[float]:
-    """Steps a second under a policy. ACTIVE is what a user who sets nothing has."""
-    environment = {name: value for name, value in os.environ.items() if name not in OURS}
-    if policy == "PASSIVE":
-        environment["OMP_WAIT_POLICY"] = policy
+    """Steps a second under a policy, in place of any that is set."""
+    environment = {name: value for name, value in os.environ.items() if name not in OURS} | POLICIES[policy]
     command = [sys.executable, __file__, "measure", str(seconds)]
     printed = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
     return [float(line) for line in printed.split()]
@@ -60,26 +67,25 @@ def once(policy: str, seconds: float) -> list[float]:
 
 def main(rounds: int = 4, seconds: float = 1.5) -> None:
     print(
-        f"Steps a second on {THREADS} threads, {os.cpu_count()} cores: medians of {rounds} x {seconds:g} s\n"
+        f"Steps a second on {THREADS} threads, {os.cpu_count()} cores: medians of {rounds} x {seconds:g} s, "
+        "and their ratio to the first policy\n"
     )
-    print("| beside | step | spinning | sleeping | ratio |\n|---|---|---|---|---|")
+    print(f"| beside | step | {' | '.join(POLICIES)} |\n|---|---|{'---|' * len(POLICIES)}")
     for beside in ("nothing", "a busy process"):
         busy = None if beside == "nothing" else subprocess.Popen([sys.executable, "-c", "while True: pass"])
         found: dict[str, list[list[float]]] = {policy: [] for policy in POLICIES}
         try:
             for turn in range(rounds):
-                for policy in POLICIES if turn % 2 == 0 else POLICIES[::-1]:
+                for policy in list(POLICIES)[:: 1 if turn % 2 == 0 else -1]:
                     found[policy].append(once(policy, seconds))
         finally:
             if busy is not None:
                 busy.kill()
                 busy.wait()
         for number, step in enumerate(STEPS):
-            spinning, sleeping = (median(rates[number] for rates in found[policy]) for policy in POLICIES)
-            print(
-                f"| {beside} | {step} | {spinning:.2f} | {sleeping:.2f} | {sleeping / spinning:.2f} |",
-                flush=True,
-            )
+            speeds = [median(rates[number] for rates in found[policy]) for policy in POLICIES]
+            cells = [f"{speed:.2f} ({speed / speeds[0]:.2f})" for speed in speeds]
+            print(f"| {beside} | {step} | {' | '.join(cells)} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -57,14 +57,19 @@ def main() -> None:
         )
 
 
-def wait_passively() -> None:
-    """Let threads that wait for others sleep instead of spin, before torch loads.
+# OpenMP's threads look for work this often (some 10 microseconds), then sleep. GNU's, which torch brings,
+# takes the number; others know the policy alone. Sleeping at once costs small steps a third of their speed on
+# a quiet machine, and spinning for milliseconds a third and more beside a busy process (docs/log.md).
+WAITING = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "1000"}
 
-    Spinning takes the time that the others need beside any busy process (see benchmarks/road/waiting.py).
+
+def wait_passively() -> None:
+    """Let threads that wait for others sleep soon instead of spinning, before torch loads.
+
     A setting of the user's own stays.
     """
-    if not {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME"} & os.environ.keys():
-        os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
+    if not {*WAITING, "KMP_BLOCKTIME"} & os.environ.keys():
+        os.environ.update(WAITING)
 
 
 def leave(number: int, frame: FrameType | None) -> None:
