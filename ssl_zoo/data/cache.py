@@ -81,7 +81,7 @@ def store(folder: Path, title: str, build: Callable[[Path], object], needed: int
             if wrong:
                 folder.rename(old)
             draft.rename(folder)
-            _sync(folder.parent)
+            sync(folder.parent)
     except OSError as error:
         if error.errno not in WRITING and not _within(error.filename, folder.parent):
             raise
@@ -98,8 +98,8 @@ def _build(draft: Path, title: str, build: Callable[[Path], object]) -> None:
     build(draft)
     files = {path.name: _facts(path) for path in sorted(draft.iterdir())}
     (draft / SEAL).write_text(json.dumps({"title": title, "files": files}, indent=1))
-    _sync(draft / SEAL)
-    _sync(draft)
+    sync(draft / SEAL)
+    sync(draft)
 
 
 def _within(filename: object, room: Path) -> bool:
@@ -244,7 +244,7 @@ def _lock(folder: Path, waits: str | None = None) -> Iterator[None]:
 
 def _facts(path: Path) -> dict[str, Any]:
     """What the seal says of a file, which is on the disk when this returns."""
-    _sync(path)
+    sync(path)
     with open(path, "rb") as file:
         stat = os.fstat(file.fileno())
         kinds = {kind: _digest(file, stat.st_size, kind) for kind in ("digest", "sampled")}
@@ -271,7 +271,8 @@ def _reseal(folder: Path, files: dict[str, Any]) -> None:
         os.replace(part, folder / SEAL)
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
+    """Have what was written to a file or folder on the disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

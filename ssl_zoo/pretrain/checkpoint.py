@@ -19,6 +19,8 @@ from typing import Any
 import torch
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
+from ssl_zoo.data.cache import sync
+
 # What a checkpoint of training holds, at least; weights alone do not say how to go on.
 PARTS = ("global_step", "loops", "optimizer_states", "seconds", "state_dict")
 
@@ -61,14 +63,6 @@ def alive(process: int) -> bool:
     return True
 
 
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
 def sidecar(path: Path) -> Path:
     return path.with_suffix(".json")
 
@@ -93,7 +87,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             about = {"size": part.stat().st_size, "sha256": digest(part)}
             write_atomically(sidecar(path), json.dumps(about).encode())
             os.replace(part, path)
-            _sync_folder(path.parent)
+            sync(path.parent)
         except (OSError, RuntimeError) as error:
             needed = part.stat().st_size if part.exists() else 0
             free = shutil.disk_usage(path.parent).free

@@ -17,14 +17,6 @@ from ssl_zoo.pretrain.logs import read_metrics
 from ssl_zoo.pretrain.watch import Monitor, Validation
 
 
-@pytest.fixture(scope="module")
-def unharmed(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("unharmed")
-    code, log = forked(folder, train, folder / "run", "mae")
-    assert code == 0, log
-    return (folder / "run/sha256").read_text()
-
-
 def broken(folder: Path, logger: type, method: str, good: int) -> None:
     """After so many good calls, a method of the logger raises."""
     real, calls = getattr(logger, method), iter(range(1000))

@@ -33,14 +33,6 @@ def mae():
     return tiny.ZOO["mae"][0]()
 
 
-@pytest.fixture(scope="module")
-def unharmed(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("unharmed")
-    code, log = forked(folder, train, folder / "run", "mae")
-    assert code == 0, log
-    return (folder / "run/sha256").read_text()
-
-
 @pytest.mark.fault("dead worker", how="SIGKILL to each of two loader workers in its fourth batch")
 def test_a_worker_that_the_system_kills(tmp_path, unharmed):
     code, log = forked(tmp_path, train, tmp_path / "run", build=(mae, Deadly), workers=2, save_every=2)
