@@ -55,7 +55,7 @@ def folder(tmp_path: Path) -> Path:
 
 def member(folder: Path, number: int, variables: dict[str, str], words: tuple[str, ...]) -> None:
     """`ssl-zoo WORDS` as one process of a group; keeps the weights it ends with."""
-    os.environ |= variables
+    os.environ |= {launch.SESSION: "1-left_over"} | variables  # of a process before, which trained by itself
     fit_end = tiny.Pretraining.on_train_end
 
     def keep(self):
@@ -270,10 +270,11 @@ ALLOCATION = {"SLURM_JOB_ID": "7", "SLURM_NTASKS": "4", "SLURM_NNODES": "1"}  # 
         ({"NODE_RANK": "1"}, False, True),
         ({"NODE_RANK": "0", "LOCAL_RANK": "0"}, True, True),
         (
-            {"LOCAL_RANK": "1", launch.SESSION: "1-abc"},
+            {"LOCAL_RANK": "1", launch.SESSION: f"{os.getppid()}-abc"},
             False,
             False,
         ),  # of Lightning
+        ({"LOCAL_RANK": "1", launch.SESSION: "1-abc"}, False, True),  # of a process before
     ],
 )
 def test_who_is_first(no_launcher, variables, leads, grouped):

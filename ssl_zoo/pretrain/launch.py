@@ -106,9 +106,12 @@ def left_over(name: str, what: str) -> LauncherError:
 
 
 def by_lightning() -> bool:
-    """Whether another process of this library called the command again, through Lightning, for this one."""
+    """Whether the process above called the command again, through Lightning, for this one.
+
+    Its number tells: the variable alone may be of any process before, which had trained by itself.
+    """
     by, _, name = os.environ.get(SESSION, "").partition("-")
-    return bool(name) and by != str(os.getpid()) and os.environ.get("LOCAL_RANK", "0") != "0"
+    return bool(name) and by == str(os.getppid()) and os.environ.get("LOCAL_RANK", "0") != "0"
 
 
 def under_srun() -> bool:

@@ -238,7 +238,7 @@ def test_images_that_patches_do_not_fit(tmp_path, side, works):
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        (b"ah, " + "café".encode("latin-1") * 30, "text.txt: byte 7"),
+        (b"ah, " + "café".encode("latin-1") * 30, "text.txt, line 1: byte 7 of the text"),
         (b"some words\0" * 40, "text.txt"),
         (b"", "holds no text"),
         (b"a few words\n\nand more\n\nand a third", "one row needs 128 + 1 of lookahead"),
