@@ -13,6 +13,7 @@ import inspect
 import json
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -116,23 +117,32 @@ def digest(file: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def save(backbone: Backbone, folder: str | Path) -> Path:
-    """Write the backbone to `folder`, replacing what is there; the old one stays until the new is whole."""
-    folder = Path(folder)
+def replace(folder: Path, write: Callable[[Path], object]) -> None:
+    """Have `write` fill a new folder, and put it in the place of `folder`, which stays until it is whole."""
     part, old = (folder.with_name(f".{folder.name}.{os.getpid()}.{end}") for end in ("part", "old"))
     for leftover in (part, old):
         shutil.rmtree(leftover, ignore_errors=True)
     part.mkdir(parents=True)
-    state = {name: value.detach().cpu().contiguous().clone() for name, value in backbone.state_dict().items()}
-    save_file(state, part / "model.safetensors")
-    about = describe(backbone) | {DIGEST: digest(part / "model.safetensors")}
-    (part / "config.json").write_text(json.dumps(about, indent=1) + "\n")
-    # safetensors makes files that only their owner may read.
-    shutil.copymode(part / "config.json", part / "model.safetensors")
+    write(part)
     if folder.exists():
         folder.rename(old)
     part.rename(folder)
     shutil.rmtree(old, ignore_errors=True)
+
+
+def save(backbone: Backbone, folder: str | Path) -> Path:
+    """Write the backbone to `folder`, replacing what is there; the old one stays until the new is whole."""
+
+    def write(part: Path) -> None:
+        state = {k: value.detach().cpu().contiguous().clone() for k, value in backbone.state_dict().items()}
+        save_file(state, part / "model.safetensors")
+        about = describe(backbone) | {DIGEST: digest(part / "model.safetensors")}
+        (part / "config.json").write_text(json.dumps(about, indent=1) + "\n")
+        # safetensors makes files that only their owner may read.
+        shutil.copymode(part / "config.json", part / "model.safetensors")
+
+    folder = Path(folder)
+    replace(folder, write)
     return folder
 
 

@@ -1,5 +1,6 @@
 """The words of the command line: Hydra's grammar and flags, keys that nothing reads, help, data by path."""
 
+import gzip
 import json
 import os
 import re
@@ -335,3 +336,10 @@ def test_a_working_folder_that_is_gone(tmp_path):
 def test_closed_streams_are_no_fault(tmp_path, closed):
     done = shell(f"$ZOO --help {closed}", tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_table_is_guessed_within_the_limits_of_reading_it(tmp_path):
+    with gzip.open(tmp_path / "bomb.jsonl.gz", "wb") as file:
+        file.write(b'{"text": "' + b"a" * 2**25 + b'"}\n')
+    with pytest.raises(ConfigError, match="cannot be read as a table: .* unpacks to more than"):
+        own_data.columns(tmp_path / "bomb.jsonl.gz")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 
 HELP = """\
 ssl-zoo cache: decoded images and encoded texts, which are made again from their sources when they are missing
@@ -34,13 +33,11 @@ def main(args: list[str]) -> None:
     for store in stores:
         wrong = cache.fault(store, thorough=True) if args[0] == "verify" else None
         damaged += wrong is not None
-        print(f"{_size(store) / 1e6:12,.1f} MB  {store.relative_to(root)}  {wrong or cache.title(store)}")
-    total = sum(map(_size, stores))
+        print(
+            f"{cache.size(store) / 1e6:12,.1f} MB  {store.relative_to(root)}  {wrong or cache.title(store)}"
+        )
+    total = sum(map(cache.size, stores))
     whole = ", all of them whole" if args[0] == "verify" and not damaged else ""
     print(f"{total / 1e6:12,.1f} MB  in {len(stores)} stores of {root}{whole}")
     if damaged:
         sys.exit(f"{damaged} of {len(stores)} stores are damaged: each is built again when it is next used")
-
-
-def _size(store: Path) -> int:
-    return sum(path.stat().st_size for path in store.iterdir())

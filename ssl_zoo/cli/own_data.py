@@ -6,26 +6,24 @@ it gives the splits; class folders give labels.
 
 from __future__ import annotations
 
-import bz2
-import csv
+import contextlib
 import functools
-import gzip
 import hashlib
 import json
-import lzma
 import os
 import re
 import sys
 from collections import Counter
+from itertools import islice
 from pathlib import Path
-from typing import Any, TextIO, cast
+from typing import Any, cast
 
 from omegaconf import DictConfig, OmegaConf
 
 from ssl_zoo.cli import words
 from ssl_zoo.cli.gate import ConfigError, config_folder
 
-PACKED = {".gz": gzip.open, ".xz": lzma.open, ".bz2": bz2.open}
+PACKED = (".gz", ".xz", ".bz2")  # as text_files.py unpacks
 SHARDS = (".tar", ".tar.gz", ".tgz")
 SPLITS = {
     "train": ("train", "training"),
@@ -205,10 +203,7 @@ def literal(source: Any) -> str:
 
 def columns(file: Path) -> tuple[list[str], str]:
     """The words that say which columns of a table are read, and a line that says which were guessed."""
-    delimiter = "\t" if ".tsv" in file.name.lower() else ","
-    names, rows = sample(file, delimiter)
-    if len(names) == 1 and ".csv" in file.name.lower():
-        delimiter, names, rows = other_delimiter(file) or (delimiter, names, rows)
+    delimiter, names, rows = parted(file)
     texts = {name: [str(row.get(name, "")) for row in rows] for name in names}
     lengths = {name: sum(map(len, values)) / max(1, len(values)) for name, values in texts.items()}
     text = by_name(names, TEXT) or max(names, key=lambda name: lengths[name])
@@ -228,13 +223,26 @@ def columns(file: Path) -> tuple[list[str], str]:
     return made, f"{said}, of {', '.join(map(repr, names))} (data.format.text=, data.format.label=)"
 
 
-def other_delimiter(file: Path) -> tuple[str, list[Any], list[dict[Any, Any]]] | None:
-    """The sign, names and rows of a CSV whose rows, all of one width, are not parted by commas."""
-    for sign in ";\t|":
-        names, rows = sample(file, sign)
-        if len(names) > 1 and rows and all(len(row) == len(names) for row in rows):
-            return sign, names, rows
-    return None
+def parted(file: Path) -> tuple[str, list[Any], list[dict[Any, Any]]]:
+    """The sign that parts the cells of a table, its names and first rows: in a CSV not always a comma.
+
+    Raises:
+        ConfigError: see `sample`.
+    """
+    usual = "\t" if ".tsv" in file.name.lower() else ","
+    names, rows, wrong = [], [], None
+    try:
+        names, rows = sample(file, usual)
+    except ConfigError as error:
+        wrong = error
+    for sign in ";\t|" if len(names) < 2 and ".csv" in file.name.lower() else ():
+        with contextlib.suppress(ConfigError):  # rows of several widths, above all
+            other, found = sample(file, sign)
+            if len(other) > 1 and found:
+                return sign, other, found
+    if wrong is not None:
+        raise wrong
+    return usual, names, rows
 
 
 def column(name: int | str) -> str:
@@ -253,39 +261,25 @@ def sample(file: Path, delimiter: str) -> tuple[list[Any], list[dict[Any, Any]]]
     Raises:
         ConfigError: it is not a table.
     """
+    from ssl_zoo.data.rows import DataError  # brings torch
+    from ssl_zoo.data.text_tables import table
+
     try:
-        with opened(file) as stream:
-            if ".jsonl" in file.name.lower():
-                lines = (line for line in stream if line.strip())
-                rows = [json.loads(line) for line, _ in zip(lines, range(SAMPLE), strict=False)]
-                if not rows or not all(isinstance(row, dict) for row in rows):
-                    raise ConfigError(f"data={file}: its lines are no JSON objects")
-                return list(rows[0]), rows
-            csv.field_size_limit(2**31 - 1)  # the rows, when they are read, have a limit of their own
-            quoting = csv.QUOTE_NONE if delimiter == "\t" else csv.QUOTE_MINIMAL
-            cells = [
-                row
-                for row, _ in zip(
-                    csv.reader(stream, delimiter=delimiter, quoting=quoting), range(SAMPLE + 1), strict=False
-                )
-                if row
-            ]
-    except (OSError, EOFError, UnicodeError, csv.Error, lzma.LZMAError, ValueError) as error:
+        cells = [row.fields for row in islice(table(file, delimiter=delimiter), SAMPLE + 1)]
+    except DataError as error:
         raise ConfigError(f"data={file} cannot be read as a table: {error}") from error
     if not cells:
         raise ConfigError(f"data={file} is empty")
-    first = cells[0]
+    if ".jsonl" in file.name.lower():
+        if not all(isinstance(row, dict) for row in cells):
+            raise ConfigError(f"data={file}: its lines are no JSON objects")
+        return list(cells[0]), cells  # pyright: ignore
+    first, *others = cast(list[list[str]], cells)
     named = len(set(first)) == len(first) and all(
         0 < len(c) <= 40 and not re.fullmatch(r"[-+.\d]+", c) for c in first
     )
     names: list[Any] = list(first) if named else list(range(len(first)))
-    rows = [dict(zip(names, row, strict=False)) for row in (cells[1:] if named else cells)]
-    return names, rows
-
-
-def opened(file: Path) -> TextIO:
-    unpack = PACKED.get(file.suffix.lower(), open)
-    return cast(TextIO, unpack(file, "rt", encoding="utf-8-sig", newline=""))
+    return names, [dict(zip(names, row, strict=True)) for row in (others if named else [first, *others])]
 
 
 def own_name(data: DictConfig, choice: str) -> str:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +11,7 @@ from typing import Any
 import torch
 from omegaconf import DictConfig, OmegaConf
 
+from ssl_zoo import hub
 from ssl_zoo.backbones._base import Backbone
 from ssl_zoo.cli.compose import ConfigError, plain
 from ssl_zoo.cli.gate import instantiate
@@ -108,7 +107,7 @@ def train(cfg: DictConfig, settings: dict[str, Any], where: Path) -> None:
     def write_files() -> bool:
         write_atomically(where / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(settings)).encode())
         if tokenizer is not None:
-            write_tokenizer(tokenizer, where / "tokenizer")
+            hub.replace(where / "tokenizer", tokenizer.save)
         return True
 
     with locked(where) as session:
@@ -139,16 +138,6 @@ def read_tokenizer(cfg: DictConfig, where: Path, data: TextData, begun: bool) ->
     if begun and (where / "tokenizer").exists():
         return Tokenizer.load(where / "tokenizer")
     return new_tokenizer(cfg, data)
-
-
-def write_tokenizer(tokenizer: Tokenizer, folder: Path) -> None:
-    """Save a tokenizer whole or not at all."""
-    part, old = (folder.with_name(f".{folder.name}.{os.getpid()}.{end}") for end in ("part", "old"))
-    tokenizer.save(part)
-    if folder.exists():
-        folder.rename(old)
-    part.rename(folder)
-    shutil.rmtree(old, ignore_errors=True)
 
 
 def refuse_mixed_modalities(cfg: DictConfig) -> None:

@@ -8,13 +8,12 @@ from omegaconf import DictConfig, OmegaConf
 
 from ssl_zoo.cli.compose import ConfigError, plain
 from ssl_zoo.cli.gate import config_folder, instantiate
+from ssl_zoo.cli.manual import groups_of
 from ssl_zoo.data.rows import DataError
 from ssl_zoo.data.text import TextData
 from ssl_zoo.data.tokenizer import Tokenizer
 from ssl_zoo.data.tokenizer_pretrained import pretrained
 from ssl_zoo.pretrain.callbacks import say
-
-DEFAULT = "bpe"  # as configs/pretrain.yaml has it
 
 
 def new_tokenizer(cfg: DictConfig, data: TextData) -> Tokenizer:
@@ -45,6 +44,7 @@ def new_tokenizer(cfg: DictConfig, data: TextData) -> Tokenizer:
 
 def default() -> dict[str, Any]:
     """The tokenizer that a run has if nothing is said."""
-    found = OmegaConf.load(config_folder() / "tokenizer" / f"{DEFAULT}.yaml")
+    choice, _ = groups_of("pretrain")["tokenizer"]
+    found = OmegaConf.load(config_folder() / "tokenizer" / f"{choice}.yaml")
     assert isinstance(found, DictConfig)
     return plain(found)

@@ -85,7 +85,7 @@ def store(folder: Path, title: str, build: Callable[[Path], object], needed: int
     except OSError as error:
         if error.errno not in WRITING and not _within(error.filename, folder.parent):
             raise
-        raise DataError(_refused(folder, error, needed, _size(draft))) from error
+        raise DataError(_refused(folder, error, needed, size(draft))) from error
     finally:
         shutil.rmtree(draft, ignore_errors=True)
         shutil.rmtree(old, ignore_errors=True)
@@ -119,7 +119,8 @@ def _refused(folder: Path, error: OSError, needed: int, written: int) -> str:
     )
 
 
-def _size(folder: Path) -> int:
+def size(folder: Path) -> int:
+    """Bytes of the files of a store."""
     return sum(path.stat().st_size for path in folder.glob("*"))
 
 

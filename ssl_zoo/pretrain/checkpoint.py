@@ -7,7 +7,6 @@ and SHA-256 is in place first. A crash at any moment leaves the older checkpoint
 from __future__ import annotations
 
 import glob
-import hashlib
 import json
 import os
 import pickle
@@ -20,6 +19,7 @@ import torch
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 from ssl_zoo.data.cache import sync
+from ssl_zoo.hub import digest
 
 # What a checkpoint of training holds, at least; weights alone do not say how to go on.
 PARTS = ("global_step", "loops", "optimizer_states", "seconds", "state_dict")
@@ -65,11 +65,6 @@ def alive(process: int) -> bool:
 
 def sidecar(path: Path) -> Path:
     return path.with_suffix(".json")
-
-
-def digest(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):

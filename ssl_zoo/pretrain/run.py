@@ -41,8 +41,7 @@ from ssl_zoo.pretrain.checkpoint import (
     refuse_other_files,
     write_atomically,
 )
-from ssl_zoo.pretrain.export import exported
-from ssl_zoo.pretrain.export import read_summary as read_summary
+from ssl_zoo.pretrain.export import exported, read_summary
 from ssl_zoo.pretrain.loggers import loggers
 from ssl_zoo.pretrain.module import Pretraining, PretrainingData
 from ssl_zoo.pretrain.saver import Checkpoint
