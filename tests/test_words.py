@@ -341,5 +341,5 @@ def test_closed_streams_are_no_fault(tmp_path, closed):
 def test_a_table_is_guessed_within_the_limits_of_reading_it(tmp_path):
     with gzip.open(tmp_path / "bomb.jsonl.gz", "wb") as file:
         file.write(b'{"text": "' + b"a" * 2**25 + b'"}\n')
-    with pytest.raises(ConfigError, match="cannot be read as a table: .* unpacks to more than"):
+    with pytest.raises(ConfigError, match=r"cannot be read as a table: .* unpacks to more than"):
         own_data.columns(tmp_path / "bomb.jsonl.gz")
