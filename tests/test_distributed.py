@@ -24,10 +24,10 @@ from torch import nn
 
 from ssl_zoo import distributed, norm
 from ssl_zoo.backbones._timm import BatchNormAct, BatchNormAct2d
+from ssl_zoo.contrast import nt_xent
 from ssl_zoo.distributed import rank, world
 from ssl_zoo.noise import free_noise, rand, seed_noise
 from ssl_zoo.objectives._base import Batch, Objective
-from ssl_zoo.objectives.simclr import nt_xent
 
 ROWS, STEPS, SEED = 8, 3, 5
 ZOO = {f"{cls.__name__} {kind}": (cls, kind) for cls, kind in zoo_backbones.pairs()}

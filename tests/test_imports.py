@@ -38,7 +38,8 @@ BELOW = {
     "heads": BASE,
     "teacher": BASE,
     "views": (*BASE, "views."),
-    "objectives": (*BASE, "heads", "teacher", "views.", "objectives._base"),
+    "contrast": ("distributed", "heads"),
+    "objectives": (*BASE, "contrast", "heads", "teacher", "views.", "objectives._base"),
     "optim": (*BASE, "objectives._base"),
     "hub": ("backbones.", "untrusted"),
     "data": (*BASE, "objectives._base", "data.", "untrusted"),
@@ -106,7 +107,7 @@ def test_every_part_has_its_rules():
 @pytest.mark.parametrize(
     ("file", "text"),
     [
-        ("objectives/mae.py", "from ssl_zoo.objectives.simclr import nt_xent"),
+        ("objectives/mae.py", "from ssl_zoo.objectives.simclr import SimCLR"),
         ("objectives/mae.py", "import ssl_zoo.pretrain.module"),
         ("objectives/mae.py", "from ssl_zoo.data.plan import Plan"),
         ("objectives/mae.py", "def f():\n    import timm.layers"),
