@@ -21,7 +21,8 @@ from ssl_zoo.backbones._base import Backbone
 from ssl_zoo.distributed import gather, rank, world
 from ssl_zoo.heads import exact, mlp
 from ssl_zoo.objectives._base import Batch, Loss, Objective
-from ssl_zoo.views.recipes import View, simclr
+from ssl_zoo.views.recipes import simclr
+from ssl_zoo.views.view import View
 
 
 @exact
