@@ -20,7 +20,8 @@ from ssl_zoo.backbones._base import Backbone
 from ssl_zoo.contrast import nt_xent
 from ssl_zoo.heads import mlp
 from ssl_zoo.objectives._base import Batch, Loss, Objective
-from ssl_zoo.views.recipes import View, simclr
+from ssl_zoo.views.recipes import simclr
+from ssl_zoo.views.view import View
 
 
 class SimCLR(Objective[Backbone]):
