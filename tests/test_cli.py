@@ -35,6 +35,10 @@ def cache(tmp_path_factory):
         ((*IMAGES, "optimizer.lrr=1"), r"no key 'optimizer.lrr'; did you mean 'optimizer.lr'\?"),
         ((*IMAGES, "objective.maskd=0.5"), r"no key 'objective.maskd'; did you mean 'objective.masked'\?"),
         ((*IMAGES, "trainer.devicess=2"), r"no key 'trainer.devicess'; did you mean 'trainer.devices'\?"),
+        (
+            ("objective=simclr", *IMAGES[1:], "objective.hidden=8"),
+            r"it is now called width: objective.width=8",
+        ),
         ((*IMAGES, "bakcbone=vit_tiny"), r"no key 'bakcbone'; did you mean 'backbone'\?"),
         (
             ("objective=simcrl", *IMAGES[1:]),

@@ -24,7 +24,8 @@ from torch import nn
 
 from ssl_zoo import distributed, norm
 from ssl_zoo.backbones._timm import BatchNormAct, BatchNormAct2d
-from ssl_zoo.distributed import rank, seed_noise, world
+from ssl_zoo.distributed import rank, world
+from ssl_zoo.noise import free_noise, rand, seed_noise
 from ssl_zoo.objectives._base import Batch, Objective
 from ssl_zoo.objectives.simclr import nt_xent
 
@@ -328,18 +329,18 @@ def test_a_contrast_may_have_one_sample_in_each_process(pair):
 
 def noise() -> torch.Tensor:
     seed_noise(1, 2, rank(), world())
-    return torch.cat([distributed.rand(4 // world(), 3), distributed.rand(4 // world(), 3)], 1)
+    return torch.cat([rand(4 // world(), 3), rand(4 // world(), 3)], 1)
 
 
 def test_noise_of_a_part_is_rows_of_the_whole(pair):
     whole = noise()
     assert torch.equal(pair["noise"], whole[:2])
     seed_noise(1, 2, part=1, parts=2)
-    second = torch.cat([distributed.rand(2, 3), distributed.rand(2, 3)], 1)
+    second = torch.cat([rand(2, 3), rand(2, 3)], 1)
     assert torch.equal(second, whole[2:])
     seed_noise(1, 3)
-    assert not torch.equal(distributed.rand(4, 3), whole[:, :3])
-    distributed.free_noise()
+    assert not torch.equal(rand(4, 3), whole[:, :3])
+    free_noise()
 
 
 TINY = (

@@ -24,10 +24,11 @@ HOME = {
     "omegaconf": ("cli/",),
 }
 # What each part of the library may import of the others. Names ending in a dot are whole packages.
-BASE = ("tokens", "schedules", "distributed", "norm", "backbones._base")
+BASE = ("tokens", "schedules", "noise", "distributed", "norm", "backbones._base")
 BELOW = {
     "tokens": (),
     "schedules": (),
+    "noise": (),
     "distributed": (),
     "norm": ("distributed",),
     "flops": (),

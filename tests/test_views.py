@@ -11,7 +11,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as F
 
-from ssl_zoo import distributed
+from ssl_zoo import noise
 from ssl_zoo.views import image
 from ssl_zoo.views.draw import Draw
 from ssl_zoo.views.kernels import render
@@ -22,7 +22,7 @@ from ssl_zoo.views.recipes import View, crop_boxes, crop_flip, simclr, simclr_sm
 def _seeded():
     torch.manual_seed(0)
     yield
-    distributed.free_noise()
+    noise.free_noise()
 
 
 def near(ours: torch.Tensor, theirs: torch.Tensor, atol: float = 1e-5) -> None:
@@ -200,7 +200,7 @@ def test_view_of_two_halves_is_the_view_of_the_whole():
     x, view = torch.randint(0, 256, (8, 3, 24, 24), dtype=torch.uint8), View((16, 20), **STRONG)
 
     def seen(part: int, parts: int, step: int = 3) -> torch.Tensor:
-        distributed.seed_noise(5, step, part, parts)
+        noise.seed_noise(5, step, part, parts)
         return view(x.chunk(parts)[part])
 
     whole = seen(0, 1)
@@ -395,9 +395,9 @@ def features(views: torch.Tensor) -> dict[str, torch.Tensor]:
 def test_view_is_float32_under_autocast_and_has_no_gradient():
     x = torch.rand(4, 3, 16, 16, requires_grad=True)
     view = View(**STRONG)
-    distributed.seed_noise(0, 0)
+    noise.seed_noise(0, 0)
     plain = view(x)
-    distributed.seed_noise(0, 0)
+    noise.seed_noise(0, 0)
     with torch.autocast("cpu", torch.bfloat16):
         near(view(x), plain, 0)
     assert not plain.requires_grad

@@ -119,7 +119,7 @@ def small_mae(backbone: Any) -> Objective:
 
 
 def small_simclr(backbone: Any) -> Objective:
-    return SimCLR(backbone, hidden=16, out=8)
+    return SimCLR(backbone, width=16, out=8)
 
 
 # name -> (objective, with the noise in the model that resumption must bring back; its rows)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import re
+from collections.abc import Collection
 from difflib import get_close_matches
 from typing import Any
 
@@ -49,7 +50,8 @@ def refuse_unread(verb: str, cfg: DictConfig) -> None:
             takes = [name for name in taken.names if not (node.get("_partial_") and name in taken.needed[:1])]
             raise ConfigError(
                 f"{path}.{strange[0]}: {target.rpartition('.')[2]} takes no {strange[0]!r}"
-                f"{near(strange[0], takes)}; it takes {', '.join(takes) or 'nothing'}"
+                f"{renamed(strange[0], takes) or near(strange[0], takes)}; "
+                f"it takes {', '.join(takes) or 'nothing'}"
             )
         lacking = [] if node.get("_partial_") or path == "backbone" or "_args_" in node else taken.needed
         if lacking := [name for name in lacking if name not in given]:
@@ -183,11 +185,21 @@ def unknown(word: str, keys: dict[str, Any], targets: dict[str, str], every: lis
     else:
         parent = key.rpartition(".")[0]
         taken = signature(targets[parent]) if parent in targets else None
+        if taken and (now := renamed(key.rpartition(".")[2], taken.names)):
+            return f"there is no key {key!r}{now}: {parent}.{RENAMED[key.rpartition('.')[2]]}={value}"
         more = [f"{parent}.{name}" for name in taken.names] if taken else []
         hint = near(key, [k for k in (*keys, *more, *every) if not key.startswith(f"{k}.")])
         if taken and taken.open:  # what it passes on, nobody can tell from here
             hint += f" (+{key}={value} adds it)"
     return f"there is no key {key!r}{hint}"
+
+
+RENAMED = {"hidden": "width"}  # arguments by their names in earlier versions
+
+
+def renamed(word: str, taken: Collection[str]) -> str:
+    """That an argument has another name by now, if it has."""
+    return f"; it is now called {RENAMED[word]}" if RENAMED.get(word) in taken else ""
 
 
 def near(word: str, words: list[str]) -> str:

@@ -85,10 +85,10 @@ def train(cfg: DictConfig, settings: dict[str, Any], where: Path) -> None:
     else:
         assert tokenizer is not None
         text, words = data, tokenizer
-        read = lambda split: text.rows(split, words, cfg.context, objective.rows, objective.lookahead)  # noqa: E731
+        read = lambda split: text.rows(split, words, cfg.context, objective.layout, objective.lookahead)  # noqa: E731
         rows = read("train")
     monitor = None
-    if held_out and (isinstance(data, ImageData) or objective.rows == "document"):
+    if held_out and (isinstance(data, ImageData) or objective.layout == "document"):
         monitor = Monitor(read("train"), read(held_out), cfg.evaluate_every)
     validation = None
     if held_out:

@@ -218,7 +218,8 @@ def predictions(opened: Run) -> list[Prediction]:
             rows = data.rows("validation")
         else:
             assert opened.tokenizer is not None
-            rows = data.rows("validation", opened.tokenizer, opened.config.context, term.rows, term.lookahead)
+            context = opened.config.context
+            rows = data.rows("validation", opened.tokenizer, context, term.layout, term.lookahead)
         one = predict(term, rows, opened.tokenizer, title, f"validation rows of {data.name}")
         found += [] if one is None else [one]
     return found

@@ -16,7 +16,7 @@ from ssl_zoo.views.image import rot90
 from ssl_zoo.views.recipes import View, crop_flip
 
 
-class Rotation(Objective):
+class Rotation(Objective[Backbone]):
     """Args:
         backbone: any vision backbone with square images. A batch of B images costs 4 B forward passes.
         view: images to training crops; default: random resized crop of at least 60 % and flip.

@@ -1,6 +1,6 @@
 """Random views of a batch, and the named recipes of papers.
 
-A `View` draws one row of uniform noise a sample (for the undivided batch: see `distributed.rand`)
+A `View` draws one row of uniform noise a sample (for the undivided batch: see `noise.rand`)
 and turns it into boxes, strengths and choices by the pure functions below. The distributions are
 those of torchvision's RandomResizedCrop, RandomHorizontalFlip, ColorJitter, RandomGrayscale,
 GaussianBlur and RandomSolarize, with one difference: the order in which brightness, contrast,
@@ -17,7 +17,7 @@ from typing import final
 import torch
 from torch import Tensor, nn
 
-from ssl_zoo.distributed import rand, rand_shared
+from ssl_zoo.noise import rand, rand_shared
 from ssl_zoo.views.draw import Draw
 from ssl_zoo.views.image import (
     adjust_brightness,

@@ -66,7 +66,7 @@ def recipe(*words: str) -> Recipe:
     if isinstance(data, ImageData):
         rows: Rows = data.rows("pretrain")
     else:
-        rows = data.rows("train", tokenizer, cfg.context, objective.rows, objective.lookahead)  # pyright: ignore
+        rows = data.rows("train", tokenizer, cfg.context, objective.layout, objective.lookahead)  # pyright: ignore
     optimizer = instantiate(cfg.optimizer, _convert_="all")
     return Recipe(objective, rows, optimizer, cfg.batch_size, plain(cfg), tokenizer, data)
 
