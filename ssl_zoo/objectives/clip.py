@@ -50,48 +50,48 @@ def siglip_loss(u: Tensor, v: Tensor, log_scale: Tensor, bias: Tensor) -> tuple[
 
 
 class Towers(Objective[Backbone]):
-    """An image backbone and a text backbone in one space. It is exported as "backbone", and the other as "text".
-
-    Args:
-        backbone: of images.
-        text: of the captions. From the command it gets the vocabulary of a tokenizer of the captions.
+    """Args:
+        backbone: of images; it is the one that is measured.
+        text: the tower of captions, exported as "text". From the command, its vocabulary is that of a tokenizer
+            of the captions.
         out: width of the shared space.
-        view: of the images; None is CLIP's, a crop of at least 90 % of the area, not mirrored (captions say
-            left and right).
+        view: of the images; None crops 90 % of the area or more, and mirrors nothing, as captions may say
+            left and right.
 
     Raises:
         ValueError: `text` reads no text.
     """
 
-    family = "pairs"
     reads = ("x", "other")
     layout = "document"
     whole_batch = True
-    start: ClassVar[float]  # of the scale s
+    starts: ClassVar[dict[str, float]]  # learnt scalars, which do not decay
     tiny: ClassVar[dict[str, Any]] = {"text": "transformer", "out": 8}
+    log_scale: Tensor
 
     def __init__(self, backbone: Backbone, text: Backbone, out: int = 512, view: View | None = None):
         super().__init__(backbone)
         if text.modality != "text":
-            raise ValueError(f"the second tower reads captions, and {type(text).__name__} reads {text.modality}s")
+            raise ValueError(f"the second tower reads captions; {type(text).__name__} reads {text.modality}s")
         self.text = text
         self.view = view or View(scale=(0.9, 1.0), flip=0.0, jitter=0.0, grayscale=0.0, blur=0.0)
         self.image_out = nn.Linear(backbone.dim, out, bias=False)
         self.text_out = nn.Linear(text.dim, out, bias=False)
-        self.log_scale = nn.Parameter(torch.tensor(self.start))
+        for name, value in self.starts.items():
+            self.register_parameter(name, nn.Parameter(torch.tensor(value)))
 
     def image_vectors(self, pooled: Tensor) -> Tensor:
         """`Features.pooled` of images (B, D) -> unit vectors (B, out)."""
         return F.normalize(self.image_out(pooled), dim=1)
 
     def text_vectors(self, pooled: Tensor) -> Tensor:
-        """The same of texts."""
+        """The same of captions."""
         return F.normalize(self.text_out(pooled), dim=1)
 
     def forward(self, batch: Batch) -> Loss:
-        assert batch.other is not None  # `reads` says so
         if len(batch.x) * world() < 2:
             raise ValueError("a contrast compares pairs, and here is one alone: raise batch_size")
+        assert batch.other is not None  # the base class has seen to it
         u = self.image_vectors(self.backbone(self.view(batch.x)).pooled)
         v = self.text_vectors(self.text(batch.other.x, batch.other.segments).pooled)
         loss, found = self.score(u, v)
@@ -99,16 +99,18 @@ class Towers(Objective[Backbone]):
 
     @abstractmethod
     def score(self, u: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        """The loss of unit vectors of pairs, and how often the pair is found."""
+        """The loss of pairs of unit vectors, and how often the pair is found."""
 
     def export(self) -> dict[str, Backbone]:
         return {"backbone": self.backbone, "text": self.text}
 
 
 class CLIP(Towers):
-    __doc__ = Towers.__doc__
+    """A softmax over the captions of the batch, and one over its images. Arguments are those of `Towers`."""
+
+    family = "pairs"
     takes = ("vit", "cnn")
-    start = math.log(1 / 0.07)
+    starts: ClassVar[dict[str, float]] = {"log_scale": math.log(1 / 0.07)}
 
     def score(self, u: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         return clip_loss(u, v, self.log_scale)
@@ -120,13 +122,12 @@ class CLIP(Towers):
 
 
 class SigLIP(Towers):
-    __doc__ = Towers.__doc__
-    takes = ("vit", "cnn")
-    start = math.log(10)
+    """A yes or no for each image with each caption of the batch. Arguments are those of `Towers`."""
 
-    def __init__(self, backbone: Backbone, text: Backbone, out: int = 512, view: View | None = None):
-        super().__init__(backbone, text, out, view)
-        self.bias = nn.Parameter(torch.tensor(-10.0))
+    family = "pairs"
+    takes = ("vit", "cnn")
+    starts: ClassVar[dict[str, float]] = {"log_scale": math.log(10), "bias": -10.0}
+    bias: Tensor
 
     def score(self, u: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         return siglip_loss(u, v, self.log_scale, self.bias)
