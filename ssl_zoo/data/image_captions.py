@@ -51,7 +51,7 @@ class Table(NamedTuple):
 
 
 class ImageCaptions:
-    """Images with captions, from tables (see `pairs.Captioned`). Building it reads nothing.
+    """Images with captions, from tables (see `captions.Captioned`). Building it reads nothing.
 
     Args:
         name: what logs and errors call it.

@@ -1,14 +1,14 @@
 """CLIP (Radford et al. 2021, arXiv:2103.00020) and SigLIP (Zhai et al. 2023, arXiv:2303.15343).
 
-An image tower and a text tower end in one space, in which an image lies near its own caption. With u_i and v_i
-the unit vectors of image and caption i of N pairs, all of them of the undivided batch:
+An image tower and a text tower end in one space, in which an image lies near its own caption. With u_i and
+v_i the unit vectors of image and caption i of the N pairs of the undivided batch:
 
     CLIP    L = (CE(e^s u v^T, i) + CE(e^s v u^T, i)) / 2,   s learnt from ln(1 / 0.07), never above ln 100
     SigLIP  L = -1/N sum_ij log sigmoid(y_ij (e^s u_i . v_j + b)),   y = 1 on the diagonal and -1 elsewhere,
             s learnt from ln 10 and b from -10
 
-Each process scores its own rows against everybody's. Vectors are linear in `Features.pooled`, which for a text
-is the mean of its tokens (CLIP takes the last one).
+Each process scores its own rows against everybody's. Vectors are linear in `Features.pooled`, which for a
+text is the mean of its tokens (CLIP takes the last one).
 """
 
 from __future__ import annotations
@@ -52,8 +52,8 @@ def siglip_loss(u: Tensor, v: Tensor, log_scale: Tensor, bias: Tensor) -> tuple[
 class Towers(Objective[Backbone]):
     """Args:
         backbone: of images; it is the one that is measured.
-        text: the tower of captions, exported as "text". From the command, its vocabulary is that of a tokenizer
-            of the captions.
+        text: the tower of captions, exported as "text". From the command, its vocabulary is that of a
+            tokenizer of the captions.
         out: width of the shared space.
         view: of the images; None crops 90 % of the area or more, and mirrors nothing, as captions may say
             left and right.
