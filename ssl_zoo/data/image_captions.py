@@ -96,7 +96,8 @@ class ImageCaptions:
     ):
         self.name, self.image_size = name, image_size
         self._paths = dict(zip(PARTS, (train, validation, test), strict=True))
-        self._columns, self._delimiter, self._root, self._errors = (image, caption), delimiter, root, errors
+        self._columns, self._delimiter, self._root = (image, caption), delimiter, root
+        self._errors: Errors = errors
         self._options = {
             "image_size": image_size,
             "validation_fraction": validation_fraction,
