@@ -46,7 +46,7 @@ def recall(features: Tensor, y: Tensor, ks: Sequence[int], batch_size: int = 102
 
 
 def own_rank(queries: Tensor, gallery: Tensor, batch_size: int = 1024) -> Tensor:
-    """How many of the gallery lie nearer to query i than its own, item i: (N, D) unit vectors, twice -> (N,)."""
+    """How many of the gallery (N, D) lie nearer to each query (N, D) than its own, of its number: (N,)."""
     found, batch_size = [], at_once(len(gallery), batch_size)
     for start in range(0, len(queries), batch_size):
         similar = queries[start : start + batch_size] @ gallery.T  # (B, N)

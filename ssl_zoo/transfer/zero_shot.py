@@ -1,8 +1,8 @@
 """What two towers in one space can do without a label: name classes, and find each other's halves.
 
 Zero-shot classification (Radford et al. 2021, section 3.1): the vector of a class is the mean of the unit
-vectors of its captions, its name in each template; an image is of the class whose vector is nearest. Retrieval:
-is an image's own caption the nearest of all, and a caption's own image?
+vectors of its captions, its name in each template; an image is of the class whose vector is nearest.
+Retrieval: is an image's own caption the nearest of all, and a caption's own image?
 """
 
 from __future__ import annotations
