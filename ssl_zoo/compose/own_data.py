@@ -149,7 +149,7 @@ def spelt(verb: str, path: Path) -> list[str]:
             )
     made = [f"data={group}", *(f"data.{split}={literal(source)}" for split, source in sources.items()), *more]
     made.append(f"data.name={overrides.quote(path.absolute().name or 'root')}")
-    if verb == "evaluate" and "test" not in parts:
+    if verb == "evaluate" and "test" not in parts and group != "image_captions":
         made.append(f"data.test_fraction={HELD_OUT}")
         said += f"; a test split of {HELD_OUT} is carved (data.test_fraction)"
     given = "".join(f", {split} from {part.name}" for split, part in parts.items() if len(parts) > 1)

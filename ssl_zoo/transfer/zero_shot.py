@@ -110,6 +110,11 @@ class PairRetrieval:
                     f"{opened.name} holds no images with captions of their own: give a table "
                     "(data=image_captions data.test=...), or take protocol=zero_shot for class names"
                 )
+            if "test" not in opened.splits():
+                raise DataError(
+                    f"{opened.name} has no test pairs: give data.test=TABLE, or data.test_fraction as in "
+                    "pretraining, which must not have seen them"
+                )
             rows = opened.pairs("test", subject.words(), subject.length)
             u = vectors(pair.backbone, pair.image_vectors, rows.first, subject.device)
             v = vectors(pair.text, pair.text_vectors, rows.second, subject.device)
