@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ssl_zoo.backbones._base import Backbone
+from ssl_zoo.backbones._base import Backbone, ImageBackbone
 from ssl_zoo.distributed import gather, rank, world
 from ssl_zoo.heads import exact, mlp
 from ssl_zoo.objectives._base import Batch, Loss, Objective
@@ -93,7 +93,7 @@ class SimCLR(Objective):
             if view is not None:
                 raise ValueError("the views of a text are two draws of dropout; leave `view` out")
         else:
-            assert backbone.image_size is not None
+            assert isinstance(backbone, ImageBackbone)
             view = view or simclr(backbone.image_size)
         self.view = view
         self.temperature = temperature
