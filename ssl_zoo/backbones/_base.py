@@ -21,11 +21,11 @@ Order = Literal["both", "causal"] | Tensor
 Layers = Literal["pooled", "tokens"]
 
 KINDS: dict[Kind, tuple[Modality, str]] = {
-    "vit": ("image", "any timm ViT"),
-    "cnn": ("image", "any timm CNN"),
-    "transformer": ("text", "TextTransformer"),
-    "encoder": ("text", "any transformers encoder"),
-    "decoder": ("text", "any transformers decoder"),
+    "vit": ("image", "any timm ViT (backbone=vit_micro, vit_tiny, ...)"),
+    "cnn": ("image", "any timm CNN (backbone=resnet_micro, resnet18, ...)"),
+    "transformer": ("text", "TextTransformer (backbone=transformer_micro, ...)"),
+    "encoder": ("text", "any transformers encoder (backbone=hf_bert, ...)"),
+    "decoder": ("text", "any transformers decoder (backbone=hf_gpt2, ...)"),
 }
 
 
