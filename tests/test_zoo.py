@@ -134,12 +134,12 @@ FAULTS = {
     "exports nothing": ({"more": "def export(self): return {}"}, "no 'backbone', which is what is measured"),
     "exports what cannot be opened": (
         {"more": "def export(self): return {'backbone': self.head}"},
-        "opens from its own description.* That ended in",
+        "opens from its own description.* ended in",
     ),
     "half precision": ({"after": "loss = loss.bfloat16()"}, "in bfloat16 the loss is torch.bfloat16"),
     "breaks a Sum": (
         {"more": "lookahead = property(lambda self: self.backbone.missing)"},
-        "It works as a term of a Sum.* That ended in AttributeError",
+        "it works as a term of a Sum.* ended in AttributeError",
     ),
     "cannot be built": ({"built": "raise KeyError('out')"}, "cannot be built .* KeyError: 'out'"),
 }

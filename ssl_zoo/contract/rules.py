@@ -37,7 +37,10 @@ def broken(make: Make) -> list[str]:
             try:
                 found += rule(make)
             except Exception as error:
-                found.append(f"{rule.__doc__} That ended in {told(error)}")
+                what = str(rule.__doc__).strip().rstrip(".")
+                found.append(f"trying whether {what[0].lower()}{what[1:]} ended in {told(error)}")
+                if rule is gives_a_loss:  # all others would end so
+                    return found
             finally:
                 free_noise()
     return found

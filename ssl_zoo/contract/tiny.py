@@ -24,11 +24,12 @@ def backbone(kind: Kind, seed: int = 0, dropout: float = 0.1, **changes: Any) ->
     torch.manual_seed(seed)
     if kind == "vit":
         arguments: dict[str, Any] = {"image_size": SIDE, "patch_size": 8, "embed_dim": 16, "depth": 2}
-        return TimmViT("vit_tiny_patch16_224", **arguments | {"num_heads": 2} | changes)
+        arguments |= {"num_heads": 2}
+        return TimmViT("vit_tiny_patch16_224", **(arguments | changes))
     if kind == "cnn":
-        shape: dict[str, Any] = {"image_size": SIDE, "layers": [1, 1, 1, 1], "channels": [8, 8, 16, 16]}
-        small: dict[str, Any] = {"stem": "small", "stem_type": "deep", "stem_width": 4}
-        return TimmCNN("resnet18", **shape | small | changes)
+        arguments = {"image_size": SIDE, "layers": [1, 1, 1, 1], "channels": [8, 8, 16, 16]}
+        arguments |= {"stem": "small", "stem_type": "deep", "stem_width": 4}
+        return TimmCNN("resnet18", **(arguments | changes))
     if kind == "transformer":
         size: dict[str, Any] = {"width": TEXT_WIDTH, "depth": 2, "heads": 2, "dropout": dropout}
         return TextTransformer(VOCABULARY, **size | changes)
