@@ -25,7 +25,7 @@ from ssl_zoo.backbones._base import Backbone
 from ssl_zoo.distributed import gather, rank, world
 from ssl_zoo.heads import exact
 from ssl_zoo.objectives._base import Batch, Loss, Objective
-from ssl_zoo.views.recipes import View
+from ssl_zoo.views.view import View
 
 
 @exact
