@@ -86,7 +86,7 @@ def check_keys(cfg: dict[str, Any]) -> set[str]:
     for path, node in targets(cfg):
         made = get_object(node["_target_"])
         known = set(inspect.signature(made).parameters)
-        if made is timm_backbone:  # the rest goes on to timm
+        if made in (timm_backbone, TimmViT, TimmCNN):  # the rest goes on to timm
             for cls in (TimmViT, TimmCNN, VisionTransformer, ResNet):
                 known |= set(inspect.signature(cls).parameters)
         written = {key for key in node if key not in ("_target_", "_partial_", "_convert_")}

@@ -246,7 +246,7 @@ def conclude(
         watched = before if before.get("steps") == step else {}
     summary: dict[str, Any] = watched | {
         "objective": type(module.objective).__name__,
-        "backbone": hub.describe(backbone)["kind"],
+        "backbone": type(backbone).__name__,
         "backbone_parameters": sum(p.numel() for p in backbone.parameters()),
         "steps": step,
         "samples": step * data.plan.batch,
