@@ -235,6 +235,16 @@ class DecoderBlock(nn.Module):
         return x + self.mlp(self.norm2(x))
 
 
+def grid_positions(width: int, rows: int, columns: int) -> Tensor:
+    """Fixed sines and cosines of row and column (MoCo v3's 2-D form): (rows * columns, width)."""
+    if width % 4:
+        raise ValueError(f"a decoder of width {width} cannot hold 2-D sine positions: use a multiple of 4")
+    rate = 10_000 ** (-torch.arange(width // 4) / (width // 4))
+    y, x = torch.meshgrid(torch.arange(rows), torch.arange(columns), indexing="ij")
+    angles = [axis.flatten()[:, None] * rate for axis in (y, x)]
+    return torch.cat([f(angle) for angle in angles for f in (torch.sin, torch.cos)], dim=1)
+
+
 class PatchDecoder(nn.Module):
     """MAE's light decoder (He et al. 2022, section 3), initialised as its code does.
 
