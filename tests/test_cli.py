@@ -12,8 +12,8 @@ from omegaconf import OmegaConf
 from PIL import Image
 
 from ssl_zoo import __version__
-from ssl_zoo.cli import compose
-from ssl_zoo.cli.gate import ConfigError, refuse_unknown_targets
+from ssl_zoo.compose import composition
+from ssl_zoo.compose.gate import ConfigError, refuse_unknown_targets
 
 IMAGES = ("objective=mae_small", "backbone=vit_micro", "data=digits")
 TEXT = ("objective=next_token", "backbone=transformer_micro", "data=text_files", "tokenizer=bytes")
@@ -62,7 +62,7 @@ def cache(tmp_path_factory):
 )
 def test_words_that_do_not_compose(words, said):
     with pytest.raises(ConfigError, match=said):
-        compose.check("pretrain", list(words))
+        composition.check("pretrain", list(words))
 
 
 @pytest.mark.parametrize(
@@ -76,7 +76,7 @@ def test_words_that_do_not_compose(words, said):
 )
 def test_words_that_do_not_compose_for_evaluate(words, said):
     with pytest.raises(ConfigError, match=said):
-        compose.check("evaluate", list(words))
+        composition.check("evaluate", list(words))
 
 
 @pytest.mark.parametrize(
@@ -88,7 +88,7 @@ def test_words_that_do_not_compose_for_evaluate(words, said):
     ],
 )
 def test_words_that_do(words):
-    compose.check("pretrain", list(words))
+    composition.check("pretrain", list(words))
 
 
 def called(*words: str, program: str = "") -> tuple[int, str, float]:

@@ -15,7 +15,7 @@ from zoo_backbones import backbone, batch, build, discover, pairs, refusals
 
 from ssl_zoo import hub
 from ssl_zoo.backbones._base import KINDS, Kind, TokenBackbone
-from ssl_zoo.cli.compose import config_folder
+from ssl_zoo.compose.composition import config_folder
 from ssl_zoo.noise import free_noise, seed_noise
 from ssl_zoo.objectives._base import Loss, Objective
 from ssl_zoo.objectives.simclr import SimCLR

@@ -13,9 +13,9 @@ import numpy as np
 import torch
 from omegaconf import DictConfig, OmegaConf
 
-from ssl_zoo.cli.compose import ConfigError
-from ssl_zoo.cli.gate import instantiate
-from ssl_zoo.cli.reopen import Run, reopen
+from ssl_zoo.compose.composition import ConfigError
+from ssl_zoo.compose.gate import instantiate
+from ssl_zoo.compose.reopen import Run, reopen
 from ssl_zoo.data.images import ImageData
 from ssl_zoo.data.rows import DataError, Rows, Subset
 from ssl_zoo.data.text import TextData

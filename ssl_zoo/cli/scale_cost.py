@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from omegaconf import DictConfig
 
-from ssl_zoo.cli.gate import instantiate
-from ssl_zoo.cli.pretrain import refuse_mixed_modalities
-from ssl_zoo.cli.tokenizer import new_tokenizer
+from ssl_zoo.compose.gate import instantiate
+from ssl_zoo.compose.pretraining import refuse_mixed_modalities
+from ssl_zoo.compose.tokenizer import new_tokenizer
 from ssl_zoo.data.images import ImageData
 from ssl_zoo.data.plan import Plan
 from ssl_zoo.data.rows import DataError

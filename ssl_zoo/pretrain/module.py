@@ -22,7 +22,7 @@ from ssl_zoo.objectives._base import Batch, Loss, Objective
 from ssl_zoo.pretrain.budget import Budget, Clock
 from ssl_zoo.pretrain.checkpoint import CheckpointError
 from ssl_zoo.schedules import Schedule, cosine
-from ssl_zoo.views.recipes import View
+from ssl_zoo.views.view import View
 
 RESIDENT = 2 * 2**30  # bytes of images that may live on the device
 

@@ -49,7 +49,7 @@ def recipe(*words: str) -> Recipe:
     """The parts that `ssl-zoo pretrain WORDS` would train."""
     from hydra.utils import instantiate  # here, as the GPU's cases do without Hydra
 
-    from ssl_zoo.cli.compose import build, plain
+    from ssl_zoo.compose.composition import build, plain
 
     cfg = build("pretrain", list(words))
     torch.manual_seed(0)

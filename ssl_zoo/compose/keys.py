@@ -13,14 +13,14 @@ from typing import Any
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
-from ssl_zoo.cli import words
-from ssl_zoo.cli.gate import ConfigError, config_folder
-from ssl_zoo.cli.signatures import signature
+from ssl_zoo.compose import overrides
+from ssl_zoo.compose.gate import ConfigError, config_folder
+from ssl_zoo.compose.signatures import signature
 
 
 def refuse_deletion(verb: str, word: str, targets: dict[str, str]) -> None:
     """Raise ConfigError for ~KEY where the verb would miss it."""
-    key = words.split(word).key
+    key = overrides.split(word).key
     parent = key.rpartition(".")[0]
     if parent not in targets and parent != "budget" and key not in FREE_TO_GO:
         raise ConfigError(
@@ -152,6 +152,19 @@ def top_keys(verb: str) -> list[str]:
     return found
 
 
+def groups_of(verb: str) -> dict[str, tuple[str, str]]:
+    """Group -> its default and its meaning, as the defaults list of the verb has them."""
+    found: dict[str, tuple[str, str]] = {}
+    text = (config_folder() / f"{verb}.yaml").read_text(encoding="utf-8")
+    for line in re.search(r"^defaults:\n((?:  .*\n)+)", text, re.MULTILINE)[1].splitlines():  # pyright: ignore
+        one = re.match(r"  - (\w+): (\S+)(?: +# (.*))?$", line)
+        if one:
+            found[one[1]] = (one[2], one[3] or "")
+        elif (base := line.strip()[2:]) != "_self_" and base.isidentifier():
+            found |= groups_of(base)
+    return found
+
+
 def node_targets(cfg: DictConfig, prefix: str = "") -> dict[str, str]:
     """Path of each node that builds something -> what."""
     found: dict[str, str] = {}
@@ -172,7 +185,7 @@ def node_targets(cfg: DictConfig, prefix: str = "") -> dict[str, str]:
 
 def unknown(word: str, keys: dict[str, Any], targets: dict[str, str], every: list[str]) -> str:
     """That there is no such key, and the full key that ends so, else the nearest."""
-    _, key, value = words.split(word)
+    _, key, value = overrides.split(word)
     value = "..." if value is None else value
     ends = [k for k, v in keys.items() if key and k.endswith(f".{key}") and "${" not in str(v)]
     for path, target in targets.items():
