@@ -26,6 +26,7 @@ from ssl_zoo.untrusted import Bounded, Untrusted, read_json, refuse_odd_values
 FORMAT = 1
 DIGEST = "sha256"  # in config.json: of model.safetensors; files of earlier versions have none
 KINDS = {  # the only classes a saved file may name
+    "TokenBag": "ssl_zoo.backbones.bag",
     "TextTransformer": "ssl_zoo.backbones.transformer",
     "TimmViT": "ssl_zoo.backbones.vision",
     "TimmCNN": "ssl_zoo.backbones.vision",

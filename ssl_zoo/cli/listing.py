@@ -47,6 +47,8 @@ def objective_facts() -> dict[str, dict[str, object]]:
 def kinds_of(name: str) -> tuple[str, ...]:
     """Which kinds of backbone (`backbones._base.KINDS`) a configuration can build."""
     maker = target("backbone", name)
+    if maker.startswith("ssl_zoo.backbones.bag"):
+        return ("bag",)
     if maker.startswith("ssl_zoo.backbones.transformer"):
         return ("transformer",)
     if maker.startswith("ssl_zoo.backbones.hf"):

@@ -1,0 +1,60 @@
+"""A bag of tokens: a vector for each id, and their mean; no token sees another, and no position counts.
+
+fastText's text classifier reads texts so (Joulin et al. 2017, "Bag of tricks for efficient text
+classification", eq. 1). It is the fastest text backbone that there is, and knows topics, not syntax.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+from ssl_zoo.backbones._base import Features, TokenBackbone, Vocabulary, check_ids, pool
+
+
+class TokenBag(TokenBackbone):
+    """Vectors of token ids, and their mean.
+
+    Args:
+        vocabulary: what the ids mean.
+        width: of the vectors.
+
+    Raises:
+        ValueError: a width below 1.
+    """
+
+    modality = "text"
+
+    def __init__(self, vocabulary: Vocabulary | Sequence, width: int = 256):
+        if width < 1:
+            raise ValueError(f"the vectors of a bag need a width of 1 or more, not {width}")
+        vocabulary = Vocabulary(*vocabulary)  # pyright: ignore[reportArgumentType]
+        super().__init__({"vocabulary": [*vocabulary[:4], list(vocabulary.special)], "width": width})
+        self.dim, self.vocabulary = width, vocabulary
+        self.words = nn.Embedding(vocabulary.size, width)
+        nn.init.normal_(self.words.weight, std=0.02)  # as the transformer's
+
+    def embed(self, x: Tensor) -> Tensor:
+        check_ids(x, self.words.num_embeddings)
+        return self.words(x)
+
+    def encode(
+        self,
+        tokens: Tensor,
+        at: Tensor | None = None,
+        segments: Tensor | None = None,
+        *,
+        causal: bool = False,
+        layers: bool = False,
+    ) -> Features:
+        """The tokens as they are: `at` and `causal` change nothing. The words are the only layer."""
+        self.refuse(causal)
+        pooled = pool(tokens, segments)
+        return Features(tokens, pooled, (pooled,) if layers else ())
+
+    def word_embedding(self) -> nn.Embedding:
+        return self.words
+
+    def blocks(self) -> Sequence[nn.Module]:
+        return ()
