@@ -15,8 +15,8 @@ from zoo_backbones import backbone, batch, build, discover, pairs, refusals
 
 from ssl_zoo import hub
 from ssl_zoo.backbones._base import KINDS, Kind, TokenBackbone
-from ssl_zoo.cli.compose import config_folder
-from ssl_zoo.distributed import free_noise, seed_noise
+from ssl_zoo.compose.composition import config_folder
+from ssl_zoo.noise import free_noise, seed_noise
 from ssl_zoo.objectives._base import Loss, Objective
 from ssl_zoo.objectives.simclr import SimCLR
 
@@ -112,7 +112,7 @@ def test_every_file_holds_an_objective_with_a_family():
         assert cls.takes, cls
         assert set(cls.takes) <= set(KINDS), cls
         assert cls.__doc__, cls
-        assert cls.rows in ("packed", "document")
+        assert cls.layout in ("packed", "document")
 
 
 @pytest.mark.parametrize(("cls", "kind"), refusals(), ids=case_name)

@@ -97,7 +97,7 @@ def batch(objective: Objective, rows: int = 4, length: int = 24, seed: int = 0) 
     """A batch laid out as the objective asks."""
     if objective.backbone.modality == "image":
         return images(rows, seed)
-    return text(rows, length + objective.lookahead, seed, objective.rows)
+    return text(rows, length + objective.lookahead, seed, objective.layout)
 
 
 def build(cls: type[Objective], on: Backbone, **arguments: Any) -> Objective:

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import ssl_zoo
-from ssl_zoo.cli.compose import config_folder, options
+from ssl_zoo.compose.composition import config_folder, options
 
 
 def headline(group: str, name: str) -> str:

@@ -13,9 +13,9 @@ import numpy as np
 import torch
 from omegaconf import DictConfig, OmegaConf
 
-from ssl_zoo.cli.compose import ConfigError
-from ssl_zoo.cli.gate import instantiate
-from ssl_zoo.cli.reopen import Run, reopen
+from ssl_zoo.compose.composition import ConfigError
+from ssl_zoo.compose.gate import instantiate
+from ssl_zoo.compose.reopen import Run, reopen
 from ssl_zoo.data.images import ImageData
 from ssl_zoo.data.rows import DataError, Rows, Subset
 from ssl_zoo.data.text import TextData
@@ -218,7 +218,8 @@ def predictions(opened: Run) -> list[Prediction]:
             rows = data.rows("validation")
         else:
             assert opened.tokenizer is not None
-            rows = data.rows("validation", opened.tokenizer, opened.config.context, term.rows, term.lookahead)
+            context = opened.config.context
+            rows = data.rows("validation", opened.tokenizer, context, term.layout, term.lookahead)
         one = predict(term, rows, opened.tokenizer, title, f"validation rows of {data.name}")
         found += [] if one is None else [one]
     return found

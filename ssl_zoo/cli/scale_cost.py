@@ -8,16 +8,16 @@ from typing import Any
 import torch
 from omegaconf import DictConfig
 
-from ssl_zoo.cli.gate import instantiate
-from ssl_zoo.cli.pretrain import refuse_mixed_modalities
-from ssl_zoo.cli.tokenizer import new_tokenizer
+from ssl_zoo.compose.gate import instantiate
+from ssl_zoo.compose.pretraining import refuse_mixed_modalities
+from ssl_zoo.compose.tokenizer import new_tokenizer
 from ssl_zoo.data.images import ImageData
 from ssl_zoo.data.plan import Plan
 from ssl_zoo.data.rows import DataError
 from ssl_zoo.data.text import TextData
 from ssl_zoo.data.tokenizer import Tokenizer
-from ssl_zoo.distributed import free_noise, seed_noise
 from ssl_zoo.flops import step_flops
+from ssl_zoo.noise import free_noise, seed_noise
 from ssl_zoo.objectives._base import Objective
 from ssl_zoo.transfer.features import move
 
@@ -66,7 +66,7 @@ def cost(cfg: DictConfig, data: ImageData | TextData, tokenizer: Tokenizer | Non
         rows = data.rows("pretrain")
     else:
         assert tokenizer is not None
-        rows = data.rows("train", tokenizer, cfg.context, objective.rows, objective.lookahead)
+        rows = data.rows("train", tokenizer, cfg.context, objective.layout, objective.lookahead)
     on_gpu = cfg.trainer.accelerator != "cpu" and torch.cuda.is_available()
     device = torch.device("cuda" if on_gpu else "cpu")
     parts = cfg.trainer.accumulate_grad_batches

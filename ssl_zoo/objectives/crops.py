@@ -18,13 +18,13 @@ from torch import Tensor
 
 from ssl_zoo.backbones._base import TokenBackbone, check_ids
 from ssl_zoo.contrast import nt_xent
-from ssl_zoo.distributed import rand
+from ssl_zoo.noise import rand
 from ssl_zoo.objectives._base import Batch, Loss, Objective
 from ssl_zoo.tokens import mean_rows, take
 from ssl_zoo.views.text import longest, spans
 
 
-class DocumentCrops(Objective):
+class DocumentCrops(Objective[TokenBackbone]):
     """Of each packed row, the longest document is cropped: scraps at the ends of rows teach little.
 
     A crop is at most half of its document, so that those of a short one are short, and seldom the same.

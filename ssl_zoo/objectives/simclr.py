@@ -20,15 +20,16 @@ from ssl_zoo.backbones._base import Backbone
 from ssl_zoo.contrast import nt_xent
 from ssl_zoo.heads import mlp
 from ssl_zoo.objectives._base import Batch, Loss, Objective
-from ssl_zoo.views.recipes import View, simclr
+from ssl_zoo.views.recipes import simclr
+from ssl_zoo.views.view import View
 
 
-class SimCLR(Objective):
+class SimCLR(Objective[Backbone]):
     """Args:
         backbone: any vision backbone, or a text backbone with dropout.
         temperature: of the softmax over the batch (SimCLR: 0.1 on ImageNet, 0.5 on CIFAR-10;
             SimCSE: 0.05).
-        hidden, out: widths of the projection head, Linear-ReLU-Linear (SimCLR, §4.2).
+        width, out: widths of the projection head, Linear-ReLU-Linear (SimCLR, §4.2).
         view: images to views; default: the paper's recipe. Text takes none.
 
     Raises:
@@ -37,15 +38,15 @@ class SimCLR(Objective):
 
     family = "contrastive"
     takes = ("vit", "cnn", "transformer", "encoder", "decoder")
-    rows = "document"
+    layout = "document"
     whole_batch = True
-    tiny: ClassVar[dict[str, Any]] = {"hidden": 24, "out": 8}
+    tiny: ClassVar[dict[str, Any]] = {"width": 24, "out": 8}
 
     def __init__(
         self,
         backbone: Backbone,
         temperature: float = 0.1,
-        hidden: int = 2048,
+        width: int = 2048,
         out: int = 128,
         view: View | None = None,
     ):
@@ -66,7 +67,7 @@ class SimCLR(Objective):
             view = view or simclr(backbone.image_size)
         self.view = view
         self.temperature = temperature
-        self.project = mlp(backbone.dim, hidden, out)
+        self.project = mlp(backbone.dim, width, out)
 
     def forward(self, batch: Batch) -> Loss:
         if self.view is None:

@@ -15,13 +15,14 @@ from torch.optim import Optimizer
 from ssl_zoo.data.plan import Parts, Plan, loader
 from ssl_zoo.data.rows import DataError, Rows, everything
 from ssl_zoo.data.workers import may_have_children
-from ssl_zoo.distributed import free_noise, rank, seed_model, seed_noise, world
+from ssl_zoo.distributed import rank, world
+from ssl_zoo.noise import free_noise, seed_model, seed_noise
 from ssl_zoo.norm import over_all_processes
 from ssl_zoo.objectives._base import Batch, Loss, Objective
 from ssl_zoo.pretrain.budget import Budget, Clock
 from ssl_zoo.pretrain.checkpoint import CheckpointError
 from ssl_zoo.schedules import Schedule, cosine
-from ssl_zoo.views.recipes import View
+from ssl_zoo.views.view import View
 
 RESIDENT = 2 * 2**30  # bytes of images that may live on the device
 
@@ -84,8 +85,8 @@ class PretrainingData(L.LightningDataModule):
     def on_after_batch_transfer(self, batch: tuple[int, Batch], dataloader_idx: int) -> tuple[int, Batch]:
         if self.resident is None:
             return batch
-        micro, (index, _, y) = batch
-        return micro, Batch(self.resident[index], None, y)
+        micro, rows = batch
+        return micro, rows._replace(x=self.resident[rows.x])
 
     def state_dict(self) -> dict[str, Any]:
         return {"fingerprint": self.rows.fingerprint, "seed": self.seed, "batch_size": self.plan.batch}

@@ -15,7 +15,8 @@ from torch.nn import functional as F
 
 from ssl_zoo.backbones._base import Backbone
 from ssl_zoo.data.rows import Rows, Subset
-from ssl_zoo.distributed import free_noise, rank, seed_noise, world
+from ssl_zoo.distributed import rank, world
+from ssl_zoo.noise import free_noise, seed_noise
 from ssl_zoo.pretrain.callbacks import PerStep, interval, log, pretraining, say
 from ssl_zoo.pretrain.module import Pretraining
 from ssl_zoo.transfer import knn

@@ -15,8 +15,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from ssl_zoo import hub
 from ssl_zoo.backbones._base import Backbone
-from ssl_zoo.cli.compose import EXPECTED, ConfigError, explain
-from ssl_zoo.cli.gate import instantiate
+from ssl_zoo.compose.composition import EXPECTED, ConfigError, explain
+from ssl_zoo.compose.gate import instantiate
 from ssl_zoo.data.images import ImageData
 from ssl_zoo.data.text import TextData
 from ssl_zoo.data.tokenizer import Tokenizer

@@ -20,8 +20,8 @@ from typing import Any, cast
 
 from omegaconf import DictConfig, OmegaConf
 
-from ssl_zoo.cli import words
-from ssl_zoo.cli.gate import ConfigError, config_folder
+from ssl_zoo.compose import overrides
+from ssl_zoo.compose.gate import ConfigError, config_folder
 
 PACKED = (".gz", ".xz", ".bz2")  # as text_files.py unpacks
 SHARDS = (".tar", ".tar.gz", ".tgz")
@@ -56,7 +56,7 @@ def chosen(verb: str, given: list[str], choices: list[str]) -> list[str]:
     at = next((i for i, word in enumerate(given) if word.startswith("data=")), None)
     if at is None:
         return given
-    value = words.unquoted(given[at].partition("=")[2])
+    value = overrides.unquoted(given[at].partition("=")[2])
     path = Path(value).expanduser()
     if value in choices:
         if path.exists():
@@ -67,8 +67,8 @@ def chosen(verb: str, given: list[str], choices: list[str]) -> list[str]:
             raise ConfigError(f"data={value}: there is no such file or folder, and no data set of that name")
         return given
     made = spelt(verb, path)
-    typed = {words.split(word).key for word in given}
-    made = [word for word in made if words.split(word).key not in typed - {"data"}]
+    typed = {overrides.split(word).key for word in given}
+    made = [word for word in made if overrides.split(word).key not in typed - {"data"}]
     return [*given[:at], *made, *given[at + 1 :]]
 
 
@@ -145,7 +145,7 @@ def spelt(verb: str, path: Path) -> list[str]:
                 f"{len(classes)} classes of text files, one document a file",
             )
     made = [f"data={group}", *(f"data.{split}={literal(source)}" for split, source in sources.items()), *more]
-    made.append(f"data.name={words.quote(path.absolute().name or 'root')}")
+    made.append(f"data.name={overrides.quote(path.absolute().name or 'root')}")
     if verb == "evaluate" and "test" not in parts:
         made.append(f"data.test_fraction={HELD_OUT}")
         said += f"; a test split of {HELD_OUT} is carved (data.test_fraction)"
@@ -189,16 +189,18 @@ def literal(source: Any) -> str:
     """A source as Hydra reads it."""
     if isinstance(source, dict):
         escaped = {re.sub(r"([\\()\[\]{}:=, \t])", r"\\\1", label): path for label, path in source.items()}
-        made = "{" + ",".join(f"{label}:{words.quote(str(path))}" for label, path in escaped.items()) + "}"
-        if not isinstance(words.parsed(f"k={made}"), dict):
+        made = (
+            "{" + ",".join(f"{label}:{overrides.quote(str(path))}" for label, path in escaped.items()) + "}"
+        )
+        if not isinstance(overrides.parsed(f"k={made}"), dict):
             raise ConfigError(
                 f"the class folders {', '.join(source)} have names that Hydra cannot spell: rename them, or "
                 "give data=text_files data.train=PATH, which reads them without labels"
             )
         return made
     if isinstance(source, list):
-        return "[" + ",".join(words.quote(str(path)) for path in source) + "]"
-    return words.quote(str(source))
+        return "[" + ",".join(overrides.quote(str(path)) for path in source) + "]"
+    return overrides.quote(str(source))
 
 
 def columns(file: Path) -> tuple[list[str], str]:
@@ -246,7 +248,7 @@ def parted(file: Path) -> tuple[str, list[Any], list[dict[Any, Any]]]:
 
 
 def column(name: int | str) -> str:
-    return str(name) if isinstance(name, int) else words.quote(name)
+    return str(name) if isinstance(name, int) else overrides.quote(name)
 
 
 def by_name(names: list[Any], wanted: tuple[str, ...]) -> Any:

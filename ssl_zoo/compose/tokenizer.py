@@ -6,9 +6,9 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from ssl_zoo.cli.compose import ConfigError, plain
-from ssl_zoo.cli.gate import config_folder, instantiate
-from ssl_zoo.cli.manual import groups_of
+from ssl_zoo.compose.composition import ConfigError, plain
+from ssl_zoo.compose.gate import config_folder, instantiate
+from ssl_zoo.compose.keys import groups_of
 from ssl_zoo.data.rows import DataError
 from ssl_zoo.data.text import TextData
 from ssl_zoo.data.tokenizer import Tokenizer
