@@ -70,7 +70,7 @@ def learn(name: str, accumulate: int = 1) -> dict[str, Any]:
             part = micro * world() + rank()
             seed_noise(SEED, step, part, accumulate * world())
             rows = slice(part * each, (part + 1) * each)
-            loss = objective(Batch(*(x if x is None else x[rows] for x in batch)))
+            loss = objective(zoo_backbones.part(batch, rows))
             (loss.value / accumulate).backward()
             total += loss.value.detach() / accumulate
         for value in [total, *(p.grad for p in parameters.values())]:
