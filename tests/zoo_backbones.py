@@ -18,6 +18,7 @@ from ssl_zoo.backbones.hf import HFBackbone
 from ssl_zoo.backbones.transformer import TextTransformer
 from ssl_zoo.backbones.vision import TimmCNN, TimmViT
 from ssl_zoo.objectives._base import Batch, Objective
+from ssl_zoo.objectives.crops import DocumentCrops
 from ssl_zoo.objectives.mae import MAE
 from ssl_zoo.objectives.masked_lm import MaskedLM
 from ssl_zoo.objectives.next_token import NextToken
@@ -123,6 +124,11 @@ def build(cls: type[Objective], on: Backbone, **arguments: Any) -> Objective:
 
 def pairing(on: Backbone) -> dict[str, Callable[[Backbone], Objective]]:
     """Two terms of a Sum."""
+    if isinstance(on, TokenBag):
+        return {
+            "first": lambda b: build(DocumentCrops, b),
+            "second": lambda b: build(DocumentCrops, b, low=4),
+        }
     if isinstance(on, TimmViT):
         pair: tuple[type[Objective], type[Objective]] = (MAE, SimCLR)
     else:
