@@ -292,7 +292,7 @@ def own_name(data: DictConfig, choice: str) -> str:
     file = config_folder() / "data" / f"{choice}.yaml"
     if not file.is_file():
         return re.sub(r"[^\w.-]+", "_", choice)
-    usual, now = OmegaConf.load(file), OmegaConf.to_container(data, resolve=False)
+    usual, now = (OmegaConf.to_container(one, resolve=False) for one in (OmegaConf.load(file), data))
     keys = [k for k in ("train", "validation", "test", "unlabelled") if now.get(k) != usual.get(k)]  # pyright: ignore
     if not keys:
         return choice
