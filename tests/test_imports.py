@@ -35,10 +35,12 @@ BELOW = {
     "scaling": (),
     "untrusted": (),
     "backbones": ("tokens", "distributed", "norm", "backbones."),
+    "assign": ("distributed",),
     "heads": BASE,
     "teacher": BASE,
     "views": (*BASE, "views."),
-    "objectives": (*BASE, "heads", "teacher", "views.", "objectives._base"),
+    "contrast": ("distributed", "heads"),
+    "objectives": (*BASE, "assign", "contrast", "heads", "memory", "teacher", "views.", "objectives._base"),
     "optim": (*BASE, "objectives._base"),
     "hub": ("backbones.", "untrusted"),
     "data": (*BASE, "objectives._base", "data.", "untrusted"),
@@ -106,7 +108,7 @@ def test_every_part_has_its_rules():
 @pytest.mark.parametrize(
     ("file", "text"),
     [
-        ("objectives/mae.py", "from ssl_zoo.objectives.simclr import nt_xent"),
+        ("objectives/mae.py", "from ssl_zoo.objectives.simclr import SimCLR"),
         ("objectives/mae.py", "import ssl_zoo.pretrain.module"),
         ("objectives/mae.py", "from ssl_zoo.data.plan import Plan"),
         ("objectives/mae.py", "def f():\n    import timm.layers"),

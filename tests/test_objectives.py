@@ -13,6 +13,7 @@ from zoo_backbones import TEXT_WIDTH, VOCABULARY, backbone, build, images, pairs
 from ssl_zoo.backbones._base import Vocabulary
 from ssl_zoo.backbones.transformer import TextTransformer
 from ssl_zoo.backbones.vision import timm_backbone
+from ssl_zoo.contrast import nt_xent
 from ssl_zoo.noise import free_noise, rand, seed_noise
 from ssl_zoo.norm import BatchNorm1d
 from ssl_zoo.objectives._base import Batch, Loss, Objective, Sum, Tune
@@ -20,7 +21,7 @@ from ssl_zoo.objectives.mae import MAE, grid_positions, normalise
 from ssl_zoo.objectives.masked_lm import MaskedLM
 from ssl_zoo.objectives.next_token import NextToken
 from ssl_zoo.objectives.rotation import Rotation
-from ssl_zoo.objectives.simclr import SimCLR, nt_xent
+from ssl_zoo.objectives.simclr import SimCLR
 from ssl_zoo.objectives.supervised import Supervised
 from ssl_zoo.views.masks import Spans, Tokens, WholeWords, random_split
 

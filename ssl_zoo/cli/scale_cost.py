@@ -53,7 +53,7 @@ def open_data(cfg: DictConfig) -> tuple[ImageData | TextData, Tokenizer | None]:
         )
     if isinstance(data, ImageData):
         return data, None
-    return data, new_tokenizer(cfg, data)
+    return data, new_tokenizer(cfg, data.texts("train"), cfg.backbone)
 
 
 def cost(cfg: DictConfig, data: ImageData | TextData, tokenizer: Tokenizer | None) -> Cost:

@@ -21,7 +21,8 @@ from ssl_zoo.noise import rand
 from ssl_zoo.objectives._base import Batch, Loss, Objective
 from ssl_zoo.tokens import patchify, take
 from ssl_zoo.views.masks import random_split
-from ssl_zoo.views.recipes import View, crop_flip
+from ssl_zoo.views.recipes import crop_flip
+from ssl_zoo.views.view import View
 
 
 def normalise(patches: Tensor) -> Tensor:

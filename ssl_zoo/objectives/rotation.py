@@ -13,7 +13,8 @@ from ssl_zoo.backbones._base import Backbone
 from ssl_zoo.heads import classification
 from ssl_zoo.objectives._base import Batch, Loss, Objective
 from ssl_zoo.views.image import rot90
-from ssl_zoo.views.recipes import View, crop_flip
+from ssl_zoo.views.recipes import crop_flip
+from ssl_zoo.views.view import View
 
 
 class Rotation(Objective[Backbone]):

@@ -15,7 +15,8 @@ from torch import nn
 from ssl_zoo.backbones._base import Backbone, outside
 from ssl_zoo.heads import classification
 from ssl_zoo.objectives._base import Batch, Loss, Objective
-from ssl_zoo.views.recipes import View, crop_flip
+from ssl_zoo.views.recipes import crop_flip
+from ssl_zoo.views.view import View
 
 
 class Supervised(Objective[Backbone]):

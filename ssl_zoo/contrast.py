@@ -1,0 +1,40 @@
+"""Contrasts: losses that compare the samples of the global batch with each other."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ssl_zoo.distributed import gather, rank, world
+from ssl_zoo.heads import exact
+
+
+@exact
+def nt_xent(z: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+    """NT-Xent of this process's rows against the global batch.
+
+    Args:
+        z: (2 N, D) projections; row i and row N + i are views of one sample. Need not be normalised.
+        temperature: T.
+
+    Returns:
+        The loss, and the fraction of rows whose nearest other row is their pair.
+
+    Raises:
+        ValueError: the global batch is one sample, whose views have nothing to differ from.
+    """
+    if len(z) * world() < 4:
+        raise ValueError(
+            "a contrast compares samples, and here is one alone: its loss would be 0 whatever is learned. "
+            "It needs 2 at least, and does better with hundreds: raise batch_size, or lower the accumulation "
+            "steps that it is divided by (accumulate). Samples of all processes count"
+        )
+    z = F.normalize(z, dim=1)
+    everyone = gather(z)  # (world * 2 N, D)
+    rows = torch.arange(len(z), device=z.device)
+    first = rank() * len(z)
+    similarity = z @ everyone.T / temperature
+    similarity = similarity.scatter(1, (first + rows)[:, None], float("-inf"))
+    pair = first + (rows + len(z) // 2) % len(z)
+    return F.cross_entropy(similarity, pair), (similarity.argmax(1) == pair).float().mean()
