@@ -1,23 +1,14 @@
-"""What changes when a batch is divided: over processes, and over accumulation steps.
+"""What changes when a batch is divided over processes.
 
 Everything here is the identity (or the plain mean) on one process. There is one differentiable
 `gather`: its backward *sums* the gradients of all processes, which with DDP's averaging gives
-exactly the gradient of the undivided batch, as long as each process computes the loss of its own
-rows against everybody's (see tests/test_distributed.py, which checks value and gradient).
-
-Noise that belongs to samples (crops, masks) is drawn by `rand`. The number for column c of row r of the
-undivided batch is a function of (seed, step, which draw of the step, r, c), so that each part draws its own
-rows and no others. Two processes of N, two accumulated halves of N, and one process of 2N therefore see the
-same crops and masks, on any device.
+exactly the gradient of the undivided batch. Two forms of a loss are exact with it, as long as every
+process does the same (tests/test_distributed.py checks value and gradient): each process computes the
+loss of its own rows against everybody's, or all compute the same loss of everybody's rows.
 """
 
 from __future__ import annotations
 
-import hashlib
-import math
-from dataclasses import dataclass
-
-import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor
@@ -51,123 +42,37 @@ def gather(x: Tensor) -> Tensor:
     return _Gather.apply(x) if world() > 1 else x  # pyright: ignore[reportReturnType]
 
 
-def fold(*keys: int | str) -> int:
-    """A 63-bit seed from any keys; the same on every machine (unlike `hash`)."""
-    digest = hashlib.blake2b(repr(keys).encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "little") >> 1
+def everybody(x: Tensor) -> Tensor:
+    """Rows of all processes, in order of rank: (N, ...) -> (world * N, ...), without gradient."""
+    return gather(x.detach())
 
 
-@dataclass
-class _Noise:
-    """Where sample noise comes from. Without a key, it is torch's default generator."""
-
-    key: int | None = None
-    part: int = 0
-    draws: int = 0  # so far in this step
-
-    def next_key(self) -> int:
-        """Of the next draw; all parts make the same draws in the same order."""
-        assert self.key is not None
-        self.draws += 1
-        return fold(self.key, self.draws)
+def total(x: Tensor) -> Tensor:
+    """The sum of a tensor over all processes, of the same shape, without gradient."""
+    summed = x.detach().clone()
+    if world() > 1:
+        dist.all_reduce(summed)
+    return summed
 
 
-_noise = _Noise()
-
-
-def seed_noise(seed: int, step: int, part: int = 0, parts: int = 1) -> None:
-    """Start the sample noise of one step.
+def shares(where: Tensor) -> Tensor:
+    """What each value counts in the mean over those of all processes that `where` chooses.
 
     Args:
-        seed: the run's seed.
-        step: optimizer step from 0.
-        part: which part of the global batch this process handles now, of `parts` equal parts
-            (parts = processes * accumulation steps).
+        where: (...) bool, or numbers of at least 0 that say how much a value weighs.
 
-    Raises:
-        ValueError: no such part.
+    Returns:
+        (...) float32. The shares of a process sum to 1 on average over processes, which is what averaged
+        gradients need; all are 0 where nothing is chosen anywhere.
     """
-    global _noise
-    if not 0 <= part < parts:
-        raise ValueError(f"there is no part {part} of {parts}")
-    _noise = _Noise(fold("noise", seed, step), part)
+    weight = where.float()
+    return weight * (world() / total(weight.sum()).clamp_min(torch.finfo(weight.dtype).tiny))
 
 
-def free_noise() -> None:
-    """Back to torch's default generator."""
-    global _noise
-    _noise = _Noise()
+def mean(values: Tensor, where: Tensor) -> Tensor:
+    """This process's part of the mean of the chosen values of all processes, with gradient.
 
-
-def seed_model(device: torch.device, *keys: int | str) -> None:
-    """Seed what the model itself draws on its device: dropout, stochastic depth.
-
-    torch.manual_seed visits every kind of accelerator, which costs as much as a small layer, and without a
-    GPU torch.cuda.manual_seed keeps the stack of every call; hence one generator or two.
+    The parts average over processes to the mean itself. Accumulated parts of a batch do not, as no part
+    knows how many values the others choose: an objective that uses it says `whole_batch`.
     """
-    seed = fold(*keys)
-    torch.default_generator.manual_seed(seed)
-    if device.type == "cuda":
-        torch.cuda.manual_seed(seed)
-
-
-def rand(rows: int, *shape: int, device: torch.device | str = "cpu") -> Tensor:
-    """Uniform noise in [0, 1) for this part's rows: (rows, *shape), float32."""
-    if _noise.key is None:
-        return torch.rand(rows, *shape, device=device)
-    count = rows * math.prod(shape)
-    return uniform(_noise.next_key(), _noise.part * count, count, torch.device(device)).view(rows, *shape)
-
-
-def rand_shared(*shape: int) -> Tensor:
-    """Uniform noise that all parts of a batch share, on the CPU, so that reading it never syncs."""
-    if _noise.key is None:
-        return torch.rand(*shape)
-    return uniform(_noise.next_key(), 0, math.prod(shape), torch.device("cpu")).view(shape)
-
-
-# SplitMix64 (Steele, Lea & Flood 2014, "Fast splittable pseudorandom number generators"): number i of a
-# stream is a mixing of key + i * GAMMA, so that any of them is found at once. It passes BigCrush.
-GAMMA, FIRST, SECOND = 0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB
-HELD = 2**15  # numbers mixed at once on a CPU: as many as fit into its cache
-
-
-def mixed(counters: np.ndarray, key: int) -> np.ndarray:
-    """The numbers of SplitMix64 that belong to these counters: uint64 -> uint64, the last shift left out.
-
-    It would change the lower 33 bits alone: read the upper ones.
-    """
-    x = counters * np.uint64(GAMMA)
-    x += np.uint64(key)
-    for shift, factor in ((30, FIRST), (27, SECOND)):
-        x ^= x >> np.uint64(shift)
-        x *= np.uint64(factor)
-    return x
-
-
-def uniform(key: int, first: int, count: int, device: torch.device) -> Tensor:
-    """Numbers first, first + 1, ... of the stream `key`: (count,) float32 in [0, 1), multiples of 2^-24.
-
-    The same bits on every device; none is waited for.
-    """
-    if device.type != "cpu":
-        return _uniform(key, first, count, device)
-    found = np.empty(count, np.float32)
-    for start in range(0, count, HELD):
-        stop = min(start + HELD, count)
-        numbers = np.arange(first + start, first + stop, dtype=np.uint64)
-        found[start:stop] = mixed(numbers, key) >> np.uint64(40)
-    found *= np.float32(2.0**-24)
-    return torch.from_numpy(found)
-
-
-def _uniform(key: int, first: int, count: int, device: torch.device) -> Tensor:
-    """`uniform` in torch's operations, whose integers are signed: shifts have to be cut."""
-    x = torch.arange(first, first + count, device=device).mul_(_signed(GAMMA)).add_(_signed(key))
-    for shift, factor in ((30, FIRST), (27, SECOND)):
-        x.bitwise_xor_((x >> shift).bitwise_and_(2 ** (64 - shift) - 1)).mul_(_signed(factor))
-    return x.bitwise_right_shift_(40).bitwise_and_(2**24 - 1).float().mul_(2.0**-24)
-
-
-def _signed(bits: int) -> int:
-    return bits - 2**64 if bits >= 2**63 else bits
+    return (values * shares(where)).sum()

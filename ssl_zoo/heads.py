@@ -61,6 +61,29 @@ def mlp(*widths: int) -> nn.Sequential:
     return nn.Sequential(*layers[:-1])
 
 
+@exact
+def cosines(rows: Tensor, weight: Tensor) -> Tensor:
+    """Cosines between rows (N, D) and the rows of a weight (K, D): (N, K)."""
+    return F.linear(F.normalize(rows, dim=1), F.normalize(weight, dim=1))
+
+
+class Prototypes(nn.Module):
+    """Learnt directions that rows are compared with: (N, dim) -> cosines (N, count).
+
+    Weights count by their direction alone, so rows of norm 1 need no step of their own that keeps them so.
+    """
+
+    def __init__(self, dim: int, count: int):
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(count, dim).uniform_(-1, 1) / dim**0.5)
+
+    def forward(self, rows: Tensor, gate: Tensor | float = 1.0) -> Tensor:
+        """gate: the share of their gradient that the prototypes get. At 0 they stand still, and yet they are
+        a parameter with a gradient, as training in several processes demands."""
+        weight = self.weight.detach() + gate * (self.weight - self.weight.detach())
+        return cosines(rows, weight)
+
+
 # Logits held at once: 64 MiB in float32 on a CPU; a GPU wants larger products.
 HELD = {"cpu": 2**24}
 HELD_ELSEWHERE = 2**27

@@ -23,6 +23,7 @@ from safetensors.torch import load_file, save_file
 from ssl_zoo.backbones._base import Backbone, TokenBackbone
 from ssl_zoo.untrusted import Bounded, Untrusted, read_json, refuse_odd_values
 
+MAIN = "backbone"  # the name of the one that is measured
 FORMAT = 2  # 1 had `kind` for class, and causal, true or false, for order; it is read still
 DIGEST = "sha256"  # in config.json: of model.safetensors; files of earlier versions have none
 CLASSES = {  # the only classes a saved file may name
@@ -157,29 +158,41 @@ def save(backbone: Backbone, folder: str | Path) -> Path:
     return folder
 
 
-def locate(path: str | Path) -> Path:
-    """The backbone folder of a run folder, or the folder itself."""
+def place(run: Path, name: str = MAIN) -> Path:
+    """Where a run keeps a backbone that its objective exports: RUN/backbone the one that is measured, and
+    RUN/backbones/NAME others."""
+    if not name.isidentifier():
+        raise ValueError(f"an exported backbone has a name such as teacher or text, not {name!r}")
+    return run / MAIN if name == MAIN else run / f"{MAIN}s" / name
+
+
+def locate(path: str | Path, name: str = MAIN) -> Path:
+    """The folder of a run's backbone, or the folder itself."""
     path = Path(path)
-    for folder in (path / "backbone", path):
+    for folder in (place(path, name), *([path] if name == MAIN else ())):
         if (folder / "config.json").exists():
             return folder
+    others = sorted(one.name for one in (path / f"{MAIN}s").glob("*") if (one / "config.json").exists())
     raise HubError(
-        f"no backbone in {path}: expected config.json there or in {path / 'backbone'}; it is written when "
-        "`ssl-zoo pretrain` ends (resume an unfinished run with resume=auto)"
+        f"no {'' if name == MAIN else f'{name} '}backbone in {path}: expected config.json "
+        + ("there or " if name == MAIN else "")
+        + f"in {place(path, name)}; it is written when `ssl-zoo pretrain` ends (resume an unfinished run "
+        "with resume=auto)" + (f". Besides {MAIN} there is {', '.join(others)}" if others else "")
     )
 
 
-def load(path: str | Path, backbone: Backbone | None = None) -> Backbone:
+def load(path: str | Path, backbone: Backbone | None = None, *, name: str = MAIN) -> Backbone:
     """Open a saved backbone, on the CPU, in evaluation mode.
 
     Args:
         path: a run folder, or the folder `save` wrote.
         backbone: an instance to fill, for classes outside this library.
+        name: which backbone of a run; "text" is the text tower of CLIP and SigLIP.
 
     Raises:
         HubError: nothing there, a damaged file, or weights that do not fit.
     """
-    folder = locate(path)
+    folder = locate(path, name)
     file = folder / "model.safetensors"
     try:
         about = read_json(folder / "config.json")

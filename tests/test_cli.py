@@ -12,8 +12,8 @@ from omegaconf import OmegaConf
 from PIL import Image
 
 from ssl_zoo import __version__
-from ssl_zoo.cli import compose
-from ssl_zoo.cli.gate import ConfigError, refuse_unknown_targets
+from ssl_zoo.compose import composition
+from ssl_zoo.compose.gate import ConfigError, refuse_unknown_targets
 
 IMAGES = ("objective=mae_small", "backbone=vit_micro", "data=digits")
 TEXT = ("objective=next_token", "backbone=transformer_micro", "data=text_files", "tokenizer=bytes")
@@ -35,6 +35,10 @@ def cache(tmp_path_factory):
         ((*IMAGES, "optimizer.lrr=1"), r"no key 'optimizer.lrr'; did you mean 'optimizer.lr'\?"),
         ((*IMAGES, "objective.maskd=0.5"), r"no key 'objective.maskd'; did you mean 'objective.masked'\?"),
         ((*IMAGES, "trainer.devicess=2"), r"no key 'trainer.devicess'; did you mean 'trainer.devices'\?"),
+        (
+            ("objective=simclr", *IMAGES[1:], "objective.hidden=8"),
+            r"it is now called width: objective.width=8",
+        ),
         ((*IMAGES, "bakcbone=vit_tiny"), r"no key 'bakcbone'; did you mean 'backbone'\?"),
         (
             ("objective=simcrl", *IMAGES[1:]),
@@ -58,7 +62,7 @@ def cache(tmp_path_factory):
 )
 def test_words_that_do_not_compose(words, said):
     with pytest.raises(ConfigError, match=said):
-        compose.check("pretrain", list(words))
+        composition.check("pretrain", list(words))
 
 
 @pytest.mark.parametrize(
@@ -72,7 +76,7 @@ def test_words_that_do_not_compose(words, said):
 )
 def test_words_that_do_not_compose_for_evaluate(words, said):
     with pytest.raises(ConfigError, match=said):
-        compose.check("evaluate", list(words))
+        composition.check("evaluate", list(words))
 
 
 @pytest.mark.parametrize(
@@ -84,7 +88,7 @@ def test_words_that_do_not_compose_for_evaluate(words, said):
     ],
 )
 def test_words_that_do(words):
-    compose.check("pretrain", list(words))
+    composition.check("pretrain", list(words))
 
 
 def called(*words: str, program: str = "") -> tuple[int, str, float]:

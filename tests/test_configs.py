@@ -11,16 +11,17 @@ import pytest
 import torch
 from hydra.utils import get_object, instantiate
 from omegaconf import DictConfig, OmegaConf, open_dict
-from zoo_backbones import SIDE, backbone, build
+from zoo_backbones import SIDE, VOCABULARY, backbone, build
 
 from ssl_zoo import optim
 from ssl_zoo.backbones._base import KINDS
 from ssl_zoo.backbones._timm import ResNet, VisionTransformer
 from ssl_zoo.backbones.cnn import TimmCNN
 from ssl_zoo.backbones.vision import TimmViT, timm_backbone
-from ssl_zoo.cli import compose
-from ssl_zoo.cli.compose import flatten, options, plain
-from ssl_zoo.cli.gate import parts
+from ssl_zoo.compose import composition
+from ssl_zoo.compose.composition import flatten, options, plain
+from ssl_zoo.compose.gate import parts
+from ssl_zoo.compose.objective import with_vocabulary
 from ssl_zoo.data.tokenizer import Tokenizer, bpe
 from ssl_zoo.objectives._base import Objective
 from ssl_zoo.objectives.next_token import NextToken
@@ -33,7 +34,7 @@ OWN = "ssl_zoo.objectives.rotation.Rotation"  # stands for the user's class in o
 
 def composed(verb: str, *words: str) -> DictConfig:
     """Hydra's composition; what the user has to say is filled in."""
-    cfg = compose.build(verb, list(words))
+    cfg = composition.build(verb, list(words))
     for key, value in flatten(cfg).items():
         if value == "???":
             OmegaConf.update(cfg, key, OWN if key == "objective._target_" else "given")
@@ -42,7 +43,7 @@ def composed(verb: str, *words: str) -> DictConfig:
 
 def modality_of(data: str) -> str:
     """Of the data set of this name."""
-    text = (compose.config_folder() / "data" / f"{data}.yaml").read_text()
+    text = (composition.config_folder() / "data" / f"{data}.yaml").read_text()
     return "image" if "data.images." in text else "text"
 
 
@@ -170,7 +171,7 @@ def test_protocol_composes_and_builds(name):
 
 
 def test_every_file_says_in_its_first_line_what_it_is():
-    for file in sorted(compose.config_folder().glob("*/*.yaml")):
+    for file in sorted(composition.config_folder().glob("*/*.yaml")):
         first = file.read_text().splitlines()[0]
         if first == "# @package _global_":
             first = file.read_text().splitlines()[1]
@@ -180,10 +181,10 @@ def test_every_file_says_in_its_first_line_what_it_is():
 def test_every_option_has_a_user():
     """A key of pretrain.yaml or evaluate.yaml is read by its verb, or by another key."""
     words = ("objective=next_token", "backbone=transformer_micro", "data=stdlib")
-    for verb, chosen in (("pretrain", words), ("evaluate", words[2:])):
-        code = (Path(compose.__file__).parent / f"{verb}.py").read_text()
-        text = "".join(f.read_text() for f in compose.config_folder().rglob("*.yaml"))
-        for key in compose.build(verb, list(chosen)):
+    for verb, room, chosen in (("pretrain", "pretraining", words), ("evaluate", "evaluation", words[2:])):
+        code = (Path(composition.__file__).parent / f"{room}.py").read_text()
+        text = "".join(f.read_text() for f in composition.config_folder().rglob("*.yaml"))
+        for key in composition.build(verb, list(chosen)):
             read = f"cfg.{key}" in code or f'"{key}"' in code or f"${{{key}}}" in text
             assert read or key == "experiment", f"{verb}.yaml: nothing reads {key}"
 
@@ -192,7 +193,7 @@ def test_every_option_has_a_user():
 def test_objective_builds_on_every_kind_it_is_meant_for(name):
     cfg = with_objective(name)
     assert cfg.data.get("image_size", SIDE) == SIDE, "as the tiny backbones have"
-    make = instantiate(cfg.objective, _convert_="all")
+    make = with_vocabulary(instantiate(cfg.objective, _convert_="all"), VOCABULARY)
     works = set()
     for kind in KINDS:
         try:

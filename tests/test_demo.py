@@ -11,7 +11,8 @@ import pytest
 import torch
 from PIL import Image
 
-from ssl_zoo.cli import compose, demo
+from ssl_zoo.cli import demo
+from ssl_zoo.compose import composition
 from ssl_zoo.data import stdlib_roles
 from ssl_zoo.data.rows import DataError
 from ssl_zoo.transfer.report import interval
@@ -116,7 +117,7 @@ def test_runs_are_those_of_the_commands_it_prints(toy):
     printed = [shlex.split(line[2:]) for line in said.splitlines() if line.startswith("$ ")]
     assert [words[1] for words in printed] == ["pretrain", "evaluate"] * 2
     for words in printed:
-        compose.check(words[1], words[2:])
+        composition.check(words[1], words[2:])
     for part in ("images", "text"):
         assert (folder / part / "backbone" / "model.safetensors").exists()
         assert "seed: 3" in (folder / part / "config.yaml").read_text()
@@ -127,7 +128,7 @@ def test_commands_to_go_on_with_compose():
     verbs = [words[1:] for words in commands if words[0] == "ssl-zoo" and len(words) > 2]
     assert len(verbs) == 3
     for verb, *words in verbs:
-        compose.check(verb, words)
+        composition.check(verb, words)
 
 
 def test_a_fault_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

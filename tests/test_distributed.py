@@ -24,23 +24,19 @@ from torch import nn
 
 from ssl_zoo import distributed, norm
 from ssl_zoo.backbones._timm import BatchNormAct, BatchNormAct2d
-from ssl_zoo.distributed import rank, seed_noise, world
+from ssl_zoo.contrast import nt_xent
+from ssl_zoo.distributed import rank, world
+from ssl_zoo.noise import free_noise, rand, seed_noise
 from ssl_zoo.objectives._base import Batch, Objective
-from ssl_zoo.objectives.simclr import nt_xent
+from ssl_zoo.views.view import View
 
 ROWS, STEPS, SEED = 8, 3, 5
 ZOO = {f"{cls.__name__} {kind}": (cls, kind) for cls, kind in zoo_backbones.pairs()}
 
 
-class Double(nn.Module):
-    """A view whose images are in double precision, as the weights are."""
-
-    def __init__(self, view: nn.Module):
-        super().__init__()
-        self.view = view
-
-    def forward(self, x):
-        return self.view(x).double()
+def in_double(view: nn.Module, images: Any, shown: torch.Tensor) -> torch.Tensor:
+    """A view's images in double precision, as the weights are."""
+    return shown.double()
 
 
 def build(name: str) -> tuple[Objective, Batch]:
@@ -48,9 +44,9 @@ def build(name: str) -> tuple[Objective, Batch]:
     torch.set_num_threads(1)
     cls, kind = ZOO[name]
     objective = zoo_backbones.build(cls, zoo_backbones.backbone(kind)).double().train()
-    for module in list(objective.modules()):
-        if isinstance(module, Objective) and getattr(module, "view", None) is not None:
-            module.view = Double(module.view)
+    for module in objective.modules():
+        if isinstance(module, View):
+            module.register_forward_hook(in_double)
     with torch.no_grad():  # nothing starts at zero, so that every gradient counts
         for parameter in objective.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))
@@ -74,7 +70,7 @@ def learn(name: str, accumulate: int = 1) -> dict[str, Any]:
             part = micro * world() + rank()
             seed_noise(SEED, step, part, accumulate * world())
             rows = slice(part * each, (part + 1) * each)
-            loss = objective(Batch(*(x if x is None else x[rows] for x in batch)))
+            loss = objective(zoo_backbones.part(batch, rows))
             (loss.value / accumulate).backward()
             total += loss.value.detach() / accumulate
         for value in [total, *(p.grad for p in parameters.values())]:
@@ -328,18 +324,18 @@ def test_a_contrast_may_have_one_sample_in_each_process(pair):
 
 def noise() -> torch.Tensor:
     seed_noise(1, 2, rank(), world())
-    return torch.cat([distributed.rand(4 // world(), 3), distributed.rand(4 // world(), 3)], 1)
+    return torch.cat([rand(4 // world(), 3), rand(4 // world(), 3)], 1)
 
 
 def test_noise_of_a_part_is_rows_of_the_whole(pair):
     whole = noise()
     assert torch.equal(pair["noise"], whole[:2])
     seed_noise(1, 2, part=1, parts=2)
-    second = torch.cat([distributed.rand(2, 3), distributed.rand(2, 3)], 1)
+    second = torch.cat([rand(2, 3), rand(2, 3)], 1)
     assert torch.equal(second, whole[2:])
     seed_noise(1, 3)
-    assert not torch.equal(distributed.rand(4, 3), whole[:, :3])
-    distributed.free_noise()
+    assert not torch.equal(rand(4, 3), whole[:, :3])
+    free_noise()
 
 
 TINY = (

@@ -9,9 +9,9 @@ import tiny
 from zoo_backbones import backbone
 
 import ssl_zoo
-from ssl_zoo.cli.evaluate import below_random
-from ssl_zoo.cli.gate import ConfigError
 from ssl_zoo.cli.report import evaluations
+from ssl_zoo.compose.evaluation import below_random
+from ssl_zoo.compose.gate import ConfigError
 from ssl_zoo.pretrain.checkpoint import write_atomically
 from ssl_zoo.transfer.report import Result
 

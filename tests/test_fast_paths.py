@@ -16,7 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from zoo_backbones import VOCABULARY, backbone, batch, build, pairs
 
 from ssl_zoo.backbones import attention
-from ssl_zoo.distributed import free_noise, seed_noise
+from ssl_zoo.noise import free_noise, seed_noise
 from ssl_zoo.objectives._base import Loss
 from ssl_zoo.objectives.masked_lm import MaskedLM
 from ssl_zoo.objectives.simclr import SimCLR

@@ -28,12 +28,14 @@ from omegaconf.errors import OmegaConfBaseException
 from zoo_backbones import backbone
 
 from ssl_zoo import hub
-from ssl_zoo.cli import board_stages, compose, gate, leaderboard
-from ssl_zoo.cli.gate import ConfigError, instantiate, naming, refuse_unknown_targets
-from ssl_zoo.cli.reopen import reopen
+from ssl_zoo.cli import leaderboard
+from ssl_zoo.compose import composition, gate
+from ssl_zoo.compose.gate import ConfigError, instantiate, naming, refuse_unknown_targets
+from ssl_zoo.compose.reopen import reopen
 from ssl_zoo.data.rows import DataError
 from ssl_zoo.data.tokenizer import Tokenizer, bytes_tokenizer
 from ssl_zoo.hub import HubError
+from ssl_zoo.leaderboard import stages
 from ssl_zoo.leaderboard.board import load
 from ssl_zoo.pages import page as pages
 from ssl_zoo.pretrain.checkpoint import AtomicCheckpointIO, CheckpointError
@@ -215,7 +217,7 @@ def composed(monkeypatch, *words):
     """Hydra's application over configs/pretrain.yaml, which does nothing, called with these words."""
     monkeypatch.setattr(sys, "argv", ["ssl-zoo pretrain", *words])
     monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
-    folder = str(compose.config_folder())
+    folder = str(composition.config_folder())
     hydra.main(version_base="1.3", config_path=folder, config_name="pretrain")(lambda cfg: None)()
 
 
@@ -246,19 +248,21 @@ def test_hydra_keys_of_a_yaml_file_are_refused_in_plain_words(tmp_path, marker):
 
 def test_hydra_keys_of_the_command_line_are_obeyed():
     words = ["objective=rotation", "backbone=resnet_micro", "data=digits", "hydra.run.dir=/nowhere"]
-    compose.check("pretrain", [*words, "hydra.verbose=true", "+hydra.callbacks.mine._target_=mine.Callback"])
+    composition.check(
+        "pretrain", [*words, "hydra.verbose=true", "+hydra.callbacks.mine._target_=mine.Callback"]
+    )
     with pytest.raises(
         gate.ConfigError, match=r"hydra\.run\.dir=/nowhere comes out of a YAML file or a recipe"
     ):
         gate.refuse_hydra_words(words)
     with pytest.raises(SystemExit, match="unpickles a file"):
-        compose.run_verb("pretrain", ["--experimental-rerun", "config.pickle"])
+        composition.run_verb("pretrain", ["--experimental-rerun", "config.pickle"])
 
 
 def test_a_launcher_takes_the_gate_along():
     with (
         gate.guarded(["hydra.verbose=true"]),
-        initialize_config_dir(str(compose.config_folder()), version_base="1.3"),
+        initialize_config_dir(str(composition.config_folder()), version_base="1.3"),
     ):
         loader = pickle.loads(pickle.dumps(GlobalHydra.instance().config_loader()))
     assert isinstance(loader, gate.Loader)
@@ -271,7 +275,7 @@ def test_a_yaml_file_builds_nothing_else(tmp_path, trap, marker, group, inside):
     """Composed as `ssl-zoo pretrain` composes; each group's parts go through `gate.instantiate` after."""
     node = {"_target_": OBJECTIVE, "value": [trap]} if inside else trap
     (tmp_path / "trap.yaml").write_text(json.dumps(node))
-    cfg = compose.build("pretrain", [*WORDS[:3]])
+    cfg = composition.build("pretrain", [*WORDS[:3]])
     cfg = OmegaConf.merge(OmegaConf.to_container(cfg), {})  # open for other keys
     cfg[group] = OmegaConf.load(tmp_path / "trap.yaml")
     with pytest.raises(ConfigError, match=rf"{group}\..*_target_=timm\.models\.load_state_dict is not part"):
@@ -282,7 +286,7 @@ def test_a_yaml_file_builds_nothing_else(tmp_path, trap, marker, group, inside):
 
 def test_a_ladder_that_sets_a_target_is_refused_when_it_is_built(trap, marker):
     """Values of `ladder` arrive after the configuration was looked at."""
-    cfg = compose.build("scale", [*WORDS[:3], "steps=[1]"])
+    cfg = composition.build("scale", [*WORDS[:3], "steps=[1]"])
     OmegaConf.set_struct(cfg, False)
     refuse_unknown_targets(cfg)
     OmegaConf.update(cfg, "backbone._target_", trap["_target_"])
@@ -369,7 +373,7 @@ def test_recipes_of_a_board_are_not_trusted(tmp_path, trap, marker, monkeypatch)
             leaderboard.main(["run", str(folder), "seeds=1"])
         recipe = load(folder).recipes["row"]
         with pytest.raises(ConfigError, match=said):
-            board_stages.stage_one(load(folder), recipe, 0, frozenset())
+            stages.stage_one(load(folder), recipe, 0, frozenset())
 
 
 # Folders of backbones and tokenizers
@@ -402,7 +406,6 @@ DESCRIPTIONS = [
     ("vit", "class", "shutil.rmtree"),
     ("vit", "order", None),
     ("vit", "order", "sideways"),
-    ("vit", "order", "causal"),
     ("cnn", "config.channels", [LARGE] * 4),
     ("transformer", "config.depth", 10**400),
     ("transformer", "config.depth", LARGE),

@@ -12,14 +12,14 @@ import tiny
 import yaml
 from scipy import stats
 
-from ssl_zoo.cli import board_check, leaderboard
-from ssl_zoo.cli.board_check import bounds, changed, compared
-from ssl_zoo.cli.board_data import AbsentDatasets, Datasets
-from ssl_zoo.cli.board_find import find
-from ssl_zoo.cli.board_unit import Unit
-from ssl_zoo.cli.compose import ConfigError
-from ssl_zoo.leaderboard import code, records
+from ssl_zoo.cli import leaderboard
+from ssl_zoo.compose.composition import ConfigError
+from ssl_zoo.leaderboard import check, code, records
 from ssl_zoo.leaderboard.board import BoardError, load, spelt
+from ssl_zoo.leaderboard.check import bounds, changed, compared
+from ssl_zoo.leaderboard.datasets import AbsentDatasets, Datasets
+from ssl_zoo.leaderboard.find import find
+from ssl_zoo.leaderboard.unit import Unit
 
 REPOSITORY = Path(__file__).parents[1]
 BOARDS = REPOSITORY / "benchmarks/leaderboard"
@@ -415,7 +415,7 @@ def test_what_changed_since_is_stale(here, monkeypatch):
 def test_an_unfinished_unit_is_left_to_who_works_on_it(here, capsys):
     board = load(here)
     unit = Unit(board, board.recipes["random"], 0, Path("runs/leaderboard"), Datasets())
-    from ssl_zoo.cli.board_unit import alone
+    from ssl_zoo.leaderboard.unit import alone
 
     with alone(unit.where):
         leaderboard.main(["run", "tiny", "random", "seeds=1"])
@@ -518,4 +518,4 @@ def test_boards_are_found_by_name_and_by_path(here):
     assert find("tiny").name == find(str(here)).name == "tiny"
     assert isinstance(AbsentDatasets(), Datasets)
     with pytest.raises(ConfigError, match="no option"):
-        board_check.only({"strct": "true"}, "strict")
+        check.only({"strct": "true"}, "strict")

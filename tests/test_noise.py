@@ -8,8 +8,8 @@ import pytest
 import torch
 from scipy import stats
 
-from ssl_zoo import distributed
-from ssl_zoo.distributed import fold, free_noise, rand, rand_shared, seed_noise, uniform
+from ssl_zoo import noise
+from ssl_zoo.noise import fold, free_noise, rand, rand_shared, seed_noise, uniform
 
 MASK = 2**64 - 1
 BLAKE2B = "228012c520be0408"  # of ('noise', 0, 0), 8 bytes
@@ -34,7 +34,7 @@ def split_mix(key: int, number: int) -> float:
 def test_numbers_are_those_of_split_mix_on_every_device(key, first):
     want = torch.tensor([split_mix(key, first + i) for i in range(50)])
     assert torch.equal(uniform(key, first, 50, torch.device("cpu")), want)
-    assert torch.equal(distributed._uniform(key, first, 50, torch.device("cpu")), want)  # as a GPU computes
+    assert torch.equal(noise._uniform(key, first, 50, torch.device("cpu")), want)  # as a GPU computes
 
 
 def test_numbers_are_the_published_ones():
@@ -45,7 +45,7 @@ def test_numbers_are_the_published_ones():
 
 @pytest.mark.parametrize("parts", [1, 2, 6, 24])
 def test_parts_draw_their_rows_of_the_whole(parts, monkeypatch):
-    monkeypatch.setattr(distributed, "HELD", 50)  # pieces do not matter
+    monkeypatch.setattr(noise, "HELD", 50)  # pieces do not matter
 
     def draws(part: int, of: int) -> list[torch.Tensor]:
         seed_noise(3, 7, part, of)

@@ -6,20 +6,22 @@ import pytest
 import torch
 import torch.nn.functional as F
 import zoo_backbones
+from torch import nn
 from torchvision.transforms.functional import rotate
 from zoo_backbones import TEXT_WIDTH, VOCABULARY, backbone, build, images, pairs, text
 
 from ssl_zoo.backbones._base import Vocabulary
 from ssl_zoo.backbones.transformer import TextTransformer
 from ssl_zoo.backbones.vision import timm_backbone
-from ssl_zoo.distributed import free_noise, rand, seed_noise
+from ssl_zoo.contrast import nt_xent
+from ssl_zoo.noise import free_noise, rand, seed_noise
 from ssl_zoo.norm import BatchNorm1d
-from ssl_zoo.objectives._base import Batch, Loss, Objective, Sum
+from ssl_zoo.objectives._base import Batch, Loss, Objective, Sum, Tune
 from ssl_zoo.objectives.mae import MAE, grid_positions, normalise
 from ssl_zoo.objectives.masked_lm import MaskedLM
 from ssl_zoo.objectives.next_token import NextToken
 from ssl_zoo.objectives.rotation import Rotation
-from ssl_zoo.objectives.simclr import SimCLR, nt_xent
+from ssl_zoo.objectives.simclr import SimCLR
 from ssl_zoo.objectives.supervised import Supervised
 from ssl_zoo.views.masks import Spans, Tokens, WholeWords, random_split
 
@@ -101,7 +103,7 @@ def test_simclr_on_images_pairs_two_views_of_each_image(monkeypatch):
         views.append(plain(x) * (0.5 + 0.5 * len(views)))
         return views[-1]
 
-    objective = SimCLR(backbone("cnn"), hidden=16, out=8, view=view).eval()
+    objective = SimCLR(backbone("cnn"), width=16, out=8, view=view).eval()
     loss = objective(images())
     codes = [objective.project(objective.backbone(v).pooled) for v in views]
     torch.testing.assert_close(loss.value, nt_xent(torch.cat(codes), 0.1)[0])
@@ -445,9 +447,9 @@ def test_rotation_needs_square_images():
 class Constant(Objective):
     family, takes = "test", ("transformer", "cnn")
 
-    def __init__(self, backbone, value: float, rows="packed", lookahead: int = 0, whole: bool = False):
+    def __init__(self, backbone, value: float, layout="packed", lookahead: int = 0, whole: bool = False):
         super().__init__(backbone)
-        self.value, self.rows, self.lookahead, self.whole_batch = value, rows, lookahead, whole
+        self.value, self.layout, self.lookahead, self.whole_batch = value, layout, lookahead, whole
 
     def forward(self, batch):
         value = torch.tensor(self.value, requires_grad=True)
@@ -465,7 +467,7 @@ def test_sum_weighs_its_terms_and_names_their_parts():
     assert loss.value.item() == 2.0 + 1.5 + 10.0
     parts = {name: part.item() for name, part in loss.parts.items()}
     assert parts == {"a/loss": 2, "b/loss": 3, "c/loss": 5, "a/seen": 20, "b/seen": 30, "c/seen": 50}
-    assert (objective.rows, objective.lookahead, objective.whole_batch) == ("packed", 2, True)
+    assert (objective.layout, objective.lookahead, objective.whole_batch) == ("packed", 2, True)
     assert not any(part.requires_grad for part in loss.parts.values())
     objective.advance(0.25)
     assert [term.t.item() for term in objective.terms.values()] == [0.25] * 3
@@ -484,6 +486,36 @@ def test_sum_is_the_sum_of_its_objectives_on_one_backbone():
     assert len({id(p) for p in vit.parameters()} & {id(p) for p in both.parameters()}) == len(
         list(vit.parameters())
     )
+
+
+def test_an_attribute_of_an_earlier_version_is_refused_with_its_new_name():
+    with pytest.raises(TypeError, match=r"Old\.rows is now called layout"):
+        type("Old", (Objective,), {"rows": "document"})
+
+
+def test_terms_of_a_sum_say_what_is_read_tuned_and_exported():
+    class Slow(Constant):
+        reads = ("x", "y")
+
+        def __init__(self, backbone, **settings):
+            super().__init__(backbone, 1.0, **settings)
+            self.head, self.slow = nn.Linear(2, 2), nn.Linear(2, 2)
+
+        def tune(self, name, parameter):
+            return Tune(lr=0.1, constant=True) if name.startswith(("head.", "backbone.")) else Tune()
+
+        def export(self):
+            return {"backbone": self.slow, "second": self.head}
+
+    both = Sum(backbone("cnn"), {"plain": constant(1.0), "slow": Slow})
+    assert both.reads == ("x", "y")
+    with pytest.raises(ValueError, match="Sum learns from labels, and these rows have none"):
+        both(Batch(images().x))
+    asked = {name: both.tune(name, weight) for name, weight in both.named_parameters()}
+    tuned = {name for name, tune in asked.items() if tune == Tune(0.1, None, True)}
+    assert tuned == {name for name in asked if not name.startswith("terms.slow.slow")}
+    kept = both.export()
+    assert kept == {"backbone": both.backbone, "second": both.terms["slow"].head}
 
 
 def test_sum_reads_features_in_the_direction_of_its_first_term():
@@ -526,7 +558,7 @@ def test_sum_refuses_what_cannot_be_added():
 
 def test_objectives_say_how_text_is_laid_out():
     model = backbone("transformer")
-    assert [(o.rows, o.lookahead) for o in (NextToken(model), MaskedLM(model), SimCLR(model))] == [
+    assert [(o.layout, o.lookahead) for o in (NextToken(model), MaskedLM(model), SimCLR(model))] == [
         ("packed", 1),
         ("packed", 0),
         ("document", 0),

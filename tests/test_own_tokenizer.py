@@ -10,8 +10,8 @@ from tokenizers import decoders, models, pre_tokenizers
 from transformers import GPT2Config, GPT2Model
 
 from ssl_zoo.backbones.hf import HFBackbone
-from ssl_zoo.cli.compose import ConfigError, build, check
-from ssl_zoo.cli.tokenizer import new_tokenizer
+from ssl_zoo.compose.composition import ConfigError, build, check
+from ssl_zoo.compose.tokenizer import new_tokenizer
 
 ROWS = SimpleNamespace(texts=lambda split: ["the cat sat on the mat", "a second text, and a third"] * 20)
 

@@ -22,7 +22,7 @@ from ssl_zoo import hub, optim
 from ssl_zoo.data import plan as plan_module
 from ssl_zoo.data.plan import Parts, Plan, loader, one_ahead
 from ssl_zoo.data.rows import DataError, everything
-from ssl_zoo.distributed import seed_noise
+from ssl_zoo.noise import seed_noise
 from ssl_zoo.objectives._base import Batch, Loss, Objective
 from ssl_zoo.objectives.next_token import NextToken
 from ssl_zoo.pretrain import Budget, Pretraining, PretrainingData

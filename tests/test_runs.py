@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from tiny import Pictures, forked, train
 
 from ssl_zoo import hub
-from ssl_zoo.cli.evaluate import subject
+from ssl_zoo.compose.evaluation import subject
 from ssl_zoo.data.rows import DataError
 from ssl_zoo.data.workers import WorkerError
 from ssl_zoo.pretrain import Budget, run

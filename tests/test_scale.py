@@ -7,9 +7,10 @@ import pytest
 import tiny
 from omegaconf import OmegaConf
 
-from ssl_zoo.cli import compose, scale
-from ssl_zoo.cli.compose import ConfigError
+from ssl_zoo.cli import scale
 from ssl_zoo.cli.scale_ladder import pretraining, rungs
+from ssl_zoo.compose import composition
+from ssl_zoo.compose.composition import ConfigError
 
 TEXT = ("objective=next_token", "backbone=transformer_micro", "data=text_files", "tokenizer=bytes")
 IMAGES = ("objective=mae_small", "backbone=vit_micro", "data=digits")
@@ -22,7 +23,7 @@ TINY = (
 
 
 def composed(*words: str):
-    return compose.build("scale", list(words))
+    return composition.build("scale", list(words))
 
 
 def test_rungs_are_sizes_crossed_with_budgets_and_seeds():
@@ -34,7 +35,7 @@ def test_rungs_are_sizes_crossed_with_budgets_and_seeds():
         "steps=[20,10]",
         "seeds=[0,1]",
     )
-    compose.check(
+    composition.check(
         "scale", [*TEXT, "data.train=x", "widths=[64,96]", "+ladder.backbone.depth=[2,3]", "steps=[2]"]
     )
     found = rungs(cfg)
@@ -50,9 +51,9 @@ def test_rungs_are_sizes_crossed_with_budgets_and_seeds():
     assert (own.backbone.width, own.backbone.depth, own.budget, own.seed) == (96, 3, {"steps": 20}, 1)
     assert own.run == "width96-depth3-steps20-s1"
     words = (*TEXT, "data.train=x", "backbone.width=96", "backbone.depth=3", "budget.steps=20", "seed=1")
-    plain = compose.build("pretrain", [*words, f"run={own.run}"])
+    plain = composition.build("pretrain", [*words, f"run={own.run}"])
     assert own.keys() == plain.keys()
-    assert compose.plain(own) | {"budget": None} == compose.plain(plain) | {"budget": None}
+    assert composition.plain(own) | {"budget": None} == composition.plain(plain) | {"budget": None}
 
 
 def test_sizes_of_any_key_and_one_seed_from_pretraining():
@@ -98,7 +99,7 @@ def test_ladders_that_cannot_be(words, said):
 )
 def test_words_that_do_not_compose(words, said):
     with pytest.raises(ConfigError, match=said):
-        compose.check("scale", [*TEXT, "data.train=x", "steps=[2]", *words])
+        composition.check("scale", [*TEXT, "data.train=x", "steps=[2]", *words])
 
 
 @pytest.fixture(scope="module")

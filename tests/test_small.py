@@ -11,7 +11,8 @@ from zoo_backbones import backbone, batch, build, pairs
 
 from ssl_zoo import heads, optim, schedules
 from ssl_zoo.backbones._base import ImageBackbone
-from ssl_zoo.distributed import free_noise, gather, seed_noise
+from ssl_zoo.distributed import gather
+from ssl_zoo.noise import free_noise, seed_noise
 from ssl_zoo.objectives._base import Objective
 from ssl_zoo.objectives.mae import MAE
 from ssl_zoo.objectives.next_token import NextToken

@@ -15,7 +15,7 @@ from ssl_zoo.backbones._base import TokenBackbone, Vocabulary, attention_mask, p
 from ssl_zoo.backbones.attention import Plan, runs
 from ssl_zoo.backbones.hf import HFBackbone
 from ssl_zoo.backbones.transformer import TextTransformer
-from ssl_zoo.cli.compose import config_folder
+from ssl_zoo.compose.composition import config_folder
 
 TEXT = ("transformer", "encoder", "decoder")
 

@@ -13,21 +13,22 @@ from omegaconf import OmegaConf
 from PIL import Image
 
 from ssl_zoo import cli
-from ssl_zoo.cli import compose, manual, own_data, words
-from ssl_zoo.cli.compose import ConfigError, config_folder
-from ssl_zoo.cli.signatures import signature
+from ssl_zoo.cli import manual
+from ssl_zoo.compose import composition, overrides, own_data
+from ssl_zoo.compose.composition import ConfigError, config_folder
+from ssl_zoo.compose.signatures import signature
 
 IMAGES = ["objective=simclr_small", "backbone=vit_micro", "data=digits"]
 
 
 def composed(verb, *given, sweeps=False):
-    settled = compose.settle(verb, list(given), sweeps=sweeps)
-    return compose.build(verb, settled)
+    settled = composition.settle(verb, list(given), sweeps=sweeps)
+    return composition.build(verb, settled)
 
 
 def refused(*given, verb="pretrain"):
     with pytest.raises(ConfigError) as error:
-        compose.settle(verb, [*IMAGES, *given] if verb == "pretrain" else list(given))
+        composition.settle(verb, [*IMAGES, *given] if verb == "pretrain" else list(given))
     assert len(str(error.value).splitlines()) <= 2
     return str(error.value)
 
@@ -70,28 +71,28 @@ def test_hydras_grammar_is_honoured():
 
 def test_a_sweep_is_checked_value_by_value():
     swept = [*IMAGES, "seed=0,1", "run=a,b"]
-    assert compose.settle("pretrain", swept, sweeps=True) == swept
+    assert composition.settle("pretrain", swept, sweeps=True) == swept
     with pytest.raises(ConfigError, match="objective=simcrl does not exist"):
-        compose.settle("pretrain", ["objective=rotation,simcrl", *IMAGES[1:]], sweeps=True)
+        composition.settle("pretrain", ["objective=rotation,simcrl", *IMAGES[1:]], sweeps=True)
     assert "several runs need the flag -m" in refused("seed=0,1")
 
 
 def test_flags_stand_anywhere_and_take_their_values():
-    flags, rest = words.flags(["seed=1", "--cfg", "job", "--info", "run=x", "-cd", "c=d", "-m"])
+    flags, rest = overrides.flags(["seed=1", "--cfg", "job", "--info", "run=x", "-cd", "c=d", "-m"])
     assert (flags.cfg, flags.info, flags.config_dir, flags.multirun) == ("job", "all", "c=d", True)
     assert rest == ["seed=1", "run=x"]
     for wrong in (["--cgf", "job"], ["--cfg"], ["--cfg", "jb"], ["--experimental-rerun", "x"]):
         with pytest.raises(ConfigError):
-            words.flags(wrong)
+            overrides.flags(wrong)
 
 
 @pytest.mark.parametrize("flag", [["--cfg", "job"], ["-m"], ["--info"], ["--config-dir", "."]])
 def test_what_is_wrong_is_said_with_flags_as_without(monkeypatch, flag):
     monkeypatch.setattr(sys, "argv", ["ssl-zoo"])
     with pytest.raises(SystemExit, match=r"no key 'sed'; did you mean 'seed'\?"):
-        compose.run_verb("pretrain", [*IMAGES, *flag, "sed=3"])
+        composition.run_verb("pretrain", [*IMAGES, *flag, "sed=3"])
     with pytest.raises(SystemExit, match=r"data=\.\.\. is missing"):
-        compose.run_verb("pretrain", [*IMAGES[:2], *flag])
+        composition.run_verb("pretrain", [*IMAGES[:2], *flag])
 
 
 @pytest.mark.parametrize(
@@ -118,7 +119,7 @@ def test_what_is_wrong_is_said_with_flags_as_without(monkeypatch, flag):
 def test_values_that_cannot_be(word, said):
     given = [*IMAGES[:2], word] if word.startswith("data=") else [*IMAGES, word]
     with pytest.raises(ConfigError, match=re.escape(said)):
-        compose.settle("pretrain", given)
+        composition.settle("pretrain", given)
 
 
 # Keys
@@ -150,7 +151,7 @@ def test_keys_of_a_yaml_file_are_checked_too(tmp_path):
     (tmp_path / "experiment").mkdir()
     (tmp_path / "experiment/own.yaml").write_text("# @package _global_\nlr: 0.1\n")
     with pytest.raises(ConfigError, match=r"no key 'lr'; did you mean optimizer.lr=0.1\?"):
-        compose.settle("pretrain", [*IMAGES, "experiment=own"], compose.Place(tmp_path))
+        composition.settle("pretrain", [*IMAGES, "experiment=own"], composition.Place(tmp_path))
 
 
 def test_signatures_are_those_of_the_classes():
@@ -190,7 +191,7 @@ def test_the_first_word_of_report_is_the_run(tmp_path, monkeypatch):
 @pytest.mark.parametrize("verb", ["pretrain", "evaluate", "report", "scale"])
 def test_help_explains_every_key(verb, capsys):
     began = time.process_time()
-    compose.run_verb(verb, ["--help"])
+    composition.run_verb(verb, ["--help"])
     assert time.process_time() - began < 1
     page = capsys.readouterr().out
     keys = [
@@ -204,7 +205,7 @@ def test_help_explains_every_key(verb, capsys):
         assert f"  {one.key}" in page
     for group, (_, meaning) in manual.groups_of(verb).items():
         assert meaning, group
-        assert all(choice in page for choice in compose.options(group))
+        assert all(choice in page for choice in composition.options(group))
 
 
 # data=PATH

@@ -14,9 +14,9 @@ from torch import Tensor
 from zoo_backbones import backbone, batch, build, discover, pairs, refusals
 
 from ssl_zoo import hub
-from ssl_zoo.backbones._base import KINDS, Kind, TokenBackbone
-from ssl_zoo.cli.compose import config_folder
-from ssl_zoo.distributed import free_noise, seed_noise
+from ssl_zoo.backbones._base import KINDS, Kind, TokenBackbone, pool
+from ssl_zoo.compose.composition import config_folder
+from ssl_zoo.noise import free_noise, seed_noise
 from ssl_zoo.objectives._base import Loss, Objective
 from ssl_zoo.objectives.simclr import SimCLR
 
@@ -112,7 +112,7 @@ def test_every_file_holds_an_objective_with_a_family():
         assert cls.takes, cls
         assert set(cls.takes) <= set(KINDS), cls
         assert cls.__doc__, cls
-        assert cls.rows in ("packed", "document")
+        assert cls.layout in ("packed", "document")
 
 
 @pytest.mark.parametrize(("cls", "kind"), refusals(), ids=case_name)
@@ -212,7 +212,8 @@ def test_yaml_names_a_class_and_its_arguments(name):
     assert issubclass(made, Objective)
     assert about["_partial_"] is True
     written = {key for key in about if key not in ("_target_", "_partial_", "_convert_", "defaults")}
-    written |= {next(iter(part.split("@")[1:]), "").split(".")[0] for part in about.get("defaults", [])}
+    parts = [next(iter(part)) if isinstance(part, dict) else part for part in about.get("defaults", [])]
+    written |= {part.partition("@")[2].split(".")[0] for part in parts if part != "_self_"}
     assert written <= set(inspect.signature(made).parameters) - {"backbone"}
 
 
@@ -221,8 +222,23 @@ def test_every_objective_has_a_yaml(cls):
     stem = cls.__module__.rsplit(".", 1)[-1]
     named = {name: about["_target_"] for name, about in objective_files().items()}
     assert f"{cls.__module__}.{cls.__name__}" in named.values()
-    if not stem.startswith("_"):  # a paper's file has a YAML of its own name
-        assert named[stem] == f"{cls.__module__}.{cls.__name__}"
+    if not stem.startswith("_"):  # a file has a YAML of its own name, of one of its papers
+        assert named[stem].rpartition(".")[0] == cls.__module__
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@torch.no_grad()
+def test_layers_are_tokens_or_their_means(kind):
+    one = backbone(kind).eval()
+    rows = batch(build(SimCLR, one))
+    x = rows.x.float() / 255 if one.modality == "image" else rows.x
+    tokens, pooled = (one(x, rows.segments, layers=how).layers for how in ("tokens", "pooled"))
+    assert len(tokens) == len(one.blocks()) > 1
+    for layer, mean in zip(tokens, pooled, strict=True):
+        segments = None if one.modality == "image" else rows.segments
+        torch.testing.assert_close(pool(layer, segments), mean, rtol=1e-4, atol=1e-5)
+    assert tokens[-1].shape == one(x, rows.segments).tokens.shape
+    assert one(x, rows.segments).layers == ()
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -26,9 +26,6 @@ import torch.utils.tensorboard
 import torchmetrics  # noqa: F401
 from torch import Tensor
 
-import ssl_zoo.cli.compose
-import ssl_zoo.cli.evaluate
-import ssl_zoo.cli.pretrain  # noqa: F401
 from ssl_zoo import cli, optim
 from ssl_zoo.backbones._base import Backbone, Vocabulary
 from ssl_zoo.backbones.transformer import TextTransformer
@@ -119,7 +116,7 @@ def small_mae(backbone: Any) -> Objective:
 
 
 def small_simclr(backbone: Any) -> Objective:
-    return SimCLR(backbone, hidden=16, out=8)
+    return SimCLR(backbone, width=16, out=8)
 
 
 # name -> (objective, with the noise in the model that resumption must bring back; its rows)

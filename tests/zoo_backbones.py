@@ -91,15 +91,28 @@ def text(rows: int = 4, length: int = 24, seed: int = 0, layout: str = "packed")
 
 
 def batch(objective: Objective, rows: int = 4, length: int = 24, seed: int = 0) -> Batch:
-    """A batch laid out as the objective asks."""
+    """A batch laid out as the objective asks, with what it reads: row numbers, captions as second halves."""
     if objective.backbone.modality == "image":
-        return images(rows, seed)
-    return text(rows, length + objective.lookahead, seed, objective.rows)
+        made = images(rows, seed)
+    else:
+        made = text(rows, length + objective.lookahead, seed, objective.layout)
+    if "index" in objective.reads:
+        made = made._replace(index=torch.arange(rows))
+    if "other" in objective.reads:
+        made = made._replace(other=text(rows, length, seed + 1, "document"))
+    return made
+
+
+def part(batch: Batch, rows: slice) -> Batch:
+    """Some rows of a batch, of both halves."""
+    halves = (None if x is None else part(x, rows) if isinstance(x, Batch) else x[rows] for x in batch)
+    return Batch(*halves)
 
 
 def build(cls: type[Objective], on: Backbone, **arguments: Any) -> Objective:
-    """The objective as its `tiny` says; a Sum has two terms that fit the backbone."""
-    small = dict(cls.tiny)
+    """The objective as its `tiny` says, where the name of a kind is a second backbone of that kind; a Sum has
+    two terms that fit the backbone."""
+    small = {key: backbone(x, 2, 0.0) if x in list(KINDS) else x for key, x in cls.tiny.items()}
     if "terms" in inspect.signature(cls).parameters:
         small |= {"terms": pairing(on), "weights": {"second": 0.5}}
     return cls(on, **small | arguments)

@@ -12,11 +12,11 @@ import numpy as np
 import torch
 from hydra.utils import instantiate
 
-from ssl_zoo.cli.board_data import Datasets
-from ssl_zoo.cli.board_find import find, one_row
-from ssl_zoo.cli.board_stages import stage_one, stage_two
-from ssl_zoo.cli.evaluate import listed
+from ssl_zoo.compose.evaluation import listed
 from ssl_zoo.data.rows import Subset
+from ssl_zoo.leaderboard.datasets import Datasets
+from ssl_zoo.leaderboard.find import find, one_row
+from ssl_zoo.leaderboard.stages import stage_one, stage_two
 from ssl_zoo.transfer import floors
 from ssl_zoo.transfer.labels import budget
 from ssl_zoo.transfer.metrics import class_count, true_labels

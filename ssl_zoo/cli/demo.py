@@ -21,9 +21,10 @@ from tqdm import tqdm
 
 from ssl_zoo import hub
 from ssl_zoo.backbones._base import Backbone
-from ssl_zoo.cli import compose, demo_plots, evaluate, pretrain
+from ssl_zoo.cli import demo_plots
 from ssl_zoo.cli.demo_outcome import SCRATCH, TUNED, Outcome, Part, command, spelt, write
-from ssl_zoo.cli.gate import instantiate
+from ssl_zoo.compose import composition, evaluation, pretraining
+from ssl_zoo.compose.gate import instantiate
 from ssl_zoo.data.images import ImageData
 from ssl_zoo.data.text import TextData
 from ssl_zoo.pretrain.callbacks import say
@@ -77,10 +78,10 @@ def demo(args: list[str]) -> None:
     options = parser.parse_args(args)
     try:
         run(options.folder, options.seed)
-    except compose.EXPECTED as error:
+    except composition.EXPECTED as error:
         if os.environ.get("SSL_ZOO_TRACEBACK"):
             raise
-        sys.exit(f"ssl-zoo demo: {compose.explain(error)}")
+        sys.exit(f"ssl-zoo demo: {composition.explain(error)}")
 
 
 def run(folder: Path, seed: int = 0) -> list[Outcome]:
@@ -109,8 +110,8 @@ def run_part(part: Part, where: Path, seed: int, began: float) -> Outcome:
     words = [*part.pretrain, f"run={where}", f"seed={seed}"]
     heading(f"{part.name}, stage 1: pretrain without labels", began)
     say(f"$ {command('pretrain', words)}")
-    compose.check("pretrain", words)
-    pretrain.run(compose.build("pretrain", words), {})
+    composition.check("pretrain", words)
+    pretraining.pretrain_from(composition.build("pretrain", words), {})
 
     words = [
         *part.transfer,
@@ -121,11 +122,11 @@ def run_part(part: Part, where: Path, seed: int, began: float) -> Outcome:
     ]
     heading(f"{part.name}, stage 2: transfer with few labels", began)
     say(f"$ {command('evaluate', words)}")
-    compose.check("evaluate", words)
-    cfg = compose.build("evaluate", words)
+    composition.check("evaluate", words)
+    cfg = composition.build("evaluate", words)
     backbone = hub.load(where)
     data: ImageData | TextData = instantiate(cfg.data, _convert_="all")
-    splits = evaluate.read_splits(data, evaluate.subject(where, cfg.length))
+    splits = evaluation.read_splits(data, evaluation.subject(where, cfg.length))
     protocol: Finetune = instantiate(cfg.protocol, _convert_="all")
     say(
         f"labels      {', '.join(map(str, part.labels))} per class; {len(splits.validation):,} rows choose, "
@@ -148,7 +149,7 @@ def run_part(part: Part, where: Path, seed: int, began: float) -> Outcome:
 def contenders(
     backbone: Backbone,
     data: ImageData | TextData,
-    splits: evaluate.Splits,
+    splits: evaluation.Splits,
     protocol: Finetune,
     labels: int,
     seeds: tuple[int, ...],
@@ -175,7 +176,7 @@ def contenders(
 
 
 def true(y: np.ndarray | None) -> np.ndarray:
-    """Labels that are there: `evaluate.read_splits` has refused data without."""
+    """Labels that are there: `evaluation.read_splits` has refused data without."""
     assert y is not None
     return y
 

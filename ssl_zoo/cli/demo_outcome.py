@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ssl_zoo.backbones._base import Backbone
-from ssl_zoo.cli import evaluate
+from ssl_zoo.compose import evaluation
 from ssl_zoo.pretrain.checkpoint import write_atomically
 from ssl_zoo.transfer.report import Result, interval, table
 
@@ -33,7 +33,7 @@ class Outcome:
     part: Part
     run: Path
     backbone: Backbone
-    splits: evaluate.Splits
+    splits: evaluation.Splits
     results: list[tuple[str, Result]]
 
     @property

@@ -11,10 +11,10 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
-from ssl_zoo.cli import compose, gate
-from ssl_zoo.cli.board_find import chosen_seeds, find, number, one_board, one_row, only, trusted, writable
+from ssl_zoo.compose import composition, gate
 from ssl_zoo.leaderboard import code, records
 from ssl_zoo.leaderboard.board import load
+from ssl_zoo.leaderboard.find import chosen_seeds, find, number, one_board, one_row, only, trusted, writable
 
 HELP = """\
 ssl-zoo leaderboard: boards of pretraining recipes, measured the same way
@@ -38,39 +38,39 @@ def main(args: list[str]) -> None:
     if not args or args[0] in ("-h", "--help", "help"):
         print(HELP)
         return
-    from ssl_zoo.cli import board_add, board_check, board_pages
+    from ssl_zoo.leaderboard import add, check, publish
 
     verbs: dict[str, Callable[[list[str], dict[str, str]], None]] = {
         "run": run,
-        "reproduce": board_check.reproduce,
-        "show": board_pages.show,
-        "check": board_check.check,
-        "add": board_add.add,
-        "site": board_pages.site,
-        "docs": board_pages.docs,
+        "reproduce": check.reproduce,
+        "show": publish.show,
+        "check": check.check,
+        "add": add.add,
+        "site": publish.site,
+        "docs": publish.docs,
     }
     verb, *rest = args
     if verb not in verbs:
-        near = compose.near(verb, list(verbs))
+        near = composition.near(verb, list(verbs))
         sys.exit(f"ssl-zoo leaderboard: no verb {verb!r}{near} Verbs: {', '.join(verbs)}")
     options = dict(word.split("=", 1) for word in rest if "=" in word)
     try:
         with gate.naming(trusted(options)):
             verbs[verb]([word for word in rest if "=" not in word], options)
-    except compose.EXPECTED as error:
+    except composition.EXPECTED as error:
         if os.environ.get("SSL_ZOO_TRACEBACK"):
             raise
-        sys.exit(f"ssl-zoo leaderboard {verb}: {compose.explain(error)}")
+        sys.exit(f"ssl-zoo leaderboard {verb}: {composition.explain(error)}")
 
 
 def run(words: list[str], options: dict[str, str]) -> None:
     """Bring a board up to date."""
-    from ssl_zoo.cli import board_pages, board_stages  # these take seconds to import
+    from ssl_zoo.leaderboard import publish, stages  # these take seconds to import
 
     only(options, "seeds", "jobs", "runs", "trust")
     board = writable(find(one_board(words)))
     rows = [one_row(board, name).name for name in words[1:]] or list(board.recipes)
-    board_stages.check(board, (board.recipes[row] for row in rows), trusted(options))
+    stages.check(board, (board.recipes[row] for row in rows), trusted(options))
     jobs, runs = number(options, "jobs", 1), Path(options.get("runs", "runs/leaderboard"))
     trust = trusted(options)
     ahead = [(board.folder, row, seed, runs, trust) for seed in chosen_seeds(options, board) for row in rows]
@@ -82,12 +82,12 @@ def run(words: list[str], options: dict[str, str]) -> None:
         with ProcessPoolExecutor(jobs, context, watched, (os.getpid(),)) as pool:
             for done in as_completed([pool.submit(work, *one) for one in ahead]):
                 print(done.result(), flush=True)
-    board_pages.show([str(board.folder)], {})
+    publish.show([str(board.folder)], {})
 
 
 def watched(parent: int) -> None:
     """Set up a worker process: one thread, and an end when its parent ends."""
-    from ssl_zoo.cli.board_unit import keep_watch
+    from ssl_zoo.leaderboard.unit import keep_watch
 
     threading.Thread(target=keep_watch, args=(parent,), daemon=True).start()
 
@@ -97,8 +97,8 @@ _datasets: Any = None
 
 def work(folder: Path, row: str, seed: int, runs: Path, trust: frozenset[str]) -> str:
     """One unit: nothing where it is done already, else run and recorded. What happened, in a line."""
-    from ssl_zoo.cli.board_data import Datasets
-    from ssl_zoo.cli.board_unit import Busy, Unit
+    from ssl_zoo.leaderboard.datasets import Datasets
+    from ssl_zoo.leaderboard.unit import Busy, Unit
 
     global _datasets
     if _datasets is None:

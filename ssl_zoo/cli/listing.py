@@ -7,8 +7,8 @@ import sys
 from pathlib import Path
 
 import ssl_zoo
-from ssl_zoo.cli.compose import config_folder, options
-from ssl_zoo.cli.signatures import source, syntax
+from ssl_zoo.compose.composition import config_folder, options
+from ssl_zoo.compose.signatures import source, syntax
 
 
 def headline(group: str, name: str) -> str:

@@ -13,9 +13,10 @@ from typing import NamedTuple
 
 from omegaconf import DictConfig, OmegaConf
 
-from ssl_zoo.cli import words
-from ssl_zoo.cli.gate import config_folder
-from ssl_zoo.cli.signatures import signature
+from ssl_zoo.compose import overrides
+from ssl_zoo.compose.gate import config_folder
+from ssl_zoo.compose.keys import groups_of
+from ssl_zoo.compose.signatures import signature
 
 EXAMPLES = {
     "pretrain": (
@@ -104,19 +105,6 @@ def own_entries(verb: str) -> Iterator[Entry]:
         yield from (one for one in own_entries(base) if one.key.split(".")[0] not in taken)
 
 
-def groups_of(verb: str) -> dict[str, tuple[str, str]]:
-    """Group -> its default and its meaning, as the defaults list of the verb has them."""
-    found: dict[str, tuple[str, str]] = {}
-    text = (config_folder() / f"{verb}.yaml").read_text(encoding="utf-8")
-    for line in re.search(r"^defaults:\n((?:  .*\n)+)", text, re.MULTILINE)[1].splitlines():  # pyright: ignore
-        one = re.match(r"  - (\w+): (\S+)(?: +# (.*))?$", line)
-        if one:
-            found[one[1]] = (one[2], one[3] or "")
-        elif line.strip()[2:] in EXAMPLES:
-            found |= groups_of(line.strip()[2:])
-    return found
-
-
 def page(verb: str, given: list[str]) -> str:
     """The whole page. given: words of the command line, whose choices of groups are explained, too."""
     file = config_folder() / f"{verb}.yaml"
@@ -126,7 +114,7 @@ def page(verb: str, given: list[str]) -> str:
     lines = [head[0], *head[1:2], "", "KEYS, each with its default"]
     for one in own_entries(verb):
         lines += shown(one)
-    chosen = {word.key: words.unquoted(word.value) for word in map(words.split, given) if word.value}
+    chosen = {word.key: overrides.unquoted(word.value) for word in map(overrides.split, given) if word.value}
     groups = groups_of(verb)
     lines += ["", "GROUPS: GROUP=CHOICE takes a file of configs/; its keys are set as GROUP.KEY=VALUE"]
     for group, (default, meaning) in groups.items():

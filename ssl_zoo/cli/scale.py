@@ -21,11 +21,12 @@ import torch
 from omegaconf import DictConfig
 
 from ssl_zoo import scaling
-from ssl_zoo.cli import pretrain
-from ssl_zoo.cli.compose import plain
+from ssl_zoo.cli import scale_ladder
 from ssl_zoo.cli.scale_chart import chart, curve
 from ssl_zoo.cli.scale_cost import Cost, cost, open_data
-from ssl_zoo.cli.scale_ladder import Rung, pretraining, rungs
+from ssl_zoo.cli.scale_ladder import Rung, rungs
+from ssl_zoo.compose import pretraining
+from ssl_zoo.compose.composition import plain
 from ssl_zoo.pages import page
 from ssl_zoo.pretrain.callbacks import say
 from ssl_zoo.pretrain.checkpoint import write_atomically
@@ -42,7 +43,7 @@ def run(cfg: DictConfig, choices: dict[str, str]) -> None:
     where = Path(
         cfg.run or "runs/" + "-".join(["scale", *(choices[k] for k in ("objective", "backbone", "data"))])
     )
-    planned = [(rung, pretraining(cfg, rung, where / rung.name)) for rung in rungs(cfg)]
+    planned = [(rung, scale_ladder.pretraining(cfg, rung, where / rung.name)) for rung in rungs(cfg)]
     records = {rung.name: finished(Path(own.run), own) for rung, own in planned}  # refuses before it works
     data, tokenizer = open_data(cfg)
     costs: dict[str, Cost] = {}
@@ -55,7 +56,7 @@ def run(cfg: DictConfig, choices: dict[str, str]) -> None:
     for rung, own in planned:
         if records[rung.name] is None:
             say(f"\n--- {rung.name}, {costs[rung.size].flops * rung.steps:.3g} FLOPs ".ljust(100, "-"))
-            pretrain.run(own, choices)
+            pretraining.pretrain_from(own, choices)
             records[rung.name] = finish(rung, own, costs[rung.size])
     found = outcome([record for record in records.values() if record], cfg.resamples)
     found["configuration"] = plain(cfg)
@@ -83,10 +84,10 @@ def finished(where: Path, own: DictConfig) -> dict[str, Any] | None:
     if not file.exists():
         return None
     settings = plain(own)
-    pretrain.refuse_other_run(where, settings)
+    pretraining.refuse_other_run(where, settings)
     record = json.loads(file.read_text())
     for key, before in record["compared"].items():
-        if (now := pretrain.flat(settings)[key]) != before:
+        if (now := pretraining.flat(settings)[key]) != before:
             raise RunError(
                 f"{where} was finished with {key}={before}, not {now}, and its loss would not compare. Give "
                 "the same, or another run=..."
@@ -98,7 +99,7 @@ def finish(rung: Rung, own: DictConfig, one: Cost) -> dict[str, Any]:
     """Write and return the record of a rung whose run has ended."""
     where = Path(own.run)
     summary = json.loads((where / "summary.json").read_text())
-    settings = pretrain.flat(plain(own))
+    settings = pretraining.flat(plain(own))
     losses = {name: value for name, value in summary.items() if name.startswith("val/")}
     record = {
         "name": rung.name,

@@ -12,7 +12,7 @@ import math
 
 import numpy as np
 
-from ssl_zoo.distributed import fold, mixed
+from ssl_zoo.noise import fold, mixed
 
 ROUNDS = 8
 FEW, MORE = 64, 32  # so few things need as many rounds: a row of their grid has too few numbers to be random

@@ -14,7 +14,7 @@ from functools import cache
 from pathlib import Path
 
 from ssl_zoo.data.rows import DataError
-from ssl_zoo.distributed import fold
+from ssl_zoo.noise import fold
 
 # Tests, vendored packages, charmap tables, and what some Python installations leave out.
 SKIP = {"test", "tests", "idle_test", "site-packages", "dist-packages", "__pycache__", "lib2to3", "idlelib"}

@@ -15,7 +15,7 @@ from functools import cache
 
 from ssl_zoo.data import stdlib
 from ssl_zoo.data.rows import DataError
-from ssl_zoo.distributed import fold
+from ssl_zoo.noise import fold
 
 ROLES = ("condition", "loop", "prose", "raise", "return")
 SHORTEST, LONGEST = 12, 100  # characters of a piece

@@ -23,7 +23,7 @@ from tqdm import tqdm
 from ssl_zoo.data.cache import store
 from ssl_zoo.data.rows import DataError
 from ssl_zoo.data.tokenizer import Tokenizer
-from ssl_zoo.distributed import fold
+from ssl_zoo.noise import fold
 from ssl_zoo.objectives._base import Batch
 
 BATCH = 1 << 22  # characters of the documents encoded at a time

@@ -20,9 +20,9 @@ import ssl_zoo
 PACKAGE = Path(ssl_zoo.__file__).parent
 
 # What makes batches, noise and updates of pretraining.
-TRAINING = ("optim", "schedules", "distributed", "data.plan", "pretrain.module", "pretrain.budget")
+TRAINING = ("optim", "schedules", "noise", "distributed", "data.plan", "pretrain.module", "pretrain.budget")
 # What an objective is made of besides its views: files in these places, reached from its own.
-OBJECTIVE = ("objectives", "heads", "teacher", "tokens", "schedules", "distributed")
+OBJECTIVE = ("objectives", "heads", "teacher", "tokens", "schedules", "noise", "distributed")
 
 
 def source(module: str) -> Path:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, Generic, Literal, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -16,11 +16,15 @@ from ssl_zoo.backbones._base import KINDS, Backbone, Kind, TokenBackbone
 class Batch(NamedTuple):
     """x: uint8 images (B, C, H, W), or int64 ids (B, T).
     segments: (B, T) document of each token, -1 = padding; None: one full document a row.
-    y: (B,) labels; only supervised code reads them."""
+    y: (B,) labels; only supervised code reads them.
+    index: (B,) int64 number of each row in its data set.
+    other: the second half of each pair, for example the caption of an image; row by row."""
 
     x: Tensor
     segments: Tensor | None = None
     y: Tensor | None = None
+    index: Tensor | None = None  # pyright: ignore[reportIncompatibleMethodOverride]
+    other: Batch | None = None
 
 
 @dataclass
@@ -33,13 +37,40 @@ class Loss:
     counts: dict[str, Tensor] = field(default_factory=dict)
 
 
-class Objective(nn.Module, ABC):
+class Tune(NamedTuple):
+    """What an objective asks of the optimizer for one of its parameters.
+
+    lr: factor on the learning rate.
+    decay: weight decay of its own; None: the optimizer's, if the parameter is one that decays.
+    constant: whether its learning rate stays the same while the schedule moves that of the others."""
+
+    lr: float = 1.0
+    decay: float | None = None
+    constant: bool = False
+
+
+class Shown(NamedTuple):
+    """What a page draws of an objective's work on a batch. kind: which drawing it is."""
+
+    kind: str
+
+
+READS = ("x", "y", "index", "other")
+OLD = {"rows": "layout"}  # attributes of a class by their names before
+Layout = Literal["packed", "document"]
+B = TypeVar("B", bound=Backbone)
+
+
+class Objective(nn.Module, ABC, Generic[B]):
     """A backbone together with what it is asked to do.
+
+    `Objective[TokenBackbone]` says to a type checker what `backbone` is; `takes` says it to users.
 
     Attributes:
         family: the heading under which `ssl-zoo list` shows the objective.
         takes: the kinds of backbone it can train (`backbones._base.KINDS`).
-        rows: how text is laid out for it: "packed" rows full of documents, or one "document" a row.
+        reads: which fields of a batch its loss depends on; `segments` goes with `x`.
+        layout: how text is laid out for it: "packed" rows full of documents, or one "document" a row.
         lookahead: ids read past the context because they are only ever targets.
         whole_batch: whether the loss compares the samples of a batch with each other, so that
             accumulated halves are not one larger batch.
@@ -49,13 +80,20 @@ class Objective(nn.Module, ABC):
 
     family: ClassVar[str] = ""
     takes: ClassVar[tuple[Kind, ...]] = ()
-    rows: Literal["packed", "document"] = "packed"
+    reads: tuple[str, ...] = ("x",)
+    layout: Layout = "packed"
     lookahead: int = 0
     whole_batch: bool = False
     tiny: ClassVar[dict[str, Any]] = {}
+    backbone: B
     t: Tensor
 
-    def __init__(self, backbone: Backbone):
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if old := [name for name in OLD if name in vars(cls)]:
+            raise TypeError(f"{cls.__name__}.{old[0]} is now called {OLD[old[0]]}: rename it")
+
+    def __init__(self, backbone: B):
         super().__init__()
         if backbone.modality not in {KINDS[kind][0] for kind in self.takes}:
             works = ", ".join(KINDS[kind][1] for kind in self.takes)
@@ -65,29 +103,54 @@ class Objective(nn.Module, ABC):
             )
         self.backbone = backbone
         self.register_buffer("t", torch.zeros(()))
-        self.register_forward_pre_hook(_refuse_no_rows)
+        self.register_forward_pre_hook(_refuse_unreadable)
 
     @abstractmethod
     def forward(self, batch: Batch) -> Loss:
         """The loss of this process's rows of one batch."""
 
     def advance(self, t: float) -> None:
-        """Called after each optimizer step with the fraction of training done."""
+        """Called after each optimizer step with the fraction of training done. Teachers, queues and
+        centres move here, from what `forward` noted; `forward` itself changes no state."""
         self.t.fill_(t)
 
+    def tune(self, name: str, parameter: nn.Parameter) -> Tune:
+        """What the optimizer is asked to do otherwise for this parameter of `named_parameters()`."""
+        return Tune()
 
-def _refuse_no_rows(objective: nn.Module, args: tuple[Batch]) -> None:
-    if args and not len(args[0].x):
-        raise ValueError(
-            f"{type(objective).__name__} was given a batch of no rows: the mean of nothing is NaN"
-        )
+    def export(self) -> dict[str, Backbone]:
+        """The backbones that are kept when training ends, by name; "backbone" is the one that is measured."""
+        return {"backbone": self.backbone}
+
+    def show(self, batch: Batch) -> Shown | None:
+        """What a page draws of the objective's work on a batch; None where there is nothing to see."""
+        return None
 
 
-class Sum(Objective):
+def _refuse_unreadable(objective: nn.Module, args: tuple[Batch]) -> None:
+    """Raise ValueError for a batch of no rows, or one without what the objective reads."""
+    if not args or not isinstance(objective, Objective):
+        return
+    name = type(objective).__name__
+    if not len(args[0].x):
+        raise ValueError(f"{name} was given a batch of no rows: the mean of nothing is NaN")
+    for field_ in objective.reads:
+        if getattr(args[0], field_) is None:
+            raise ValueError(f"{name} {LACKING[field_]}")
+
+
+LACKING = {
+    "y": "learns from labels, and these rows have none: take labelled data",
+    "index": "reads the number of each row, and this batch has none: give Batch(index=...)",
+    "other": "learns from pairs, and these rows are single: take data of pairs",
+}
+
+
+class Sum(Objective[Backbone]):
     """Weighted sum of objectives on one shared backbone and one batch.
 
-    The backbone runs once per term; each term makes its own views of the batch. Where terms set the
-    backbone's order (causal or not), the first one decides how features are read afterwards.
+    The backbone runs once per term; each term makes its own views of the batch. Where terms differ in the
+    order they read the backbone in (causal or not), or in what they export, the first one decides.
 
     Args:
         backbone: shared by all terms.
@@ -123,10 +186,11 @@ class Sum(Objective):
             backbone.order = order
         self.terms = nn.ModuleDict(built)
         self.weights = {name: float(weights.get(name, 1.0)) for name in terms}
-        layouts = {name: term.rows for name, term in built.items()}
+        layouts: dict[str, Layout] = {name: term.layout for name, term in built.items()}
         if len(set(layouts.values())) > 1 and backbone.modality == "text":
             raise ValueError(f"these terms want text laid out differently: {layouts}")
-        self.rows = next(iter(layouts.values()))  # pyright: ignore[reportAttributeAccessIssue]
+        self.layout = next(iter(layouts.values()))
+        self.reads = tuple(field_ for field_ in READS if any(field_ in term.reads for term in built.values()))
         self.lookahead = max(term.lookahead for term in built.values())
         self.whole_batch = any(term.whole_batch for term in built.values())
 
@@ -146,9 +210,23 @@ class Sum(Objective):
         if not extra or self.backbone.modality != "text":
             return batch
         segments = None if batch.segments is None else batch.segments[:, :-extra]
-        return Batch(batch.x[:, :-extra], segments, batch.y)
+        return batch._replace(x=batch.x[:, :-extra], segments=segments)
 
     def advance(self, t: float) -> None:
         super().advance(t)
         for term in self.terms.values():
             term.advance(t)  # pyright: ignore[reportCallIssue]
+
+    def tune(self, name: str, parameter: nn.Parameter) -> Tune:
+        """What the term that owns the parameter asks; of the backbone, the first term that asks anything."""
+        if name.startswith("terms."):
+            _, term, inner = name.split(".", 2)
+            return self.terms[term].tune(inner, parameter)  # pyright: ignore[reportCallIssue]
+        asked = (term.tune(name, parameter) for term in self.terms.values())  # pyright: ignore[reportCallIssue]
+        return next((tune for tune in asked if tune != Tune()), Tune())
+
+    def export(self) -> dict[str, Backbone]:
+        found: dict[str, Backbone] = {}
+        for term in self.terms.values():
+            found = term.export() | found  # pyright: ignore[reportCallIssue]
+        return found

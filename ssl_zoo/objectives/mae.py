@@ -16,12 +16,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ssl_zoo.backbones._base import ImageBackbone, TokenBackbone
-from ssl_zoo.distributed import rand
 from ssl_zoo.heads import PatchDecoder, exact
+from ssl_zoo.noise import rand
 from ssl_zoo.objectives._base import Batch, Loss, Objective
 from ssl_zoo.tokens import patchify, take
 from ssl_zoo.views.masks import random_split
-from ssl_zoo.views.recipes import View, crop_flip
+from ssl_zoo.views.recipes import crop_flip
+from ssl_zoo.views.view import View
 
 
 def normalise(patches: Tensor) -> Tensor:
@@ -40,7 +41,7 @@ def grid_positions(width: int, rows: int, columns: int) -> Tensor:
     return torch.cat([f(angle) for angle in angles for f in (torch.sin, torch.cos)], dim=1)
 
 
-class MAE(Objective):
+class MAE(Objective[TokenBackbone]):
     """Args:
         backbone: a vision transformer; a CNN cannot skip the patches it does not see.
         masked: fraction of patches dropped.
@@ -87,7 +88,7 @@ class MAE(Objective):
         self.decoder = PatchDecoder(width, depth, heads, 3 * backbone.patch**2)
 
     def forward(self, batch: Batch) -> Loss:
-        backbone: TokenBackbone = self.backbone  # pyright: ignore[reportAssignmentType]
+        backbone = self.backbone
         x = self.view(batch.x)
         tokens = backbone.embed(x)  # (B, N, D)
         seen, unseen = random_split(rand(*tokens.shape[:2], device=x.device), self.keep)

@@ -17,14 +17,14 @@ import torch
 from torch import Tensor, nn
 
 from ssl_zoo.backbones._base import TokenBackbone, check_ids
-from ssl_zoo.distributed import rand
 from ssl_zoo.heads import output_matrix, score_tokens
+from ssl_zoo.noise import rand
 from ssl_zoo.objectives._base import Batch, Loss, Objective
 from ssl_zoo.tokens import put, take
 from ssl_zoo.views.masks import Masking, Tokens, corrupt
 
 
-class MaskedLM(Objective):
+class MaskedLM(Objective[TokenBackbone]):
     """Args:
         backbone: a text backbone that can be bidirectional, whose vocabulary has a mask token.
         mask: chooses what to hide; `views.masks.Tokens`, `WholeWords` or `Spans`. Default: 15 % of tokens.
@@ -78,9 +78,8 @@ class MaskedLM(Objective):
         random = self.ordinary[(noise[:, 1] * len(self.ordinary)).long()]
         shown = torch.where(valid, corrupt(noise[:, 0], random, original, self.hidden), original)
 
-        backbone: TokenBackbone = self.backbone  # pyright: ignore[reportAssignmentType]
-        tokens = backbone.embed(put(ids, at, shown))
-        code = backbone.encode(tokens, None, segments, order="both")
+        tokens = self.backbone.embed(put(ids, at, shown))
+        code = self.backbone.encode(tokens, None, segments, order="both")
         rows = self.transform(take(code.tokens, at).flatten(0, 1))  # (B * K, D)
         loss, nats, count = score_tokens(
             rows, self.output.weight, original.flatten(), valid.flatten(), self.mask.rate * b * t, self.bias

@@ -17,7 +17,7 @@ from ssl_zoo.heads import output_matrix, score_tokens
 from ssl_zoo.objectives._base import Batch, Loss, Objective
 
 
-class NextToken(Objective):
+class NextToken(Objective[TokenBackbone]):
     """Args:
         backbone: a text backbone that can be causal. Its word embedding is also the output matrix
             (Press & Wolf 2017), unless their widths differ.
@@ -42,7 +42,7 @@ class NextToken(Objective):
         read, segments = batch.x[:, :-1], batch.segments
         if segments is not None:
             segments = segments[:, :-1]
-        backbone: TokenBackbone = self.backbone  # pyright: ignore[reportAssignmentType]
+        backbone = self.backbone
         code = backbone.encode(backbone.embed(read), None, segments, order="causal")
         rows, target = code.tokens.flatten(0, 1), batch.x[:, 1:].flatten()  # (B * T, D), (B * T,)
         if batch.segments is None:

@@ -13,10 +13,11 @@ from ssl_zoo.backbones._base import Backbone, ImageBackbone
 from ssl_zoo.heads import classification
 from ssl_zoo.objectives._base import Batch, Loss, Objective
 from ssl_zoo.views.image import rot90
-from ssl_zoo.views.recipes import View, crop_flip
+from ssl_zoo.views.recipes import crop_flip
+from ssl_zoo.views.view import View
 
 
-class Rotation(Objective):
+class Rotation(Objective[Backbone]):
     """Args:
         backbone: any vision backbone with square images. A batch of B images costs 4 B forward passes.
         view: images to training crops; default: random resized crop of at least 60 % and flip.

@@ -15,10 +15,11 @@ from torch import nn
 from ssl_zoo.backbones._base import Backbone, ImageBackbone, outside
 from ssl_zoo.heads import classification
 from ssl_zoo.objectives._base import Batch, Loss, Objective
-from ssl_zoo.views.recipes import View, crop_flip
+from ssl_zoo.views.recipes import crop_flip
+from ssl_zoo.views.view import View
 
 
-class Supervised(Objective):
+class Supervised(Objective[Backbone]):
     """Args:
         backbone: any vision backbone.
         classes: how many there are.
@@ -31,6 +32,7 @@ class Supervised(Objective):
 
     family = "reference"
     takes = ("vit", "cnn")
+    reads = ("x", "y")
     tiny: ClassVar[dict[str, Any]] = {"classes": 3}
 
     def __init__(self, backbone: Backbone, classes: int, view: View | None = None):
@@ -40,8 +42,7 @@ class Supervised(Objective):
         self.classify = nn.Linear(backbone.dim, classes)
 
     def forward(self, batch: Batch) -> Loss:
-        if batch.y is None:
-            raise ValueError("Supervised learns from labels, and these rows have none: take labelled data")
+        assert batch.y is not None  # as `reads` says
         y, classes = batch.y.long(), self.classify.out_features
         if batch.y.is_floating_point() or y.shape != batch.x.shape[:1]:
             raise ValueError(f"labels are {len(batch.x)} whole numbers, not {batch.y.dtype} {tuple(y.shape)}")

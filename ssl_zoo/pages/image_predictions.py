@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from ssl_zoo.backbones._base import TokenBackbone
 from ssl_zoo.data.tokenizer import Tokenizer
-from ssl_zoo.distributed import free_noise, seed_noise
+from ssl_zoo.noise import free_noise, seed_noise
 from ssl_zoo.objectives._base import Batch
 from ssl_zoo.objectives.mae import MAE
 from ssl_zoo.objectives.rotation import Rotation

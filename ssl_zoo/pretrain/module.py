@@ -12,16 +12,18 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from ssl_zoo.data.pairs import PairRows
 from ssl_zoo.data.plan import Parts, Plan, loader
-from ssl_zoo.data.rows import DataError, Rows, everything
+from ssl_zoo.data.rows import DataError, Rows, everything, refuse_lacking
 from ssl_zoo.data.workers import may_have_children
-from ssl_zoo.distributed import free_noise, rank, seed_model, seed_noise, world
+from ssl_zoo.distributed import rank, world
+from ssl_zoo.noise import free_noise, seed_model, seed_noise
 from ssl_zoo.norm import over_all_processes
 from ssl_zoo.objectives._base import Batch, Loss, Objective
 from ssl_zoo.pretrain.budget import Budget, Clock
 from ssl_zoo.pretrain.checkpoint import CheckpointError
 from ssl_zoo.schedules import Schedule, cosine
-from ssl_zoo.views.recipes import View
+from ssl_zoo.views.view import View
 
 RESIDENT = 2 * 2**30  # bytes of images that may live on the device
 
@@ -42,7 +44,9 @@ class PretrainingData(L.LightningDataModule):
 
     Attributes:
         feed: the batches, and how long training waited for them.
-        resident: all images (N, 3, H, W) where they live on the device; then only row numbers travel.
+        resident: all images (N, 3, H, W) where they live on the device; then only row numbers travel, and
+            what belongs to the rows besides.
+        numbered: whether batches carry the numbers of their rows; set when training is set up.
     """
 
     def __init__(self, rows: Rows, batch_size: int, seed: int = 0, accumulate: int = 1, workers: int = 0):
@@ -51,6 +55,7 @@ class PretrainingData(L.LightningDataModule):
         self.plan = Plan(len(rows), batch_size, seed)
         self.stop = 0  # parts to yield; set when training is set up
         self.resident: Tensor | None = None
+        self.numbered = False
 
     def setup(self, stage: str | None = None) -> None:
         trainer = self.trainer
@@ -61,13 +66,16 @@ class PretrainingData(L.LightningDataModule):
                 f"accumulate_grad_batches={trainer.accumulate_grad_batches}"
             )
         device = trainer.strategy.root_device
-        if device.type == "cuda" and getattr(self.rows, "nbytes", RESIDENT + 1) <= RESIDENT:
-            self.resident = everything(self.rows, device)
+        images = self.rows.first if isinstance(self.rows, PairRows) else self.rows
+        if device.type == "cuda" and getattr(images, "nbytes", RESIDENT + 1) <= RESIDENT:
+            self.resident = everything(images, device)
 
     def train_dataloader(self):
         trainer = self.trainer
         assert trainer is not None
-        parts = Parts(self.rows, self.plan, self.accumulate, world(), rank(), read=self.resident is None)
+        parts = Parts(
+            self.rows, self.plan, self.accumulate, world(), rank(), self.resident is None, self.numbered
+        )
         pin = trainer.strategy.root_device.type == "cuda"
         start = lambda: trainer.global_step * self.accumulate  # noqa: E731
         workers = self.workers
@@ -84,8 +92,8 @@ class PretrainingData(L.LightningDataModule):
     def on_after_batch_transfer(self, batch: tuple[int, Batch], dataloader_idx: int) -> tuple[int, Batch]:
         if self.resident is None:
             return batch
-        micro, (index, _, y) = batch
-        return micro, Batch(self.resident[index], None, y)
+        micro, rows = batch
+        return micro, rows._replace(x=self.resident[rows.x])
 
     def state_dict(self) -> dict[str, Any]:
         return {"fingerprint": self.rows.fingerprint, "seed": self.seed, "batch_size": self.plan.batch}
@@ -141,6 +149,8 @@ class Pretraining(L.LightningModule):
 
     def setup(self, stage: str) -> None:
         data = self.data
+        refuse_lacking(self.objective, data.rows)
+        data.numbered = "index" in self.objective.reads
         steps = self.budget.total_steps(data.plan, data.rows)
         spent = self.clock.spent
         self.clock = Clock(self.budget, steps)

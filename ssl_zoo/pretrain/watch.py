@@ -15,7 +15,8 @@ from torch.nn import functional as F
 
 from ssl_zoo.backbones._base import Backbone
 from ssl_zoo.data.rows import Rows, Subset
-from ssl_zoo.distributed import free_noise, rank, seed_noise, world
+from ssl_zoo.distributed import rank, world
+from ssl_zoo.noise import free_noise, seed_noise
 from ssl_zoo.pretrain.callbacks import PerStep, interval, log, pretraining, say
 from ssl_zoo.pretrain.module import Pretraining
 from ssl_zoo.transfer import knn
@@ -57,6 +58,9 @@ class Validation(PerStep):
         self.at = trainer.global_step
         if module.objective.whole_batch and min(self.batch_size, self.count) < 2:
             say(f"step {trainer.global_step:,}  no validation loss: one held-out row cannot be compared")
+            return
+        if "index" in module.objective.reads:
+            say(f"step {trainer.global_step:,}  no validation loss: held-out rows have no number in training")
             return
         values = {k: v.item() for k, v in self.losses(module).items()}
         bytes_per_token = getattr(self.rows, "bytes_per_token", None)

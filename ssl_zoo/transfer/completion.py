@@ -25,7 +25,7 @@ from ssl_zoo.data.rows import DataError
 from ssl_zoo.data.text import TextData
 from ssl_zoo.data.text_pairs import TextPairs
 from ssl_zoo.data.tokenizer import Tokenizer
-from ssl_zoo.distributed import seed_model
+from ssl_zoo.noise import seed_model
 from ssl_zoo.optim import groups
 from ssl_zoo.schedules import cosine
 from ssl_zoo.transfer.causal import language_model, nats, states

@@ -24,7 +24,7 @@ from torch.nn import functional as F
 
 from ssl_zoo.backbones._base import Backbone
 from ssl_zoo.data.rows import Rows, Subset
-from ssl_zoo.distributed import free_noise, seed_noise
+from ssl_zoo.noise import free_noise, seed_noise
 from ssl_zoo.objectives._base import Batch
 from ssl_zoo.transfer.features import extract, prepare
 from ssl_zoo.transfer.measures import Measured, Subject

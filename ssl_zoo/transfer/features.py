@@ -103,13 +103,20 @@ def trim(batch: Batch) -> Batch:
         return batch
     used = (batch.segments >= 0).any(0).nonzero()
     width = int(used[-1]) + 1 if len(used) else 1
-    return Batch(batch.x[:, :width], batch.segments[:, :width], batch.y)
+    return batch._replace(x=batch.x[:, :width], segments=batch.segments[:, :width])
 
 
 def move(batch: Batch, device: torch.device) -> Batch:
-    """The batch on another device."""
-    rest = (None if part is None else part.to(device, non_blocking=True) for part in batch[1:])
-    return Batch(batch.x.to(device, non_blocking=True), *rest)
+    """The batch on another device, with its second half where it has one."""
+    moved = (
+        move(part, device)
+        if isinstance(part, Batch)
+        else part.to(device, non_blocking=True)
+        if part is not None
+        else None
+        for part in batch
+    )
+    return Batch(*moved)  # pyright: ignore[reportArgumentType]
 
 
 def device_of(module: nn.Module) -> torch.device:

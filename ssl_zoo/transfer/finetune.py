@@ -24,9 +24,9 @@ from torch.nn import functional as F
 
 from ssl_zoo.backbones._base import Backbone
 from ssl_zoo.data.rows import DataError, Rows
-from ssl_zoo.distributed import free_noise, seed_model, seed_noise
 from ssl_zoo.flops import step_flops
 from ssl_zoo.heads import classification
+from ssl_zoo.noise import free_noise, seed_model, seed_noise
 from ssl_zoo.objectives._base import Batch
 from ssl_zoo.optim import decays
 from ssl_zoo.schedules import cosine
@@ -211,7 +211,7 @@ def finetune(
         rows: labelled rows. head: where the head starts, (D -> C).
         lr: of the head; the backbone's are smaller by `layer_decay` to the power of `depths`.
         warmup: fraction of the steps. dropout: on the pooled features.
-        augment: float images in [0, 1] -> the same (a view), drawing its noise from `distributed.rand`;
+        augment: float images in [0, 1] -> the same (a view), drawing its noise from `noise.rand`;
             texts are left alone.
         precision: "bf16-mixed" for GPUs; CPUs are faster with "32-true".
 

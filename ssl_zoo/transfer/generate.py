@@ -17,7 +17,7 @@ from torch import Tensor
 from ssl_zoo.backbones._base import Backbone
 from ssl_zoo.data.rows import DataError
 from ssl_zoo.data.tokenizer import Tokenizer
-from ssl_zoo.distributed import fold
+from ssl_zoo.noise import fold
 from ssl_zoo.transfer.causal import language_model, states
 from ssl_zoo.transfer.features import device_of, evaluating
 

@@ -49,7 +49,7 @@ def recipe(*words: str) -> Recipe:
     """The parts that `ssl-zoo pretrain WORDS` would train."""
     from hydra.utils import instantiate  # here, as the GPU's cases do without Hydra
 
-    from ssl_zoo.cli.compose import build, plain
+    from ssl_zoo.compose.composition import build, plain
 
     cfg = build("pretrain", list(words))
     torch.manual_seed(0)
@@ -66,7 +66,7 @@ def recipe(*words: str) -> Recipe:
     if isinstance(data, ImageData):
         rows: Rows = data.rows("pretrain")
     else:
-        rows = data.rows("train", tokenizer, cfg.context, objective.rows, objective.lookahead)  # pyright: ignore
+        rows = data.rows("train", tokenizer, cfg.context, objective.layout, objective.lookahead)  # pyright: ignore
     optimizer = instantiate(cfg.optimizer, _convert_="all")
     return Recipe(objective, rows, optimizer, cfg.batch_size, plain(cfg), tokenizer, data)
 

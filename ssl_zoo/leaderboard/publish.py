@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ssl_zoo.cli.board_check import stale
-from ssl_zoo.cli.board_data import AbsentDatasets
-from ssl_zoo.cli.board_find import find, names, only
 from ssl_zoo.leaderboard.board import BoardError
+from ssl_zoo.leaderboard.check import stale
+from ssl_zoo.leaderboard.datasets import AbsentDatasets
+from ssl_zoo.leaderboard.find import find, names, only
 from ssl_zoo.leaderboard.ranking import Standings
 from ssl_zoo.leaderboard.standings import standings
 from ssl_zoo.leaderboard.table import show as table

@@ -28,8 +28,8 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 import ssl_zoo
-from ssl_zoo.cli import own_data, words
-from ssl_zoo.cli.gate import (
+from ssl_zoo.compose import overrides, own_data
+from ssl_zoo.compose.gate import (
     ConfigError,
     config_folder,
     from_command_line,
@@ -38,7 +38,7 @@ from ssl_zoo.cli.gate import (
     naming,
     refuse_unknown_targets,
 )
-from ssl_zoo.cli.keys import (
+from ssl_zoo.compose.keys import (
     FREE_TO_GO,
     flatten,
     near,
@@ -50,7 +50,7 @@ from ssl_zoo.cli.keys import (
     top_keys,
     unknown,
 )
-from ssl_zoo.cli.signatures import signature
+from ssl_zoo.compose.signatures import signature
 
 __all__ = ["ConfigError", "config_folder", "flatten", "near", "refuse_unknown_targets", "same_type"]
 
@@ -96,7 +96,7 @@ def options(group: str, place: Place = SHIPPED) -> list[str]:
 def run_verb(verb: str, args: list[str]) -> None:
     """Compose, check, and run `ssl_zoo.cli.VERB.run(cfg)`, or do what Hydra's own flags ask for."""
     try:
-        flags, given = words.flags(args)
+        flags, given = overrides.flags(args)
         if flags.help:
             from ssl_zoo.cli.manual import page
 
@@ -107,12 +107,12 @@ def run_verb(verb: str, args: list[str]) -> None:
             return
         place = place_of(flags)
         flags.config_path = str(place.folder) if place.alone else None
-        for line in words.twice(given):
+        for line in overrides.twice(given):
             print(f"ssl-zoo {verb}: {line}", file=sys.stderr)
         settled = settle(verb, given, place, flags.multirun)
     except ConfigError as error:
         sys.exit(f"ssl-zoo {verb}: {error}")
-    compose_and_run(verb, [*words.spelt(flags), *settled])
+    compose_and_run(verb, [*overrides.spelt(flags), *settled])
 
 
 @from_command_line
@@ -175,11 +175,11 @@ def with_named_run(verb: str, given: list[str]) -> list[str]:
     """A first word that is a folder, or that sets no key of the verb, is the folder of the run."""
     if not given or any(word.startswith("run=") for word in given):
         return given
-    prefix, key, value = words.split(given[0])
+    prefix, key, value = overrides.split(given[0])
     own = key.split(".")[0] in {*top_keys(verb), *groups(), "hydra"}
     misspelt = value is not None and "/" not in key and near(key, top_keys(verb))
     if Path(given[0]).is_dir() or not (prefix or own or misspelt):
-        return [f"run={words.quote(given[0])}", *given[1:]]
+        return [f"run={overrides.quote(given[0])}", *given[1:]]
     return given
 
 
@@ -214,20 +214,22 @@ def settle(verb: str, given: list[str], place: Place = SHIPPED, sweeps: bool = F
     Raises:
         ConfigError: see `check`.
     """
-    words.refuse_unreadable(given)
+    overrides.refuse_unreadable(given)
     made = with_custom_objective(given)
     made = with_named_run(verb, made) if verb == "report" else made
     for word in made:
-        prefix, _, value = words.split(word)
+        prefix, _, value = overrides.split(word)
         if value is None and prefix != "~":
             hint = f"; did you mean run={word}?" if verb == "evaluate" and Path(word).is_dir() else ""
             raise ConfigError(f"{word!r} is not KEY=VALUE{hint}")
     made = own_data.chosen(verb, made, options("data", place)) if "data" in groups(place) else made
-    made = [words.quoted(word, sweeps) for word in made]
+    made = [overrides.quoted(word, sweeps) for word in made]
     added = {}
-    for one in words.spread(made) if sweeps else [made]:
+    for one in overrides.spread(made) if sweeps else [made]:
         added |= checked(verb, one, place)
-    return [f"+{word}" if words.split(word).key in added and word[0] not in "+~" else word for word in made]
+    return [
+        f"+{word}" if overrides.split(word).key in added and word[0] not in "+~" else word for word in made
+    ]
 
 
 def check(verb: str, given: list[str], place: Place = SHIPPED) -> None:
@@ -242,13 +244,13 @@ def check(verb: str, given: list[str], place: Place = SHIPPED) -> None:
 def checked(verb: str, made: list[str], place: Place) -> dict[str, str]:
     """See `check`. Keys that are arguments of what is built, and that no YAML file spells out."""
     every = groups(place)
-    choosing = [word for word in made if words.split(word).key.split("@")[0] in every]
+    choosing = [word for word in made if overrides.split(word).key.split("@")[0] in every]
     for word in choosing:
-        prefix, group, value = words.split(word)
+        prefix, group, value = overrides.split(word)
         group = group.split("@")[0]
         if prefix == "~":
             refuse_deletion(verb, word, {})
-        for choice in [] if value in (None, "null") else words.items(value):
+        for choice in [] if value in (None, "null") else overrides.items(value):
             if choice not in options(group, place):
                 hint = near(choice, options(group, place)) or "."
                 raise ConfigError(f"{group}={choice} does not exist{hint} {known(group, place)}")
@@ -257,17 +259,17 @@ def checked(verb: str, made: list[str], place: Place) -> dict[str, str]:
     ]
     if place.name or place.alone or any(word.startswith("experiment=") for word in choosing):
         missing = []  # a recipe may choose them
-    picked = [word for word in choosing if words.split(word).key not in missing]
+    picked = [word for word in choosing if overrides.split(word).key not in missing]
     base = composed(verb, [*picked, *(f"~{group}" for group in missing)], place)
     keys = flatten(base)
     targets = node_targets(base) | {
-        key.removesuffix("._target_"): words.unquoted(value or "")
-        for _, key, value in map(words.split, made)
+        key.removesuffix("._target_"): overrides.unquoted(value or "")
+        for _, key, value in map(overrides.split, made)
         if key.endswith("._target_")
     }
     added: dict[str, str] = {}
     for word in made:
-        prefix, key, _ = words.split(word)
+        prefix, key, _ = overrides.split(word)
         if word in choosing or key.split(".")[0] == "hydra" or prefix == "+" or prefix == "++":
             continue
         there = key in keys or any(other.startswith(f"{key}.") for other in keys)
@@ -286,7 +288,7 @@ def checked(verb: str, made: list[str], place: Place) -> dict[str, str]:
             added[key] = word
     if missing:
         raise ConfigError(f"{missing[0]}=... is missing. {known(missing[0], place)}")
-    full = composed(verb, [f"+{w}" if words.split(w).key in added else w for w in made], place)
+    full = composed(verb, [f"+{w}" if overrides.split(w).key in added else w for w in made], place)
     refuse_values(keys, flatten(full))
     refuse_unread(verb, full)
     return added

@@ -20,15 +20,15 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from ssl_zoo import hub
-from ssl_zoo.cli import pretrain
-from ssl_zoo.cli.board_data import Datasets, agree
-from ssl_zoo.cli.board_examiner import Examiner, plain, said
-from ssl_zoo.cli.board_stages import built, code_of, settled, stage_one, stage_two
-from ssl_zoo.cli.gate import instantiate
-from ssl_zoo.cli.tokenizer import new_tokenizer
+from ssl_zoo.compose import pretraining
+from ssl_zoo.compose.gate import instantiate
+from ssl_zoo.compose.tokenizer import new_tokenizer
 from ssl_zoo.data.text import TextData
 from ssl_zoo.leaderboard import code
 from ssl_zoo.leaderboard.board import Board, Recipe
+from ssl_zoo.leaderboard.datasets import Datasets, agree
+from ssl_zoo.leaderboard.examiner import Examiner, plain, said
+from ssl_zoo.leaderboard.stages import built, code_of, settled, stage_one, stage_two
 from ssl_zoo.pretrain.checkpoint import write_atomically
 from ssl_zoo.pretrain.run import environment
 from ssl_zoo.transfer import floors
@@ -154,7 +154,7 @@ class Unit:
         begun = (self.where / "checkpoints").exists()  # what other sessions took, nobody knows
         before = time.process_time()
         with quiet(self.where / "pretraining.log"):
-            pretrain.run(cfg, {})
+            pretraining.pretrain_from(cfg, {})
         if not begun:
             write_atomically(spent, json.dumps(round(time.process_time() - before, 1)).encode())
         processor = json.loads(spent.read_text()) if spent.exists() else None
@@ -166,7 +166,7 @@ class Unit:
             make: Any = instantiate(self.cfg.backbone, _convert_="all", _partial_=True)
             data = self.datasets.get(self.cfg.data)
             if isinstance(data, TextData):
-                tokenizer = new_tokenizer(self.cfg, data)
+                tokenizer = new_tokenizer(self.cfg, data.texts("train"), self.cfg.backbone)
                 tokenizer.save(self.where / "tokenizer")
                 words = tokenizer.vocabulary
                 backbone = floors.fresh(lambda: make(vocabulary=words), self.seed)

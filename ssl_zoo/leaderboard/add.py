@@ -7,10 +7,10 @@ from dataclasses import replace
 import yaml
 from omegaconf import OmegaConf
 
-from ssl_zoo.cli.board_find import find, one_board, writable
-from ssl_zoo.cli.board_stages import check, stage_one
-from ssl_zoo.cli.gate import instantiate, naming, parts
+from ssl_zoo.compose.gate import instantiate, naming, parts
 from ssl_zoo.leaderboard.board import Board, BoardError, Recipe
+from ssl_zoo.leaderboard.find import find, one_board, writable
+from ssl_zoo.leaderboard.stages import check, stage_one
 from ssl_zoo.pretrain.checkpoint import write_atomically
 
 ABOUT = {"title": "", "paper": "not given", "cost": "not given"}

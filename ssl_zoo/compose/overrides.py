@@ -19,7 +19,7 @@ from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from ssl_zoo.cli.gate import ConfigError
+from ssl_zoo.compose.gate import ConfigError
 
 # Keys that hold a path or another text: 1e-3, [x] and a=b are names of folders here.
 TEXTS = re.compile(r"run|out|wandb|resume|data_dir|(data|tokenizer|backbone)\.name|data\.cache")

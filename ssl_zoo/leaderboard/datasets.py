@@ -9,7 +9,7 @@ from collections.abc import Mapping
 import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
-from ssl_zoo.cli.gate import instantiate
+from ssl_zoo.compose.gate import instantiate
 from ssl_zoo.data.images import ImageData
 from ssl_zoo.data.rows import DataError
 from ssl_zoo.data.text import TextData

@@ -20,8 +20,8 @@ from typing import Any, cast
 
 from omegaconf import DictConfig, OmegaConf
 
-from ssl_zoo.cli import words
-from ssl_zoo.cli.gate import ConfigError, config_folder
+from ssl_zoo.compose import overrides
+from ssl_zoo.compose.gate import ConfigError, config_folder
 
 PACKED = (".gz", ".xz", ".bz2")  # as text_files.py unpacks
 SHARDS = (".tar", ".tar.gz", ".tgz")
@@ -56,7 +56,7 @@ def chosen(verb: str, given: list[str], choices: list[str]) -> list[str]:
     at = next((i for i, word in enumerate(given) if word.startswith("data=")), None)
     if at is None:
         return given
-    value = words.unquoted(given[at].partition("=")[2])
+    value = overrides.unquoted(given[at].partition("=")[2])
     path = Path(value).expanduser()
     if value in choices:
         if path.exists():
@@ -67,8 +67,8 @@ def chosen(verb: str, given: list[str], choices: list[str]) -> list[str]:
             raise ConfigError(f"data={value}: there is no such file or folder, and no data set of that name")
         return given
     made = spelt(verb, path)
-    typed = {words.split(word).key for word in given}
-    made = [word for word in made if words.split(word).key not in typed - {"data"}]
+    typed = {overrides.split(word).key for word in given}
+    made = [word for word in made if overrides.split(word).key not in typed - {"data"}]
     return [*given[:at], *made, *given[at + 1 :]]
 
 
@@ -131,10 +131,13 @@ def spelt(verb: str, path: Path) -> list[str]:
             for split, part in parts.items()
         }
     elif most == "tables":
-        group = "text_files"
         tables = {split: [one for one in inside if kind_of(one) == "tables"] for split, inside in of.items()}
-        more, said = columns(tables["train"][0])
         sources = {split: inside[0] if len(inside) == 1 else inside for split, inside in tables.items()}
+        captions = image_columns(tables["train"][0])
+        group = "text_files" if captions is None else "image_captions"
+        more, said = columns(tables["train"][0]) if captions is None else captions
+        if captions is not None and any(isinstance(source, list) for source in sources.values()):
+            raise ConfigError(f"data={path} holds several tables of images and captions: name one of them")
     else:
         group, more, said = "text_files", [], f"{readable[most]} text files, documents parted by empty lines"
         sources = dict(parts)
@@ -145,8 +148,8 @@ def spelt(verb: str, path: Path) -> list[str]:
                 f"{len(classes)} classes of text files, one document a file",
             )
     made = [f"data={group}", *(f"data.{split}={literal(source)}" for split, source in sources.items()), *more]
-    made.append(f"data.name={words.quote(path.absolute().name or 'root')}")
-    if verb == "evaluate" and "test" not in parts:
+    made.append(f"data.name={overrides.quote(path.absolute().name or 'root')}")
+    if verb == "evaluate" and "test" not in parts and group != "image_captions":
         made.append(f"data.test_fraction={HELD_OUT}")
         said += f"; a test split of {HELD_OUT} is carved (data.test_fraction)"
     given = "".join(f", {split} from {part.name}" for split, part in parts.items() if len(parts) > 1)
@@ -189,16 +192,18 @@ def literal(source: Any) -> str:
     """A source as Hydra reads it."""
     if isinstance(source, dict):
         escaped = {re.sub(r"([\\()\[\]{}:=, \t])", r"\\\1", label): path for label, path in source.items()}
-        made = "{" + ",".join(f"{label}:{words.quote(str(path))}" for label, path in escaped.items()) + "}"
-        if not isinstance(words.parsed(f"k={made}"), dict):
+        made = (
+            "{" + ",".join(f"{label}:{overrides.quote(str(path))}" for label, path in escaped.items()) + "}"
+        )
+        if not isinstance(overrides.parsed(f"k={made}"), dict):
             raise ConfigError(
                 f"the class folders {', '.join(source)} have names that Hydra cannot spell: rename them, or "
                 "give data=text_files data.train=PATH, which reads them without labels"
             )
         return made
     if isinstance(source, list):
-        return "[" + ",".join(words.quote(str(path)) for path in source) + "]"
-    return words.quote(str(source))
+        return "[" + ",".join(overrides.quote(str(path)) for path in source) + "]"
+    return overrides.quote(str(source))
 
 
 def columns(file: Path) -> tuple[list[str], str]:
@@ -221,6 +226,24 @@ def columns(file: Path) -> tuple[list[str], str]:
     said = "a table" + (f" parted by {delimiter!r}" if delimiter not in ",\t" else "")
     said += f"; text is column {text!r}" + (", no labels" if label is None else f", label is {label!r}")
     return made, f"{said}, of {', '.join(map(repr, names))} (data.format.text=, data.format.label=)"
+
+
+def image_columns(file: Path) -> tuple[list[str], str] | None:
+    """As `columns`, of a table whose rows name image files and their captions; None for any other."""
+    from ssl_zoo.data.image_captions import CAPTIONS, IMAGES
+
+    delimiter, names, rows = parted(file)
+    image = by_name(names, IMAGES)
+    paths = [Path(str(row.get(image, ""))) for row in rows]
+    if image is None or 2 * sum(kind_of(path) == "images" for path in paths) < len(paths):
+        return None
+    caption = by_name([name for name in names if name != image], CAPTIONS)
+    if caption is None:
+        return None
+    made = [f"data.image={column(image)}", f"data.caption={column(caption)}"]
+    made += [f"data.delimiter='{delimiter}'"] if delimiter not in ",\t" else []
+    said = f"a table of images and captions; image is column {image!r}, caption {caption!r}"
+    return made, f"{said}, of {', '.join(map(repr, names))} (data.image=, data.caption=)"
 
 
 def parted(file: Path) -> tuple[str, list[Any], list[dict[Any, Any]]]:
@@ -246,7 +269,7 @@ def parted(file: Path) -> tuple[str, list[Any], list[dict[Any, Any]]]:
 
 
 def column(name: int | str) -> str:
-    return str(name) if isinstance(name, int) else words.quote(name)
+    return str(name) if isinstance(name, int) else overrides.quote(name)
 
 
 def by_name(names: list[Any], wanted: tuple[str, ...]) -> Any:
@@ -296,7 +319,7 @@ def own_name(data: DictConfig, choice: str) -> str:
         return choice
     sources = {key: absolute(OmegaConf.to_container(data, resolve=True)[key]) for key in keys}  # pyright: ignore
     digest = hashlib.blake2b(json.dumps(sources, sort_keys=True).encode(), digest_size=3).hexdigest()
-    if choice not in ("image_folder", "text_files"):
+    if choice not in ("image_folder", "image_captions", "text_files"):
         return f"{choice}-{digest}"
     named = data.get("name")
     stem = named if named and named != usual.get("name") else stem_of(sources.get("train", sources[keys[0]]))  # pyright: ignore

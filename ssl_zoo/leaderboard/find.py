@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 import ssl_zoo
-from ssl_zoo.cli.compose import ConfigError, near
+from ssl_zoo.compose.composition import ConfigError, near
 from ssl_zoo.leaderboard.board import Board, BoardError, Recipe, load
 
 

@@ -10,13 +10,13 @@ from typing import Any
 import torch
 from omegaconf import DictConfig
 
-from ssl_zoo.cli import evaluate
-from ssl_zoo.cli.board_data import Datasets
-from ssl_zoo.cli.gate import instantiate
+from ssl_zoo.compose import evaluation
+from ssl_zoo.compose.gate import instantiate
 from ssl_zoo.data.images import ImageData
 from ssl_zoo.data.text import TextData
 from ssl_zoo.data.text_pairs import TextPairs
 from ssl_zoo.leaderboard.board import BoardError, Recipe
+from ssl_zoo.leaderboard.datasets import Datasets
 from ssl_zoo.transfer import floors
 from ssl_zoo.transfer.evaluate import Protocol
 from ssl_zoo.transfer.evaluate import evaluate as score
@@ -48,13 +48,13 @@ class Examiner:
         assert isinstance(data, (ImageData, TextData))
         if self.recipe.floor == "random" and isinstance(protocol, Finetune):
             protocol = floors.from_scratch(protocol)
-        splits = evaluate.read_splits(data, one)
+        splits = evaluation.read_splits(data, one)
         found = [
             replace(
-                score(one.backbone, *splits, point.protocol, **evaluate.options(cfg, point, one.device)),
+                score(one.backbone, *splits, point.protocol, **evaluation.options(cfg, point, one.device)),
                 steps=point.steps,
             )
-            for point in evaluate.sweep(cfg, protocol)
+            for point in evaluation.sweep(cfg, protocol)
         ]
         yield from reversed(found)
 
@@ -65,7 +65,7 @@ class Examiner:
             if isinstance(data, ImageData) and self.recipe.floor == "pixels":
                 self.subjects[name] = Subject(floors.Pixels(data.rows("train")))
             else:
-                self.subjects[name] = evaluate.subject(self.where, None, cfg.device)
+                self.subjects[name] = evaluation.subject(self.where, None, cfg.device)
         one = self.subjects[name]
         return one if cfg.length is None else replace(one, length=cfg.length)
 
@@ -77,8 +77,8 @@ class Examiner:
             raise BoardError(
                 f"{self.recipe.name}: TF-IDF is a floor for labelled texts; list the measure in `without`"
             )
-        for point in reversed(list(evaluate.sweep(cfg, protocol))):
-            yield evaluate.tfidf(data, evaluate.options(cfg, point, torch.device("cpu")))
+        for point in reversed(list(evaluation.sweep(cfg, protocol))):
+            yield evaluation.tfidf(data, evaluation.options(cfg, point, torch.device("cpu")))
 
 
 def plain(result: Result) -> dict[str, Any]:

@@ -7,19 +7,20 @@ from __future__ import annotations
 
 import functools
 import re
+from collections.abc import Collection
 from difflib import get_close_matches
 from typing import Any
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
-from ssl_zoo.cli import words
-from ssl_zoo.cli.gate import ConfigError, config_folder
-from ssl_zoo.cli.signatures import signature
+from ssl_zoo.compose import overrides
+from ssl_zoo.compose.gate import ConfigError, config_folder
+from ssl_zoo.compose.signatures import signature
 
 
 def refuse_deletion(verb: str, word: str, targets: dict[str, str]) -> None:
     """Raise ConfigError for ~KEY where the verb would miss it."""
-    key = words.split(word).key
+    key = overrides.split(word).key
     parent = key.rpartition(".")[0]
     if parent not in targets and parent != "budget" and key not in FREE_TO_GO:
         raise ConfigError(
@@ -49,7 +50,8 @@ def refuse_unread(verb: str, cfg: DictConfig) -> None:
             takes = [name for name in taken.names if not (node.get("_partial_") and name in taken.needed[:1])]
             raise ConfigError(
                 f"{path}.{strange[0]}: {target.rpartition('.')[2]} takes no {strange[0]!r}"
-                f"{near(strange[0], takes)}; it takes {', '.join(takes) or 'nothing'}"
+                f"{renamed(strange[0], takes) or near(strange[0], takes)}; "
+                f"it takes {', '.join(takes) or 'nothing'}"
             )
         lacking = [] if node.get("_partial_") or path == "backbone" or "_args_" in node else taken.needed
         if lacking := [name for name in lacking if name not in given]:
@@ -150,6 +152,19 @@ def top_keys(verb: str) -> list[str]:
     return found
 
 
+def groups_of(verb: str) -> dict[str, tuple[str, str]]:
+    """Group -> its default and its meaning, as the defaults list of the verb has them."""
+    found: dict[str, tuple[str, str]] = {}
+    text = (config_folder() / f"{verb}.yaml").read_text(encoding="utf-8")
+    for line in re.search(r"^defaults:\n((?:  .*\n)+)", text, re.MULTILINE)[1].splitlines():  # pyright: ignore
+        one = re.match(r"  - (\w+): (\S+)(?: +# (.*))?$", line)
+        if one:
+            found[one[1]] = (one[2], one[3] or "")
+        elif (base := line.strip()[2:]) != "_self_" and base.isidentifier():
+            found |= groups_of(base)
+    return found
+
+
 def node_targets(cfg: DictConfig, prefix: str = "") -> dict[str, str]:
     """Path of each node that builds something -> what."""
     found: dict[str, str] = {}
@@ -170,7 +185,7 @@ def node_targets(cfg: DictConfig, prefix: str = "") -> dict[str, str]:
 
 def unknown(word: str, keys: dict[str, Any], targets: dict[str, str], every: list[str]) -> str:
     """That there is no such key, and the full key that ends so, else the nearest."""
-    _, key, value = words.split(word)
+    _, key, value = overrides.split(word)
     value = "..." if value is None else value
     ends = [k for k, v in keys.items() if key and k.endswith(f".{key}") and "${" not in str(v)]
     for path, target in targets.items():
@@ -183,11 +198,21 @@ def unknown(word: str, keys: dict[str, Any], targets: dict[str, str], every: lis
     else:
         parent = key.rpartition(".")[0]
         taken = signature(targets[parent]) if parent in targets else None
+        if taken and (now := renamed(key.rpartition(".")[2], taken.names)):
+            return f"there is no key {key!r}{now}: {parent}.{RENAMED[key.rpartition('.')[2]]}={value}"
         more = [f"{parent}.{name}" for name in taken.names] if taken else []
         hint = near(key, [k for k in (*keys, *more, *every) if not key.startswith(f"{k}.")])
         if taken and taken.open:  # what it passes on, nobody can tell from here
             hint += f" (+{key}={value} adds it)"
     return f"there is no key {key!r}{hint}"
+
+
+RENAMED = {"hidden": "width"}  # arguments by their names in earlier versions
+
+
+def renamed(word: str, taken: Collection[str]) -> str:
+    """That an argument has another name by now, if it has."""
+    return f"; it is now called {RENAMED[word]}" if RENAMED.get(word) in taken else ""
 
 
 def near(word: str, words: list[str]) -> str:

@@ -10,13 +10,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ssl_zoo.cli.board_data import AbsentDatasets, Datasets
-from ssl_zoo.cli.board_find import find, names, number, one_board, one_row, only, trusted
-from ssl_zoo.cli.board_unit import Unit
-from ssl_zoo.cli.compose import ConfigError
+from ssl_zoo.compose.composition import ConfigError
 from ssl_zoo.leaderboard import records
 from ssl_zoo.leaderboard.board import Board, BoardError, Recipe
 from ssl_zoo.leaderboard.cells import point_text
+from ssl_zoo.leaderboard.datasets import AbsentDatasets, Datasets
+from ssl_zoo.leaderboard.find import find, names, number, one_board, one_row, only, trusted
+from ssl_zoo.leaderboard.unit import Unit
 from ssl_zoo.transfer.report import interval, table, written
 
 Records = Mapping[records.Key, dict[str, Any]]  # as `records.read` gives them

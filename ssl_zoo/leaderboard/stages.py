@@ -10,14 +10,14 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from ssl_zoo.cli import compose, gate, pretrain
+from ssl_zoo.compose import composition, gate, pretraining
 from ssl_zoo.leaderboard import code
 from ssl_zoo.leaderboard.board import Board, Recipe
 
 
 def first_words(board: Board, recipe: Recipe, seed: int) -> list[str]:
     """What `ssl-zoo pretrain` is given; for a floor, any objective that composes stands in."""
-    words = compose.with_custom_objective([*board.pretrain_words(recipe), f"seed={seed}"])
+    words = composition.with_custom_objective([*board.pretrain_words(recipe), f"seed={seed}"])
     if recipe.floor is not None:
         words += ["objective=supervised", "budget.steps=1"]
         if not any(word.startswith("backbone=") for word in words):
@@ -33,9 +33,9 @@ def second_words(board: Board, measure: str) -> list[str]:
 def check(board: Board, recipes: Iterable[Recipe], trust: frozenset[str]) -> None:
     """Raise ConfigError for a word of the board or of a row that means nothing: before hours are spent."""
     for measure in board.measures:
-        compose.check("evaluate", second_words(board, measure))
+        composition.check("evaluate", second_words(board, measure))
     for recipe in recipes:
-        compose.check("pretrain", first_words(board, recipe, 0))
+        composition.check("pretrain", first_words(board, recipe, 0))
         stage_one(board, recipe, 0, trust)
 
 
@@ -55,7 +55,7 @@ def stage_two(board: Board, measure: str) -> DictConfig:
 
 @functools.cache
 def composed(verb: str, words: tuple[str, ...], trust: frozenset[str] | None) -> DictConfig:
-    cfg = compose.build(verb, list(words))
+    cfg = composition.build(verb, list(words))
     gate.refuse_unknown_targets(cfg, built(cfg.objective) if trust is None else trust)
     return cfg
 
@@ -75,8 +75,8 @@ def code_of(cfg: DictConfig, recipe: Recipe) -> dict[str, str]:
 
 def settled(cfg: DictConfig) -> dict[str, Any]:
     """The resolved configuration without what may differ between sessions and machines."""
-    whole = compose.plain(cfg)
-    kept = {key: value for key, value in whole.items() if key not in (*pretrain.FREE, "seed")}
+    whole = composition.plain(cfg)
+    kept = {key: value for key, value in whole.items() if key not in (*pretraining.FREE, "seed")}
     folder = re.escape(str(whole["data_dir"]))
     plain = re.sub(f'"{folder}/', '"DATA/', json.dumps(kept | {"budget": whole["budget"]}))
     return json.loads(plain)

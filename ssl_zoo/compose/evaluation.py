@@ -1,0 +1,243 @@
+"""What the pretrained backbone of a run is worth on a labelled set, as a configuration asks."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from omegaconf import DictConfig, OmegaConf
+
+from ssl_zoo import hub
+from ssl_zoo.backbones._base import Backbone
+from ssl_zoo.compose.composition import ConfigError
+from ssl_zoo.compose.gate import instantiate
+from ssl_zoo.compose.own_data import absolute
+from ssl_zoo.compose.reopen import reopen_pair
+from ssl_zoo.data.image_captions import ImageCaptions
+from ssl_zoo.data.images import ImageData
+from ssl_zoo.data.rows import DataError, Rows
+from ssl_zoo.data.text import TextData
+from ssl_zoo.data.text_pairs import TextPairs
+from ssl_zoo.data.tokenizer import Tokenizer
+from ssl_zoo.pretrain import export
+from ssl_zoo.pretrain.checkpoint import write_atomically
+from ssl_zoo.pretrain.run import FEW
+from ssl_zoo.transfer import floors
+from ssl_zoo.transfer.evaluate import Protocol, evaluate
+from ssl_zoo.transfer.features import place
+from ssl_zoo.transfer.measures import Data, Measure, Subject, examine
+from ssl_zoo.transfer.protocols import Finetune, Linear
+from ssl_zoo.transfer.report import Result, results_table, shown
+
+
+class Splits(NamedTuple):
+    train: Rows
+    validation: Rows
+    test: Rows
+
+
+def subject(run: Path, length: int | None, device: str = "auto") -> Subject:
+    """The backbone of a run, how it reads text, and where it runs."""
+    where, backbone = place(device), hub.load(run)
+    if note := export.behind(run):
+        warnings.warn(note, stacklevel=2)
+    two = (hub.place(run, "text") / "config.json").exists()
+    if backbone.modality == "image" and not two:
+        return Subject(backbone, device=where)
+    tokenizer = Tokenizer.load(run / "tokenizer")
+    if length is None:
+        length = int(OmegaConf.load(run / "config.yaml").context)
+    return Subject(backbone, tokenizer, length, where, partial(reopen_pair, run) if two else None)
+
+
+def read_splits(data: ImageData | ImageCaptions | TextData, subject: Subject) -> Splits:
+    """The three labelled splits; text through the tokenizer of the run."""
+    wanted = ("train", "validation", "test")
+    if lacking := [split for split in wanted if split not in data.splits()]:
+        raise DataError(
+            f"{data.name} has no {' and no '.join(lacking)} split; name its source, or carve it with "
+            f"data.{lacking[0]}_fraction=0.1"
+        )
+    if isinstance(data, ImageData):
+        return Splits(*(data.labelled(split) for split in wanted))
+    if not data.classes:
+        raise DataError(f"{data.name} has no labels to measure transfer with")
+    return Splits(*(subject.rows(data, split) for split in wanted))
+
+
+def listed(value: Any) -> list[Any]:
+    """What a key that takes one value or several holds."""
+    return list(value) if OmegaConf.is_list(value) else [value]
+
+
+class Setting(NamedTuple):
+    """One point of a sweep: a label budget, and the protocol with its number of steps."""
+
+    labels: int | float | None
+    steps: int | None
+    protocol: Protocol
+
+
+def sweep(cfg: DictConfig, protocol: Protocol) -> Iterator[Setting]:
+    """All label budgets and numbers of steps that `cfg` asks for; large ones first, as they read the most."""
+    for key in ("labels", "steps"):
+        if not listed(cfg[key]):
+            raise ConfigError(f"{key}=[] leaves nothing to measure; give one or more, or null")
+    for labels in reversed(listed(cfg.labels)):
+        for steps in reversed(listed(cfg.steps)):
+            if steps is None:
+                yield Setting(labels, None, protocol)
+            elif isinstance(protocol, Finetune):
+                yield Setting(labels, steps, replace(protocol, steps=steps))
+            else:
+                raise ConfigError(f"steps={steps} is for protocol=finetune; {protocol.name} takes no steps")
+
+
+def options(cfg: DictConfig, setting: Setting, device: torch.device) -> dict[str, Any]:
+    """Arguments of `transfer.evaluate.evaluate`."""
+    return {
+        "labels": setting.labels,
+        "seeds": tuple(cfg.seeds),
+        "metric": cfg.metric,
+        "validation_limit": cfg.validation_limit,
+        "device": device,
+    }
+
+
+def rows_of_table(
+    one: Subject,
+    data: ImageData | ImageCaptions | TextData,
+    splits: Splits,
+    setting: Setting,
+    cfg: DictConfig,
+) -> Iterator[tuple[str, Result]]:
+    """The pretrained backbone and, if asked for, its floors, at one point of a sweep."""
+    how, protocol = options(cfg, setting, one.device), setting.protocol
+    yield "pretrained", evaluate(one.backbone, *splits, protocol, **how)
+    if not cfg.floors:
+        return
+    about = hub.describe(one.backbone)
+    make: Callable[[], Backbone] = lambda: hub.build(about)  # noqa: E731
+    if isinstance(protocol, Finetune):
+        yield "from scratch", floors.random_weights(make, *splits, floors.from_scratch(protocol), **how)
+    frozen = Linear() if isinstance(protocol, Finetune) else protocol
+    yield "random, frozen", floors.random_weights(make, *splits, frozen, **how)
+    if isinstance(data, TextData):
+        yield "TF-IDF", tfidf(data, how)
+    else:
+        yield "raw pixels", evaluate(floors.Pixels(splits.train), *splits, Linear(), **how)
+
+
+def tfidf(data: TextData, how: dict[str, Any]) -> Result:
+    """The floor for texts; it has no device, and all validation rows are its."""
+    texts = [floors.Texts(data.documents(s), data.labels(s)) for s in Splits._fields]  # pyright: ignore
+    return floors.tfidf(*texts, labels=how["labels"], seeds=how["seeds"], metric=how["metric"])
+
+
+def evaluate_from(cfg: DictConfig, choices: dict[str, str]) -> None:
+    if cfg.threads is not None:
+        torch.set_num_threads(cfg.threads)
+    where = Path(cfg.run)
+    one = subject(where, cfg.length, cfg.device)
+    protocol: Protocol | Measure = instantiate(cfg.protocol, _convert_="all")
+    data: Data = instantiate(cfg.data, _convert_="all")
+    if data.modality != one.backbone.modality:
+        raise ConfigError(
+            f"{where} holds a backbone for {one.backbone.modality}s; "
+            f"data={choices['data']} is {data.modality}"
+        )
+    settings = OmegaConf.to_container(cfg.data, resolve=True)
+    assert isinstance(settings, dict)
+    sources = {
+        split: absolute(settings[split]) for split in Splits._fields if settings.get(split) is not None
+    }
+    folder = where / "evaluations"
+    folder.mkdir(exist_ok=True)
+    tempfile.TemporaryFile(dir=folder).close()  # not to be measured, and then not to be written
+    table: list[tuple[str, Result]] = []
+    doubts = untrained(where)
+    for name, found, fingerprints in measured(cfg, one, data, protocol):
+        report = {
+            "data": data.name,
+            "sources": sources,
+            "protocol": OmegaConf.to_container(cfg.protocol, resolve=True),
+            "fingerprints": fingerprints,
+            "results": {name: result.as_dict() for name, result in found},
+            "finished": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        }
+        write_atomically(folder / f"{choices['data']}-{name}.json", json.dumps(report, indent=1).encode())
+        table += found
+        doubts += below_random(dict(found)) + below_chance(dict(found))
+    print(results_table(table))
+    for doubt in doubts:
+        print(f"WARNING: {doubt}")
+    print(f"written to {folder}")
+
+
+def untrained(where: Path) -> list[str]:
+    """What the summary of a run says against measuring it: nothing, or that it hardly trained."""
+    steps = export.read_summary(where / "summary.json").get("steps")
+    if not isinstance(steps, int) or steps >= FEW:
+        return []
+    return [f"{where} was trained for {steps} step{'s' * (steps != 1)}: too few to teach it anything"]
+
+
+def below_random(found: dict[str, Result]) -> list[str]:
+    """What the floors of one point of a sweep say: nothing, or that random weights do as well."""
+    name = next((name for name in ("from scratch", "random, frozen") if name in found), None)
+    if name is None or found["pretrained"].mean > found[name].mean:
+        return []
+    ours, floor = found["pretrained"], found[name]
+    what = f"{ours.protocol} with {'all' if ours.labels is None else ours.labels} labels"
+    return [f"{what}: pretrained ({ours.text()}) is no better than random weights ({name}: {floor.text()})"]
+
+
+def below_chance(found: dict[str, Result]) -> list[str]:
+    """What a measure that knows chance says: nothing, or that it may be no better."""
+    return [
+        f"{one.protocol}: {name} ({one.text()}) is no better than chance ({shown(one.metric).text(chance)})"
+        for name, one in found.items()
+        for chance, (low, _) in zip(
+            one.others.get("chance", ()), one.details.get("interval", ()), strict=False
+        )
+        if low <= chance
+    ]
+
+
+def measured(
+    cfg: DictConfig, one: Subject, data: Data, protocol: Protocol | Measure
+) -> Iterator[tuple[str, list[tuple[str, Result]], dict[str, str]]]:
+    """File name, named results and fingerprints of the data, for each point of the sweep."""
+    if isinstance(protocol, Measure):
+        if cfg.floors:
+            raise ConfigError(f"floors=true is for protocols that predict classes, not for {protocol.name}")
+        yield protocol.name, [said("pretrained", examine(one, data, protocol, seeds=tuple(cfg.seeds)))], {}
+        return
+    if isinstance(data, TextPairs):
+        raise ConfigError(f"{data.name} holds pairs of sentences; take protocol=similarity or completion")
+    splits = read_splits(data, one)
+    fingerprints = {name: rows.fingerprint for name, rows in splits._asdict().items()}
+    for setting in sweep(cfg, protocol):
+        rows = rows_of_table(one, data, splits, setting, cfg)
+        found = [said(name, replace(result, steps=setting.steps)) for name, result in rows]
+        labels = "all" if setting.labels is None else setting.labels
+        steps = "" if setting.steps is None else f"-{setting.steps}"
+        yield f"{protocol.name}-{labels}{steps}", found, fingerprints
+
+
+def said(name: str, result: Result) -> tuple[str, Result]:
+    """The same, printed at once: the next may take minutes."""
+    how = shown(result.metric)
+    spans = result.details.get("interval", ())
+    more = "".join(f", 95 % of test rows: {how.text(low)} to {how.text(high)}" for low, high in spans)
+    more += "".join(f", chance {how.text(chance)}" for chance in result.others.get("chance", ()))
+    print(f"{name}: {result.metric} {result.text()}{more} ({result.seconds:.0f} s)", flush=True)
+    return name, result

@@ -1,0 +1,192 @@
+"""A pretraining run from its configuration: what it names is built, and trained in a folder of its own."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import DictConfig, OmegaConf
+
+from ssl_zoo import hub
+from ssl_zoo.compose.composition import ConfigError, plain
+from ssl_zoo.compose.gate import instantiate
+from ssl_zoo.compose.objective import build_objective, text_tower
+from ssl_zoo.compose.tokenizer import new_tokenizer
+from ssl_zoo.data.captions import captioned
+from ssl_zoo.data.image_captions import ImageCaptions
+from ssl_zoo.data.images import ImageData
+from ssl_zoo.data.rows import Rows
+from ssl_zoo.data.text import TextData
+from ssl_zoo.data.tokenizer import Tokenizer
+from ssl_zoo.pretrain import Budget, Pretraining, PretrainingData, launch, pretrain
+from ssl_zoo.pretrain.checkpoint import checkpoints, write_atomically
+from ssl_zoo.pretrain.run import RunError, locked
+from ssl_zoo.pretrain.stopping import requeue_when_told
+from ssl_zoo.pretrain.watch import Monitor, Validation
+
+# What may change between the sessions of one run; anything else would be another run.
+FREE = (
+    "run", "budget", "workers", "threads", "compile", "resume", "log_every", "evaluate_every", "save_every",
+    "keep", "validation_limit", "wandb", "trainer", "data_dir", "data.cache",
+    "data.max_",  # limits: what passes them is the same
+)  # fmt: skip
+
+
+def folder(cfg: DictConfig, choices: dict[str, str]) -> Path:
+    """The run folder: as named, else after what is trained."""
+    if cfg.run is not None:
+        return Path(cfg.run)
+    return Path("runs") / "-".join(
+        [choices["objective"], choices["backbone"], choices["data"], f"s{cfg.seed}"]
+    )
+
+
+def pretrain_from(cfg: DictConfig, choices: dict[str, str]) -> None:
+    if cfg.threads is not None:
+        torch.set_num_threads(cfg.threads)
+    where = folder(cfg, choices)
+    refuse_mixed_modalities(cfg)
+    settings = plain(cfg)
+    launch.refuse_absent_device(settings["trainer"])
+    requeue_when_told()
+    if not launch.grouped():
+        train(cfg, settings, where)
+        return
+    # The first process of a group reads the data before the others do: it fills caches, trains the tokenizer.
+    with locked(where) as session:
+        if not session.leads:
+            session.wait("files")
+        train(cfg, settings, where)
+
+
+def train(cfg: DictConfig, settings: dict[str, Any], where: Path) -> None:
+    """Build what the configuration names, and train it in the folder `where`."""
+    # A start that failed before the first checkpoint leaves nothing worth keeping.
+    begun = not launch.leads() or bool(checkpoints(where / "checkpoints"))
+    if begun:
+        refuse_other_run(where, settings)
+    torch.manual_seed(cfg.seed)
+    budget = Budget(**settings["budget"])
+    data: ImageData | ImageCaptions | TextData = instantiate(cfg.data, _convert_="all")
+    tower = text_tower(cfg.objective)
+    pairs = None if tower is None else captioned(data, cfg.templates)
+    tokenizer = None
+    if pairs is not None:
+        tokenizer = read_tokenizer(cfg, where, pairs.captions("train"), tower, begun)
+    elif isinstance(data, TextData):
+        tokenizer = read_tokenizer(cfg, where, data.texts("train"), cfg.backbone, begun)
+    objective = build_objective(cfg, tokenizer)
+    if cfg.compile:
+        objective.backbone.compile()
+    watched = cfg.evaluate_every and "validation" in data.splits()
+    held_out = "validation" if watched else None
+    read: Callable[[str], Rows]
+    if pairs is not None and tokenizer is not None:
+        read = partial(pairs.pairs, tokenizer=tokenizer, length=cfg.context, seed=cfg.seed)
+        rows = read("train")
+    elif not isinstance(data, TextData):
+        read, rows = data.rows, data.rows("pretrain")
+    else:
+        assert tokenizer is not None
+        text, words = data, tokenizer
+        read = lambda split: text.rows(split, words, cfg.context, objective.layout, objective.lookahead)  # noqa: E731
+        rows = read("train")
+    monitor = None
+    if held_out and (data.modality == "image" or objective.layout == "document"):
+        look = read if isinstance(data, TextData) else data.rows
+        monitor = Monitor(look("train"), look(held_out), cfg.evaluate_every)
+    validation = None
+    if held_out:
+        validation = Validation(read(held_out), cfg.evaluate_every, cfg.batch_size, cfg.validation_limit)
+    trainer = dict(settings["trainer"])
+    accumulate = trainer.pop("accumulate_grad_batches")
+    module = Pretraining(
+        objective,
+        instantiate(cfg.optimizer, _convert_="all"),
+        budget,
+        instantiate(cfg.schedule),
+        cfg.seed,
+    )
+    batches = PretrainingData(rows, cfg.batch_size, cfg.seed, accumulate, cfg.workers)
+
+    def write_files() -> bool:
+        write_atomically(where / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(settings)).encode())
+        if tokenizer is not None:
+            hub.replace(where / "tokenizer", tokenizer.save)
+        return True
+
+    with locked(where) as session:
+        session.share("files", write_files)
+        summary = pretrain(
+            module,
+            batches,
+            where,
+            validation=validation,
+            monitor=monitor,
+            save_every=cfg.save_every,
+            log_every=cfg.log_every,
+            keep=cfg.keep,
+            resume=cfg.resume,
+            wandb=cfg.wandb,
+            **trainer,
+        )
+    if session.leads:
+        print(json.dumps(summary, indent=1))
+    if summary["stopped"] and not launch.by_lightning():  # which kills all processes if one it launched fails
+        sys.exit(143)
+    if session.leads:
+        print(f"saved in {where}; next: ssl-zoo evaluate run={where} data=...")
+
+
+def read_tokenizer(
+    cfg: DictConfig, where: Path, texts: Iterable[str], reader: DictConfig | None, begun: bool
+) -> Tokenizer:
+    """The tokenizer of the run that was begun, else a new one from the training texts."""
+    if begun and (where / "tokenizer").exists():
+        return Tokenizer.load(where / "tokenizer")
+    return new_tokenizer(cfg, texts, cfg.backbone if reader is None else reader)
+
+
+def refuse_mixed_modalities(cfg: DictConfig) -> None:
+    """Raise ConfigError, naming what works, if this library's data and backbone do not go together."""
+    backbone, data = str(cfg.backbone._target_), str(cfg.data._target_)
+    if not (backbone.startswith("ssl_zoo.") and data.startswith("ssl_zoo.")):
+        return
+    reads_text = backbone.startswith(("ssl_zoo.backbones.transformer", "ssl_zoo.backbones.hf"))
+    holds_text = data.startswith("ssl_zoo.data.text")
+    if reads_text != holds_text:
+        kind = "text" if holds_text else "images"
+        works = "transformer_micro, hf_bert, ..." if holds_text else "resnet_micro, vit_micro, ..."
+        raise ConfigError(f"the data holds {kind}, which this backbone does not read; take backbone={works}")
+
+
+def refuse_other_run(where: Path, settings: dict[str, Any]) -> None:
+    """Raise RunError, with the difference, if the folder holds a run of other settings."""
+    file = where / "config.yaml"
+    if not file.exists():
+        return
+    before, now = flat(plain(OmegaConf.load(file))), flat(settings)  # pyright: ignore[reportArgumentType]
+    changed = [
+        f"{key}: {before.get(key)} -> {now.get(key)}"
+        for key in sorted({*before, *now})
+        if before.get(key) != now.get(key) and not key.startswith(FREE)
+    ]
+    if changed:
+        raise RunError(
+            f"{where} holds a run of other settings ({'; '.join(changed)}). Give the same ones to go on, "
+            "or another run=..."
+        )
+
+
+def flat(tree: Any, prefix: str = "") -> dict[str, Any]:
+    """Leaves by dotted key."""
+    if not isinstance(tree, dict):
+        return {prefix: tree}
+    return {
+        k: v for key, value in tree.items() for k, v in flat(value, f"{prefix}.{key}".lstrip(".")).items()
+    }
