@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from ssl_zoo.backbones._base import (
     Features,
+    Kind,
     Layers,
     Order,
     TokenBackbone,
@@ -118,7 +119,7 @@ class HFBackbone(TokenBackbone):
         ValueError: a model that cannot be run in halves, keep documents apart or take the vocabulary.
     """
 
-    kind: Literal["encoder", "decoder"]
+    kind: Literal["encoder", "decoder"]  # pyright: ignore[reportIncompatibleVariableOverride]
 
     def __init__(
         self,
@@ -182,7 +183,7 @@ class HFBackbone(TokenBackbone):
         self._read_layout()
         self.eval()
         self.orders, self.order = try_out(self)
-        self.kind = "decoder" if self.order == "causal" else "encoder"  # pyright: ignore[reportIncompatibleVariableOverride]
+        self.kind = "decoder" if self.order == "causal" else "encoder"
         self.train()
 
     def _read_layout(self) -> None:
