@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from ssl_zoo.objectives._base import Objective as Objective
     from ssl_zoo.objectives._base import Sum as Sum
     from ssl_zoo.objectives.byol import BYOL as BYOL
+    from ssl_zoo.objectives.crops import DocumentCrops as DocumentCrops
     from ssl_zoo.objectives.mae import MAE as MAE
     from ssl_zoo.objectives.masked_lm import MaskedLM as MaskedLM
     from ssl_zoo.objectives.moco import MoCo as MoCo
@@ -34,6 +35,7 @@ _HOME = {
     "Objective": "objectives._base",
     "Sum": "objectives._base",
     "BYOL": "objectives.byol",
+    "DocumentCrops": "objectives.crops",
     "MAE": "objectives.mae",
     "MaskedLM": "objectives.masked_lm",
     "MoCo": "objectives.moco",

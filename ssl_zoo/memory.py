@@ -1,4 +1,4 @@
-"""What an objective remembers from one step to the next: rows of earlier batches.
+"""What an objective remembers from one step to the next: rows of earlier batches, or their mean.
 
 `forward` only notes the rows of its batch (`stash`); `advance` writes them (`flush`). Accumulated parts,
 several terms of a sum, and a loss on validation rows then cannot alter what is remembered, and a checkpoint
@@ -73,3 +73,35 @@ class Queue(Stash):
         self.rows[place[-size:]] = new[-size:].to(self.rows.dtype)
         self.at.copy_((self.at + count) % size)
         self.filled.copy_((self.filled + count).clamp_max(size))
+
+
+class Centre(Stash):
+    """The running mean of rows (DINO: Caron et al. 2021, eq. 4): c <- m c + (1 - m) mean of all rows.
+
+    Args:
+        size: width of a row.
+        momentum: m, in [0, 1).
+
+    Attributes:
+        value: (size,) float32, c; it starts at 0.
+    """
+
+    value: Tensor
+
+    def __init__(self, size: int, momentum: float = 0.9):
+        super().__init__()
+        if not 0 <= momentum < 1:
+            raise ValueError(f"momentum is in [0, 1), not {momentum}: at 1 the centre would never move")
+        self.register_buffer("value", torch.zeros(size))
+        self.momentum = momentum
+
+    def stash(self, rows: Tensor) -> None:
+        """Note the mean of this process's rows (N, size); parts and processes have as many rows each."""
+        super().stash(rows.mean(0, keepdim=True))
+
+    @torch.no_grad()
+    def flush(self) -> None:
+        """Move towards the mean of what was stashed. To be called by `advance`, by all processes."""
+        new = self.taken()
+        if new is not None:
+            self.value.lerp_(new.mean(0).to(self.value.dtype), 1 - self.momentum)

@@ -23,10 +23,12 @@ import zoo_backbones
 from torch import nn
 
 from ssl_zoo import distributed, norm
+from ssl_zoo.assign import sinkhorn
 from ssl_zoo.backbones._timm import BatchNormAct, BatchNormAct2d
 from ssl_zoo.contract.pair import ROWS, STEPS, furthest, in_parts, learn
 from ssl_zoo.contrast import nt_xent
 from ssl_zoo.distributed import rank, world
+from ssl_zoo.memory import Centre
 from ssl_zoo.noise import free_noise, rand, seed_noise
 from ssl_zoo.objectives._base import Batch, Objective
 from ssl_zoo.views.view import View
@@ -90,7 +92,7 @@ def own_chunk(ctx, *grads):
 def everything() -> dict[str, Any]:
     """What one pair of processes does for all tests here."""
     found: dict[str, Any] = {name: learned(name) for name in ZOO}
-    found |= {"norms": norms(), "gathered": gathered(), "noise": noise()}
+    found |= {"norms": norms(), "gathered": gathered(), "noise": noise(), "assigned": assigned()}
     found["contrast of two"] = contrast_of_two()
     found["accumulated"] = learned("MAE vit", accumulate=2)
     found["own norm"] = with_fault(norm, "world", lambda: 1, "Rotation cnn")
@@ -278,6 +280,24 @@ def contrast_of_two() -> float:
 
 def test_a_contrast_may_have_one_sample_in_each_process(pair):
     assert pair["contrast of two"] == pytest.approx(-math.log(math.e / (math.e + 2)), rel=1e-6)
+
+
+def assigned() -> tuple[torch.Tensor, torch.Tensor]:
+    """Assignments of this process's rows, and the centre of everybody's in two accumulated parts."""
+    scores = torch.rand(8, 3, generator=torch.Generator().manual_seed(0)).chunk(world())[rank()]
+    centre = Centre(3)
+    for part in scores.chunk(2):
+        centre.stash(part)
+    centre.flush()
+    return sinkhorn(scores), centre.value
+
+
+def test_assignments_and_centres_are_those_of_all_rows(pair):
+    (mine, centre), (whole, want) = pair["assigned"], assigned()
+    torch.testing.assert_close(mine, whole[:4])
+    torch.testing.assert_close(centre, want)
+    alone = sinkhorn(torch.rand(8, 3, generator=torch.Generator().manual_seed(0))[:4])
+    assert (alone - whole[:4]).abs().max() > 1e-3, "these rows alone are assigned in another way"
 
 
 def noise() -> torch.Tensor:

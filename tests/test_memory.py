@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from ssl_zoo.heads import mlp
-from ssl_zoo.memory import Queue
+from ssl_zoo.memory import Centre, Queue
 from ssl_zoo.norm import BatchNorm1d
 from ssl_zoo.teacher import Teacher
 
@@ -123,3 +123,23 @@ def test_heads_are_built_as_asked():
     assert normed[-1].weight is None
     assert mlp(2, 3, norm="batch", last="batch")[-1].weight is not None
     assert mlp(2, 3, 4, norm="batch")[-1].bias is not None
+
+
+def test_a_centre_is_the_running_mean():
+    torch.manual_seed(0)
+    centre, want = Centre(3, momentum=0.8), torch.zeros(3)
+    for _ in range(3):
+        rows = torch.randn(8, 3, requires_grad=True)
+        for part in rows.chunk(2):  # accumulated
+            centre.stash(part)
+        centre.eval()
+        centre.stash(torch.full((4, 3), 9.0))  # evaluation notes nothing
+        centre.train()
+        torch.testing.assert_close(centre.value, want)
+        centre.flush()
+        centre.flush()  # nothing is left to note
+        want = 0.8 * want + 0.2 * rows.detach().mean(0)
+        torch.testing.assert_close(centre.value, want)
+    assert set(centre.state_dict()) == {"value"}
+    with pytest.raises(ValueError, match="momentum"):
+        Centre(3, momentum=1.0)

@@ -7,6 +7,7 @@ import importlib.util
 import inspect
 import sys
 from collections.abc import Callable
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -36,11 +37,11 @@ def build(cls: type[Objective], on: Backbone, **arguments: Any) -> Objective:
 
 @functools.cache
 def pairing(kind: Kind) -> dict[str, Callable[[Backbone], Objective]]:
-    """Two terms of a Sum on this kind: the first two objectives, of two families, that read alike."""
+    """Two terms of a Sum: the first two objectives of two families that read alike, or one twice."""
     fits = [cls for cls in discover() if kind in cls.takes and cls.reads == ("x",) and not composed(cls)]
-    first = fits[0]
-    second = next(cls for cls in fits if cls.family != first.family and cls.layout == first.layout)
-    return {name: functools.partial(build, cls) for name, cls in (("first", first), ("second", second))}
+    alike = [(a, b) for a, b in combinations(fits, 2) if a.layout == b.layout and a.family != b.family]
+    first, second = [*alike, (fits[0], fits[0])][0]
+    return {"first": functools.partial(build, first), "second": functools.partial(build, second)}
 
 
 def composed(cls: type[Objective]) -> bool:

@@ -16,13 +16,14 @@ import torch
 from torch import Tensor, nn
 
 Modality = Literal["image", "text"]
-Kind = Literal["vit", "cnn", "transformer", "encoder", "decoder"]
+Kind = Literal["vit", "cnn", "bag", "transformer", "encoder", "decoder"]
 Order = Literal["both", "causal"] | Tensor
 Layers = Literal["pooled", "tokens"]
 
 KINDS: dict[Kind, tuple[Modality, str]] = {
     "vit": ("image", "any timm ViT (backbone=vit_micro, vit_tiny, ...)"),
     "cnn": ("image", "any timm CNN (backbone=resnet_micro, resnet18, ...)"),
+    "bag": ("text", "TokenBag (backbone=bag)"),
     "transformer": ("text", "TextTransformer (backbone=transformer_micro, ...)"),
     "encoder": ("text", "any transformers encoder (backbone=hf_bert, ...)"),
     "decoder": ("text", "any transformers decoder (backbone=hf_gpt2, ...)"),

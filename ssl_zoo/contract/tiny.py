@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from ssl_zoo.backbones._base import KINDS, Backbone, Kind, Vocabulary
+from ssl_zoo.backbones.bag import TokenBag
 from ssl_zoo.backbones.cnn import TimmCNN
 from ssl_zoo.backbones.hf import HFBackbone
 from ssl_zoo.backbones.transformer import TextTransformer
@@ -30,6 +31,8 @@ def backbone(kind: Kind, seed: int = 0, dropout: float = 0.1, **changes: Any) ->
         arguments = {"image_size": SIDE, "layers": [1, 1, 1, 1], "channels": [8, 8, 16, 16]}
         arguments |= {"stem": "small", "stem_type": "deep", "stem_width": 4}
         return TimmCNN("resnet18", **(arguments | changes))
+    if kind == "bag":
+        return TokenBag(VOCABULARY, **{"width": TEXT_WIDTH} | changes)
     if kind == "transformer":
         size: dict[str, Any] = {"width": TEXT_WIDTH, "depth": 2, "heads": 2, "dropout": dropout}
         return TextTransformer(VOCABULARY, **size | changes)
