@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import wraps
 from itertools import pairwise
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, Literal, ParamSpec, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from ssl_zoo.backbones._base import TokenBackbone
+from ssl_zoo.norm import BatchNorm1d
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -53,12 +54,33 @@ def classification(features: Tensor, weight: Tensor, bias: Tensor, target: Tenso
     return F.cross_entropy(logits, target), (logits.argmax(1) == target).float().mean()
 
 
-def mlp(*widths: int) -> nn.Sequential:
-    """Linear layers of these widths with ReLU between them."""
+def mlp(
+    *widths: int,
+    norm: Literal["batch", "layer"] | None = None,
+    act: Literal["relu", "gelu"] = "relu",
+    last: Literal["linear", "batch", "plain_batch"] = "linear",
+) -> nn.Sequential:
+    """Linear layers of these widths, with a norm and an activation between them.
+
+    Args:
+        widths: of the input, of each layer between, and of the output.
+        norm: between the layers; "batch" is over the rows of all processes. A linear layer before a batch
+            norm has no bias, which the norm would take away again.
+        act: between the layers.
+        last: how it ends: in a linear layer, or in a batch norm behind it, with scale and shift ("batch") or
+            without ("plain_batch").
+    """
     layers: list[nn.Module] = []
-    for before, after in pairwise(widths):
-        layers += [nn.Linear(before, after), nn.ReLU(inplace=True)]
-    return nn.Sequential(*layers[:-1])
+    *between, (before, after) = pairwise(widths)
+    for narrow, wide in between:
+        layers.append(nn.Linear(narrow, wide, bias=norm != "batch"))
+        if norm is not None:
+            layers.append(BatchNorm1d(wide) if norm == "batch" else nn.LayerNorm(wide))
+        layers.append(nn.ReLU(inplace=True) if act == "relu" else nn.GELU())
+    layers.append(nn.Linear(before, after, bias=last == "linear"))
+    if last != "linear":
+        layers.append(BatchNorm1d(after, affine=last == "batch"))
+    return nn.Sequential(*layers)
 
 
 @exact
@@ -278,6 +300,16 @@ class DecoderBlock(nn.Module):
         mixed = F.scaled_dot_product_attention(q[:, :, first:], k, v)  # (B, heads, N - first, D / heads)
         x = x[:, first:] + self.out(mixed.transpose(1, 2).reshape(b, n - first, d))
         return x + self.mlp(self.norm2(x))
+
+
+def grid_positions(width: int, rows: int, columns: int) -> Tensor:
+    """Fixed sines and cosines of row and column (MoCo v3's 2-D form): (rows * columns, width)."""
+    if width % 4:
+        raise ValueError(f"a decoder of width {width} cannot hold 2-D sine positions: use a multiple of 4")
+    rate = 10_000 ** (-torch.arange(width // 4) / (width // 4))
+    y, x = torch.meshgrid(torch.arange(rows), torch.arange(columns), indexing="ij")
+    angles = [axis.flatten()[:, None] * rate for axis in (y, x)]
+    return torch.cat([f(angle) for angle in angles for f in (torch.sin, torch.cos)], dim=1)
 
 
 class PatchDecoder(nn.Module):

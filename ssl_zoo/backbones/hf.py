@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from ssl_zoo.backbones._base import (
     Features,
+    Kind,
     Layers,
     Order,
     TokenBackbone,

@@ -313,8 +313,10 @@ def own_name(data: DictConfig, choice: str) -> str:
     file = config_folder() / "data" / f"{choice}.yaml"
     if not file.is_file():
         return re.sub(r"[^\w.-]+", "_", choice)
-    usual, now = OmegaConf.load(file), OmegaConf.to_container(data, resolve=False)
-    keys = [k for k in ("train", "validation", "test", "unlabelled") if now.get(k) != usual.get(k)]  # pyright: ignore
+    usual, now = (OmegaConf.to_container(one, resolve=False) for one in (OmegaConf.load(file), data))
+    assert isinstance(usual, dict)
+    assert isinstance(now, dict)
+    keys = [k for k in ("train", "validation", "test", "unlabelled") if now.get(k) != usual.get(k)]
     if not keys:
         return choice
     sources = {key: absolute(OmegaConf.to_container(data, resolve=True)[key]) for key in keys}  # pyright: ignore
