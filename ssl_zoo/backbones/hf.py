@@ -21,7 +21,6 @@ from torch import Tensor, nn
 
 from ssl_zoo.backbones._base import (
     Features,
-    Kind,
     Layers,
     Order,
     TokenBackbone,

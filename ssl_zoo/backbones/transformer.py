@@ -189,7 +189,7 @@ class TextTransformer(TokenBackbone):
         heads = max(1, round(about["heads"] * fraction))
         kv_heads = heads // math.gcd(heads, about["heads"] // about["kv_heads"])
         width = 2 * heads * max(1, round(about["width"] * fraction / (2 * heads)))
-        about |= {"width": width, "heads": heads, "kv_heads": kv_heads}
+        about |= {"vocabulary": self.vocabulary, "width": width, "heads": heads, "kv_heads": kv_heads}
         return TextTransformer(**about)
 
     def blocks(self) -> Sequence[nn.Module]:
