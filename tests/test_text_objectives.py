@@ -246,7 +246,7 @@ def test_electra_is_its_equations(kind, weight):
     mine = gradients(loss.value, objective)
 
     seed_noise(0, 0)
-    at, valid = objective.hiding(batch.x, batch.segments)
+    at, valid = objective.hiding(rand(*batch.x.shape), batch.x, batch.segments)
     noise = rand(4, 2, at.shape[1])
     masked, shown = batch.x.clone(), batch.x.clone()
     hidden = [(b, k) for b in range(4) for k in range(at.shape[1]) if valid[b, k]]
@@ -298,7 +298,7 @@ def test_a_token_that_the_generator_guesses_is_no_replacement(monkeypatch):
 
     def originals():
         seed_noise(0, 0)
-        at, _ = objective.hiding(batch.x, batch.segments)
+        at, _ = objective.hiding(rand(*batch.x.shape), batch.x, batch.segments)
         return batch.x.gather(1, at).flatten()
 
     seed_noise(0, 0)

@@ -78,9 +78,9 @@ class Electra(Objective[TokenBackbone]):
         self.read, self.tell = nn.Sequential(nn.Linear(wide, wide), nn.GELU()), nn.Linear(wide, 1)
 
     def forward(self, batch: Batch) -> Loss:
-        check_ids(batch.x, len(self.hiding.special))
+        check_ids(batch.x, self.hiding.size)
         ids, segments = batch.x.long(), batch.segments
-        at, valid = self.hiding(ids, segments)  # (B, K)
+        at, valid = self.hiding(rand(*ids.shape, device=ids.device), ids, segments)  # (B, K)
         original = ids.gather(1, at)
         noise = rand(len(ids), 2, at.shape[1], device=ids.device)
         masked = torch.where(valid & (noise[:, 0] < 0.85), self.hiding.mask, original)

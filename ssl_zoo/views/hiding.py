@@ -6,7 +6,6 @@ import torch
 from torch import Tensor, nn
 
 from ssl_zoo.backbones._base import Vocabulary
-from ssl_zoo.noise import rand
 from ssl_zoo.views.masks import Masking
 
 
@@ -31,7 +30,7 @@ class Hiding(nn.Module):
                 "tokens are hidden behind the mask token, and this tokenizer has none; "
                 "take tokenizer=bpe, bytes or characters, or a BERT-like pretrained one"
             )
-        self.choose, self.mask = choose, vocabulary.mask
+        self.choose, self.mask, self.size = choose, vocabulary.mask, vocabulary.size
         special = torch.zeros(vocabulary.size, dtype=torch.bool)
         special[list({*vocabulary.special, vocabulary.mask, vocabulary.pad})] = True
         continues = torch.zeros(vocabulary.size, dtype=torch.bool)
@@ -40,9 +39,9 @@ class Hiding(nn.Module):
         self.register_buffer("special", special, persistent=False)
         self.register_buffer("continues", continues, persistent=False)
 
-    def forward(self, ids: Tensor, segments: Tensor | None) -> tuple[Tensor, Tensor]:
-        """ids (B, T) int64 -> at and valid, (B, K), as a `Masking` gives them."""
+    def forward(self, noise: Tensor, ids: Tensor, segments: Tensor | None) -> tuple[Tensor, Tensor]:
+        """noise (B, T) uniform, ids, segments (B, T) -> at and valid, (B, K), as a `Masking` gives them."""
         candidates = ~self.special[ids]
         if segments is not None:
             candidates &= segments >= 0
-        return self.choose(rand(*ids.shape, device=ids.device), ids, candidates, self.continues)
+        return self.choose(noise, ids, candidates, self.continues)
