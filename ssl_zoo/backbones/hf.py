@@ -184,7 +184,7 @@ class HFBackbone(TokenBackbone):
         self._read_layout()
         self.eval()
         self.orders, self.order = try_out(self)
-        self.kind = "decoder" if self.order == "causal" else "encoder"
+        self.kind = "decoder" if self.order == "causal" else "encoder"  # pyright: ignore[reportIncompatibleVariableOverride]
         self.train()
 
     def _read_layout(self) -> None:
