@@ -85,7 +85,8 @@ class Electra(Objective[TokenBackbone]):
         noise = rand(len(ids), 2, at.shape[1], device=ids.device)
         masked = torch.where(valid & (noise[:, 0] < 0.85), self.hiding.mask, original)
 
-        entering = self.enter(self.backbone.embed(put(ids, at, masked)))  # (B, T, D / 4)
+        words = self.backbone.embed(put(ids, at, masked))
+        entering = self.enter(words).to(words.dtype)  # (B, T, D / 4); autocast would begin the trunk in half
         guesses = self.generator.encode(entering, None, segments, order="both").tokens
         rows = self.leave(take(guesses, at).flatten(0, 1))  # (B * K, D)
         places = self.hiding.choose.rate * ids.numel()
