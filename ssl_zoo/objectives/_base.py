@@ -95,11 +95,11 @@ class Objective(nn.Module, ABC, Generic[B]):
 
     def __init__(self, backbone: B):
         super().__init__()
-        if backbone.modality not in {KINDS[kind][0] for kind in self.takes}:
+        if backbone.kind not in self.takes:
             works = ", ".join(KINDS[kind][1] for kind in self.takes)
             raise ValueError(
-                f"{type(self).__name__} cannot train {type(backbone).__name__}, which reads "
-                f"{backbone.modality}s; it takes {works}"
+                f"{type(self).__name__} cannot train {type(backbone).__name__}, which is of the kind "
+                f"{backbone.kind}; it takes {works}"
             )
         self.backbone = backbone
         self.register_buffer("t", torch.zeros(()))
