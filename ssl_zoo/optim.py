@@ -8,7 +8,7 @@ used: nothing is rescaled behind your back, but for what the objective asks for 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
@@ -27,25 +27,36 @@ def decays(name: str, parameter: Tensor) -> bool:
     return wide and not any(part in name for part in POSITIONS)
 
 
-def groups(
-    objective: Objective, lr: float, weight_decay: float, only: Callable[[nn.Parameter], bool] | None = None
-) -> list[dict[str, Any]]:
-    """Two groups, one that decays and one that does not, and one for each thing the objective asks besides.
+def as_it_is(name: str, parameter: nn.Parameter) -> Tune:
+    return Tune()
 
-    Trainable parameters alone, and of those the ones that `only` chooses. "matrices" says which could decay
-    even where nothing does; "constant" that the schedule of the learning rate does not touch the group.
+
+def groups(
+    named: Iterable[tuple[str, nn.Parameter]],
+    lr: float,
+    weight_decay: float,
+    tune: Callable[[str, nn.Parameter], Tune] = as_it_is,
+) -> list[dict[str, Any]]:
+    """Two groups, one that decays and one that does not, and one for whatever `tune` asks besides.
+
+    Trainable parameters alone. "matrices" says which could decay even where nothing does; "constant" that
+    the schedule of the learning rate leaves a group alone.
     """
     split: dict[tuple[bool, Tune], list[nn.Parameter]] = {(True, Tune()): [], (False, Tune()): []}
-    for name, parameter in objective.named_parameters():
-        if parameter.requires_grad and (only is None or only(parameter)):
-            key = decays(name, parameter), objective.tune(name, parameter)
-            split.setdefault(key, []).append(parameter)
+    for name, parameter in named:
+        if parameter.requires_grad:
+            split.setdefault((decays(name, parameter), tune(name, parameter)), []).append(parameter)
     made = []
-    for (matrices, tune), params in split.items():
-        decay = tune.decay if tune.decay is not None else weight_decay * matrices
-        rates = {"lr": lr * tune.lr, "base_lr": lr * tune.lr, "weight_decay": decay, "base_decay": decay}
-        made.append({"params": params, **rates, "matrices": matrices, "constant": tune.constant})
+    for (matrices, asked), params in split.items():
+        decay = asked.decay if asked.decay is not None else weight_decay * matrices
+        rates = {"lr": lr * asked.lr, "base_lr": lr * asked.lr, "weight_decay": decay, "base_decay": decay}
+        made.append({"params": params, **rates, "matrices": matrices, "constant": asked.constant})
     return [group for group in made if group["params"]]
+
+
+def tuned(objective: Objective, lr: float, weight_decay: float) -> list[dict[str, Any]]:
+    """The groups of an objective's parameters, with what it asks for them."""
+    return groups(objective.named_parameters(), lr, weight_decay, objective.tune)
 
 
 def adamw(
@@ -56,7 +67,7 @@ def adamw(
     eps: float = 1e-8,
 ) -> Optimizer:
     """AdamW (Loshchilov & Hutter 2019), torch's fused one."""
-    return _fused_adamw(groups(objective, lr, weight_decay), lr, betas, eps)
+    return _fused_adamw(tuned(objective, lr, weight_decay), lr, betas, eps)
 
 
 def _fused_adamw(
@@ -74,7 +85,7 @@ def sgd(
     objective: Objective, lr: float = 0.1, weight_decay: float = 1e-4, momentum: float = 0.9
 ) -> Optimizer:
     """SGD with momentum, torch's."""
-    return torch.optim.SGD(groups(objective, lr, weight_decay), lr=lr, momentum=momentum)
+    return torch.optim.SGD(tuned(objective, lr, weight_decay), lr=lr, momentum=momentum)
 
 
 def lars(
@@ -85,7 +96,7 @@ def lars(
     trust: float = 1e-3,
 ) -> Optimizer:
     """LARS (You et al. 2017); vectors are neither decayed nor rescaled, as in SimCLR's code."""
-    return LARS(groups(objective, lr, weight_decay), lr, momentum, trust)
+    return LARS(tuned(objective, lr, weight_decay), lr, momentum, trust)
 
 
 def larc(
@@ -100,7 +111,7 @@ def larc(
     Vectors are neither decayed nor rescaled. A recipe for one of the two does not work with the other: at lr
     0.3 and trust 1e-3, LARS takes steps of 3e-4 |w|, and this one up to 0.02 |w|.
     """
-    return LARC(groups(objective, lr, weight_decay), lr, momentum, trust)
+    return LARC(tuned(objective, lr, weight_decay), lr, momentum, trust)
 
 
 def muon(
@@ -124,8 +135,11 @@ def muon(
             "or train on a GPU."
         )
     inner = {id(p) for block in objective.backbone.blocks() for p in block.parameters() if p.dim() == 2}
-    matrices = groups(objective, lr, weight_decay, only=lambda p: id(p) in inner)
-    rest = groups(objective, lr, weight_decay, only=lambda p: id(p) not in inner)
+    named = list(objective.named_parameters())
+    matrices, rest = (
+        groups([(n, p) for n, p in named if (id(p) in inner) is chosen], lr, weight_decay, objective.tune)
+        for chosen in (True, False)
+    )
     if not matrices:
         raise ValueError("optimizer=muon found no matrices in the backbone's blocks; take adamw, sgd or lars")
     return Together(

@@ -61,7 +61,7 @@ def build(name: str) -> tuple[Objective, Batch]:
 
 
 def learn(name: str, accumulate: int = 1) -> dict[str, Any]:
-    """Three SGD steps of this process's share: losses, the first gradient, the last weights and buffers."""
+    """Three SGD steps of this process's share: losses, the last gradient, weights and buffers."""
     objective, batch = build(name)
     parameters = {key: p for key, p in objective.named_parameters() if p.requires_grad}
     found: dict[str, Any] = {"losses": []}
@@ -80,12 +80,13 @@ def learn(name: str, accumulate: int = 1) -> dict[str, Any]:
                 dist.all_reduce(value)
                 value /= world()
         found["losses"].append(total.item())
-        if step == 0:
-            found["gradient"] = {key: p.grad.clone() for key, p in parameters.items()}
+        # The last one: a queue is empty at first.
+        found["gradient"] = {key: p.grad.clone() for key, p in parameters.items()}
         with torch.no_grad():
             for p in parameters.values():
                 p -= 0.05 * p.grad
                 p.grad = None
+        objective.advance((step + 1) / STEPS)
     found["weights"] = {key: x.detach().double() for key, x in objective.state_dict().items()}
     return found
 

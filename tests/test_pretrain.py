@@ -395,7 +395,7 @@ def test_rates_decay_and_lengths_are_set_for_each_step(tmp_path):
     seen = []
 
     def watching(objective):
-        optimizer = torch.optim.AdamW(optim.groups(objective, 0.01, 0.2))
+        optimizer = torch.optim.AdamW(optim.tuned(objective, 0.01, 0.2))
         step = optimizer.step
 
         def noted(closure=None):
