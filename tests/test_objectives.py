@@ -227,7 +227,7 @@ def test_masked_lm_scores_what_the_mask_chose(monkeypatch, kind, mask):
                 h = objective.transform(code[b, at[b, k]])
                 logits = objective.output.weight @ h + objective.bias
                 nats.append(torch.logsumexp(logits, 0) - logits[batch.x[b, at[b, k]]])
-    check_scores(loss, "nats_per_masked_token", nats, places=objective.mask.rate * 4 * 24)
+    check_scores(loss, "nats_per_masked_token", nats, places=objective.hiding.choose.rate * 4 * 24)
     hidden = torch.zeros_like(candidates)
     for b in range(4):
         hidden[b, at[b][valid[b]]] = True

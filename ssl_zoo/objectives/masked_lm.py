@@ -21,6 +21,7 @@ from ssl_zoo.heads import output_matrix, score_tokens
 from ssl_zoo.noise import rand
 from ssl_zoo.objectives._base import Batch, Loss, Objective
 from ssl_zoo.tokens import put, take
+from ssl_zoo.views.hiding import Hiding
 from ssl_zoo.views.masks import Masking, Tokens, corrupt
 
 
@@ -36,52 +37,32 @@ class MaskedLM(Objective[TokenBackbone]):
     family = "masked"
     takes = ("transformer", "encoder", "decoder")
     ordinary: Tensor  # (V - specials,) ids that may stand in as noise
-    special: Tensor  # (V,) bool
-    continues: Tensor  # (V,) bool
 
     def __init__(self, backbone: TokenBackbone, mask: Masking | None = None):
         super().__init__(backbone)
         backbone.refuse("both")
         backbone.order = "both"
-        vocabulary = backbone.vocabulary
-        if vocabulary is None or vocabulary.mask is None:
-            raise ValueError(
-                "MaskedLM needs a vocabulary with a mask token, and this tokenizer has none; "
-                "take tokenizer=bpe, bytes or characters, or a BERT-like pretrained one"
-            )
-        self.mask = mask or Tokens()
-        self.hidden = vocabulary.mask
-        special = torch.zeros(vocabulary.size, dtype=torch.bool)
-        special[list({*vocabulary.special, vocabulary.mask, vocabulary.pad})] = True
-        continues = torch.zeros(vocabulary.size, dtype=torch.bool)
-        continues[list(vocabulary.continues)] = True
-        # Derived from the vocabulary: not part of the state.
-        self.register_buffer("special", special, persistent=False)
-        self.register_buffer("continues", continues, persistent=False)
-        self.register_buffer("ordinary", (~special).nonzero().squeeze(1), persistent=False)
+        self.hiding = Hiding(backbone.vocabulary, mask or Tokens())
+        ordinary = (~self.hiding.special).nonzero().squeeze(1)
+        self.register_buffer("ordinary", ordinary, persistent=False)  # of the vocabulary, not of the state
         self.transform = nn.Sequential(
             nn.Linear(backbone.dim, backbone.dim), nn.GELU(), nn.LayerNorm(backbone.dim)
         )
         self.output = output_matrix(backbone)
-        self.bias = nn.Parameter(torch.zeros(vocabulary.size))
+        self.bias = nn.Parameter(torch.zeros(len(self.output.weight)))
 
     def forward(self, batch: Batch) -> Loss:
-        check_ids(batch.x, len(self.special))
+        check_ids(batch.x, self.hiding.size)
         ids, segments = batch.x.long(), batch.segments
-        b, t = ids.shape
-        candidates = ~self.special[ids]
-        if segments is not None:
-            candidates &= segments >= 0
-        at, valid = self.mask(rand(b, t, device=ids.device), ids, candidates, self.continues)  # (B, K)
+        at, valid = self.hiding(rand(*ids.shape, device=ids.device), ids, segments)  # (B, K)
         original = ids.gather(1, at)
-        noise = rand(b, 2, at.shape[1], device=ids.device)
+        noise = rand(len(ids), 2, at.shape[1], device=ids.device)
         random = self.ordinary[(noise[:, 1] * len(self.ordinary)).long()]
-        shown = torch.where(valid, corrupt(noise[:, 0], random, original, self.hidden), original)
+        shown = torch.where(valid, corrupt(noise[:, 0], random, original, self.hiding.mask), original)
 
         tokens = self.backbone.embed(put(ids, at, shown))
         code = self.backbone.encode(tokens, None, segments, order="both")
         rows = self.transform(take(code.tokens, at).flatten(0, 1))  # (B * K, D)
-        loss, nats, count = score_tokens(
-            rows, self.output.weight, original.flatten(), valid.flatten(), self.mask.rate * b * t, self.bias
-        )
+        places, target = self.hiding.choose.rate * ids.numel(), original.flatten()
+        loss, nats, count = score_tokens(rows, self.output.weight, target, valid.flatten(), places, self.bias)
         return Loss(loss, {"nats_per_masked_token": nats}, {"nats_per_masked_token": count})

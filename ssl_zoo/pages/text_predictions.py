@@ -111,15 +111,12 @@ def filled(
     """A row (T,) with what the objective hides, and what it puts there. All hidden tokens are shown to the
     model as the mask: none as itself or as another one, as some are in training."""
     row, within = ids[None], None if segments is None else segments[None]
-    candidates = ~objective.special[row]
-    if within is not None:
-        candidates &= within >= 0
     noise = torch.rand(row.shape, generator=torch.Generator().manual_seed(seed))
-    at, valid = objective.mask(noise, row, candidates, objective.continues)
+    at, valid = objective.hiding(noise, row, within)
     at = at[valid].sort().values[None]  # (1, K)
     backbone = objective.backbone
     assert isinstance(backbone, TokenBackbone)
-    corrupted = put(row, at, torch.full_like(at, objective.hidden))
+    corrupted = put(row, at, torch.full_like(at, objective.hiding.mask))
     code = backbone.encode(backbone.embed(corrupted), None, within, order="both")
     rows = objective.transform(take(code.tokens, at)[0])
     probabilities = F.linear(rows, objective.output.weight, objective.bias).float().softmax(1)
