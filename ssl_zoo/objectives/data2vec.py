@@ -1,5 +1,5 @@
-"""data2vec (Baevski et al. 2022, arXiv:2202.03555): from an input with parts hidden, predict what a slow average
-of the network makes of the whole. With h_t^l what its block l of L gives at t, n() a norm without parameters,
+"""data2vec (Baevski et al. 2022, arXiv:2202.03555): predict from part of an input what a slow average of the
+network makes of the whole. With h_t^l what its block l of L gives at t, n() a norm without parameters,
 
     y_t = 1/K sum_{l > L - K} n(h_t^l)
     L = mean over hidden t of 1/sqrt(D) sum_d s(f_t - y_t)_d;  s(e) = e^2 / 2 b if |e| < b, else |e| - b / 2
@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ssl_zoo.backbones._base import ImageBackbone, TokenBackbone, check_ids
-from ssl_zoo.heads import exact, mlp
+from ssl_zoo.heads import exact, mlp, scoring_type
 from ssl_zoo.noise import rand
 from ssl_zoo.objectives._base import Batch, Loss, Objective
 from ssl_zoo.schedules import Ramp, ramp
@@ -39,8 +39,8 @@ def regression(drawn: Tensor, target: Tensor, valid: Tensor, beta: float) -> Ten
 
 
 def targets(layers: tuple[Tensor, ...], top: int) -> Tensor:
-    """Mean of the last `top` blocks' outputs (B, N, D), each normalised over D: (B, N, D) float32."""
-    return torch.stack([F.layer_norm(h.float(), h.shape[-1:]) for h in layers[-top:]]).mean(0)
+    """Mean of the last `top` blocks' outputs (B, N, D), each normalised over D: (B, N, D)."""
+    return torch.stack([F.layer_norm(h.to(scoring_type(h)), h.shape[-1:]) for h in layers[-top:]]).mean(0)
 
 
 class Data2Vec(Objective[TokenBackbone]):
