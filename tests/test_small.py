@@ -10,7 +10,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from zoo_backbones import backbone, batch, build, pairs
 
 from ssl_zoo import heads, optim, schedules
-from ssl_zoo.backbones._base import Backbone
+from ssl_zoo.backbones._base import ImageBackbone
 from ssl_zoo.distributed import gather
 from ssl_zoo.noise import free_noise, seed_noise
 from ssl_zoo.objectives._base import Objective
@@ -269,16 +269,19 @@ def test_frozen_parameters_are_in_no_group():
 # Optimizers
 
 
-class Bare(Backbone):
+class Bare(ImageBackbone):
     """One matrix and one vector."""
 
-    dim, modality, image_size = 2, "image", (1, 1)
+    dim, kind, image_size = 2, "cnn", (1, 1)
 
     def __init__(self):
         super().__init__({})
         self.inner = nn.Linear(2, 2)
 
-    def forward(self, x, segments=None, *, layers=False):
+    def forward(self, x, segments=None, *, layers=None):
+        raise NotImplementedError
+
+    def grid(self, height, width):
         raise NotImplementedError
 
     def blocks(self):

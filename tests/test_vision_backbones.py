@@ -48,7 +48,7 @@ def test_vit_equals_timm(vit):
     x = torch.rand(3, 3, 32, 32)
     mean, std = (torch.tensor(vit.config[key])[:, None, None] for key in ("mean", "std"))
     want = vit.model.forward_features((x - mean) / std)[:, vit.model.num_prefix_tokens :]
-    got = vit(x, layers=True)
+    got = vit(x, layers="pooled")
     torch.testing.assert_close(got.tokens, want, rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(got.pooled, want.mean(1), rtol=1e-5, atol=1e-5)
     assert got.tokens.shape == (3, 16, 32)
@@ -148,7 +148,7 @@ def test_small_stem_keeps_the_resolution():
     big, small = (TimmCNN("resnet18", image_size=32, stem=stem).eval() for stem in ("imagenet", "small"))
     x = torch.rand(2, 3, 32, 32)
     assert big(x).tokens.shape == (2, 1, 512)
-    got = small(x, layers=True)
+    got = small(x, layers="pooled")
     assert got.tokens.shape == (2, 16, 512)
     assert [tuple(layer.shape) for layer in got.layers] == [(2, 64), (2, 128), (2, 256), (2, 512)]
     states = small.model.forward_intermediates(small.normalise(x), intermediates_only=True)[1:]
@@ -167,7 +167,7 @@ def test_small_stem_keeps_the_resolution():
 def test_other_models_train_what_they_read(name, side, cells):
     extra = {"embed_dim": 24, "depths": (1, 1, 1, 1)} if "swin" in name else {}
     cnn = timm_backbone(name, image_size=side, **extra)
-    got = cnn(torch.rand(2, 3, side, side), layers=True)
+    got = cnn(torch.rand(2, 3, side, side), layers="pooled")
     assert got.tokens.shape == (2, cells, cnn.dim)
     assert len(got.layers) == len(cnn.blocks()) > 1
     got.tokens.square().sum().backward()
@@ -206,7 +206,7 @@ def test_vit_refuses_what_it_cannot_honour():
     with pytest.raises(ValueError, match="28x40, but this backbone was built for 32x32"):
         vit(torch.rand(1, 3, 28, 40))
     with pytest.raises(ValueError, match="cannot be causal"):
-        vit.encode(torch.rand(1, 4, 32), causal=True)
+        vit.encode(torch.rand(1, 4, 32), order="causal")
     with pytest.raises(ValueError, match="segments must be None"):
         vit.encode(torch.rand(1, 4, 32), None, torch.zeros(1, 4, dtype=torch.long))
 
@@ -223,8 +223,8 @@ def test_vit_refuses_what_it_cannot_honour():
 def test_configs_build(file, kind, dim, tokens, million):
     path = Path(__file__).parents[1] / "configs" / "backbone" / f"{file}.yaml"
     fields = yaml.safe_load(path.read_text())
-    assert fields.pop("_target_") == "ssl_zoo.backbones.vision.timm_backbone"
-    backbone = timm_backbone(**fields | {"image_size": 32})
+    assert fields.pop("_target_") == f"{kind.__module__}.{kind.__name__}"
+    backbone = kind(**fields | {"image_size": 32})
     assert isinstance(backbone, kind)
     assert backbone(torch.rand(2, 3, 32, 32)).tokens.shape == (2, tokens, dim)
     assert million[0] < sum(p.numel() for p in backbone.parameters()) / 1e6 < million[1]

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from ssl_zoo.backbones._base import Features, TokenBackbone, Vocabulary, check_ids, pool
+from ssl_zoo.backbones._base import Features, Layers, Order, TokenBackbone, Vocabulary, check_ids, pool
 
 
 class TokenBag(TokenBackbone):
@@ -24,7 +24,7 @@ class TokenBag(TokenBackbone):
         ValueError: a width below 1.
     """
 
-    modality = "text"
+    kind = "bag"
 
     def __init__(self, vocabulary: Vocabulary | Sequence, width: int = 256):
         if width < 1:
@@ -45,13 +45,15 @@ class TokenBag(TokenBackbone):
         at: Tensor | None = None,
         segments: Tensor | None = None,
         *,
-        causal: bool = False,
-        layers: bool = False,
+        order: Order = "both",
+        grid: tuple[int, int] | None = None,
+        layers: Layers | None = None,
     ) -> Features:
-        """The tokens as they are: `at` and `causal` change nothing. The words are the only layer."""
-        self.refuse(causal)
+        """The tokens as they are, wherever they stand. They are the only layer."""
+        self.refuse(order)
         pooled = pool(tokens, segments)
-        return Features(tokens, pooled, (pooled,) if layers else ())
+        after = {None: (), "pooled": (pooled,), "tokens": (tokens,)}
+        return Features(tokens, pooled, after[layers])
 
     def word_embedding(self) -> nn.Embedding:
         return self.words

@@ -15,7 +15,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ssl_zoo.backbones._base import Features, TokenBackbone, check_positions, pool
+from ssl_zoo.backbones._base import (
+    Features,
+    ImageBackbone,
+    Layers,
+    Order,
+    TokenBackbone,
+    check_positions,
+    pool,
+)
 from ssl_zoo.backbones._timm import (
     Eva,
     Normalise,
@@ -31,7 +39,7 @@ from ssl_zoo.backbones._timm import (
 from ssl_zoo.backbones.cnn import TimmCNN
 
 
-class TimmViT(TokenBackbone):
+class TimmViT(ImageBackbone, TokenBackbone):
     """A timm VisionTransformer or Eva: any prefix tokens, learned or rotary positions.
 
     Args:
@@ -49,7 +57,7 @@ class TimmViT(TokenBackbone):
         ValueError: a name timm does not know, sizes that do not divide, arguments the model does not take.
     """
 
-    modality = "image"
+    kind = "vit"
 
     def __init__(
         self,
@@ -116,7 +124,7 @@ class TimmViT(TokenBackbone):
         """Images (B, C, H, W), uint8 or in [0, 1] -> patches (B, N, D), row by row, without positions."""
         x = self.normalise(x)
         if tuple(x.shape[-2:]) != self.image_size:
-            height, width = self.image_size or (0, 0)
+            height, width = self.image_size
             raise ValueError(
                 f"images are {x.shape[-2]}x{x.shape[-1]}, but this backbone was built for {height}x{width}; "
                 f"resize them or build it with image_size={[*x.shape[-2:]]}"
@@ -129,10 +137,13 @@ class TimmViT(TokenBackbone):
         at: Tensor | None = None,
         segments: Tensor | None = None,
         *,
-        causal: bool = False,
-        layers: bool = False,
+        order: Order = "both",
+        grid: tuple[int, int] | None = None,
+        layers: Layers | None = None,
     ) -> Features:
-        self.refuse(causal)
+        self.refuse(order)
+        if grid not in (None, tuple(self.model.patch_embed.grid_size)):
+            raise ValueError(f"{type(self).__name__} takes images of its own size alone")
         if segments is not None:
             raise ValueError(f"{type(self).__name__} reads one image a row: segments must be None")
         patches = math.prod(self.model.patch_embed.grid_size)
@@ -142,13 +153,14 @@ class TimmViT(TokenBackbone):
             raise ValueError(f"{tokens.shape[1]} patches, but images of this backbone have {patches}")
         x = self._place(tokens, at)
         turns = self._turns(tokens.shape[1], at)
-        pooled: list[Tensor] = []
+        after: list[Tensor] = []
         for index, block in enumerate(self.model.blocks):
             x = block(x) if turns is None else block(x, rope=turns[index])
-            if layers:
-                pooled.append(pool(x[:, self.prefix :]))
+            if layers is not None:
+                content = x[:, self.prefix :]
+                after.append(content if layers == "tokens" else pool(content))
         x = self.model.norm(x)[:, self.prefix :]
-        return Features(x, pool(x), tuple(pooled))
+        return Features(x, pool(x), tuple(after))
 
     def _place(self, tokens: Tensor, at: Tensor | None) -> Tensor:
         """Add learned positions, put class and register tokens in front: (B, N, D) -> (B, P + N, D)."""
@@ -176,6 +188,10 @@ class TimmViT(TokenBackbone):
             return table[:, :, at].transpose(1, 2).unbind()  # (L, B, heads, K, 2 * head)
         table = table[:count] if at is None else table[at][:, None]  # (N, 2 * head) or (B, 1, K, 2 * head)
         return [table] * len(self.model.blocks)
+
+    def grid(self, height: int, width: int) -> tuple[int, int]:
+        assert self.patch is not None
+        return height // self.patch, width // self.patch
 
     def blocks(self) -> Sequence[nn.Module]:
         return list(self.model.blocks)

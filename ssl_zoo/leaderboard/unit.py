@@ -166,7 +166,7 @@ class Unit:
             make: Any = instantiate(self.cfg.backbone, _convert_="all", _partial_=True)
             data = self.datasets.get(self.cfg.data)
             if isinstance(data, TextData):
-                tokenizer = new_tokenizer(self.cfg, data)
+                tokenizer = new_tokenizer(self.cfg, data.texts("train"), self.cfg.backbone)
                 tokenizer.save(self.where / "tokenizer")
                 words = tokenizer.vocabulary
                 backbone = floors.fresh(lambda: make(vocabulary=words), self.seed)

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ssl_zoo.backbones._base import TokenBackbone
+from ssl_zoo.backbones._base import ImageBackbone, TokenBackbone
 from ssl_zoo.heads import PatchDecoder, exact
 from ssl_zoo.noise import rand
 from ssl_zoo.objectives._base import Batch, Loss, Objective
@@ -73,8 +73,8 @@ class MAE(Objective[TokenBackbone]):
                 "take a vision transformer: backbone=vit_micro, vit_tiny, vit_small, vit_base, "
                 "or any timm ViT"
             )
-        assert backbone.image_size is not None
-        high, wide = (side // backbone.patch for side in backbone.image_size)
+        assert isinstance(backbone, ImageBackbone)
+        high, wide = backbone.grid(*backbone.image_size)
         self.keep = round(high * wide * (1 - masked))
         if not 0 < self.keep < high * wide:
             raise ValueError(
