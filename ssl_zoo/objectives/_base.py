@@ -251,6 +251,7 @@ def _thinned(batch: Batch, every: int) -> Batch:
     """Every so manyth row. Where parts of a batch divide so, theirs together are those of the whole."""
     if every == 1:
         return batch
-    rest = (None if part is None else part[::every] for part in batch[1:4])
-    other = None if batch.other is None else _thinned(batch.other, every)
-    return Batch(batch.x[::every], *rest, other)
+    thin: dict[str, Any] = {
+        name: part[::every] for name, part in batch._asdict().items() if name != "other" and part is not None
+    }
+    return batch._replace(**thin, other=batch.other and _thinned(batch.other, every))
