@@ -14,10 +14,11 @@ from ssl_zoo.backbones._base import Vocabulary
 from ssl_zoo.backbones.transformer import TextTransformer
 from ssl_zoo.backbones.vision import timm_backbone
 from ssl_zoo.contrast import nt_xent
+from ssl_zoo.heads import grid_positions
 from ssl_zoo.noise import free_noise, rand, seed_noise
 from ssl_zoo.norm import BatchNorm1d
 from ssl_zoo.objectives._base import Batch, Loss, Objective, Sum, Tune
-from ssl_zoo.objectives.mae import MAE, grid_positions, normalise
+from ssl_zoo.objectives.mae import MAE, normalise
 from ssl_zoo.objectives.masked_lm import MaskedLM
 from ssl_zoo.objectives.next_token import NextToken
 from ssl_zoo.objectives.rotation import Rotation

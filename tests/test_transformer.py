@@ -438,5 +438,3 @@ def test_it_names_what_it_has_not():
     assert isinstance(vit, TokenBackbone)
     with pytest.raises(TypeError, match="not a text backbone"):
         vit.word_embedding()
-    with pytest.raises(ValueError, match="TimmViT cannot be causal"):
-        vit.encode(vit.embed(torch.rand(1, 3, 32, 32)), order="causal")

@@ -52,8 +52,8 @@ class TokenBag(TokenBackbone):
         """The tokens as they are, wherever they stand. They are the only layer."""
         self.refuse(order)
         pooled = pool(tokens, segments)
-        after = {None: (), "pooled": (pooled,), "tokens": (tokens,)}
-        return Features(tokens, pooled, after[layers])
+        only = {None: (), "pooled": (pooled,), "tokens": (tokens,)}
+        return Features(tokens, pooled, only[layers])
 
     def word_embedding(self) -> nn.Embedding:
         return self.words

@@ -19,7 +19,6 @@ from torch import Tensor, nn
 
 from ssl_zoo.backbones._base import (
     Features,
-    Kind,
     Layers,
     Order,
     TokenBackbone,
@@ -183,7 +182,7 @@ class HFBackbone(TokenBackbone):
         self._read_layout()
         self.eval()
         self.orders, self.order = try_out(self)
-        self.kind: Kind = "decoder" if self.order == "causal" else "encoder"
+        self.kind = "decoder" if self.order == "causal" else "encoder"  # pyright: ignore[reportIncompatibleVariableOverride]
         self.train()
 
     def _read_layout(self) -> None:

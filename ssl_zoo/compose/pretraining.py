@@ -111,6 +111,8 @@ def train(cfg: DictConfig, settings: dict[str, Any], where: Path) -> None:
         budget,
         instantiate(cfg.schedule),
         cfg.seed,
+        instantiate(cfg.decay),
+        cfg.clip,
     )
     batches = PretrainingData(rows, cfg.batch_size, cfg.seed, accumulate, cfg.workers)
 

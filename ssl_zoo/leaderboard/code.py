@@ -22,7 +22,7 @@ PACKAGE = Path(ssl_zoo.__file__).parent
 # What makes batches, noise and updates of pretraining.
 TRAINING = ("optim", "schedules", "noise", "distributed", "data.plan", "pretrain.module", "pretrain.budget")
 # What an objective is made of besides its views: files in these places, reached from its own.
-OBJECTIVE = ("objectives", "heads", "teacher", "tokens", "schedules", "noise", "distributed")
+OBJECTIVE = ("objectives", "heads", "teacher", "memory", "tokens", "schedules", "noise", "distributed")
 
 
 def source(module: str) -> Path:
