@@ -7,7 +7,6 @@ an image's captions is read is drawn anew in each epoch.
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -109,20 +108,14 @@ def filled(name: str, templates: Sequence[str]) -> list[str]:
 
 
 def captioned(data: object, templates: Sequence[str] | None = None) -> Captioned:
-    """The data as images with captions: its own, else its class names in templates, which is said.
+    """The data as images with captions: its own, else its class names in templates.
 
     Raises:
         DataError: it holds no images, or has neither captions nor class names; or templates are given for
             images that have captions.
     """
     if isinstance(data, ImageData):
-        made = ClassCaptions(data, templates or TEMPLATES)
-        print(
-            f"{data.name}: the captions are its {len(data.classes)} class names in {len(made.templates)} "
-            f"templates, such as {made.captions('train')[0]!r} (templates=)",
-            file=sys.stderr,
-        )
-        return made
+        return ClassCaptions(data, templates or TEMPLATES)
     if not hasattr(data, "pairs") or not hasattr(data, "captions"):
         raise DataError(
             f"{getattr(data, 'name', data)} holds no images with captions: take labelled images "
