@@ -27,6 +27,7 @@ MAIN = "backbone"  # the name of the one that is measured
 FORMAT = 2  # 1 had `kind` for class, and causal, true or false, for order; it is read still
 DIGEST = "sha256"  # in config.json: of model.safetensors; files of earlier versions have none
 CLASSES = {  # the only classes a saved file may name
+    "TokenBag": "ssl_zoo.backbones.bag",
     "TextTransformer": "ssl_zoo.backbones.transformer",
     "TimmViT": "ssl_zoo.backbones.vision",
     "TimmCNN": "ssl_zoo.backbones.cnn",

@@ -14,10 +14,11 @@ from torch import Tensor
 from zoo_backbones import backbone, batch, build, discover, pairs, refusals
 
 from ssl_zoo import hub
-from ssl_zoo.backbones._base import KINDS, Kind, TokenBackbone
+from ssl_zoo.backbones._base import KINDS, Kind, TokenBackbone, pool
 from ssl_zoo.compose.composition import config_folder
 from ssl_zoo.noise import free_noise, seed_noise
 from ssl_zoo.objectives._base import Loss, Objective
+from ssl_zoo.objectives.crops import DocumentCrops
 from ssl_zoo.objectives.simclr import SimCLR
 
 
@@ -227,9 +228,24 @@ def test_every_objective_has_a_yaml(cls):
 
 
 @pytest.mark.parametrize("kind", KINDS)
+@torch.no_grad()
+def test_layers_are_tokens_or_their_means(kind):
+    one = backbone(kind).eval()
+    rows = batch(build(SimCLR, one))
+    x = rows.x.float() / 255 if one.modality == "image" else rows.x
+    tokens, pooled = (one(x, rows.segments, layers=how).layers for how in ("tokens", "pooled"))
+    assert len(tokens) == len(one.blocks()) > 1
+    for layer, mean in zip(tokens, pooled, strict=True):
+        segments = None if one.modality == "image" else rows.segments
+        torch.testing.assert_close(pool(layer, segments), mean, rtol=1e-4, atol=1e-5)
+    assert tokens[-1].shape == one(x, rows.segments).tokens.shape
+    assert one(x, rows.segments).layers == ()
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_export_round_trip(tmp_path, kind):
     """What is saved is the backbone alone, and it reads the same features in the same direction."""
-    objective = build(SimCLR, backbone(kind))
+    objective = build(DocumentCrops if kind == "bag" else SimCLR, backbone(kind))
     evaluate(objective, batch(objective), 0).value.backward()
     with torch.no_grad():
         for weight in objective.parameters():

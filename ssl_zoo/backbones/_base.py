@@ -16,13 +16,14 @@ import torch
 from torch import Tensor, nn
 
 Modality = Literal["image", "text"]
-Kind = Literal["vit", "cnn", "transformer", "encoder", "decoder"]
+Kind = Literal["vit", "cnn", "bag", "transformer", "encoder", "decoder"]
 Order = Literal["both", "causal"] | Tensor
 Layers = Literal["pooled", "tokens"]
 
 KINDS: dict[Kind, tuple[Modality, str]] = {
     "vit": ("image", "any timm ViT"),
     "cnn": ("image", "any timm CNN"),
+    "bag": ("text", "TokenBag"),
     "transformer": ("text", "TextTransformer"),
     "encoder": ("text", "any transformers encoder"),
     "decoder": ("text", "any transformers decoder"),

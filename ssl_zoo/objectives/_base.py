@@ -162,7 +162,7 @@ class Sum(Objective[Backbone]):
     """
 
     family = "composition"
-    takes = ("vit", "cnn", "transformer", "encoder", "decoder")
+    takes = ("vit", "cnn", "bag", "transformer", "encoder", "decoder")
 
     def __init__(
         self,
