@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import stat
-import sys
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from itertools import chain
@@ -31,6 +30,7 @@ from ssl_zoo.data.text_rows import DocumentRows
 from ssl_zoo.data.text_tables import field, table, text_of
 from ssl_zoo.data.text_tally import Tally
 from ssl_zoo.data.tokenizer import Tokenizer
+from ssl_zoo.messages import note
 
 Column = int | str
 # Names of columns, in the order in which they are looked for.
@@ -181,7 +181,7 @@ class ImageCaptions:
                 + (f": {'; '.join(said)}; data.root=FOLDER says where paths start" if said else "")
             )
         for line in said:
-            print(f"{path}: {line}", file=sys.stderr)
+            note(f"{path}: {line}")
         return found
 
     def _chosen(self, names: Sequence[str], path: Path) -> tuple[Column, Column]:
@@ -197,10 +197,7 @@ class ImageCaptions:
                 f"{path} has no column of {lacks} by a usual name; its columns are {', '.join(names)}: give "
                 "data.image=COLUMN and data.caption=COLUMN (a number counts from 0)"
             )
-        print(
-            f"{path}: image is column {image!r}, caption {caption!r} (data.image=, data.caption=)",
-            file=sys.stderr,
-        )
+        note(f"{path}: image is column {image!r}, caption {caption!r} (data.image=, data.caption=)")
         return image, caption
 
 
