@@ -13,9 +13,8 @@ from typing import Protocol
 import numpy as np
 
 from ssl_zoo.backbones._base import Modality
-from ssl_zoo.data.images import ImageData
 from ssl_zoo.data.pairs import DrawnRows, PairRows
-from ssl_zoo.data.rows import DataError
+from ssl_zoo.data.rows import DataError, Rows
 from ssl_zoo.data.text_rows import DocumentRows
 from ssl_zoo.data.tokenizer import Tokenizer
 
@@ -49,6 +48,19 @@ class Captioned(Protocol):
         ...
 
 
+class Labelled(Protocol):
+    """A data set of images, of which those with labels have `classes`."""
+
+    name: str
+
+    @property
+    def classes(self) -> tuple[str, ...]: ...
+
+    def splits(self) -> tuple[str, ...]: ...
+
+    def labelled(self, split: str) -> Rows: ...
+
+
 class ClassCaptions:
     """A labelled set of images, captioned by the names of its classes (see `Captioned`).
 
@@ -62,7 +74,7 @@ class ClassCaptions:
 
     modality: Modality = "image"
 
-    def __init__(self, data: ImageData, templates: Sequence[str] = TEMPLATES):
+    def __init__(self, data: Labelled, templates: Sequence[str] = TEMPLATES):
         self.data, self.name, self.templates = data, data.name, tuple(templates)
         self._texts = [text for name in named(data) for text in filled(name, self.templates)]
 
@@ -81,7 +93,7 @@ class ClassCaptions:
         return PairRows(images, drawn)
 
 
-def named(data: ImageData) -> tuple[str, ...]:
+def named(data: Labelled) -> tuple[str, ...]:
     """The names of its classes.
 
     Raises:
@@ -114,13 +126,14 @@ def captioned(data: object, templates: Sequence[str] | None = None) -> Captioned
         DataError: it holds no images, or has neither captions nor class names; or templates are given for
             images that have captions.
     """
-    if isinstance(data, ImageData):
-        return ClassCaptions(data, templates or TEMPLATES)
-    if not hasattr(data, "pairs") or not hasattr(data, "captions"):
+    name = getattr(data, "name", data)
+    if hasattr(data, "pairs") and hasattr(data, "captions"):
+        if templates is not None:
+            raise DataError(f"{name} has captions of its own: leave templates= out")
+        return data  # pyright: ignore[reportReturnType]
+    if not hasattr(data, "labelled"):
         raise DataError(
-            f"{getattr(data, 'name', data)} holds no images with captions: take labelled images "
-            "(data=cifar10, ...), or a table of images and captions (data=image_captions)"
+            f"{name} holds no images with captions: take labelled images (data=cifar10, ...), or a table of "
+            "images and captions (data=image_captions)"
         )
-    if templates is not None:
-        raise DataError(f"{getattr(data, 'name', data)} has captions of its own: leave templates= out")
-    return data  # pyright: ignore[reportReturnType]
+    return ClassCaptions(data, templates or TEMPLATES)  # pyright: ignore[reportArgumentType]
