@@ -290,7 +290,7 @@ def test_the_learnt_scale_starts_as_published_is_bounded_and_does_not_decay():
 
 
 @pytest.mark.parametrize("cls", [CLIP, SigLIP])
-@pytest.mark.parametrize("tower", ["transformer", "encoder"])
+@pytest.mark.parametrize("tower", ["transformer", "encoder", "bag"])
 def test_any_text_tower_in_half_precision(cls, tower):
     objective = build(cls, backbone("vit"), text=backbone(tower, 2))
     with torch.autocast("cpu", torch.bfloat16):
