@@ -86,7 +86,7 @@ class Bare(ast.NodeTransformer):
             node.returns = None
         if isinstance(node, ast.arg):
             node.annotation = None
-        if isinstance(node, ast.AnnAssign):
+        elif isinstance(node, ast.AnnAssign):
             node.annotation = ast.Constant(ast.unparse(node.annotation))
         return super().generic_visit(node)
 

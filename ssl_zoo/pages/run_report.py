@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from ssl_zoo.leaderboard.cells import point_text
+from ssl_zoo.leaderboard.standings import format_point
 from ssl_zoo.pages import feature_charts, run_charts
 from ssl_zoo.pages.feature_views import FeatureView
 from ssl_zoo.pages.image_predictions import Pairs
 from ssl_zoo.pages.page import render
-from ssl_zoo.transfer.report import shown
+from ssl_zoo.transfer.report import metric_as_it_is
 
 
 @dataclass(frozen=True)
@@ -99,13 +99,13 @@ def evaluation_rows(name: str, report: Mapping[str, Any]) -> list[Row]:
     """The results of one file of RUN/evaluations; a file of another shape gives none."""
     rows = []
     for what, result in report.get("results", {}).items():
-        how, span = shown(result["metric"]), result["interval"]
+        how, span = metric_as_it_is(result["metric"]), result["interval"]
         rows.append(
             Row(
                 data=str(report.get("data", name)),
                 what=what,
                 protocol=result["protocol"],
-                labels=point_text(result["labels"], result.get("steps")) if result["train"] else "none",
+                labels=format_point(result["labels"], result.get("steps")) if result["train"] else "none",
                 metric=how.title,
                 score=how.text(result["mean"]),
                 span="one value" if span is None else f"{how.text(span[0])} to {how.text(span[1])}",
