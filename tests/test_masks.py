@@ -3,11 +3,23 @@
 from __future__ import annotations
 
 import math
+import random
 
 import pytest
 import torch
 
-from ssl_zoo.views.masks import Spans, Tokens, WholeWords, corrupt, random_split, span_lengths, word_starts
+from ssl_zoo.views.masks import (
+    Spans,
+    Tokens,
+    WholeWords,
+    blocks,
+    corrupt,
+    multiblock,
+    random_split,
+    span_lengths,
+    units,
+    word_starts,
+)
 
 V = 50
 CONTINUES = torch.arange(V) >= 30  # ids 30.. continue a word; 0..2 are special
@@ -51,6 +63,112 @@ def test_random_split():
     for keep in (0, 10):
         with pytest.raises(ValueError, match="keep"):
             random_split(torch.rand(2, 10), keep)
+
+
+def test_blocks_by_hand():
+    """Two squares of four cells, at the first corner and at the last; the second is cut from either side."""
+    noise = torch.tensor([[[0.0, 0.5, 0.0, 0.0], [0.2, 0.5, 0.999, 0.999]]] * 2)
+    noise[1, 1, 0] = 0.7
+    at = blocks(noise, (4, 5), 6, area=(4, 4), aspect=(0.5, 2.0))
+    assert at.sort(1).values.tolist() == [[0, 1, 5, 6, 13, 14], [0, 1, 5, 6, 18, 19]]
+    # Two that overlap, and then what no rectangle covers.
+    noise[..., 2:] = 0.0
+    assert blocks(noise, (4, 5), 6, (4, 4), (0.5, 2.0)).sort(1).values[0].tolist() == [0, 1, 2, 3, 5, 6]
+    for count in (0, 21):
+        with pytest.raises(ValueError, match=f"4x5 cells, {count} cannot"):
+            blocks(noise, (4, 5), count, (4, 4), (0.5, 2.0))
+
+
+def beit(side: int, total: int, least: int, aspect: float) -> torch.Tensor:
+    """BEiT's algorithm 1, one rectangle after another: (side, side) bool with about `total` cells hidden."""
+    mask = torch.zeros(side, side, dtype=torch.bool)
+    for _ in range(200):
+        room = total - int(mask.sum())
+        area, ratio = (
+            random.uniform(least, max(least, room)),
+            math.exp(random.uniform(-1, 1) * math.log(aspect)),
+        )
+        h, w = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
+        if h >= side or w >= side:
+            continue
+        top, left = random.randint(0, side - h), random.randint(0, side - w)
+        part = mask[top : top + h, left : left + w]
+        if 0 < int((~part).sum()) <= room:
+            part[:] = True
+    return mask
+
+
+def test_blocks_cover_cells_as_often_as_beits_do():
+    random.seed(0)
+    theirs = torch.stack([beit(14, 75, 16, 1 / 0.3) for _ in range(400)]).float().mean(0)
+    at = blocks(torch.rand(4000, 16, 4), (14, 14), 75, (16, 75), (0.3, 1 / 0.3))
+    mask = torch.zeros(4000, 196).scatter(1, at, 1.0)
+    assert (mask.sum(1) == 75).all(), "a cell is taken twice"
+    ours = mask.mean(0).view(14, 14)
+    assert (ours - theirs).abs().max() < 0.025 + 5 * 0.5 / 400**0.5
+    assert (ours - theirs).abs().mean() < 0.02
+    for turned in (ours.flip(0), ours.flip(1), ours.T):  # no side of the image is preferred
+        assert (ours - turned).abs().max() < 5 * 0.5 * (2 / 4000) ** 0.5
+
+
+def test_units():
+    at = units(torch.rand(500, 6), (4, 6), 2, 2)
+    assert at.shape == (500, 8)
+    cells = torch.zeros(500, 24).scatter(1, at, 1.0).view(500, 4, 6)
+    small = cells[:, ::2, ::2]  # a corner of each unit
+    assert (small.sum((1, 2)) == 2).all()
+    assert torch.equal(cells, torch.kron(small, torch.ones(2, 2)))
+    assert (small.mean(0) - 1 / 3).abs().max() < 5 * (2 / 9 / 500) ** 0.5
+    for grid, noise in (((4, 5), 6), ((4, 6), 5)):
+        with pytest.raises(ValueError, match="units of 2x2"):
+            units(torch.rand(1, noise), grid, 2, 2)
+
+
+@pytest.mark.parametrize(("grid", "keep"), [((14, 14), 69), ((8, 8), 22), ((5, 9), 16)])
+def test_multiblock(grid, keep):
+    """Each row read back: targets are rectangles of one size, the context is what they leave of a square."""
+    rows, columns = grid
+    cells, drawn = rows * columns, torch.zeros(2, rows * columns)
+    for _ in range(20):
+        shared, places, order = torch.rand(3), torch.rand(64, 5, 2), torch.rand(64, cells)
+        context, targets = multiblock(shared, places, order, grid, keep)
+        assert context.shape == (64, keep)
+        area, shape, around = (
+            low + part * (high - low)
+            for (low, high), part in zip(((0.15, 0.2), (0.75, 1.5), (0.85, 1)), shared.tolist(), strict=True)
+        )
+        tall, wide = round(math.sqrt(cells * area * shape)), round(math.sqrt(cells * area / shape))
+        high, broad = (min(side, round(math.sqrt(cells * around))) for side in grid)
+        assert targets.shape == (64, 4, tall * wide)
+        for b in range(64):
+            hidden = set()
+            for t in range(4):
+                top, left = (
+                    int(noise * (side - length + 1))
+                    for noise, side, length in zip(places[b, 1 + t].tolist(), grid, (tall, wide), strict=True)
+                )
+                want = [(top + i) * columns + left + j for i in range(tall) for j in range(wide)]
+                assert targets[b, t].tolist() == want
+                hidden |= set(want)
+            top, left = int(places[b, 0, 0] * (rows - high + 1)), int(places[b, 0, 1] * (columns - broad + 1))
+            square = {(top + i) * columns + left + j for i in range(high) for j in range(broad)}
+            allowed = sorted(square - hidden, key=order[b].tolist().__getitem__)
+            assert context[b].tolist() == [allowed[k % len(allowed)] for k in range(keep)]
+        drawn[0] += torch.zeros(64, cells).scatter(1, context, 1.0).sum(0)
+        drawn[1] += torch.zeros(64, cells).scatter(1, targets[:, 0], 1.0).sum(0)
+    for share in drawn.view(2, rows, columns) / 1280:  # no side of the image is preferred
+        assert (share - share.flip(0)).abs().max() < 5 * 0.5 * (2 / 1280) ** 0.5
+        assert (share - share.flip(1)).abs().max() < 5 * 0.5 * (2 / 1280) ** 0.5
+        assert share.min() > 0
+
+
+def test_multiblock_of_an_image_whose_targets_leave_nothing():
+    """Four targets of 4 x 4 cover an 8 x 8 grid: one cell stands for the context."""
+    corners = torch.tensor([[0.0, 0.0], [0.0, 0.0], [0.0, 0.999], [0.999, 0.0], [0.999, 0.999]])
+    order = torch.rand(1, 64)
+    context, targets = multiblock(torch.tensor([1.0, 1 / 3, 1.0]), corners[None], order, (8, 8), 22)
+    assert sorted(targets.flatten().tolist()) == list(range(64))
+    assert context.tolist() == [[int(order.argmin())] * 22]
 
 
 def test_corrupt():

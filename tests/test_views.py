@@ -12,10 +12,11 @@ from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as F
 
 from ssl_zoo import noise
-from ssl_zoo.views import image
-from ssl_zoo.views.draw import Draw
+from ssl_zoo.views import image, recipes
+from ssl_zoo.views.image import Draw
 from ssl_zoo.views.kernels import render
-from ssl_zoo.views.recipes import View, crop_boxes, crop_flip, simclr, simclr_small
+from ssl_zoo.views.recipes import crop_flip, simclr, simclr_small
+from ssl_zoo.views.view import View, Views, crop_boxes
 
 
 @pytest.fixture(autouse=True)
@@ -421,6 +422,89 @@ def test_recipes():
     for name in ("brightness", "contrast", "saturation", "hue", "jitter", "grayscale", "flip", "scale"):
         assert getattr(half, name) == getattr(small, name)
     assert (half.brightness, half.hue, half.blur, small.blur) == (0.4, 0.1, 0.5, 0.0)
+
+
+def test_views_are_grouped_by_size_and_draw_in_turn():
+    """Groups hold the views in order; more views change nothing in those before them."""
+    x = torch.randint(0, 256, (5, 3, 24, 24), dtype=torch.uint8)
+    large, small, other = View(16, **STRONG), View(8, **STRONG), View((8, 16))
+    seen = {}
+    for count in (1, 3):
+        views = Views(Views(large, large), *[small] * count, other)
+        assert views.counts == (2, count, 1)
+        noise.seed_noise(0, 0)
+        seen[count] = views(x)
+        assert [y.shape for y in seen[count]] == [(10, 3, 16, 16), (5 * count, 3, 8, 8), (5, 3, 8, 16)]
+    noise.seed_noise(0, 0)
+    by_hand = [view(x) for view in (large, large, small, small, small, other)]
+    near(torch.cat(by_hand[:2]), seen[3][0], 0)
+    near(torch.cat(by_hand[2:5]), seen[3][1], 0)
+    near(by_hand[5], seen[3][2], 0)
+    near(seen[1][0], seen[3][0], 0)
+    near(seen[1][1], by_hand[2], 0)
+    assert (by_hand[2] - by_hand[3]).abs().max() > 0.1
+    with pytest.raises(ValueError, match="at least one view"):
+        Views()
+
+
+def law(view: Any) -> tuple:
+    """A view's law: side, least and most area, colours, and how often it is blurred and solarized."""
+    colours = (view.brightness, view.contrast, view.saturation, view.hue)
+    return view.size[0], *view.scale, colours, view.blur, view.solarize
+
+
+BYOLS, HALVES, STRONGS = (0.4, 0.4, 0.2, 0.1), (0.4, 0.4, 0.4, 0.1), (0.8, 0.8, 0.8, 0.2)
+
+
+@pytest.mark.parametrize(
+    ("views", "laws"),
+    [
+        (recipes.byol(224), [(224, 0.08, 1, BYOLS, 1, 0), (224, 0.08, 1, BYOLS, 0.1, 0.2)]),
+        (recipes.asymmetric(32), [(32, 0.08, 1, BYOLS, 0, 0), (32, 0.08, 1, BYOLS, 0, 0.2)]),
+        (recipes.weak(224), [(224, 0.2, 1, HALVES, 0.5, 0)] * 2),
+        (recipes.vic(32), [(32, 0.2, 1, BYOLS, 0, 0.1)] * 2),
+        (
+            recipes.dino(224, 96),
+            [
+                (224, 0.4, 1, BYOLS, 1, 0),
+                (224, 0.4, 1, BYOLS, 0.1, 0.2),
+                *[(96, 0.05, 0.4, BYOLS, 0.5, 0)] * 8,
+            ],
+        ),
+        (
+            recipes.dino_small(32, 16),
+            [(32, 0.3, 1, BYOLS, 0, 0), (32, 0.3, 1, BYOLS, 0, 0.2), *[(16, 0.1, 0.4, BYOLS, 0, 0)] * 4],
+        ),
+        (
+            recipes.swav(224, 96),
+            [*[(224, 0.14, 1, STRONGS, 0.5, 0)] * 2, *[(96, 0.05, 0.14, STRONGS, 0.5, 0)] * 6],
+        ),
+        (
+            recipes.swav_small(32, 16),
+            [*[(32, 0.3, 1, HALVES, 0, 0)] * 2, *[(16, 0.1, 0.4, HALVES, 0, 0)] * 4],
+        ),
+        (
+            recipes.lejepa(224, 98),
+            [*[(224, 0.3, 1, BYOLS, 0.5, 0.2)] * 2, *[(98, 0.05, 0.3, BYOLS, 0.5, 0.2)] * 6],
+        ),
+        (
+            recipes.lejepa_small(32, 16),
+            [*[(32, 0.3, 1, BYOLS, 0, 0.2)] * 2, *[(16, 0.1, 0.4, BYOLS, 0, 0.2)] * 4],
+        ),
+    ],
+)
+def test_recipes_of_several_views(views, laws):
+    assert [law(view) for view in views.each] == laws
+    assert all((view.flip, view.jitter, view.grayscale) == (0.5, 0.8, 0.2) for view in views.each)
+
+
+def test_crop_changes_nothing_but_the_place():
+    x = torch.rand(1, 3, 1, 1).expand(50, 3, 20, 20).clone()
+    x[..., 10:] += 1e-3  # a step from left to right, which mirroring would turn
+    y = recipes.crop(16)(x)
+    assert (y[..., 1:] >= y[..., :-1] - 1e-6).all()
+    assert ((y.amax((2, 3)) - x.amax((2, 3))).abs() < 2e-3).all()
+    assert recipes.crop(16).scale == (0.3, 1.0)
 
 
 @pytest.mark.parametrize(

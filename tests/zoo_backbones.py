@@ -13,10 +13,12 @@ import torch
 
 import ssl_zoo
 from ssl_zoo.backbones._base import KINDS, Backbone, Kind, Vocabulary
+from ssl_zoo.backbones.bag import TokenBag
 from ssl_zoo.backbones.hf import HFBackbone
 from ssl_zoo.backbones.transformer import TextTransformer
 from ssl_zoo.backbones.vision import TimmCNN, TimmViT
 from ssl_zoo.objectives._base import Batch, Objective
+from ssl_zoo.objectives.crops import DocumentCrops
 from ssl_zoo.objectives.mae import MAE
 from ssl_zoo.objectives.masked_lm import MaskedLM
 from ssl_zoo.objectives.next_token import NextToken
@@ -42,6 +44,8 @@ def backbone(kind: Kind, seed: int = 0, dropout: float = 0.1, **changes: Any) ->
         shape: dict[str, Any] = {"image_size": SIDE, "layers": [1, 1, 1, 1], "channels": [8, 8, 16, 16]}
         small = {"stem": "small", "stem_type": "deep", "stem_width": 4}
         return TimmCNN("resnet18", **shape | small | changes)
+    if kind == "bag":
+        return TokenBag(VOCABULARY, **{"width": TEXT_WIDTH} | changes)
     if kind == "transformer":
         size = {"width": TEXT_WIDTH, "depth": 2, "heads": 2, "dropout": dropout}
         return TextTransformer(VOCABULARY, **size | changes)
@@ -91,15 +95,28 @@ def text(rows: int = 4, length: int = 24, seed: int = 0, layout: str = "packed")
 
 
 def batch(objective: Objective, rows: int = 4, length: int = 24, seed: int = 0) -> Batch:
-    """A batch laid out as the objective asks."""
+    """A batch laid out as the objective asks, with what it reads: row numbers, captions as second halves."""
     if objective.backbone.modality == "image":
-        return images(rows, seed)
-    return text(rows, length + objective.lookahead, seed, objective.layout)
+        made = images(rows, seed)
+    else:
+        made = text(rows, length + objective.lookahead, seed, objective.layout)
+    if "index" in objective.reads:
+        made = made._replace(index=torch.arange(rows))
+    if "other" in objective.reads:
+        made = made._replace(other=text(rows, length, seed + 1, "document"))
+    return made
+
+
+def part(batch: Batch, rows: slice) -> Batch:
+    """Some rows of a batch, of both halves."""
+    halves = (None if x is None else part(x, rows) if isinstance(x, Batch) else x[rows] for x in batch)
+    return Batch(*halves)
 
 
 def build(cls: type[Objective], on: Backbone, **arguments: Any) -> Objective:
-    """The objective as its `tiny` says; a Sum has two terms that fit the backbone."""
-    small = dict(cls.tiny)
+    """The objective as its `tiny` says, where the name of a kind is a second backbone of that kind; a Sum has
+    two terms that fit the backbone."""
+    small = {key: backbone(x, 2, 0.0) if x in list(KINDS) else x for key, x in cls.tiny.items()}
     if "terms" in inspect.signature(cls).parameters:
         small |= {"terms": pairing(on), "weights": {"second": 0.5}}
     return cls(on, **small | arguments)
@@ -107,6 +124,11 @@ def build(cls: type[Objective], on: Backbone, **arguments: Any) -> Objective:
 
 def pairing(on: Backbone) -> dict[str, Callable[[Backbone], Objective]]:
     """Two terms of a Sum."""
+    if isinstance(on, TokenBag):
+        return {
+            "first": lambda b: build(DocumentCrops, b),
+            "second": lambda b: build(DocumentCrops, b, low=4),
+        }
     if isinstance(on, TimmViT):
         pair: tuple[type[Objective], type[Objective]] = (MAE, SimCLR)
     else:

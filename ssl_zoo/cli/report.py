@@ -16,6 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from ssl_zoo.compose.composition import ConfigError
 from ssl_zoo.compose.gate import instantiate
 from ssl_zoo.compose.reopen import Run, reopen
+from ssl_zoo.data.image_captions import ImageCaptions
 from ssl_zoo.data.images import ImageData
 from ssl_zoo.data.rows import DataError, Rows, Subset
 from ssl_zoo.data.text import TextData
@@ -49,7 +50,7 @@ def run(cfg: DictConfig, choices: dict[str, str]) -> None:
     print(f"{out}: {len(page) / 1e6:.1f} MB, {time.time() - began:.0f} s")
 
 
-def gather(opened: Run, other: ImageData | TextData | None, limit: int) -> Report:
+def gather(opened: Run, other: ImageData | ImageCaptions | TextData | None, limit: int) -> Report:
     """All facts of the page. other: labelled data to look at instead of the run's own."""
     where, config = opened.where, opened.config
     metrics = read_metrics(where)
@@ -165,9 +166,9 @@ def facts(
     return [(name, value) for name, value in found if value]
 
 
-def rows_of(opened: Run, data: ImageData | TextData, split: str) -> Rows:
+def rows_of(opened: Run, data: ImageData | ImageCaptions | TextData, split: str) -> Rows:
     """A split, one sample a row; text of too few documents for a map in packed rows."""
-    if isinstance(data, ImageData):
+    if not isinstance(data, TextData):
         return data.rows(split)
     if opened.tokenizer is None:
         raise DataError(f"{data.name} is text, and the run has no tokenizer")
@@ -182,7 +183,7 @@ def some(rows: Rows, limit: int) -> Subset:
     return Subset(rows, np.random.default_rng(0).permutation(len(rows))[:limit])
 
 
-def features(opened: Run, data: ImageData | TextData, limit: int) -> FeatureView:
+def features(opened: Run, data: ImageData | ImageCaptions | TextData, limit: int) -> FeatureView:
     """Map, neighbours and, where there are labels, layers: of validation rows, in a drawn order."""
     backbone = opened.backbone
     assert backbone is not None
@@ -214,7 +215,7 @@ def predictions(opened: Run) -> list[Prediction]:
     for name, term in terms.items():
         assert isinstance(term, Objective)
         title = type(term).__name__ + (f" (term {name})" if name else "")
-        if isinstance(data, ImageData):
+        if not isinstance(data, TextData):
             rows = data.rows("validation")
         else:
             assert opened.tokenizer is not None

@@ -90,7 +90,7 @@ class BoardComposer:
     def draw(self, config: DictConfig, where: Path, data: ImageData | TextData, seed: int) -> None:
         make: Any = gate.instantiate(config.backbone, _convert_="all", _partial_=True)
         if isinstance(data, TextData):
-            tokenizer = new_tokenizer(config, data)
+            tokenizer = new_tokenizer(config, data.texts("train"), config.backbone)
             tokenizer.save(where / "tokenizer")
             vocabulary = tokenizer.vocabulary
             backbone = floors.fresh(lambda: make(vocabulary=vocabulary), seed)

@@ -8,6 +8,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,6 +20,8 @@ from ssl_zoo.backbones._base import Backbone
 from ssl_zoo.compose.composition import ConfigError
 from ssl_zoo.compose.gate import instantiate
 from ssl_zoo.compose.own_data import absolute
+from ssl_zoo.compose.reopen import reopen_pair
+from ssl_zoo.data.image_captions import ImageCaptions
 from ssl_zoo.data.images import ImageData
 from ssl_zoo.data.rows import DataError, Rows
 from ssl_zoo.data.text import TextData
@@ -32,7 +35,7 @@ from ssl_zoo.transfer.evaluate import Protocol, evaluate
 from ssl_zoo.transfer.features import place
 from ssl_zoo.transfer.measures import Data, Measure, Subject, examine
 from ssl_zoo.transfer.protocols import Finetune, Linear
-from ssl_zoo.transfer.report import Result, results_table
+from ssl_zoo.transfer.report import Result, metric_as_it_is, results_table
 
 
 class Splits(NamedTuple):
@@ -46,15 +49,16 @@ def subject(run: Path, length: int | None, device: str = "auto") -> Subject:
     where, backbone = place(device), hub.load(run)
     if note := export.behind(run):
         warnings.warn(note, stacklevel=2)
-    if backbone.modality == "image":
+    two = (hub.place(run, "text") / "config.json").exists()
+    if backbone.modality == "image" and not two:
         return Subject(backbone, device=where)
     tokenizer = Tokenizer.load(run / "tokenizer")
     if length is None:
         length = int(OmegaConf.load(run / "config.yaml").context)
-    return Subject(backbone, tokenizer, length, where)
+    return Subject(backbone, tokenizer, length, where, partial(reopen_pair, run) if two else None)
 
 
-def read_splits(data: ImageData | TextData, subject: Subject) -> Splits:
+def read_splits(data: ImageData | ImageCaptions | TextData, subject: Subject) -> Splits:
     """The three labelled splits; text through the tokenizer of the run."""
     wanted = ("train", "validation", "test")
     if lacking := [split for split in wanted if split not in data.splits()]:
@@ -109,7 +113,11 @@ def options(cfg: DictConfig, setting: Setting, device: torch.device) -> dict[str
 
 
 def rows_of_table(
-    one: Subject, data: ImageData | TextData, splits: Splits, setting: Setting, cfg: DictConfig
+    one: Subject,
+    data: ImageData | ImageCaptions | TextData,
+    splits: Splits,
+    setting: Setting,
+    cfg: DictConfig,
 ) -> Iterator[tuple[str, Result]]:
     """The pretrained backbone and, if asked for, its floors, at one point of a sweep."""
     how, protocol = options(cfg, setting, one.device), setting.protocol
@@ -167,7 +175,7 @@ def evaluate_from(cfg: DictConfig, choices: dict[str, str]) -> None:
         }
         write_atomically(folder / f"{choices['data']}-{name}.json", json.dumps(report, indent=1).encode())
         table += found
-        doubts += below_random(dict(found))
+        doubts += below_random(dict(found)) + below_chance(dict(found))
     print(results_table(table))
     for doubt in doubts:
         print(f"WARNING: {doubt}")
@@ -190,6 +198,18 @@ def below_random(found: dict[str, Result]) -> list[str]:
     ours, floor = found["pretrained"], found[name]
     what = f"{ours.protocol} with {'all' if ours.labels is None else ours.labels} labels"
     return [f"{what}: pretrained ({ours.text()}) is no better than random weights ({name}: {floor.text()})"]
+
+
+def below_chance(found: dict[str, Result]) -> list[str]:
+    """What a measure that knows chance says: nothing, or that it may be no better."""
+    return [
+        f"{one.protocol}: {name} ({one.text()}) is no better than chance ({metric_as_it_is(one.metric).text(chance)})"
+        for name, one in found.items()
+        for chance, (low, _) in zip(
+            one.others.get("chance", ()), one.details.get("interval", ()), strict=False
+        )
+        if low <= chance
+    ]
 
 
 def measured(
@@ -215,5 +235,9 @@ def measured(
 
 def said(name: str, result: Result) -> tuple[str, Result]:
     """The same, printed at once: the next may take minutes."""
-    print(f"{name}: {result.metric} {result.text()} ({result.seconds:.0f} s)", flush=True)
+    how = metric_as_it_is(result.metric)
+    spans = result.details.get("interval", ())
+    more = "".join(f", 95 % of test rows: {how.text(low)} to {how.text(high)}" for low, high in spans)
+    more += "".join(f", chance {how.text(chance)}" for chance in result.others.get("chance", ()))
+    print(f"{name}: {result.metric} {result.text()}{more} ({result.seconds:.0f} s)", flush=True)
     return name, result

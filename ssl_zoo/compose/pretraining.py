@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +13,16 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from ssl_zoo import hub
-from ssl_zoo.backbones._base import Backbone
 from ssl_zoo.compose.composition import ConfigError, plain
 from ssl_zoo.compose.gate import instantiate
+from ssl_zoo.compose.objective import build_objective, text_tower
 from ssl_zoo.compose.tokenizer import new_tokenizer
+from ssl_zoo.data.captions import captioned
+from ssl_zoo.data.image_captions import ImageCaptions
 from ssl_zoo.data.images import ImageData
 from ssl_zoo.data.rows import Rows
 from ssl_zoo.data.text import TextData
 from ssl_zoo.data.tokenizer import Tokenizer
-from ssl_zoo.objectives._base import Objective
 from ssl_zoo.pretrain import Budget, Pretraining, PretrainingData, launch, pretrain
 from ssl_zoo.pretrain.checkpoint import checkpoints, write_atomically
 from ssl_zoo.pretrain.run import RunError, locked
@@ -70,17 +72,24 @@ def train(cfg: DictConfig, settings: dict[str, Any], where: Path) -> None:
         refuse_other_run(where, settings)
     torch.manual_seed(cfg.seed)
     budget = Budget(**settings["budget"])
-    data: ImageData | TextData = instantiate(cfg.data, _convert_="all")
-    tokenizer = None if isinstance(data, ImageData) else read_tokenizer(cfg, where, data, begun)
-    make: Any = instantiate(cfg.backbone, _convert_="all", _partial_=True)
-    backbone: Backbone = make() if tokenizer is None else make(vocabulary=tokenizer.vocabulary)
-    objective: Objective = instantiate(cfg.objective, _convert_="all")(backbone)
+    data: ImageData | ImageCaptions | TextData = instantiate(cfg.data, _convert_="all")
+    tower = text_tower(cfg.objective)
+    pairs = None if tower is None else captioned(data, cfg.templates)
+    tokenizer = None
+    if pairs is not None:
+        tokenizer = read_tokenizer(cfg, where, pairs.captions("train"), tower, begun)
+    elif isinstance(data, TextData):
+        tokenizer = read_tokenizer(cfg, where, data.texts("train"), cfg.backbone, begun)
+    objective = build_objective(cfg, tokenizer)
     if cfg.compile:
-        backbone.compile()
+        objective.backbone.compile()
     watched = cfg.evaluate_every and "validation" in data.splits()
     held_out = "validation" if watched else None
     read: Callable[[str], Rows]
-    if isinstance(data, ImageData):
+    if pairs is not None and tokenizer is not None:
+        read = partial(pairs.pairs, tokenizer=tokenizer, length=cfg.context, seed=cfg.seed)
+        rows = read("train")
+    elif not isinstance(data, TextData):
         read, rows = data.rows, data.rows("pretrain")
     else:
         assert tokenizer is not None
@@ -88,8 +97,9 @@ def train(cfg: DictConfig, settings: dict[str, Any], where: Path) -> None:
         read = lambda split: text.rows(split, words, cfg.context, objective.layout, objective.lookahead)  # noqa: E731
         rows = read("train")
     monitor = None
-    if held_out and (isinstance(data, ImageData) or objective.layout == "document"):
-        monitor = Monitor(read("train"), read(held_out), cfg.evaluate_every)
+    if held_out and (data.modality == "image" or objective.layout == "document"):
+        look = read if isinstance(data, TextData) else data.rows
+        monitor = Monitor(look("train"), look(held_out), cfg.evaluate_every)
     validation = None
     if held_out:
         validation = Validation(read(held_out), cfg.evaluate_every, cfg.batch_size, cfg.validation_limit)
@@ -101,6 +111,8 @@ def train(cfg: DictConfig, settings: dict[str, Any], where: Path) -> None:
         budget,
         instantiate(cfg.schedule),
         cfg.seed,
+        instantiate(cfg.decay),
+        cfg.clip,
     )
     batches = PretrainingData(rows, cfg.batch_size, cfg.seed, accumulate, cfg.workers)
 
@@ -133,11 +145,13 @@ def train(cfg: DictConfig, settings: dict[str, Any], where: Path) -> None:
         print(f"saved in {where}; next: ssl-zoo evaluate run={where} data=...")
 
 
-def read_tokenizer(cfg: DictConfig, where: Path, data: TextData, begun: bool) -> Tokenizer:
-    """The tokenizer of the run that was begun, else a new one from the training documents."""
+def read_tokenizer(
+    cfg: DictConfig, where: Path, texts: Iterable[str], reader: DictConfig | None, begun: bool
+) -> Tokenizer:
+    """The tokenizer of the run that was begun, else a new one from the training texts."""
     if begun and (where / "tokenizer").exists():
         return Tokenizer.load(where / "tokenizer")
-    return new_tokenizer(cfg, data)
+    return new_tokenizer(cfg, texts, cfg.backbone if reader is None else reader)
 
 
 def refuse_mixed_modalities(cfg: DictConfig) -> None:
@@ -145,11 +159,11 @@ def refuse_mixed_modalities(cfg: DictConfig) -> None:
     backbone, data = str(cfg.backbone._target_), str(cfg.data._target_)
     if not (backbone.startswith("ssl_zoo.") and data.startswith("ssl_zoo.")):
         return
-    reads_text = backbone.startswith(("ssl_zoo.backbones.transformer", "ssl_zoo.backbones.hf"))
+    reads_text = not backbone.startswith(("ssl_zoo.backbones.cnn", "ssl_zoo.backbones.vision"))
     holds_text = data.startswith("ssl_zoo.data.text")
     if reads_text != holds_text:
         kind = "text" if holds_text else "images"
-        works = "transformer_micro, hf_bert, ..." if holds_text else "resnet_micro, vit_micro, ..."
+        works = "transformer_micro, bag, hf_bert, ..." if holds_text else "resnet_micro, vit_micro, ..."
         raise ConfigError(f"the data holds {kind}, which this backbone does not read; take backbone={works}")
 
 

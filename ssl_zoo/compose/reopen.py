@@ -17,6 +17,8 @@ from ssl_zoo import hub
 from ssl_zoo.backbones._base import Backbone
 from ssl_zoo.compose.composition import EXPECTED, ConfigError, explain
 from ssl_zoo.compose.gate import instantiate
+from ssl_zoo.compose.objective import build_objective
+from ssl_zoo.data.image_captions import ImageCaptions
 from ssl_zoo.data.images import ImageData
 from ssl_zoo.data.text import TextData
 from ssl_zoo.data.tokenizer import Tokenizer
@@ -37,7 +39,7 @@ class Run:
     where: Path
     config: DictConfig
     notes: list[str] = field(default_factory=list)
-    data: ImageData | TextData | None = None
+    data: ImageData | ImageCaptions | TextData | None = None
     tokenizer: Tokenizer | None = None
     backbone: Backbone | None = None
     objective: Objective | None = None
@@ -66,7 +68,7 @@ def reopen(where: Path) -> Run:
     run = Run(where, config)
     if (where / "tokenizer").exists():
         run.tokenizer = run.attempt("anything of text", lambda: Tokenizer.load(where / "tokenizer"))
-    run.data = run.attempt("rows of the run's own data", lambda: build(config, "data"))
+    run.data = run.attempt("rows of the run's own data", lambda: instantiate(config.data, _convert_="all"))
     state = run.attempt("what needs a checkpoint", lambda: weights(run))
     if state:
         run.objective = run.attempt("what the objective predicts", lambda: trained(run, state))
@@ -77,13 +79,20 @@ def reopen(where: Path) -> Run:
     return run
 
 
-def build(config: DictConfig, part: str) -> Any:
-    """What a part of the configuration names, if it is this library's own.
+def reopen_pair(where: Path) -> Objective:
+    """The objective of a run, or the term of its sum, that has a text tower; with the weights of the newest
+    checkpoint, in evaluation mode.
 
     Raises:
-        ConfigError: it names somebody's own code, which only a command line may ask to run.
+        ConfigError: there is no checkpoint, or what `trained` raises.
     """
-    return instantiate(config[part], _convert_="all")
+    config = OmegaConf.load(where / "config.yaml")
+    assert isinstance(config, DictConfig)
+    run = Run(where, config, tokenizer=Tokenizer.load(where / "tokenizer"))
+    state = weights(run)
+    if state is None:
+        raise ConfigError(f"{where} has no checkpoint, where the heads of its two towers are")
+    return next(part for part in trained(run, state).modules() if hasattr(part, "text_vectors"))  # pyright: ignore
 
 
 def weights(run: Run) -> dict[str, Any] | None:
@@ -105,10 +114,8 @@ def trained(run: Run, state: dict[str, Any]) -> Objective:
     Raises:
         ConfigError: code of the user's own, or weights of another version of the code.
     """
-    make: Any = instantiate(run.config.backbone, _convert_="all", _partial_=True)
     with torch.random.fork_rng(devices=[]):  # the weights that are drawn here are overwritten
-        backbone = make() if run.tokenizer is None else make(vocabulary=run.tokenizer.vocabulary)
-        objective: Objective = build(run.config, "objective")(backbone)
+        objective = build_objective(run.config, run.tokenizer)
     try:
         objective.load_state_dict(state)
     except RuntimeError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
@@ -10,14 +11,13 @@ from ssl_zoo.compose.composition import ConfigError, plain
 from ssl_zoo.compose.gate import config_folder, instantiate
 from ssl_zoo.compose.keys import groups_of
 from ssl_zoo.data.rows import DataError
-from ssl_zoo.data.text import TextData
 from ssl_zoo.data.tokenizer import Tokenizer
 from ssl_zoo.data.tokenizer_pretrained import pretrained
 from ssl_zoo.pretrain.callbacks import say
 
 
-def new_tokenizer(cfg: DictConfig, data: TextData) -> Tokenizer:
-    """A tokenizer for the training documents.
+def new_tokenizer(cfg: DictConfig, texts: Iterable[str], reader: DictConfig) -> Tokenizer:
+    """A tokenizer of the training texts, for the backbone that `reader` configures.
 
     To pretrained weights an id of another tokenizer means another word. So they bring their own, unless
     backbone.pretrained=weights takes them alone.
@@ -25,9 +25,9 @@ def new_tokenizer(cfg: DictConfig, data: TextData) -> Tokenizer:
     Raises:
         ConfigError: another tokenizer was chosen for pretrained weights, or they lie without theirs.
     """
-    name, asked = cfg.backbone.get("name"), plain(cfg.tokenizer)
-    if cfg.backbone.get("pretrained") is not True or asked.get("name") == name:
-        return instantiate(cfg.tokenizer, _convert_="all")(data.texts("train"))
+    name, asked = reader.get("name"), plain(cfg.tokenizer)
+    if reader.get("pretrained") is not True or asked.get("name") == name:
+        return instantiate(cfg.tokenizer, _convert_="all")(texts)
     instead = "for another one, whose ids mean other words to them, say backbone.pretrained=weights"
     if asked != default():
         raise ConfigError(

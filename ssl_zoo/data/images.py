@@ -21,7 +21,7 @@ from ssl_zoo.data.image_decoding import MAX_PIXELS
 from ssl_zoo.data.image_encoded import EncodedRows
 from ssl_zoo.data.image_listing import Listing, count_shared
 from ssl_zoo.data.image_rows import ImageRows
-from ssl_zoo.data.image_sources import resolve
+from ssl_zoo.data.image_sources import Source, resolve
 from ssl_zoo.data.image_store import Decoding, Store, open_store
 from ssl_zoo.data.rows import DataError
 from ssl_zoo.data.splits import carve
@@ -34,8 +34,8 @@ class ImageData:
 
     Args:
         name: what logs and errors call it.
-        train, validation, test: sources (see `image_sources`); the last two are carved from `train`
-            where they are None and their fraction is above 0.
+        train, validation, test: sources, or strings that name them (see `image_sources`); the last two are
+            carved from `train` where they are None and their fraction is above 0.
         unlabelled: images for pretraining instead of `train`; labels they may have are not read.
         image_size: pixels a side of every image in the store.
         validation_fraction, test_fraction: of the images of `train`.
@@ -57,11 +57,11 @@ class ImageData:
     def __init__(
         self,
         name: str,
-        train: str,
-        validation: str | None = None,
-        test: str | None = None,
+        train: str | Source,
+        validation: str | Source | None = None,
+        test: str | Source | None = None,
         *,
-        unlabelled: str | None = None,
+        unlabelled: str | Source | None = None,
         image_size: int,
         validation_fraction: float = 0.1,
         test_fraction: float = 0.0,
@@ -170,10 +170,11 @@ class ImageData:
             )
         return rows
 
-    def _store(self, spec: str | None) -> Store | Listing:
-        assert spec
+    def _store(self, given: str | Source | None) -> Store | Listing:
+        assert given
+        spec = given if isinstance(given, str) else given.spec
         if spec not in self._stores:
-            source = resolve(spec, self.cache)
+            source = resolve(given, self.cache) if isinstance(given, str) else given
             if self.unpack:
                 self._stores[spec] = open_store(source, self.decoding, self.cache)
             elif source.list is None:

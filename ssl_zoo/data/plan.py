@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset, Sampler
 
+from ssl_zoo.data.pairs import PairRows
 from ssl_zoo.data.permutation import permuted
 from ssl_zoo.data.rows import DataError, Rows
 from ssl_zoo.data.workers import Loader
@@ -63,11 +64,25 @@ class Plan:
 
 
 class Parts(Dataset):
-    """Item m is part m of the batches: (m, Batch), m = step * accumulate + part within the step."""
+    """Item m is part m of the batches: (m, Batch), m = step * accumulate + part within the step.
 
-    def __init__(self, rows: Rows, plan: Plan, accumulate: int, world: int, rank: int, read: bool = True):
+    Args:
+        read: False where the x of all rows lives on the device: their numbers then take its place.
+        numbered: whether batches carry the numbers of their rows.
+    """
+
+    def __init__(
+        self,
+        rows: Rows,
+        plan: Plan,
+        accumulate: int,
+        world: int,
+        rank: int,
+        read: bool = True,
+        numbered: bool = False,
+    ):
         self.rows, self.plan, self.accumulate, self.world, self.rank = rows, plan, accumulate, world, rank
-        self.read = read
+        self.read, self.numbered = read, numbered
         self.parts = accumulate * world
         if plan.batch % self.parts:
             raise DataError(
@@ -78,12 +93,17 @@ class Parts(Dataset):
     def __getitem__(self, micro: int) -> tuple[int, Batch]:
         step, part = divmod(micro, self.accumulate)
         index = self.plan.rows(step, part * self.world + self.rank, self.parts)
-        if not self.read:  # the rows live on the device: their numbers are enough
-            y = self.rows.y
-            return micro, Batch(
-                torch.from_numpy(index), None, None if y is None else torch.from_numpy(y[index])
-            )
-        return micro, self.rows.read(index, self.plan.epoch(step))
+        epoch = self.plan.epoch(step)
+        batch = self.rows.read(index, epoch) if self.read else self._without_x(index, epoch)
+        return micro, batch._replace(index=torch.from_numpy(index)) if self.numbered else batch
+
+    def _without_x(self, index: np.ndarray, epoch: int) -> Batch:
+        y = self.rows.y
+        return Batch(
+            torch.from_numpy(index),
+            y=None if y is None else torch.from_numpy(y[index]),
+            other=self.rows.second.read(index, epoch) if isinstance(self.rows, PairRows) else None,
+        )
 
 
 class From(Sampler):

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ssl_zoo.objectives._base import Batch
+from ssl_zoo.objectives._base import LACKING, Batch, Objective
 
 
 class DataError(ValueError):
@@ -56,6 +56,14 @@ class Subset:
 
     def read(self, index: np.ndarray, epoch: int = 0) -> Batch:
         return self.rows.read(self.index[index], epoch)
+
+
+def refuse_lacking(objective: Objective, rows: Rows) -> None:
+    """Raise DataError if the rows have no labels or second halves, and the objective reads them."""
+    one = rows.read(np.zeros(1, np.int64))
+    for name in objective.reads:
+        if name != "index" and getattr(one, name) is None:
+            raise DataError(f"{type(objective).__name__} {LACKING[name]}")
 
 
 def everything(rows: Rows, device: torch.device) -> Tensor:

@@ -36,7 +36,7 @@ def code_of(composer: Composer, config: Config, recipe: Recipe) -> dict[str, str
     return code.pretraining(
         [] if recipe.floor else built(config.objective),
         built(config.backbone),
-        built(config.optimizer) + built(config.schedule),
+        [name for part in (config.optimizer, config.schedule, config.decay) for name in built(part)],
         built(config.data),
         built(config.tokenizer),
     )

@@ -1,7 +1,7 @@
 """Contrastive learning: SimCLR (Chen et al. 2020) on images, SimCSE (Gao et al. 2021) on text.
 
 Two views of each sample are drawn together and pushed from all others of the global batch, by the
-NT-Xent loss (SimCLR, eq. 1): with z the normalised projections of 2N views,
+NT-Xent loss (SimCLR, eq. 1; ssl_zoo/contrast.py): with z the normalised projections of 2N views,
 
     L = - mean_i log( exp(z_i . z_i+ / T) / sum over k != i of exp(z_i . z_k / T) )
 
@@ -14,44 +14,14 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import nn
 
-from ssl_zoo.backbones._base import Backbone
-from ssl_zoo.distributed import gather, rank, world
-from ssl_zoo.heads import exact, mlp
+from ssl_zoo.backbones._base import Backbone, ImageBackbone
+from ssl_zoo.contrast import nt_xent
+from ssl_zoo.heads import mlp
 from ssl_zoo.objectives._base import Batch, Loss, Objective
-from ssl_zoo.views.recipes import View, simclr
-
-
-@exact
-def nt_xent(z: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
-    """NT-Xent of this process's rows against the global batch.
-
-    Args:
-        z: (2 N, D) projections; row i and row N + i are views of one sample. Need not be normalised.
-        temperature: T.
-
-    Returns:
-        The loss, and the fraction of rows whose nearest other row is their pair.
-
-    Raises:
-        ValueError: the global batch is one sample, whose views have nothing to differ from.
-    """
-    if len(z) * world() < 4:
-        raise ValueError(
-            "a contrast compares samples, and here is one alone: its loss would be 0 whatever is learned. "
-            "It needs 2 at least, and does better with hundreds: raise batch_size, or lower the accumulation "
-            "steps that it is divided by (accumulate). Samples of all processes count"
-        )
-    z = F.normalize(z, dim=1)
-    everyone = gather(z)  # (world * 2 N, D)
-    rows = torch.arange(len(z), device=z.device)
-    first = rank() * len(z)
-    similarity = z @ everyone.T / temperature
-    similarity = similarity.scatter(1, (first + rows)[:, None], float("-inf"))
-    pair = first + (rows + len(z) // 2) % len(z)
-    return F.cross_entropy(similarity, pair), (similarity.argmax(1) == pair).float().mean()
+from ssl_zoo.views.recipes import simclr
+from ssl_zoo.views.view import View
 
 
 class SimCLR(Objective[Backbone]):
@@ -93,7 +63,7 @@ class SimCLR(Objective[Backbone]):
             if view is not None:
                 raise ValueError("the views of a text are two draws of dropout; leave `view` out")
         else:
-            assert backbone.image_size is not None
+            assert isinstance(backbone, ImageBackbone)
             view = view or simclr(backbone.image_size)
         self.view = view
         self.temperature = temperature

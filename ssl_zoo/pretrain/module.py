@@ -12,8 +12,9 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from ssl_zoo.data.pairs import PairRows
 from ssl_zoo.data.plan import Parts, Plan, loader
-from ssl_zoo.data.rows import DataError, Rows, everything
+from ssl_zoo.data.rows import DataError, Rows, everything, refuse_lacking
 from ssl_zoo.data.workers import may_have_children
 from ssl_zoo.distributed import rank, world
 from ssl_zoo.noise import free_noise, seed_model, seed_noise
@@ -21,8 +22,8 @@ from ssl_zoo.norm import over_all_processes
 from ssl_zoo.objectives._base import Batch, Loss, Objective
 from ssl_zoo.pretrain.budget import Budget, Clock
 from ssl_zoo.pretrain.checkpoint import CheckpointError
-from ssl_zoo.schedules import Schedule, cosine
-from ssl_zoo.views.recipes import View
+from ssl_zoo.schedules import Schedule, constant, cosine
+from ssl_zoo.views.view import View
 
 RESIDENT = 2 * 2**30  # bytes of images that may live on the device
 
@@ -43,7 +44,9 @@ class PretrainingData(L.LightningDataModule):
 
     Attributes:
         feed: the batches, and how long training waited for them.
-        resident: all images (N, 3, H, W) where they live on the device; then only row numbers travel.
+        resident: all images (N, 3, H, W) where they live on the device; then only row numbers travel, and
+            what belongs to the rows besides.
+        numbered: whether batches carry the numbers of their rows; set when training is set up.
     """
 
     def __init__(self, rows: Rows, batch_size: int, seed: int = 0, accumulate: int = 1, workers: int = 0):
@@ -52,6 +55,7 @@ class PretrainingData(L.LightningDataModule):
         self.plan = Plan(len(rows), batch_size, seed)
         self.stop = 0  # parts to yield; set when training is set up
         self.resident: Tensor | None = None
+        self.numbered = False
 
     def setup(self, stage: str | None = None) -> None:
         trainer = self.trainer
@@ -62,13 +66,16 @@ class PretrainingData(L.LightningDataModule):
                 f"accumulate_grad_batches={trainer.accumulate_grad_batches}"
             )
         device = trainer.strategy.root_device
-        if device.type == "cuda" and getattr(self.rows, "nbytes", RESIDENT + 1) <= RESIDENT:
-            self.resident = everything(self.rows, device)
+        images = self.rows.first if isinstance(self.rows, PairRows) else self.rows
+        if device.type == "cuda" and getattr(images, "nbytes", RESIDENT + 1) <= RESIDENT:
+            self.resident = everything(images, device)
 
     def train_dataloader(self):
         trainer = self.trainer
         assert trainer is not None
-        parts = Parts(self.rows, self.plan, self.accumulate, world(), rank(), read=self.resident is None)
+        parts = Parts(
+            self.rows, self.plan, self.accumulate, world(), rank(), self.resident is None, self.numbered
+        )
         pin = trainer.strategy.root_device.type == "cuda"
         start = lambda: trainer.global_step * self.accumulate  # noqa: E731
         workers = self.workers
@@ -102,15 +109,27 @@ class PretrainingData(L.LightningDataModule):
             )
 
 
+@torch.no_grad()
+def clip_each(gradients: list[Tensor], longest: float) -> None:
+    """Scale each gradient that is longer to this length, in place (the code of DINO, Caron et al. 2021)."""
+    if gradients:
+        lengths = torch._foreach_norm(gradients)  # pyright: ignore[reportPrivateImportUsage]
+        factors = [(longest / (length + 1e-6)).clamp_max(1) for length in lengths]
+        torch._foreach_mul_(gradients, factors)  # pyright: ignore[reportPrivateImportUsage]
+
+
 class Pretraining(L.LightningModule):
     """Trains an objective; knows nothing of what the objective does.
 
     Args:
         objective: what to minimise.
         optimizer: objective -> optimizer whose groups carry `base_lr` (ssl_zoo.optim).
-        schedule: fraction done -> factor on the learning rates.
         budget: how long to train.
+        schedule: fraction done -> factor on the learning rates.
         seed: with the step, decides all noise.
+        decay: fraction done -> factor on the weight decay.
+        clip: longest gradient of any one tensor of weights; longer ones are scaled to it. None: as long as
+            they are. (`gradient_clip_val` of Lightning's Trainer is the length of all of them together.)
 
     `loss` holds the last loss and its parts, detached, on the device. `stopped` is True when a signal ends
     training before its budget does.
@@ -123,11 +142,15 @@ class Pretraining(L.LightningModule):
         budget: Budget,
         schedule: Schedule | None = None,
         seed: int = 0,
+        decay: Schedule | None = None,
+        clip: float | None = None,
     ):
         super().__init__()
+        if clip is not None and not clip > 0:
+            raise ValueError(f"clip={clip}: the longest gradient of a tensor is a positive number, or null")
         self.objective, self.make_optimizer, self.budget = objective, optimizer, budget
         over_all_processes(objective)  # its heads; the library's backbones are built so
-        self.schedule = schedule or cosine()
+        self.schedule, self.decay, self.clip = schedule or cosine(), decay or constant(), clip
         self.seed = seed
         self.clock = Clock(budget, 0)
         self.loss: dict[str, Tensor] = {}
@@ -138,10 +161,17 @@ class Pretraining(L.LightningModule):
         self.register_buffer("first_bad", torch.tensor(-1), persistent=False)
 
     def configure_optimizers(self) -> Optimizer:
-        return self.make_optimizer(self.objective)
+        optimizer = self.make_optimizer(self.objective)
+        for group in optimizer.param_groups:  # of an optimizer of your own
+            group.setdefault("base_lr", group["lr"])
+            if "weight_decay" in group:
+                group.setdefault("base_decay", group["weight_decay"])
+        return optimizer
 
     def setup(self, stage: str) -> None:
         data = self.data
+        refuse_lacking(self.objective, data.rows)
+        data.numbered = "index" in self.objective.reads
         steps = self.budget.total_steps(data.plan, data.rows)
         spent = self.clock.spent
         self.clock = Clock(self.budget, steps)
@@ -242,9 +272,11 @@ class Pretraining(L.LightningModule):
         step = self.trainer.global_step
         # The middle of the step, so that neither the first nor the last one is at zero.
         done = self.clock.fraction(step + 0.5, self.device)
-        factor = self.schedule(done)
+        factor, decay = self.schedule(done), self.decay(done)
         for group in optimizer.param_groups:
-            group["lr"] = group["base_lr"] * factor
+            group["lr"] = group["base_lr"] * (1.0 if group.get("constant") else factor)
+            if "base_decay" in group:
+                group["weight_decay"] = group["base_decay"] * decay
         self.lr = optimizer.param_groups[0]["lr"]
         super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
         # `trainer.global_step` may not count this step yet. Teachers move here, before any callback
@@ -257,6 +289,8 @@ class Pretraining(L.LightningModule):
     def configure_gradient_clipping(
         self, optimizer, gradient_clip_val=None, gradient_clip_algorithm=None
     ) -> None:
+        if self.clip is not None:
+            clip_each([p.grad for p in self.objective.parameters() if p.grad is not None], self.clip)
         # Lightning refuses to clip for a fused optimizer in mixed precision, because that unscales gradients
         # in its step. In bfloat16 nothing is scaled.
         if getattr(self.trainer.precision_plugin, "scaler", None) is not None:

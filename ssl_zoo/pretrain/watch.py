@@ -59,6 +59,9 @@ class Validation(PerStep):
         if module.objective.whole_batch and min(self.batch_size, self.count) < 2:
             say(f"step {trainer.global_step:,}  no validation loss: one held-out row cannot be compared")
             return
+        if "index" in module.objective.reads:
+            say(f"step {trainer.global_step:,}  no validation loss: held-out rows have no number in training")
+            return
         values = {k: v.item() for k, v in self.losses(module).items()}
         bytes_per_token = getattr(self.rows, "bytes_per_token", None)
         if "val/nats_per_token" in values and bytes_per_token:

@@ -3,22 +3,46 @@
 Images are float (B, C, H, W) in [0, 1], on any device. Every operation gives what the function of
 the same name in `torchvision.transforms.v2.functional` gives image by image (tests/test_views.py
 holds each to it), with no loop over samples, no wait for the device and shapes that do not depend
-on the parameters. Random choices are made in `recipes.py`.
+on the parameters. Random choices are made in `view.py`.
 
 Cropping, resizing, flipping and blurring are linear and separable: out = rows @ image @ cols^T,
 with one pair of small matrices a sample. That is exact, and two batched matrix products do it all.
 On a GPU that allows TF32 products, they are good to about 1e-3 (a quarter of a grey level).
+
+`Draw` says what happens to each image of a batch; the operations here and the loops of `kernels` read it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 # Rec. 601 luma, with the digits that torchvision uses.
 LUMA = (0.2989, 0.587, 0.114)
+
+
+class Draw(NamedTuple):
+    """What happens to each image of a batch.
+
+    box: top, left, height and width of the crop, each (B,) int64, inside the image.
+    flip: (B,) bool, which to mirror left to right.
+    order: which of 0 brightness, 1 contrast, 2 saturation and 3 hue change, first to last.
+    factors: (B, 4) float32, in the order of these numbers; 1, 1, 1 and 0 change nothing.
+    grey: (B,) bool, which lose their colour.
+    sigma: (B,) float32, of the blur in pixels; 0 where there is none.
+    solar: (B,) bool, which to solarize at a half.
+    """
+
+    box: tuple[Tensor, Tensor, Tensor, Tensor]
+    flip: Tensor
+    order: list[int]
+    factors: Tensor
+    grey: Tensor
+    sigma: Tensor
+    solar: Tensor
 
 
 def to_float(x: Tensor) -> Tensor:

@@ -11,8 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ssl_zoo.views.draw import Draw
-from ssl_zoo.views.image import refuse_kernel, to_float
+from ssl_zoo.views.image import Draw, refuse_kernel, to_float
 from ssl_zoo.views.loops import render_some
 
 

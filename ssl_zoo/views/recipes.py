@@ -1,249 +1,123 @@
-"""Random views of a batch, and the named recipes of papers.
+"""The views of papers: `View` where all views of an image follow one law, `Views` where they differ.
 
-A `View` draws one row of uniform noise a sample (for the undivided batch: see `noise.rand`)
-and turns it into boxes, strengths and choices by the pure functions below. The distributions are
-those of torchvision's RandomResizedCrop, RandomHorizontalFlip, ColorJitter, RandomGrayscale,
-GaussianBlur and RandomSolarize, with one difference: the order in which brightness, contrast,
-saturation and hue change is drawn once a batch, not once a sample. Every sample's order is still
-uniform over all orders.
+`size` is a side in pixels, or (height, width). Papers resize by bicubic interpolation and these by
+antialiased bilinear. Names that end in `_small`, `asymmetric` and `vic` are for images of 32 px, where a
+blur hides what little there is to see.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from typing import final
+from typing import Any
 
-import torch
-from torch import Tensor, nn
+from ssl_zoo.views.view import View, Views
 
-from ssl_zoo.noise import rand, rand_shared
-from ssl_zoo.views.draw import Draw
-from ssl_zoo.views.image import (
-    adjust_brightness,
-    adjust_contrast,
-    adjust_hue,
-    adjust_saturation,
-    gaussian_blur,
-    resized_crop,
-    rgb_to_grayscale,
-    solarize,
-    to_float,
-    where,
-)
+Size = int | Sequence[int]
 
-TRIES = 10  # boxes that RandomResizedCrop draws before it falls back on the centre
-UNBLURRED = 1e-3  # a sigma in pixels at which a blur changes nothing
+# Strengths of colour: SimCLR's, half of it, and BYOL's (Grill et al. 2020, arXiv:2006.07733, table 6).
+STRONG: dict[str, Any] = {"brightness": 0.8, "contrast": 0.8, "saturation": 0.8, "hue": 0.2}
+HALF: dict[str, Any] = {"brightness": 0.4, "contrast": 0.4, "saturation": 0.4, "hue": 0.1}
+BYOL: dict[str, Any] = HALF | {"saturation": 0.2}
 
 
-def crop_boxes(
-    noise: Tensor, height: int, width: int, scale: Sequence[float], ratio: Sequence[float]
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Boxes with the distribution of torchvision's RandomResizedCrop.get_params.
-
-    Args:
-        noise: (B, tries, 4) uniform; the first try that fits the image is taken.
-        height, width: of the images.
-        scale: (least, most) share of the image's area.
-        ratio: (least, most) width / height, log-uniform.
-
-    Returns:
-        top, left, height, width: (B,) int64. Where no try fits, the largest box at the centre whose
-        ratio is allowed.
-    """
-    area = height * width * (scale[0] + noise[..., 0] * (scale[1] - scale[0]))  # (B, tries)
-    low, high = math.log(ratio[0]), math.log(ratio[1])
-    shape = torch.exp(low + noise[..., 1] * (high - low))
-    w, h = (area * shape).sqrt().round(), (area / shape).sqrt().round()
-    fits = (w > 0) & (w <= width) & (h > 0) & (h <= height)
-    first = fits.to(torch.uint8).argmax(1, keepdim=True)  # (B, 1)
-    any_fits = fits.gather(1, first).squeeze(1)
-    w, h, y, x = (v.gather(1, first).squeeze(1) for v in (w, h, noise[..., 2], noise[..., 3]))
-    # A uniform number just below 1 may round up to the number of places, hence the minimum.
-    top = torch.minimum((y * (height - h + 1)).floor(), height - h)
-    left = torch.minimum((x * (width - w + 1)).floor(), width - w)
-    centre = centre_box(height, width, ratio)
-    top, left, h, w = (
-        torch.where(any_fits, v.long(), fallback)
-        for v, fallback in zip((top, left, h, w), centre, strict=True)
-    )
-    return top, left, h, w
-
-
-def centre_box(height: int, width: int, ratio: Sequence[float]) -> tuple[int, int, int, int]:
-    """The largest box at the centre with an allowed width / height: (top, left, height, width)."""
-    h, w = height, width
-    if width / height < ratio[0]:
-        h = round(width / ratio[0])
-    elif width / height > ratio[1]:
-        w = round(height * ratio[1])
-    return (height - h) // 2, (width - w) // 2, h, w
-
-
-def around_one(noise: Tensor, strength: float) -> Tensor:
-    """Uniform in [max(0, 1 - strength), 1 + strength]: how ColorJitter draws factors."""
-    low = max(0.0, 1 - strength)
-    return low + noise * (1 + strength - low)
-
-
-@final
-class View(nn.Module):
-    """One random view of each image: crop, flip, colour jitter, grey, blur, solarize, in this order.
-
-    `view(x)` takes images uint8 or float in [0, 1] (B, C, H, W) and gives float32 in [0, 1]
-    (B, C, h, w). Every image has its own draw. Runs in float32 under autocast, too, and has no
-    gradient. Saturation, hue and grey are skipped for images of one channel.
-
-    Args:
-        size: side, or (height, width), of the view in pixels; None keeps the image's.
-        scale: (least, most) share of the image's area that a crop covers.
-        ratio: (least, most) width / height of a crop.
-        flip: probability of mirroring left to right.
-        brightness, contrast, saturation: factors are uniform in 1 ± strength, not below 0.
-        hue: uniform in ± hue turns of the colour wheel; at most 0.5.
-        jitter: probability of these four.
-        grayscale: probability of grey.
-        blur: probability of a Gaussian blur.
-        blur_sigma: (least, most) sigma in pixels.
-        blur_kernel: odd width in pixels; None is a tenth of the view's side.
-        solarize: probability of inverting what is brighter than a half.
-
-    Raises:
-        ValueError: a value that cannot be, or colour changes asked of images with 2 or more than 3
-            channels.
-    """
-
-    def __init__(
-        self,
-        size: int | Sequence[int] | None = None,
-        scale: Sequence[float] = (0.08, 1.0),
-        ratio: Sequence[float] = (3 / 4, 4 / 3),
-        flip: float = 0.5,
-        brightness: float = 0.0,
-        contrast: float = 0.0,
-        saturation: float = 0.0,
-        hue: float = 0.0,
-        jitter: float = 0.8,
-        grayscale: float = 0.2,
-        blur: float = 0.5,
-        blur_sigma: Sequence[float] = (0.1, 2.0),
-        blur_kernel: int | None = None,
-        solarize: float = 0.0,
-    ):
-        super().__init__()
-        self.size = _pair(size)
-        self.scale = _range("scale", scale, most=1.0)
-        self.ratio = _range("ratio", ratio)
-        self.blur_sigma = _range("blur_sigma", blur_sigma)
-        self.flip = _within("flip", flip)
-        self.brightness = _within("brightness", brightness, math.inf)
-        self.contrast = _within("contrast", contrast, math.inf)
-        self.saturation = _within("saturation", saturation, math.inf)
-        self.hue = _within("hue", hue, 0.5)
-        self.jitter = _within("jitter", jitter)
-        self.grayscale = _within("grayscale", grayscale)
-        self.blur = _within("blur", blur)
-        if blur_kernel is not None and (blur_kernel < 1 or blur_kernel % 2 == 0):
-            raise ValueError(f"blur_kernel must be odd and positive, not {blur_kernel}")
-        self.blur_kernel = blur_kernel
-        self.solarize = _within("solarize", solarize)
-
-    @torch.no_grad()
-    def forward(self, x: Tensor) -> Tensor:
-        size = self.size or (x.shape[-2], x.shape[-1])
-        kernel = (self.blur_kernel or (min(size) // 10) | 1) if self.blur > 0 else 1
-        with torch.autocast(x.device.type, enabled=False):
-            draw = self._draw(x, kernel)
-            if x.device.type == "cpu" and x.shape[1] in (1, 3) and not torch.compiler.is_compiling():
-                from ssl_zoo.views.kernels import render  # compiles, or loads what it compiled before
-
-                return render(x, size, draw, kernel)
-            return self._compose(to_float(x).float(), size, draw, kernel)
-
-    def _draw(self, x: Tensor, kernel: int) -> Draw:
-        """What happens to each image of x (B, C, H, W)."""
-        # Every option has its own columns whether used or not, so that one does not move another's noise.
-        noise = rand(len(x), 4 * TRIES + 10, device=x.device)
-        boxes, flip, jitter, factors, grey, blur, sigma, solar = noise.split(
-            [4 * TRIES, 1, 1, 4, 1, 1, 1, 1], dim=1
-        )
-        box = crop_boxes(boxes.unflatten(1, (TRIES, 4)), x.shape[-2], x.shape[-1], self.scale, self.ratio)
-        one, two, three, turn = factors.split(1, dim=1)
-        strengths = [
-            around_one(one, self.brightness),
-            around_one(two, self.contrast),
-            around_one(three, self.saturation),
-            (2 * turn - 1) * self.hue,
-        ]
-        neutral = torch.tensor([1.0, 1.0, 1.0, 0.0]).to(x.device, non_blocking=True)
-        low, high = self.blur_sigma
-        colour = x.shape[1] > 1
-        changed = (self.brightness, self.contrast, self.saturation * colour, self.hue * colour)
-        order = [i for i in rand_shared(4).argsort().tolist() if self.jitter * changed[i] > 0]
-        return Draw(
-            box,
-            (flip < self.flip).squeeze(1),
-            order,
-            torch.where(jitter < self.jitter, torch.cat(strengths, 1), neutral),
-            (grey < self.grayscale * colour).squeeze(1),
-            torch.where((blur < self.blur) & (kernel > 1), low + sigma * (high - low), 0.0).squeeze(1),
-            (solar < self.solarize).squeeze(1),
-        )
-
-    def _compose(self, x: Tensor, size: tuple[int, int], draw: Draw, kernel: int) -> Tensor:
-        """The view of float images in torch's operations; what no image can be drawn for is left out."""
-        x = resized_crop(x, *draw.box, size, draw.flip)
-        changes = (adjust_brightness, adjust_contrast, adjust_saturation, adjust_hue)
-        for i in draw.order:
-            x = changes[i](x, draw.factors[:, i])
-        if self.grayscale > 0 and x.shape[1] > 1:
-            x = where(draw.grey, rgb_to_grayscale(x), x)
-        if kernel > 1:
-            x = gaussian_blur(x, draw.sigma.clamp_min(UNBLURRED), kernel)
-        if self.solarize > 0:
-            x = where(draw.solar, solarize(x, 0.5), x)
-        return x.clamp_(0, 1)  # the matrix products may round to just outside
-
-    def extra_repr(self) -> str:
-        return ", ".join(
-            f"{name}={value}" for name, value in vars(self).items() if name[0] != "_" and name != "training"
-        )
-
-
-def simclr(size: int | Sequence[int] | None = None, strength: float = 1.0) -> View:
+def simclr(size: Size | None = None, strength: float = 1.0) -> View:
     """SimCLR's view for ImageNet (Chen et al. 2020, arXiv:2002.05709, appendix A)."""
-    s = strength
-    return View(size, brightness=0.8 * s, contrast=0.8 * s, saturation=0.8 * s, hue=0.2 * s)
+    return View(size, **{name: strength * value for name, value in STRONG.items()})
 
 
-def simclr_small(size: int | Sequence[int] | None = None) -> View:
+def simclr_small(size: Size | None = None) -> View:
     """SimCLR's view for CIFAR (appendix B.9): half the colour strength, no blur."""
-    return View(size, brightness=0.4, contrast=0.4, saturation=0.4, hue=0.1, blur=0.0)
+    return View(size, **HALF, blur=0.0)
 
 
-def crop_flip(size: int | Sequence[int] | None = None, scale: Sequence[float] = (0.2, 1.0)) -> View:
+def crop(size: Size | None = None, scale: Sequence[float] = (0.3, 1.0)) -> View:
+    """Crops alone (I-JEPA, Assran et al. 2023, arXiv:2301.08243, appendix A.1)."""
+    return View(size, scale, flip=0.0, jitter=0.0, grayscale=0.0, blur=0.0)
+
+
+def crop_flip(size: Size | None = None, scale: Sequence[float] = (0.2, 1.0)) -> View:
     """Crops and mirroring alone (MAE, arXiv:2111.06377, appendix A.1)."""
     return View(size, scale, jitter=0.0, grayscale=0.0, blur=0.0)
 
 
-def _pair(size: int | Sequence[int] | None) -> tuple[int, int] | None:
-    if size is None:
-        return None
-    pair = (size, size) if isinstance(size, int) else tuple(size)
-    if len(pair) != 2 or min(pair) < 1:
-        raise ValueError(f"size must be a positive side or (height, width), not {size}")
-    return pair
+def byol(size: Size | None = None, scale: Sequence[float] = (0.08, 1.0)) -> Views:
+    """BYOL's two views for ImageNet (table 6), also those of Barlow Twins, VICReg and MoCo v3.
+
+    The first is always blurred; the second seldom, and sometimes solarized. MoCo v3 crops from 0.2.
+    """
+    first, second = View(size, scale, **BYOL, blur=1.0), View(size, scale, **BYOL, blur=0.1, solarize=0.2)
+    return Views(first, second)
 
 
-def _range(name: str, values: Sequence[float], most: float = math.inf) -> tuple[float, float]:
-    if len(values) != 2 or not 0 < values[0] <= values[1] <= most:
-        bound = "" if most == math.inf else f" <= {most:g}"
-        raise ValueError(f"{name} must be (least, most) with 0 < least <= most{bound}, not {tuple(values)}")
-    return float(values[0]), float(values[1])
+def asymmetric(size: Size | None = None, scale: Sequence[float] = (0.08, 1.0)) -> Views:
+    """BYOL's two views for CIFAR, without a blur (solo-learn's `asymmetric` recipe)."""
+    return Views(View(size, scale, **BYOL, blur=0.0), View(size, scale, **BYOL, blur=0.0, solarize=0.2))
 
 
-def _within(name: str, value: float, most: float = 1.0) -> float:
-    if not 0 <= value <= most:
-        bound = "at least 0" if most == math.inf else f"between 0 and {most:g}"
-        raise ValueError(f"{name} must be {bound}, not {value}")
-    return float(value)
+def weak(size: Size | None = None, scale: Sequence[float] = (0.2, 1.0)) -> Views:
+    """Two views of MoCo v2 (Chen et al. 2020, arXiv:2003.04297); solo-learn crops from 0.08 on CIFAR."""
+    view = View(size, scale, **HALF)
+    return Views(view, view)
+
+
+def vic(size: Size | None = None) -> Views:
+    """VICReg's two views for CIFAR (solo-learn and eb_jepa): one law, some solarized. On ImageNet: `byol`."""
+    view = View(size, (0.2, 1.0), **BYOL, blur=0.0, solarize=0.1)
+    return Views(view, view)
+
+
+def local_size(size: Sequence[int], patch: int = 1) -> tuple[int, int]:
+    """A multi-crop's small views: 3/7 of (height, width), as 96 of 224 pixels, in whole patches."""
+    height, width = (max(round(side * 3 / 7 / patch), 1) * patch for side in size)
+    return height, width
+
+
+def dino(
+    size: Size,
+    local: Size,
+    count: int = 8,
+    scale: Sequence[float] = (0.4, 1.0),
+    local_scale: Sequence[float] = (0.05, 0.4),
+) -> Views:
+    """DINO's multi-crop (Caron et al. 2021, arXiv:2104.14294): two large views as BYOL's, and small ones.
+
+    224 and 96 pixels for ImageNet. Its ResNets crop from 0.14, and 0.05 to 0.14; without small views
+    (count=0) crop from 0.14.
+    """
+    small = View(local, local_scale, **BYOL, blur=0.5)
+    return Views(byol(size, scale), *[small] * count)
+
+
+def dino_small(size: Size, local: Size, count: int = 4) -> Views:
+    """DINO's multi-crop for images of 32 px, and small views of 16: no blur, larger crops. Own choice."""
+    return Views(asymmetric(size, (0.3, 1.0)), *[View(local, (0.1, 0.4), **BYOL, blur=0.0)] * count)
+
+
+def swav(size: Size, local: Size, count: int = 6) -> Views:
+    """SwAV's multi-crop (Caron et al. 2020, arXiv:2006.09882): two views and small ones in SimCLR's colours.
+
+    224 and 96 pixels for ImageNet.
+    """
+    large = View(size, (0.14, 1.0), **STRONG)
+    return Views(large, large, *[View(local, (0.05, 0.14), **STRONG)] * count)
+
+
+def swav_small(size: Size, local: Size, count: int = 4) -> Views:
+    """SwAV's multi-crop for images of 32 px, in the colours of `simclr_small`. Own choice."""
+    large = View(size, (0.3, 1.0), **HALF, blur=0.0)
+    return Views(large, large, *[View(local, (0.1, 0.4), **HALF, blur=0.0)] * count)
+
+
+def lejepa(size: Size, local: Size, count: int = 6) -> Views:
+    """LeJEPA's multi-crop (Balestriero & LeCun 2025, arXiv:2511.08544): one law of colour for all views.
+
+    224 and 98 pixels for ImageNet, with patches of 14.
+    """
+    large = View(size, (0.3, 1.0), **BYOL, solarize=0.2)
+    return Views(large, large, *[View(local, (0.05, 0.3), **BYOL, solarize=0.2)] * count)
+
+
+def lejepa_small(size: Size, local: Size, count: int = 4) -> Views:
+    """LeJEPA's multi-crop for images of 32 px: no blur, small views from a tenth. Own choice."""
+    large = View(size, (0.3, 1.0), **BYOL, blur=0.0, solarize=0.2)
+    return Views(large, large, *[View(local, (0.1, 0.4), **BYOL, blur=0.0, solarize=0.2)] * count)

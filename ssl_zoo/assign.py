@@ -1,0 +1,50 @@
+"""Soft assignments of samples to prototypes, which serve as targets: none has a gradient.
+
+Scores are (N, K): those of this process's rows with K prototypes. Half precision becomes float32.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ssl_zoo.distributed import everybody, total
+
+
+def _wide(x: Tensor) -> Tensor:
+    return x.detach().to(torch.promote_types(x.dtype, torch.float32))
+
+
+def sinkhorn(scores: Tensor, eps: float = 0.05, rounds: int = 3) -> Tensor:
+    """Assign samples so that every prototype gets as much (SwAV, Caron et al. 2020, arXiv:2006.09882, eq. 3).
+
+    exp(scores / eps) is divided in turn by its sums over the rows of all processes and by its sums over
+    prototypes: the algorithm of Sinkhorn and Knopp.
+
+    Args:
+        scores: (N, K) cosines.
+        eps: the temperature; the smaller, the harder the assignment.
+        rounds: of the two divisions.
+
+    Returns:
+        (N, K), rows that sum to 1.
+    """
+    log_q = _wide(scores) / eps  # exp of these overflows, or leaves a row without anything
+    for _ in range(rounds):
+        most = everybody(log_q.amax(0, keepdim=True)).amax(0)  # (K,)
+        log_q = log_q - most - total((log_q - most).exp().sum(0)).log()
+        log_q = log_q.log_softmax(1)
+    return log_q.exp()
+
+
+def sharpen(p: Tensor, temperature: float) -> Tensor:
+    """p^(1 / temperature), its rows summing to 1 (MSN, Assran et al. 2022, arXiv:2204.07141). p (N, K)."""
+    return (_wide(p).log() / temperature).softmax(1)
+
+
+def centre_softmax(scores: Tensor, centre: Tensor, temperature: float | Tensor) -> Tensor:
+    """softmax((scores - centre) / temperature) (DINO, Caron et al. 2021, arXiv:2104.14294, section 3.1).
+
+    scores (N, K), centre (K,) -> (N, K).
+    """
+    return ((_wide(scores) - centre) / temperature).softmax(1)
