@@ -60,7 +60,7 @@ def test_a_damaged_line_is_named(tmp_path):
 @pytest.mark.parametrize(
     ("line", "says"),
     [
-        (b'{"line": "a", "se', r"line 2 .*at byte 24 "),
+        (b'{"line": "a", "se', r"line 2 .*at byte 25 "),
         (b'{"line": "a", "seed": 0, "text": "\xff"}', "line 2 .*utf-8"),
         (b'{"line": "a", "seed": 0, "value": NaN}', "line 2 .*NaN is no result"),
         (b'{"line": "a", "seed": 0, "value": ' + b"9" * 5000 + b"}", "line 2 .*digits"),

@@ -14,12 +14,14 @@ whichever rows share its batch, so that parts of a batch average to the whole (d
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ssl_zoo.backbones._base import TokenBackbone, check_ids
 from ssl_zoo.heads import output_matrix, score_tokens
 from ssl_zoo.noise import rand
 from ssl_zoo.objectives._base import Batch, Loss, Objective
+from ssl_zoo.objectives._shown import Guesses
 from ssl_zoo.tokens import put, take
 from ssl_zoo.views.masks import Masking, Tokens, corrupt
 
@@ -34,6 +36,7 @@ class MaskedLM(Objective[TokenBackbone]):
     """
 
     family = "masked"
+    unit = "nats per hidden token"
     takes = ("transformer", "encoder", "decoder")
     ordinary: Tensor  # (V - specials,) ids that may stand in as noise
     special: Tensor  # (V,) bool
@@ -65,14 +68,18 @@ class MaskedLM(Objective[TokenBackbone]):
         self.output = output_matrix(backbone)
         self.bias = nn.Parameter(torch.zeros(vocabulary.size))
 
+    def choose(self, ids: Tensor, segments: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Which tokens of (B, T) ids to hide: places (B, K), and which of them count (B, K)."""
+        candidates = ~self.special[ids]
+        if segments is not None:
+            candidates &= segments >= 0
+        return self.mask(rand(*ids.shape, device=ids.device), ids, candidates, self.continues)
+
     def forward(self, batch: Batch) -> Loss:
         check_ids(batch.x, len(self.special))
         ids, segments = batch.x.long(), batch.segments
         b, t = ids.shape
-        candidates = ~self.special[ids]
-        if segments is not None:
-            candidates &= segments >= 0
-        at, valid = self.mask(rand(b, t, device=ids.device), ids, candidates, self.continues)  # (B, K)
+        at, valid = self.choose(ids, segments)
         original = ids.gather(1, at)
         noise = rand(b, 2, at.shape[1], device=ids.device)
         random = self.ordinary[(noise[:, 1] * len(self.ordinary)).long()]
@@ -85,3 +92,16 @@ class MaskedLM(Objective[TokenBackbone]):
             rows, self.output.weight, original.flatten(), valid.flatten(), self.mask.rate * b * t, self.bias
         )
         return Loss(loss, {"nats_per_masked_token": nats}, {"nats_per_masked_token": count})
+
+    def show(self, batch: Batch) -> Guesses:
+        """The first row; all that is hidden is the mask, where training leaves some or puts others."""
+        ids, segments = batch.x[:1].long(), None if batch.segments is None else batch.segments[:1]
+        at, valid = self.choose(ids, segments)
+        at = at[valid].sort().values[None]  # (1, K)
+        tokens = self.backbone.embed(put(ids, at, torch.full_like(at, self.hidden)))
+        code = self.backbone.encode(tokens, None, segments, order="both")
+        scores = F.linear(self.transform(take(code.tokens, at)[0]), self.output.weight, self.bias)
+        note = (
+            "Tokens that were hidden (all shown to the network as the mask), and its guesses in their place."
+        )
+        return Guesses(note, ids[0], at[0], scores.float().softmax(1), hidden=True)

@@ -55,7 +55,7 @@ METRICS = {
 }
 
 
-def metric_as_it_is(name: str) -> Metric:
+def any_metric(name: str) -> Metric:
     """How a metric is shown; of one unknown, as it is."""
     return METRICS.get(name, Metric(name, 1, 3))
 
@@ -120,7 +120,7 @@ class Result:
 
 def format_score(name: str, mean: float, span: tuple[float, float] | None) -> str:
     """A mean with half its interval, "50.1 ± 0.4", as its metric is shown; of one unknown, as it is."""
-    how = metric_as_it_is(name)
+    how = any_metric(name)
     return how.text(mean) + ("" if span is None else f" ± {how.text((span[1] - span[0]) / 2)}")
 
 
