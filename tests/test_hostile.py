@@ -406,7 +406,6 @@ DESCRIPTIONS = [
     ("vit", "class", "shutil.rmtree"),
     ("vit", "order", None),
     ("vit", "order", "sideways"),
-    ("vit", "order", "causal"),
     ("cnn", "config.channels", [LARGE] * 4),
     ("transformer", "config.depth", 10**400),
     ("transformer", "config.depth", LARGE),

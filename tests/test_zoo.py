@@ -14,7 +14,7 @@ from torch import Tensor
 from zoo_backbones import backbone, batch, build, discover, pairs, refusals
 
 from ssl_zoo import hub
-from ssl_zoo.backbones._base import KINDS, Kind, TokenBackbone
+from ssl_zoo.backbones._base import KINDS, Kind, TokenBackbone, pool
 from ssl_zoo.compose.composition import config_folder
 from ssl_zoo.noise import free_noise, seed_noise
 from ssl_zoo.objectives._base import Loss, Objective
@@ -225,6 +225,21 @@ def test_every_objective_has_a_yaml(cls):
     assert f"{cls.__module__}.{cls.__name__}" in named.values()
     if not stem.startswith("_"):  # a file has a YAML of its own name, of one of its papers
         assert named[stem].rpartition(".")[0] == cls.__module__
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@torch.no_grad()
+def test_layers_are_tokens_or_their_means(kind):
+    one = backbone(kind).eval()
+    rows = batch(build(SimCLR, one))
+    x = rows.x.float() / 255 if one.modality == "image" else rows.x
+    tokens, pooled = (one(x, rows.segments, layers=how).layers for how in ("tokens", "pooled"))
+    assert len(tokens) == len(one.blocks()) > 1
+    for layer, mean in zip(tokens, pooled, strict=True):
+        segments = None if one.modality == "image" else rows.segments
+        torch.testing.assert_close(pool(layer, segments), mean, rtol=1e-4, atol=1e-5)
+    assert tokens[-1].shape == one(x, rows.segments).tokens.shape
+    assert one(x, rows.segments).layers == ()
 
 
 @pytest.mark.parametrize("kind", KINDS)

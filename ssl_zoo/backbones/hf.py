@@ -118,7 +118,7 @@ class HFBackbone(TokenBackbone):
         ValueError: a model that cannot be run in halves, keep documents apart or take the vocabulary.
     """
 
-    kind: Literal["encoder", "decoder"]  # pyright: ignore[reportIncompatibleVariableOverride]
+    kind: Literal["encoder", "decoder"]
 
     def __init__(
         self,
@@ -182,7 +182,7 @@ class HFBackbone(TokenBackbone):
         self._read_layout()
         self.eval()
         self.orders, self.order = try_out(self)
-        self.kind = "decoder" if self.order == "causal" else "encoder"  # pyright: ignore[reportIncompatibleVariableOverride]
+        self.kind = "decoder" if self.order == "causal" else "encoder"  # pyright: ignore
         self.train()
 
     def _read_layout(self) -> None:

@@ -10,30 +10,29 @@ import os
 import re
 import sys
 from argparse import Namespace
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import hydra
-from hydra import compose
-from hydra._internal.hydra import Hydra
 from hydra._internal.utils import create_config_search_path
 from hydra.core.config_search_path import SearchPathQuery
-from hydra.core.global_hydra import GlobalHydra
+from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 import ssl_zoo
 from ssl_zoo.compose import overrides, own_data
 from ssl_zoo.compose.gate import (
     ConfigError,
+    Loader,
     config_folder,
     from_command_line,
-    guarded,
+    hydra_words,
     names_of_command_line,
     naming,
     refuse_unknown_targets,
@@ -69,6 +68,13 @@ class Place(NamedTuple):
 
 
 SHIPPED = Place()
+
+# What code hands over as an object instead of choosing it by name: group -> its description, for config.yaml.
+Given = Mapping[str, dict[str, Any]]
+NOTHING: Given = {}
+HANDED = "handed_over"
+for _group in ("objective", "backbone", "data"):
+    ConfigStore.instance().store(group=_group, name=HANDED, node={})
 
 
 def place_of(flags: Namespace) -> Place:
@@ -183,33 +189,50 @@ def with_named_run(verb: str, given: list[str]) -> list[str]:
     return given
 
 
+class Composed(NamedTuple):
+    """A configuration, and the choice of each group that it is made of."""
+
+    cfg: DictConfig
+    choices: dict[str, str]
+
+
 def build(verb: str, words: list[str], place: Place = SHIPPED) -> DictConfig:
     """Hydra's composition, outside an application."""
-    GlobalHydra.instance().clear()
+    return compose(verb, words, place).cfg
+
+
+def compose(verb: str, words: list[str], place: Place = SHIPPED, given: Given = NOTHING) -> Composed:
+    """Hydra's composition with its choices, without Hydra's global state: any thread may call this."""
     path = create_config_search_path(str(place.folders()[-1]))
     if place.folder is not None and not place.alone:
         path.prepend("command-line", f"file://{place.folder}", SearchPathQuery(provider="schema"))
-    with guarded(words):
-        Hydra.create_main_hydra2(task_name=verb, config_search_path=path)
-        try:
-            return compose(place.name or verb, overrides=words)
-        finally:
-            GlobalHydra.instance().clear()
+    loader = Loader(hydra_words(words), path)
+    handed = [f"{group}={HANDED}" for group in given]
+    cfg = loader.load_configuration(place.name or verb, [*words, *handed], RunMode.RUN, from_shell=False)
+    choices = {str(group): str(choice) for group, choice in cfg.hydra.runtime.choices.items()}
+    with open_dict(cfg):
+        del cfg["hydra"]
+        for group, described in given.items():
+            cfg[group] = described
+    return Composed(cfg, choices)
 
 
-def composed(verb: str, words: list[str], place: Place) -> DictConfig:
-    """`build`, whose errors are ConfigErrors."""
+def composed(verb: str, words: list[str], place: Place, given: Given = NOTHING) -> DictConfig:
+    """`compose`, whose errors are ConfigErrors."""
     try:
-        return build(verb, words, place)
+        return compose(verb, words, place, given).cfg
     except (HydraException, OmegaConfBaseException, ValueError) as error:
         raise ConfigError(explain(error)) from error
 
 
-def settle(verb: str, given: list[str], place: Place = SHIPPED, sweeps: bool = False) -> list[str]:
+def settle(
+    verb: str, given: list[str], place: Place = SHIPPED, sweeps: bool = False, objects: Given = NOTHING
+) -> list[str]:
     """The words that Hydra is handed: quoted, and with what they leave to be guessed.
 
     Args:
         sweeps: whether a comma makes several runs (-m), each of which is checked.
+        objects: what code hands over in the place of groups.
 
     Raises:
         ConfigError: see `check`.
@@ -226,7 +249,7 @@ def settle(verb: str, given: list[str], place: Place = SHIPPED, sweeps: bool = F
     made = [overrides.quoted(word, sweeps) for word in made]
     added = {}
     for one in overrides.spread(made) if sweeps else [made]:
-        added |= checked(verb, one, place)
+        added |= checked(verb, one, place, objects)
     return [
         f"+{word}" if overrides.split(word).key in added and word[0] not in "+~" else word for word in made
     ]
@@ -241,7 +264,7 @@ def check(verb: str, given: list[str], place: Place = SHIPPED) -> None:
     settle(verb, given, place)
 
 
-def checked(verb: str, made: list[str], place: Place) -> dict[str, str]:
+def checked(verb: str, made: list[str], place: Place, objects: Given = NOTHING) -> dict[str, str]:
     """See `check`. Keys that are arguments of what is built, and that no YAML file spells out."""
     every = groups(place)
     choosing = [word for word in made if overrides.split(word).key.split("@")[0] in every]
@@ -255,12 +278,14 @@ def checked(verb: str, made: list[str], place: Place) -> dict[str, str]:
                 hint = near(choice, options(group, place)) or "."
                 raise ConfigError(f"{group}={choice} does not exist{hint} {known(group, place)}")
     missing = [
-        g for g in mandatory(verb) if not any(w.startswith(f"{g}=") and w != f"{g}=null" for w in choosing)
+        g
+        for g in mandatory(verb)
+        if g not in objects and not any(w.startswith(f"{g}=") and w != f"{g}=null" for w in choosing)
     ]
     if place.name or place.alone or any(word.startswith("experiment=") for word in choosing):
         missing = []  # a recipe may choose them
     picked = [word for word in choosing if overrides.split(word).key not in missing]
-    base = composed(verb, [*picked, *(f"~{group}" for group in missing)], place)
+    base = composed(verb, [*picked, *(f"~{group}" for group in missing)], place, objects)
     keys = flatten(base)
     targets = node_targets(base) | {
         key.removesuffix("._target_"): overrides.unquoted(value or "")
@@ -288,7 +313,7 @@ def checked(verb: str, made: list[str], place: Place) -> dict[str, str]:
             added[key] = word
     if missing:
         raise ConfigError(f"{missing[0]}=... is missing. {known(missing[0], place)}")
-    full = composed(verb, [f"+{w}" if overrides.split(w).key in added else w for w in made], place)
+    full = composed(verb, [f"+{w}" if overrides.split(w).key in added else w for w in made], place, objects)
     refuse_values(keys, flatten(full))
     refuse_unread(verb, full)
     return added

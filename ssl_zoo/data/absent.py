@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
+
+from ssl_zoo.messages import note
 
 NOTHING: Mapping[str, int] = MappingProxyType({})
 
@@ -32,9 +33,9 @@ def counted(left: Mapping[str, int]) -> str:
 
 
 def left_out(spec: str, left: Mapping[str, int]) -> None:
-    """Say on standard error what was left out of a source, if anything was."""
+    """Say what was left out of a source, if anything was."""
     if left:
-        print(f"{spec}: left out {counted(left)}", file=sys.stderr)
+        note(f"{spec}: left out {counted(left)}")
 
 
 def holds_none(spec: str, left: Mapping[str, int]) -> str:

@@ -17,7 +17,6 @@ import os
 import re
 import secrets
 import shutil
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from io import BufferedReader
@@ -25,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from ssl_zoo.data.rows import DataError
+from ssl_zoo.messages import note
 
 SEAL = "seal.json"
 SMALL = 1 << 24  # bytes: files up to this size are digested wholly each time they are opened
@@ -72,7 +72,7 @@ def store(folder: Path, title: str, build: Callable[[Path], object], needed: int
             _clear(folder.parent, folder.name)  # drafts of a builder that was killed while others waited
             wrong = fault(folder) if folder.exists() else None
             if wrong:
-                print(f"the store {folder} ({title}) {wrong}: it is built again", file=sys.stderr)
+                note(f"the store {folder} ({title}) {wrong}: it is built again")
             elif folder.exists():
                 return folder
             if needed > shutil.disk_usage(folder.parent).free:
@@ -223,7 +223,7 @@ def _lock(folder: Path, waits: str | None = None) -> Iterator[None]:
             except BlockingIOError:
                 if waits is None:
                     raise
-                print(waits, file=sys.stderr, flush=True)
+                note(waits)
                 fcntl.flock(handle, fcntl.LOCK_EX)
             except OSError as error:  # some network file systems have no locks
                 raise OSError(

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import stat
-import sys
 from array import array
 from collections import Counter, deque
 from pathlib import Path
@@ -18,6 +17,7 @@ from ssl_zoo.data.absent import counted
 from ssl_zoo.data.image_decoding import is_image, open_file, suffixes
 from ssl_zoo.data.image_shards import SHARDS
 from ssl_zoo.data.rows import DataError
+from ssl_zoo.messages import note
 
 SPLITS = {"train", "training", "val", "valid", "validation", "dev", "test", "testing"}
 
@@ -68,10 +68,9 @@ def read_folder(spec: str, root: Path) -> Folder:
         out = f"; left out: {counted(left)}" if left else ""
         raise DataError(f"these class folders of {spec!r} hold no images: {', '.join(empty)}{out}")
     if {name.lower() for name in classes} <= SPLITS:
-        print(
+        note(
             f"{spec}: its classes are called {', '.join(classes)}; if these are splits, give each by itself, "
-            f"such as train='{spec}/{classes[-1]}'",
-            file=sys.stderr,
+            f"such as train='{spec}/{classes[-1]}'"
         )
     number = {name: i for i, name in enumerate(classes)}
     return Folder(files, [number[_top(file.name)] for file in files], classes, left)

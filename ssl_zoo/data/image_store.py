@@ -12,7 +12,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import sys
 import time
 from array import array
 from collections import deque
@@ -31,6 +30,7 @@ from ssl_zoo.data.absent import holds_none, left_out
 from ssl_zoo.data.image_decoding import POLICY, decode
 from ssl_zoo.data.image_sources import Sample, Samples, Source
 from ssl_zoo.data.rows import DataError
+from ssl_zoo.messages import note
 
 CHUNK = 64  # images that a thread decodes at a time
 HELD = 1 << 28  # bytes of encoded images that may wait to be decoded
@@ -81,7 +81,7 @@ def open_store(source: Source, decoding: Decoding, folder: Path) -> Store:
 def _build(source: Source, decoding: Decoding, folder: Path) -> None:
     start = time.monotonic()
     count = _write(source, source.open(decoding.max_pixels), decoding, folder)
-    print(f"{source.spec}: {count:,} images in {time.monotonic() - start:.1f} s", file=sys.stderr)
+    note(f"{source.spec}: {count:,} images in {time.monotonic() - start:.1f} s")
 
 
 def _write(source: Source, samples: Samples, decoding: Decoding, folder: Path) -> int:

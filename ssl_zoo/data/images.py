@@ -6,7 +6,6 @@ same images on every machine.
 
 from __future__ import annotations
 
-import sys
 from functools import cached_property
 from pathlib import Path
 from typing import ClassVar, Literal
@@ -25,6 +24,7 @@ from ssl_zoo.data.image_sources import Source, resolve
 from ssl_zoo.data.image_store import Decoding, Store, open_store
 from ssl_zoo.data.rows import DataError
 from ssl_zoo.data.splits import carve
+from ssl_zoo.messages import note
 
 PARTS = ("train", "validation", "test")
 
@@ -213,7 +213,7 @@ class ImageData:
             else:
                 said = f"{count} of the {len(index)} images of {split!r} are also in {other!r}"
             if count != 0:
-                print(f"{self.name}: {said}", file=sys.stderr)
+                note(f"{self.name}: {said}")
         self._read[split] = (store, index)
 
     @cached_property

@@ -8,7 +8,6 @@ part, then validation, then test (nanoGPT's int(0.9 * n) rule for tinyshakespear
 from __future__ import annotations
 
 import hashlib
-import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from itertools import islice
@@ -27,6 +26,7 @@ from ssl_zoo.data.text_sources import Source, read, stamp
 from ssl_zoo.data.text_tables import label_of
 from ssl_zoo.data.text_tally import Tally
 from ssl_zoo.data.tokenizer import Tokenizer
+from ssl_zoo.messages import note
 
 READING = 2  # raise it when the same files would be read otherwise: encoded text in caches is then not used
 SPLITS = ("train", "validation", "test")
@@ -175,10 +175,10 @@ class TextData:
         self._say(f"{self.name} ({split}): {line}" for line in tally.lines())
 
     def _say(self, notes: Iterable[str]) -> None:
-        for note in notes:
-            if note not in self._said:
-                self._said.append(note)
-                print(note, file=sys.stderr)
+        for line in notes:
+            if line not in self._said:
+                self._said.append(line)
+                note(line)
 
     @cached_property
     def _held_out(self) -> frozenset[str]:

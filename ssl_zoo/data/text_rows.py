@@ -23,6 +23,7 @@ from tqdm import tqdm
 from ssl_zoo.data.cache import store
 from ssl_zoo.data.rows import DataError
 from ssl_zoo.data.tokenizer import Tokenizer
+from ssl_zoo.messages import note
 from ssl_zoo.noise import fold
 from ssl_zoo.objectives._base import Batch
 
@@ -52,7 +53,7 @@ def _write(
     dtype = np.uint16 if tokenizer.vocabulary.size <= 1 << 16 else np.uint32
     digest, offsets, content, size, total = hashlib.sha256(), array("q"), 0, 0, 0
     if not sys.stderr.isatty():
-        print(f"tokenizing {title} into {folder.parent}", file=sys.stderr, flush=True)
+        note(f"tokenizing {title} into {folder.parent}")
     bar = tqdm(desc=f"tokenizing {title}", unit="B", unit_scale=True, disable=None)
     around = len(tokenizer.prefix) + len(tokenizer.suffix)
     with (folder / "tokens.bin").open("wb") as file, bar:

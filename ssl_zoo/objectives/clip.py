@@ -21,7 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ssl_zoo.backbones._base import Backbone
+from ssl_zoo.backbones._base import Backbone, ImageBackbone
 from ssl_zoo.contrast import clip_loss, siglip_loss
 from ssl_zoo.distributed import world
 from ssl_zoo.objectives._base import Batch, Loss, Objective
@@ -29,7 +29,7 @@ from ssl_zoo.views.recipes import crop
 from ssl_zoo.views.view import View
 
 
-class Towers(Objective[Backbone]):
+class Towers(Objective[ImageBackbone]):
     """Args:
         backbone: of images; it is the one that is measured.
         text: the tower of captions, exported as "text". From the command, its vocabulary is that of a

@@ -9,6 +9,7 @@ import lightning as L
 from tqdm import tqdm
 
 from ssl_zoo.distributed import rank, world
+from ssl_zoo.messages import heard
 from ssl_zoo.norm import BatchNorm
 from ssl_zoo.pretrain import launch
 from ssl_zoo.pretrain.budget import ENDLESS
@@ -22,8 +23,11 @@ def log(trainer: L.Trainer, values: dict[str, float]) -> None:
 
 
 def say(text: str) -> None:
-    """A line for people, above any progress bar; only the first process speaks."""
+    """A line for whoever listens, or above any progress bar; only the first process speaks."""
     if rank() == 0 if world() > 1 else launch.leads():
+        if (listener := heard()) is not None:
+            listener(text)
+            return
         tqdm.write(text)
         sys.stdout.flush()
 
@@ -105,7 +109,7 @@ class Meter(PerStep):
         self.bar = tqdm(
             total=None if total == ENDLESS else total,
             initial=trainer.global_step,
-            disable=None if rank() == 0 else True,
+            disable=None if rank() == 0 and heard() is None else True,
             unit="step",
         )
         self.since, self.waited, self.at = time.perf_counter(), data.feed.waited, trainer.global_step
