@@ -35,7 +35,7 @@ from ssl_zoo.transfer.evaluate import Protocol, evaluate
 from ssl_zoo.transfer.features import place
 from ssl_zoo.transfer.measures import Data, Measure, Subject, examine
 from ssl_zoo.transfer.protocols import Finetune, Linear
-from ssl_zoo.transfer.report import Result, results_table, shown
+from ssl_zoo.transfer.report import Result, any_metric, results_table
 
 
 class Splits(NamedTuple):
@@ -204,7 +204,8 @@ def below_random(found: dict[str, Result]) -> list[str]:
 def below_chance(found: dict[str, Result]) -> list[str]:
     """What a measure that knows chance says: nothing, or that it may be no better."""
     return [
-        f"{one.protocol}: {name} ({one.text()}) is no better than chance ({shown(one.metric).text(chance)})"
+        f"{one.protocol}: {name} ({one.text()}) is no better than chance "
+        f"({any_metric(one.metric).text(chance)})"
         for name, one in found.items()
         for chance, (low, _) in zip(
             one.others.get("chance", ()), one.details.get("interval", ()), strict=False
@@ -236,7 +237,7 @@ def measured(
 
 def said(name: str, result: Result) -> tuple[str, Result]:
     """The same, printed at once: the next may take minutes."""
-    how = shown(result.metric)
+    how = any_metric(result.metric)
     spans = result.details.get("interval", ())
     more = "".join(f", 95 % of test rows: {how.text(low)} to {how.text(high)}" for low, high in spans)
     more += "".join(f", chance {how.text(chance)}" for chance in result.others.get("chance", ()))

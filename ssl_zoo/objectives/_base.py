@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ssl_zoo.backbones._base import KINDS, Backbone, Kind, TokenBackbone
+from ssl_zoo.objectives._shown import Shown
 
 
 class Batch(NamedTuple):
@@ -49,12 +50,6 @@ class Tune(NamedTuple):
     constant: bool = False
 
 
-class Shown(NamedTuple):
-    """What a page draws of an objective's work on a batch. kind: which drawing it is."""
-
-    kind: str
-
-
 READS = ("x", "y", "index", "other")
 OLD = {"rows": "layout"}  # attributes of a class by their names before
 Layout = Literal["packed", "document"]
@@ -74,6 +69,7 @@ class Objective(nn.Module, ABC, Generic[B]):
         lookahead: ids read past the context because they are only ever targets.
         whole_batch: whether the loss compares the samples of a batch with each other, so that
             accumulated halves are not one larger batch.
+        unit: of its loss, as charts name it; empty: none.
         tiny: arguments with which tests build it small; what is left out keeps its default.
         t: buffer, fraction of training done, in [0, 1].
     """
@@ -84,6 +80,7 @@ class Objective(nn.Module, ABC, Generic[B]):
     layout: Layout = "packed"
     lookahead: int = 0
     whole_batch: bool = False
+    unit: ClassVar[str] = ""
     tiny: ClassVar[dict[str, Any]] = {}
     backbone: B
     t: Tensor
@@ -123,7 +120,9 @@ class Objective(nn.Module, ABC, Generic[B]):
         return {"backbone": self.backbone}
 
     def show(self, batch: Batch) -> Shown | None:
-        """What a page draws of the objective's work on a batch; None where there is nothing to see."""
+        """What a page draws of the objective's work on a few rows; None where there is nothing to see.
+
+        It is called in evaluation mode, without gradients, and changes no state."""
         return None
 
 
@@ -165,6 +164,7 @@ class Sum(Objective[Backbone]):
     """
 
     family = "composition"
+    unit = "weighted sum of its terms"
     takes = ("vit", "cnn", "bag", "transformer", "encoder", "decoder")
 
     def __init__(
