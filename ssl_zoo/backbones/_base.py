@@ -167,6 +167,10 @@ class TokenBackbone(Backbone):
         """The table of token embeddings (V, E) of a text backbone, for tied output heads."""
         raise TypeError(f"{type(self).__name__} has no word embedding: it is not a text backbone")
 
+    def narrow(self, fraction: float) -> TokenBackbone:
+        """A new backbone of the same depth and vocabulary, of about this fraction of the width and heads."""
+        raise TypeError(f"{type(self).__name__} cannot be built narrower")
+
     def refuse(self, order: Order) -> None:
         """Raise ValueError if `order` is one this backbone cannot honour."""
         title = type(self).__name__

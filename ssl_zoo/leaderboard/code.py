@@ -16,17 +16,9 @@ from ssl_zoo.leaderboard.definitions import PACKAGE, Definition, digest, reached
 # told by their fingerprint; how texts become rows of ids is code.
 TRAINING = ("ssl_zoo.pretrain.module.Pretraining", "ssl_zoo.pretrain.data.PretrainingData")
 UPDATES = (
-    *(
-        "optim",
-        "schedules",
-        "distributed",
-        "noise",
-        "norm",
-        "pretrain.module",
-        "pretrain.data",
-        "pretrain.budget",
-    ),
-    *("data.plan", "data.permutation", "data.pairs", "data.text_rows", "data.tokenizer"),
+    *("optim", "schedules", "distributed", "noise", "norm"),
+    *("pretrain.module", "pretrain.data", "pretrain.budget"),
+    *("data.plan", "data.permutation", "data.pairs", "data.captions", "data.text_rows", "data.tokenizer"),
     "data.tokenizer_pretrained",
 )
 # What scores a backbone, and the rooms that a score comes from.
