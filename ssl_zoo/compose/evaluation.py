@@ -18,13 +18,16 @@ from ssl_zoo import hub
 from ssl_zoo.backbones._base import Backbone
 from ssl_zoo.compose.composition import ConfigError
 from ssl_zoo.compose.gate import instantiate
+from ssl_zoo.compose.objects import NONE, Objects
 from ssl_zoo.compose.own_data import absolute
 from ssl_zoo.data.images import ImageData
+from ssl_zoo.data.own import OwnData
 from ssl_zoo.data.rows import DataError, Rows
 from ssl_zoo.data.text import TextData
 from ssl_zoo.data.text_pairs import TextPairs
 from ssl_zoo.data.tokenizer import Tokenizer
 from ssl_zoo.pretrain import export
+from ssl_zoo.pretrain.callbacks import say
 from ssl_zoo.pretrain.checkpoint import write_atomically
 from ssl_zoo.pretrain.run import FEW
 from ssl_zoo.transfer import floors
@@ -32,7 +35,8 @@ from ssl_zoo.transfer.evaluate import Protocol, evaluate
 from ssl_zoo.transfer.features import place
 from ssl_zoo.transfer.measures import Data, Measure, Subject, examine
 from ssl_zoo.transfer.protocols import Finetune, Linear
-from ssl_zoo.transfer.report import Result, results_table
+from ssl_zoo.transfer.report import Result
+from ssl_zoo.transfer.table import Table
 
 
 class Splits(NamedTuple):
@@ -41,9 +45,9 @@ class Splits(NamedTuple):
     test: Rows
 
 
-def subject(run: Path, length: int | None, device: str = "auto") -> Subject:
-    """The backbone of a run, how it reads text, and where it runs."""
-    where, backbone = place(device), hub.load(run)
+def subject(run: Path, length: int | None, device: str = "auto", backbone: Backbone | None = None) -> Subject:
+    """The backbone of a run (opened from its folder unless given), how it reads text, and where it runs."""
+    where, backbone = place(device), backbone or hub.load(run)
     if note := export.behind(run):
         warnings.warn(note, stacklevel=2)
     if backbone.modality == "image":
@@ -54,7 +58,7 @@ def subject(run: Path, length: int | None, device: str = "auto") -> Subject:
     return Subject(backbone, tokenizer, length, where)
 
 
-def read_splits(data: ImageData | TextData, subject: Subject) -> Splits:
+def read_splits(data: ImageData | OwnData | TextData, subject: Subject) -> Splits:
     """The three labelled splits; text through the tokenizer of the run."""
     wanted = ("train", "validation", "test")
     if lacking := [split for split in wanted if split not in data.splits()]:
@@ -62,7 +66,7 @@ def read_splits(data: ImageData | TextData, subject: Subject) -> Splits:
             f"{data.name} has no {' and no '.join(lacking)} split; name its source, or carve it with "
             f"data.{lacking[0]}_fraction=0.1"
         )
-    if isinstance(data, ImageData):
+    if isinstance(data, ImageData | OwnData):
         return Splits(*(data.labelled(split) for split in wanted))
     if not data.classes:
         raise DataError(f"{data.name} has no labels to measure transfer with")
@@ -109,7 +113,7 @@ def options(cfg: DictConfig, setting: Setting, device: torch.device) -> dict[str
 
 
 def rows_of_table(
-    one: Subject, data: ImageData | TextData, splits: Splits, setting: Setting, cfg: DictConfig
+    one: Subject, data: ImageData | OwnData | TextData, splits: Splits, setting: Setting, cfg: DictConfig
 ) -> Iterator[tuple[str, Result]]:
     """The pretrained backbone and, if asked for, its floors, at one point of a sweep."""
     how, protocol = options(cfg, setting, one.device), setting.protocol
@@ -134,13 +138,25 @@ def tfidf(data: TextData, how: dict[str, Any]) -> Result:
     return floors.tfidf(*texts, labels=how["labels"], seeds=how["seeds"], metric=how["metric"])
 
 
-def evaluate_from(cfg: DictConfig, choices: dict[str, str]) -> None:
+def evaluate_from(
+    cfg: DictConfig, choices: dict[str, str], backbone: Backbone | None = None, objects: Objects = NONE
+) -> Table:
+    """Measure a run as a configuration asks, and write RUN/evaluations.
+
+    Args:
+        choices: group -> the choice that the files are called after.
+        backbone: of the run, where its folder alone does not open; else None.
+        objects: what code hands over in the place of groups.
+
+    Raises:
+        ConfigError, DataError, HubError: what was asked for cannot be.
+    """
     if cfg.threads is not None:
         torch.set_num_threads(cfg.threads)
     where = Path(cfg.run)
-    one = subject(where, cfg.length, cfg.device)
+    one = subject(where, cfg.length, cfg.device, backbone)
     protocol: Protocol | Measure = instantiate(cfg.protocol, _convert_="all")
-    data: Data = instantiate(cfg.data, _convert_="all")
+    data: Data = objects.data or instantiate(cfg.data, _convert_="all")
     if data.modality != one.backbone.modality:
         raise ConfigError(
             f"{where} holds a backbone for {one.backbone.modality}s; "
@@ -168,10 +184,7 @@ def evaluate_from(cfg: DictConfig, choices: dict[str, str]) -> None:
         write_atomically(folder / f"{choices['data']}-{name}.json", json.dumps(report, indent=1).encode())
         table += found
         doubts += below_random(dict(found))
-    print(results_table(table))
-    for doubt in doubts:
-        print(f"WARNING: {doubt}")
-    print(f"written to {folder}")
+    return Table(tuple(table), tuple(doubts), folder)
 
 
 def untrained(where: Path) -> list[str]:
@@ -199,7 +212,7 @@ def measured(
     if isinstance(protocol, Measure):
         if cfg.floors:
             raise ConfigError(f"floors=true is for protocols that predict classes, not for {protocol.name}")
-        yield protocol.name, [said("pretrained", examine(one, data, protocol, seeds=tuple(cfg.seeds)))], {}
+        yield protocol.name, [told("pretrained", examine(one, data, protocol, seeds=tuple(cfg.seeds)))], {}
         return
     if isinstance(data, TextPairs):
         raise ConfigError(f"{data.name} holds pairs of sentences; take protocol=similarity or completion")
@@ -207,13 +220,13 @@ def measured(
     fingerprints = {name: rows.fingerprint for name, rows in splits._asdict().items()}
     for setting in sweep(cfg, protocol):
         rows = rows_of_table(one, data, splits, setting, cfg)
-        found = [said(name, replace(result, steps=setting.steps)) for name, result in rows]
+        found = [told(name, replace(result, steps=setting.steps)) for name, result in rows]
         labels = "all" if setting.labels is None else setting.labels
         steps = "" if setting.steps is None else f"-{setting.steps}"
         yield f"{protocol.name}-{labels}{steps}", found, fingerprints
 
 
-def said(name: str, result: Result) -> tuple[str, Result]:
-    """The same, printed at once: the next may take minutes."""
-    print(f"{name}: {result.metric} {result.text()} ({result.seconds:.0f} s)", flush=True)
+def told(name: str, result: Result) -> tuple[str, Result]:
+    """The same, and a line on it at once: the next may take minutes."""
+    say(f"{name}: {result.metric} {result.text()} ({result.seconds:.0f} s)")
     return name, result

@@ -17,6 +17,7 @@ import torch
 
 from ssl_zoo.backbones._base import Backbone
 from ssl_zoo.data.images import ImageData
+from ssl_zoo.data.own import OwnData
 from ssl_zoo.data.rows import DataError, Rows
 from ssl_zoo.data.text import TextData
 from ssl_zoo.data.text_pairs import TextPairs
@@ -24,7 +25,7 @@ from ssl_zoo.data.tokenizer import Tokenizer
 from ssl_zoo.transfer.labels import drawable
 from ssl_zoo.transfer.report import Result
 
-Data = ImageData | TextData | TextPairs
+Data = ImageData | OwnData | TextData | TextPairs
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ class Subject:
                 f"{type(self.backbone).__name__} reads {self.backbone.modality}s, and {data.name} holds "
                 + ("pairs of sentences" if isinstance(data, TextPairs) else f"{data.modality}s")
             )
-        if isinstance(data, ImageData):
+        if isinstance(data, ImageData | OwnData):
             return data.rows(split)
         return data.rows(split, self.words(), self.length, "document")
 
