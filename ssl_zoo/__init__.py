@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from ssl_zoo.objectives._base import Loss as Loss
     from ssl_zoo.objectives._base import Objective as Objective
     from ssl_zoo.objectives._base import Sum as Sum
+    from ssl_zoo.objectives.crops import DocumentCrops as DocumentCrops
     from ssl_zoo.objectives.mae import MAE as MAE
     from ssl_zoo.objectives.masked_lm import MaskedLM as MaskedLM
     from ssl_zoo.objectives.next_token import NextToken as NextToken
@@ -55,6 +56,7 @@ _HOME = {
     "Loss": "objectives._base",
     "Objective": "objectives._base",
     "Sum": "objectives._base",
+    "DocumentCrops": "objectives.crops",
     "MAE": "objectives.mae",
     "MaskedLM": "objectives.masked_lm",
     "NextToken": "objectives.next_token",

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import wraps
 from itertools import pairwise
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, Literal, ParamSpec, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from ssl_zoo.backbones._base import TokenBackbone
+from ssl_zoo.norm import BatchNorm1d
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -53,12 +54,33 @@ def classification(features: Tensor, weight: Tensor, bias: Tensor, target: Tenso
     return F.cross_entropy(logits, target), (logits.argmax(1) == target).float().mean()
 
 
-def mlp(*widths: int) -> nn.Sequential:
-    """Linear layers of these widths with ReLU between them."""
+def mlp(
+    *widths: int,
+    norm: Literal["batch", "layer"] | None = None,
+    act: Literal["relu", "gelu"] = "relu",
+    last: Literal["linear", "batch", "plain_batch"] = "linear",
+) -> nn.Sequential:
+    """Linear layers of these widths, with a norm and an activation between them.
+
+    Args:
+        widths: of the input, of each layer between, and of the output.
+        norm: between the layers; "batch" is over the rows of all processes. A linear layer before a batch
+            norm has no bias, which the norm would take away again.
+        act: between the layers.
+        last: how it ends: in a linear layer, or in a batch norm behind it, with scale and shift ("batch") or
+            without ("plain_batch").
+    """
     layers: list[nn.Module] = []
-    for before, after in pairwise(widths):
-        layers += [nn.Linear(before, after), nn.ReLU(inplace=True)]
-    return nn.Sequential(*layers[:-1])
+    *between, (before, after) = pairwise(widths)
+    for narrow, wide in between:
+        layers.append(nn.Linear(narrow, wide, bias=norm != "batch"))
+        if norm is not None:
+            layers.append(BatchNorm1d(wide) if norm == "batch" else nn.LayerNorm(wide))
+        layers.append(nn.ReLU(inplace=True) if act == "relu" else nn.GELU())
+    layers.append(nn.Linear(before, after, bias=last == "linear"))
+    if last != "linear":
+        layers.append(BatchNorm1d(after, affine=last == "batch"))
+    return nn.Sequential(*layers)
 
 
 @exact
@@ -97,7 +119,12 @@ def scoring_type(hidden: Tensor) -> torch.dtype:
 
 @exact
 def token_cross_entropy(
-    hidden: Tensor, weight: Tensor, target: Tensor, share: Tensor, bias: Tensor | None = None
+    hidden: Tensor,
+    weight: Tensor,
+    target: Tensor,
+    share: Tensor,
+    bias: Tensor | None = None,
+    marks: Tensor | None = None,
 ) -> Tensor:
     """sum_i share_i * -log p(target_i), p = softmax(hidden @ weight.T + bias), without keeping the logits.
 
@@ -109,11 +136,12 @@ def token_cross_entropy(
     Args:
         hidden: (N, D) rows to score. weight: (V, D). bias: (V,). target: (N,) int64.
         share: (N,) what each row counts, of type `scoring_type(hidden)`; it has no gradient.
+        marks: (K, D) or None: further rows of the matrix, which score the targets V to V + K - 1 (`Marks`).
     """
     # Asked here, as within a Function gradients are always off, and every input may seem to need one.
-    inputs = (hidden, weight, bias)
+    inputs = (hidden, weight, bias, marks)
     wanted = torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in inputs)
-    return _TokenCrossEntropy.apply(hidden, weight, bias, target, share, wanted)  # pyright: ignore
+    return _TokenCrossEntropy.apply(hidden, weight, bias, marks, target, share, wanted)  # pyright: ignore
 
 
 def score_tokens(
@@ -123,6 +151,7 @@ def score_tokens(
     scored: Tensor,
     places: float,
     bias: Tensor | None = None,
+    marks: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The loss of a batch in which some places are scored: the sum of -log p, divided by a constant.
 
@@ -130,21 +159,23 @@ def score_tokens(
     part knows the others' number.
 
     Args:
-        hidden: (N, D). target: (N,) int64. scored: (N,) bool. weight, bias: as above.
+        hidden: (N, D). target: (N,) int64. scored: (N,) bool. weight, bias, marks: as above.
         places: how many are scored where rows are full: a function of the batch's shape alone.
 
     Returns:
         The loss; the mean of -log p over the scored places, detached; and how many they are.
     """
     share = scored.to(scoring_type(hidden)) * (1 / places)
-    loss, count = token_cross_entropy(hidden, weight, target, share, bias), scored.sum()
+    loss, count = token_cross_entropy(hidden, weight, target, share, bias, marks), scored.sum()
     return loss, loss.detach() * (places / count.clamp_min(1)), count
 
 
 class _TokenCrossEntropy(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, hidden, weight, bias, target, share, wanted):  # pyright: ignore[reportIncompatibleMethodOverride]
-        loss, *gradients = _score(hidden, weight, bias, target, share, wanted)
+    def forward(  # pyright: ignore[reportIncompatibleMethodOverride]
+        ctx, hidden, weight, bias, marks, target, share, wanted
+    ):
+        loss, *gradients = _score(hidden, weight, bias, marks, target, share, wanted)
         ctx.save_for_backward(*gradients)
         return loss
 
@@ -155,35 +186,93 @@ class _TokenCrossEntropy(torch.autograd.Function):
 
 
 def _score(
-    hidden: Tensor, weight: Tensor, bias: Tensor | None, target: Tensor, share: Tensor, gradients: bool
-) -> tuple[Tensor, Tensor | None, Tensor | None, Tensor | None]:
-    """The weighted sum, and its gradients with respect to hidden, weight and bias, block by block."""
+    hidden: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    marks: Tensor | None,
+    target: Tensor,
+    share: Tensor,
+    gradients: bool,
+) -> tuple[Tensor | None, ...]:
+    """The weighted sum, and its gradients with respect to hidden, weight, bias and marks, block by block."""
     n, v = len(hidden), len(weight)
-    rows = min(n, max(ROWS, HELD.get(hidden.device.type, HELD_ELSEWHERE) // v))
+    wide = v + (0 if marks is None else len(marks))
+    rows = min(n, max(ROWS, HELD.get(hidden.device.type, HELD_ELSEWHERE) // wide))
     # One piece of memory for all blocks: on a CPU, a fresh one for each would cost as much as its softmax.
-    logits, log_p = hidden.new_empty(rows, v), hidden.new_empty(rows, v)
+    logits, log_p = hidden.new_empty(rows, wide), hidden.new_empty(rows, wide)
     loss = share.new_zeros(())
     d_hidden = torch.empty_like(hidden) if gradients else None
     d_weight = torch.zeros_like(weight) if gradients else None
     d_bias = torch.zeros_like(bias) if gradients and bias is not None else None
+    d_marks = torch.zeros_like(marks) if gradients and marks is not None else None
     for start in range(0, n, rows):
         block = slice(start, start + rows)
         h, y, w = hidden[block], target[block, None], share[block, None]
         s, p = logits[: len(h)], log_p[: len(h)]
         if bias is None:
-            torch.mm(h, weight.T, out=s)
+            torch.mm(h, weight.T, out=s[:, :v])
         else:
-            torch.addmm(bias, h, weight.T, out=s)
+            torch.addmm(bias, h, weight.T, out=s[:, :v])
+        if marks is not None:  # beside the matrix, which is not copied into a longer one
+            torch.mm(h, marks.T, out=s[:, v:])
         torch.log_softmax(s, 1, out=p)
         loss -= (p.gather(1, y) * w).sum()
         if d_hidden is None or d_weight is None:
             continue
         p.exp_().scatter_add_(1, y, p.new_full((1, 1), -1.0).expand_as(y))  # p - onehot(y)
-        d_hidden[block] = (p @ weight) * w
-        d_weight.addmm_(p.T, h * w)
+        back = p[:, :v] @ weight
+        if marks is not None and d_marks is not None:
+            back.addmm_(p[:, v:], marks)
+            d_marks.addmm_(p[:, v:].T, h * w)
+        d_hidden[block] = back * w
+        d_weight.addmm_(p[:, :v].T, h * w)
         if d_bias is not None:
-            d_bias += (p * w).sum(0)
-    return loss, d_hidden, d_weight, d_bias
+            d_bias += (p[:, :v] * w).sum(0)
+    return loss, d_hidden, d_weight, d_bias, d_marks
+
+
+@exact
+@torch.no_grad()
+def sample_tokens(hidden: Tensor, weight: Tensor, noise: Tensor, bias: Tensor | None = None) -> Tensor:
+    """One id for each row, drawn from softmax(hidden @ weight.T + bias): (N,) int64, without gradient.
+
+    The inverse of the distribution function at one uniform number: where the running sum of the
+    probabilities first exceeds it. The usual maximum of logits and Gumbel noise takes V numbers a row.
+
+    Args:
+        hidden: (N, D). weight: (V, D). bias: (V,). noise: (N,) uniform in [0, 1).
+    """
+    found = torch.empty(len(hidden), dtype=torch.long, device=hidden.device)
+    rows = max(ROWS, HELD.get(hidden.device.type, HELD_ELSEWHERE) // len(weight))
+    for start in range(0, len(hidden), rows):
+        block = slice(start, start + rows)
+        below = F.linear(hidden[block], weight, bias).softmax(1).cumsum(1)  # (rows, V)
+        point = noise[block, None] * below[:, -1:]  # rounding: the last sum is not quite 1
+        found[block] = torch.searchsorted(below, point, right=True).squeeze(1)
+    return found.clamp_max(len(weight) - 1)
+
+
+class Marks(nn.Embedding):
+    """Vectors of signs that no text holds, such as sentinels: they belong to the objective.
+
+    In rows of ids they follow the ids of the backbone: of V, mark k is id V + k. They enter beside the
+    backbone's own embeddings and are scored beside the output matrix (`token_cross_entropy(marks=...)`), so
+    that no vocabulary changes and no exported backbone has seen one.
+
+    Args:
+        count: how many. dim: width of the backbone.
+    """
+
+    def __init__(self, count: int, dim: int):
+        super().__init__(count, dim)
+        nn.init.normal_(self.weight, std=0.02)  # as the embeddings of the text backbones start
+
+    def embed(self, backbone: TokenBackbone, ids: Tensor) -> Tensor:
+        """As `backbone.embed`, for rows that hold marks too: (B, T) int64 -> (B, T, D)."""
+        first = backbone.word_embedding().num_embeddings
+        marked = ids >= first
+        words = backbone.embed(ids.masked_fill(marked, 0))
+        return torch.where(marked[..., None], self((ids - first).clamp_min(0)), words)
 
 
 def output_matrix(backbone: TokenBackbone) -> nn.Embedding | nn.Linear:
@@ -211,6 +300,16 @@ class DecoderBlock(nn.Module):
         mixed = F.scaled_dot_product_attention(q[:, :, first:], k, v)  # (B, heads, N - first, D / heads)
         x = x[:, first:] + self.out(mixed.transpose(1, 2).reshape(b, n - first, d))
         return x + self.mlp(self.norm2(x))
+
+
+def grid_positions(width: int, rows: int, columns: int) -> Tensor:
+    """Fixed sines and cosines of row and column (MoCo v3's 2-D form): (rows * columns, width)."""
+    if width % 4:
+        raise ValueError(f"a decoder of width {width} cannot hold 2-D sine positions: use a multiple of 4")
+    rate = 10_000 ** (-torch.arange(width // 4) / (width // 4))
+    y, x = torch.meshgrid(torch.arange(rows), torch.arange(columns), indexing="ij")
+    angles = [axis.flatten()[:, None] * rate for axis in (y, x)]
+    return torch.cat([f(angle) for angle in angles for f in (torch.sin, torch.cos)], dim=1)
 
 
 class PatchDecoder(nn.Module):

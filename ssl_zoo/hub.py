@@ -1,7 +1,7 @@
 """Save a backbone and open it again, without Hydra or Lightning: safetensors and JSON only.
 
 backbone/
-  config.json         kind, arguments, direction, format version, SHA-256 of the weights
+  config.json         class, arguments, order, kind, format version, SHA-256 of the weights
   model.safetensors
 """
 
@@ -23,12 +23,14 @@ from safetensors.torch import load_file, save_file
 from ssl_zoo.backbones._base import Backbone, TokenBackbone
 from ssl_zoo.untrusted import Bounded, Untrusted, read_json, refuse_odd_values
 
-FORMAT = 1
+MAIN = "backbone"  # the name of the one that is measured
+FORMAT = 2  # 1 had `kind` for class, and causal, true or false, for order; it is read still
 DIGEST = "sha256"  # in config.json: of model.safetensors; files of earlier versions have none
-KINDS = {  # the only classes a saved file may name
+CLASSES = {  # the only classes a saved file may name
+    "TokenBag": "ssl_zoo.backbones.bag",
     "TextTransformer": "ssl_zoo.backbones.transformer",
     "TimmViT": "ssl_zoo.backbones.vision",
-    "TimmCNN": "ssl_zoo.backbones.vision",
+    "TimmCNN": "ssl_zoo.backbones.cnn",
     "HFBackbone": "ssl_zoo.backbones.hf",
 }
 
@@ -42,16 +44,24 @@ class HubError(RuntimeError):
 
 
 def describe(backbone: Backbone) -> dict[str, Any]:
-    """What `build` needs: kind and arguments, as plain JSON values."""
-    causal = backbone.causal if isinstance(backbone, TokenBackbone) else False
+    """What `build` needs, class, arguments and order, as plain JSON values; and what readers want to know."""
     return {
         "format": FORMAT,
-        "kind": type(backbone).__name__,
+        "class": type(backbone).__name__,
         "config": backbone.config,
-        "causal": causal,
-        "modality": backbone.modality,
+        "order": backbone.order if isinstance(backbone, TokenBackbone) else "both",
+        "kind": backbone.kind,
         "dim": backbone.dim,
     }
+
+
+def renewed(about: dict[str, Any]) -> dict[str, Any]:
+    """A description of format 1 in the words of this one."""
+    if about.get("format") != 1:
+        return about
+    words = (("both", False), ("causal", True))
+    order = next((name for name, was in words if about.get("causal") is was), None)
+    return about | {"format": FORMAT, "class": about.get("kind"), "order": order}
 
 
 def build(about: dict[str, Any], limit: int | None = None) -> Backbone:
@@ -61,23 +71,24 @@ def build(about: dict[str, Any], limit: int | None = None) -> Backbone:
         limit: bytes that its weights may take; None = the memory of this machine.
 
     Raises:
-        HubError: a newer format, a kind or an argument this library does not know, or a model that cannot be.
+        HubError: another format, a class or an argument that is not known, or a model that cannot be.
     """
+    about = renewed(about)
     if about.get("format") != FORMAT:
         raise HubError(
             f"backbone format {about.get('format')} is not {FORMAT}: use the ssl_zoo that wrote it"
         )
-    kind, config = about.get("kind"), about.get("config")
-    if not isinstance(kind, str) or kind not in KINDS:
+    title, config, order = about.get("class"), about.get("config"), about.get("order")
+    if not isinstance(title, str) or title not in CLASSES:
         raise HubError(
-            f"backbone kind {kind!r} is not one of {sorted(KINDS)}; for a class of your own, build it and "
-            "call ssl_zoo.load(path, backbone=yours)"
+            f"backbone class {title!r} is not one of {sorted(CLASSES)}; for a class of your own, build it "
+            "and call ssl_zoo.load(path, backbone=yours)"
         )
-    if not isinstance(config, dict) or not isinstance(about.get("causal"), bool):
-        raise HubError("the description of a backbone has config, an object, and causal, true or false")
-    made: type[Backbone] = getattr(importlib.import_module(KINDS[kind]), kind)
+    if not isinstance(config, dict) or not isinstance(order, str) or order not in ("both", "causal"):
+        raise HubError("the description of a backbone has config, an object, and order, both or causal")
+    made: type[Backbone] = getattr(importlib.import_module(CLASSES[title]), title)
     if unknown := sorted(set(map(str, config)) - arguments(made, config)):
-        raise HubError(f"a saved {kind} has no {', '.join(unknown)}: such a description is not built")
+        raise HubError(f"a saved {title} has no {', '.join(unknown)}: such a description is not built")
     if limit is None:
         limit = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     try:
@@ -85,9 +96,11 @@ def build(about: dict[str, Any], limit: int | None = None) -> Backbone:
         with Bounded(limit):
             backbone = made(**config)
     except UNBUILT as error:
-        raise HubError(f"the description of this {kind} cannot be built: {error}") from error
+        raise HubError(f"the description of this {title} cannot be built: {error}") from error
     if isinstance(backbone, TokenBackbone):
-        backbone.causal = about["causal"]
+        if order not in backbone.orders:
+            raise HubError(f"this {title} cannot read in the order {order!r}, which its description names")
+        backbone.order = order
     return backbone
 
 
@@ -146,29 +159,41 @@ def save(backbone: Backbone, folder: str | Path) -> Path:
     return folder
 
 
-def locate(path: str | Path) -> Path:
-    """The backbone folder of a run folder, or the folder itself."""
+def place(run: Path, name: str = MAIN) -> Path:
+    """Where a run keeps a backbone that its objective exports: RUN/backbone the one that is measured, and
+    RUN/backbones/NAME others."""
+    if not name.isidentifier():
+        raise ValueError(f"an exported backbone has a name such as teacher or text, not {name!r}")
+    return run / MAIN if name == MAIN else run / f"{MAIN}s" / name
+
+
+def locate(path: str | Path, name: str = MAIN) -> Path:
+    """The folder of a run's backbone, or the folder itself."""
     path = Path(path)
-    for folder in (path / "backbone", path):
+    for folder in (place(path, name), *([path] if name == MAIN else ())):
         if (folder / "config.json").exists():
             return folder
+    others = sorted(one.name for one in (path / f"{MAIN}s").glob("*") if (one / "config.json").exists())
     raise HubError(
-        f"no backbone in {path}: expected config.json there or in {path / 'backbone'}; it is written when "
-        "`ssl-zoo pretrain` ends (resume an unfinished run with resume=auto)"
+        f"no {'' if name == MAIN else f'{name} '}backbone in {path}: expected config.json "
+        + ("there or " if name == MAIN else "")
+        + f"in {place(path, name)}; it is written when `ssl-zoo pretrain` ends (resume an unfinished run "
+        "with resume=auto)" + (f". Besides {MAIN} there is {', '.join(others)}" if others else "")
     )
 
 
-def load(path: str | Path, backbone: Backbone | None = None) -> Backbone:
+def load(path: str | Path, backbone: Backbone | None = None, *, name: str = MAIN) -> Backbone:
     """Open a saved backbone, on the CPU, in evaluation mode.
 
     Args:
         path: a run folder, or the folder `save` wrote.
         backbone: an instance to fill, for classes outside this library.
+        name: which backbone of a run; "text" is the text tower of CLIP and SigLIP.
 
     Raises:
         HubError: nothing there, a damaged file, or weights that do not fit.
     """
-    folder = locate(path)
+    folder = locate(path, name)
     file = folder / "model.safetensors"
     try:
         about = read_json(folder / "config.json")

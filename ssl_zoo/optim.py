@@ -1,11 +1,13 @@
 """Optimizers with the right parameter groups: matrices decay, norms, biases and positions do not.
 
 Each function takes the objective and returns a torch optimizer. The learning rate given is the one
-used: nothing is rescaled behind your back. A schedule multiplies each group's `base_lr`.
+used: nothing is rescaled behind your back, but for what the objective asks for one of its parameters
+(`Objective.tune`). Schedules multiply each group's `base_lr` and `base_decay`.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -13,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from ssl_zoo.objectives._base import Objective
+from ssl_zoo.objectives._base import Objective, Tune
 
 POSITIONS = ("pos_embed", "position_embeddings", "wpe")  # tables of positions: do not decay
 
@@ -25,26 +27,36 @@ def decays(name: str, parameter: Tensor) -> bool:
     return wide and not any(part in name for part in POSITIONS)
 
 
-def groups(named: Iterable[tuple[str, nn.Parameter]], lr: float, weight_decay: float) -> list[dict[str, Any]]:
-    """Two groups, one that decays and one that does not; trainable parameters only.
+def as_it_is(name: str, parameter: nn.Parameter) -> Tune:
+    return Tune()
 
-    "matrices" says which is which even where nothing decays.
+
+def groups(
+    named: Iterable[tuple[str, nn.Parameter]],
+    lr: float,
+    weight_decay: float,
+    tune: Callable[[str, nn.Parameter], Tune] = as_it_is,
+) -> list[dict[str, Any]]:
+    """Two groups, one that decays and one that does not, and one for whatever `tune` asks besides.
+
+    Trainable parameters alone. "matrices" says which could decay even where nothing does; "constant" that
+    the schedule of the learning rate leaves a group alone.
     """
-    split: dict[bool, list[nn.Parameter]] = {True: [], False: []}
+    split: dict[tuple[bool, Tune], list[nn.Parameter]] = {(True, Tune()): [], (False, Tune()): []}
     for name, parameter in named:
         if parameter.requires_grad:
-            split[decays(name, parameter)].append(parameter)
-    return [
-        {
-            "params": params,
-            "lr": lr,
-            "base_lr": lr,
-            "weight_decay": weight_decay if decay else 0.0,
-            "matrices": decay,
-        }
-        for decay, params in split.items()
-        if params
-    ]
+            split.setdefault((decays(name, parameter), tune(name, parameter)), []).append(parameter)
+    made = []
+    for (matrices, asked), params in split.items():
+        decay = asked.decay if asked.decay is not None else weight_decay * matrices
+        rates = {"lr": lr * asked.lr, "base_lr": lr * asked.lr, "weight_decay": decay, "base_decay": decay}
+        made.append({"params": params, **rates, "matrices": matrices, "constant": asked.constant})
+    return [group for group in made if group["params"]]
+
+
+def tuned(objective: Objective, lr: float, weight_decay: float) -> list[dict[str, Any]]:
+    """The groups of an objective's parameters, with what it asks for them."""
+    return groups(objective.named_parameters(), lr, weight_decay, objective.tune)
 
 
 def adamw(
@@ -55,7 +67,7 @@ def adamw(
     eps: float = 1e-8,
 ) -> Optimizer:
     """AdamW (Loshchilov & Hutter 2019), torch's fused one."""
-    return _fused_adamw(groups(objective.named_parameters(), lr, weight_decay), lr, betas, eps)
+    return _fused_adamw(tuned(objective, lr, weight_decay), lr, betas, eps)
 
 
 def _fused_adamw(
@@ -73,7 +85,7 @@ def sgd(
     objective: Objective, lr: float = 0.1, weight_decay: float = 1e-4, momentum: float = 0.9
 ) -> Optimizer:
     """SGD with momentum, torch's."""
-    return torch.optim.SGD(groups(objective.named_parameters(), lr, weight_decay), lr=lr, momentum=momentum)
+    return torch.optim.SGD(tuned(objective, lr, weight_decay), lr=lr, momentum=momentum)
 
 
 def lars(
@@ -84,7 +96,22 @@ def lars(
     trust: float = 1e-3,
 ) -> Optimizer:
     """LARS (You et al. 2017); vectors are neither decayed nor rescaled, as in SimCLR's code."""
-    return LARS(groups(objective.named_parameters(), lr, weight_decay), lr, momentum, trust)
+    return LARS(tuned(objective, lr, weight_decay), lr, momentum, trust)
+
+
+def larc(
+    objective: Objective,
+    lr: float = 0.3,
+    weight_decay: float = 1e-4,
+    momentum: float = 0.9,
+    trust: float = 0.02,
+) -> Optimizer:
+    """LARC, the clipped form of LARS, whose defaults are those of solo-learn's CIFAR recipes.
+
+    Vectors are neither decayed nor rescaled. A recipe for one of the two does not work with the other: at lr
+    0.3 and trust 1e-3, LARS takes steps of 3e-4 |w|, and this one up to 0.02 |w|.
+    """
+    return LARC(tuned(objective, lr, weight_decay), lr, momentum, trust)
 
 
 def muon(
@@ -109,19 +136,21 @@ def muon(
         )
     inner = {id(p) for block in objective.backbone.blocks() for p in block.parameters() if p.dim() == 2}
     named = list(objective.named_parameters())
-    matrices = [(n, p) for n, p in named if id(p) in inner]
-    rest = [(n, p) for n, p in named if id(p) not in inner]
+    matrices, rest = (
+        groups([(n, p) for n, p in named if (id(p) in inner) is chosen], lr, weight_decay, objective.tune)
+        for chosen in (True, False)
+    )
     if not matrices:
         raise ValueError("optimizer=muon found no matrices in the backbone's blocks; take adamw, sgd or lars")
     return Together(
         torch.optim.Muon(
-            groups(matrices, lr, weight_decay),  # pyright: ignore[reportArgumentType]
+            matrices,  # pyright: ignore[reportArgumentType]
             lr=lr,
             weight_decay=weight_decay,
             momentum=momentum,
             adjust_lr_fn="match_rms_adamw",
         ),
-        _fused_adamw(groups(rest, lr, weight_decay), lr, betas),
+        _fused_adamw(rest, lr, betas),
     )
 
 
@@ -132,11 +161,8 @@ def fast_bfloat16() -> bool:
     return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
 
 
-class LARS(Optimizer):
-    """Layer-wise adaptive rates: v <- m v + lr * trust * |w| / |g + d w| * (g + d w);  w <- w - v.
-
-    You et al. 2017, algorithm 1. Groups that are not of matrices take plain momentum steps.
-    """
+class _Layerwise(Optimizer, ABC):
+    """Momentum, with a rate of its own for each matrix. Groups that are not of matrices take plain steps."""
 
     def __init__(self, params, lr: float, momentum: float, trust: float):
         defaults = {"lr": lr, "momentum": momentum, "trust": trust, "weight_decay": 0.0, "matrices": True}
@@ -152,18 +178,50 @@ class LARS(Optimizer):
             for w in group["params"]:
                 if w.grad is None:
                     continue
-                g = w.grad
-                if group["matrices"]:
-                    g = g.add(w, alpha=group["weight_decay"])
-                    # A zero weight or gradient takes a plain step; `where` keeps it on the device.
-                    norms = w.norm(), g.norm()
-                    ratio = group["trust"] * norms[0] / norms[1].clamp_min(torch.finfo(g.dtype).tiny)
-                    g = g * torch.where((norms[0] > 0) & (norms[1] > 0), ratio, torch.ones_like(ratio))
                 state = self.state[w]
                 if "momentum" not in state:
                     state["momentum"] = torch.zeros_like(w)
-                w.sub_(state["momentum"].mul_(group["momentum"]).add_(g, alpha=group["lr"]))
+                self.move(w, w.grad, state["momentum"], group)
         return loss
+
+    @abstractmethod
+    def move(self, w: Tensor, g: Tensor, v: Tensor, group: dict[str, Any]) -> None:
+        """One step of a weight w with gradient g and momentum v, in place."""
+
+
+class LARS(_Layerwise):
+    """Layer-wise adaptive rates: v <- m v + lr * trust * |w| / |g + d w| * (g + d w);  w <- w - v.
+
+    You et al. 2017, algorithm 1. A zero weight or gradient takes a plain step.
+    """
+
+    def move(self, w, g, v, group) -> None:
+        if group["matrices"]:
+            g = g.add(w, alpha=group["weight_decay"])
+            norms = w.norm(), g.norm()
+            ratio = group["trust"] * norms[0] / norms[1].clamp_min(torch.finfo(g.dtype).tiny)
+            g = g * torch.where((norms[0] > 0) & (norms[1] > 0), ratio, torch.ones_like(ratio))
+        w.sub_(v.mul_(group["momentum"]).add_(g, alpha=group["lr"]))
+
+
+class LARC(_Layerwise):
+    """LARS that never takes a longer step than plain momentum would:
+
+        r = min(trust * |w| / (|g| + d |w|), lr) / lr;  v <- m v + r (g + d w);  w <- w - lr v
+
+    NVIDIA apex, `LARC.py` with clip=True; solo-learn and eb_jepa train with it (trust 0.02). A zero weight or
+    gradient takes a plain step, without decay.
+    """
+
+    def move(self, w, g, v, group) -> None:
+        if group["matrices"]:
+            decay, norms = group["weight_decay"], (w.norm(), g.norm())
+            moves = (norms[0] > 0) & (norms[1] > 0)
+            tiny = torch.finfo(g.dtype).tiny
+            rate = group["trust"] * norms[0] / (norms[1] + decay * norms[0]).clamp_min(tiny)
+            ratio = (rate / max(group["lr"], tiny)).clamp_max(1)
+            g = torch.where(moves, ratio * g.add(w, alpha=decay), g)
+        w.sub_(v.mul_(group["momentum"]).add_(g), alpha=group["lr"])
 
 
 class Together(Optimizer):

@@ -1,9 +1,13 @@
-"""Schedules: the fraction of training done, t in [0, 1] -> a factor. Plain functions."""
+"""Schedules: the fraction of training done, t in [0, 1] -> a factor, or a value. Plain functions."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any, Literal, Protocol, overload
+
+import torch
+from torch import Tensor
 
 Schedule = Callable[[float], float]
 
@@ -26,6 +30,44 @@ def cosine(warmup: float = 0.05, final: float = 0.0) -> Schedule:
         return final + (1 - final) * 0.5 * (1 + math.cos(math.pi * done))
 
     return factor
+
+
+class Ramp(Protocol):
+    """t -> value; a tensor gives a tensor, of which nothing is read by the host."""
+
+    @overload
+    def __call__(self, t: float) -> float: ...
+    @overload
+    def __call__(self, t: Tensor) -> Tensor: ...
+
+
+def ramp(start: float, end: float, shape: Literal["cosine", "linear"] = "cosine", until: float = 1.0) -> Ramp:
+    """From one value to another over the first `until` of training, and the other from there on.
+
+    With shape "cosine" and until 1 it is BYOL's rule for its momentum (Grill et al. 2020, section 3.2),
+    end - (end - start) (cos(pi t) + 1) / 2.
+
+    Args:
+        start, end: the values; for a schedule, factors.
+        shape: "cosine" (level at both ends) or "linear".
+        until: fraction of training in (0, 1].
+
+    Raises:
+        ValueError: another shape, or a fraction out of range.
+    """
+    if shape not in ("cosine", "linear"):
+        raise ValueError(f"shape={shape!r} is neither cosine nor linear")
+    if not 0 < until <= 1:
+        raise ValueError(f"until is a fraction in (0, 1], not {until}")
+
+    def value(t: Any) -> Any:
+        tensor = isinstance(t, Tensor)
+        done = (t / until).clamp_max(1) if tensor else min(t / until, 1.0)
+        if shape == "cosine":
+            done = 0.5 - 0.5 * (torch.cos(math.pi * done) if tensor else math.cos(math.pi * done))
+        return start + (end - start) * done
+
+    return value
 
 
 def wsd(warmup: float = 0.05, decay: float = 0.2, final: float = 0.0) -> Schedule:

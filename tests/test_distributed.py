@@ -23,9 +23,11 @@ import zoo_backbones
 from torch import nn
 
 from ssl_zoo import distributed, norm
+from ssl_zoo.assign import sinkhorn
 from ssl_zoo.backbones._timm import BatchNormAct, BatchNormAct2d
 from ssl_zoo.contrast import nt_xent
 from ssl_zoo.distributed import rank, world
+from ssl_zoo.memory import Centre
 from ssl_zoo.noise import free_noise, rand, seed_noise
 from ssl_zoo.objectives._base import Batch, Objective
 from ssl_zoo.views.view import View
@@ -59,7 +61,7 @@ def build(name: str) -> tuple[Objective, Batch]:
 
 
 def learn(name: str, accumulate: int = 1) -> dict[str, Any]:
-    """Three SGD steps of this process's share: losses, the first gradient, the last weights and buffers."""
+    """Three SGD steps of this process's share: losses, the last gradient, weights and buffers."""
     objective, batch = build(name)
     parameters = {key: p for key, p in objective.named_parameters() if p.requires_grad}
     found: dict[str, Any] = {"losses": []}
@@ -78,12 +80,13 @@ def learn(name: str, accumulate: int = 1) -> dict[str, Any]:
                 dist.all_reduce(value)
                 value /= world()
         found["losses"].append(total.item())
-        if step == 0:
-            found["gradient"] = {key: p.grad.clone() for key, p in parameters.items()}
+        # The last one: a queue is empty at first.
+        found["gradient"] = {key: p.grad.clone() for key, p in parameters.items()}
         with torch.no_grad():
             for p in parameters.values():
                 p -= 0.05 * p.grad
                 p.grad = None
+        objective.advance((step + 1) / STEPS)
     found["weights"] = {key: x.detach().double() for key, x in objective.state_dict().items()}
     return found
 
@@ -122,7 +125,7 @@ def own_chunk(ctx, *grads):
 def everything() -> dict[str, Any]:
     """What one pair of processes does for all tests here."""
     found: dict[str, Any] = {name: learn(name) for name in ZOO}
-    found |= {"norms": norms(), "gathered": gathered(), "noise": noise()}
+    found |= {"norms": norms(), "gathered": gathered(), "noise": noise(), "assigned": assigned()}
     found["contrast of two"] = contrast_of_two()
     found["accumulated"] = learn("MAE vit", accumulate=2)
     found["own norm"] = with_fault(norm, "world", lambda: 1, "Rotation cnn")
@@ -320,6 +323,24 @@ def contrast_of_two() -> float:
 
 def test_a_contrast_may_have_one_sample_in_each_process(pair):
     assert pair["contrast of two"] == pytest.approx(-math.log(math.e / (math.e + 2)), rel=1e-6)
+
+
+def assigned() -> tuple[torch.Tensor, torch.Tensor]:
+    """Assignments of this process's rows, and the centre of everybody's in two accumulated parts."""
+    scores = torch.rand(8, 3, generator=torch.Generator().manual_seed(0)).chunk(world())[rank()]
+    centre = Centre(3)
+    for part in scores.chunk(2):
+        centre.stash(part)
+    centre.flush()
+    return sinkhorn(scores), centre.value
+
+
+def test_assignments_and_centres_are_those_of_all_rows(pair):
+    (mine, centre), (whole, want) = pair["assigned"], assigned()
+    torch.testing.assert_close(mine, whole[:4])
+    torch.testing.assert_close(centre, want)
+    alone = sinkhorn(torch.rand(8, 3, generator=torch.Generator().manual_seed(0))[:4])
+    assert (alone - whole[:4]).abs().max() > 1e-3, "these rows alone are assigned in another way"
 
 
 def noise() -> torch.Tensor:

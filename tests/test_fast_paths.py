@@ -111,17 +111,17 @@ def test_masked_lm_multiplies_chosen_rows_alone_with_the_vocabulary():
     assert most <= max(chosen, objective.backbone.dim) < rows.x.numel()
 
 
-@pytest.mark.parametrize("causal", [True, False])
-def test_what_may_be_seen_is_worked_out_once_for_all_blocks(monkeypatch, causal):
+@pytest.mark.parametrize("order", ["causal", "both"])
+def test_what_may_be_seen_is_worked_out_once_for_all_blocks(monkeypatch, order):
     made = []
     mask = attention.attention_mask
     monkeypatch.setattr(attention, "attention_mask", lambda *args: made.append(args) or mask(*args))
     model = backbone("transformer", depth=4)
     ids = torch.randint(3, VOCABULARY.size, (2, 12))
     segments = torch.tensor([[0] * 5 + [1] * 7] * 2)
-    model.encode(model.embed(ids), None, segments, causal=causal)  # pyright: ignore
+    model.encode(model.embed(ids), None, segments, order=order)  # pyright: ignore
     assert len(made) == 1
-    model.encode(model.embed(ids), None, None, causal=causal)  # pyright: ignore
+    model.encode(model.embed(ids), None, None, order=order)  # pyright: ignore
     assert len(made) == 1  # one document a row needs none
 
 

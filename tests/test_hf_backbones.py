@@ -16,19 +16,22 @@ pytest.importorskip("transformers", reason="the hf extra is not installed")
 SIZE = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
 SIZE |= {"max_position_embeddings": 32}
 GQA = SIZE | {"num_key_value_heads": 1, "head_dim": 16}
-MODELS = {  # name: (fields, whether it is causal by itself)
-    "bert": ({"model_type": "bert", **SIZE}, False),
-    "roberta": ({"model_type": "roberta", **SIZE}, False),
+MODELS = {  # name: (fields, the order it has by itself)
+    "bert": ({"model_type": "bert", **SIZE}, "both"),
+    "roberta": ({"model_type": "roberta", **SIZE}, "both"),
     "distilbert": (
         {"model_type": "distilbert", "dim": 32, "n_layers": 2, "n_heads": 2, "hidden_dim": 64}
         | {"max_position_embeddings": 32},
-        False,
+        "both",
     ),
-    "modernbert": ({"model_type": "modernbert", **SIZE, "num_hidden_layers": 4, "local_attention": 6}, False),
-    "gpt2": ({"model_type": "gpt2", "n_embd": 32, "n_layer": 2, "n_head": 2, "n_positions": 32}, True),
-    "llama": ({"model_type": "llama", **SIZE}, True),
-    "mistral": ({"model_type": "mistral", **GQA, "sliding_window": 4}, True),
-    "gemma3": ({"model_type": "gemma3_text", **GQA, "num_hidden_layers": 6, "sliding_window": 4}, True),
+    "modernbert": (
+        {"model_type": "modernbert", **SIZE, "num_hidden_layers": 4, "local_attention": 6},
+        "both",
+    ),
+    "gpt2": ({"model_type": "gpt2", "n_embd": 32, "n_layer": 2, "n_head": 2, "n_positions": 32}, "causal"),
+    "llama": ({"model_type": "llama", **SIZE}, "causal"),
+    "mistral": ({"model_type": "mistral", **GQA, "sliding_window": 4}, "causal"),
+    "gemma3": ({"model_type": "gemma3_text", **GQA, "num_hidden_layers": 6, "sliding_window": 4}, "causal"),
 }
 VOCABULARY = Vocabulary(64)
 
@@ -36,12 +39,12 @@ VOCABULARY = Vocabulary(64)
 @pytest.fixture(params=MODELS.values(), ids=MODELS.keys(), scope="module")
 def case(request):
     torch.manual_seed(0)
-    fields, causal = request.param
+    fields, order = request.param
     backbone = HFBackbone(config=fields, vocabulary=VOCABULARY).eval()
     with torch.no_grad():  # new weights are so small that tokens hardly see one another
         for weight in backbone.parameters():
             weight.add_(torch.randn_like(weight) * 0.1)
-    return backbone, causal
+    return backbone, order
 
 
 def ids(rows: int, length: int, seed: int = 0) -> torch.Tensor:
@@ -50,11 +53,12 @@ def ids(rows: int, length: int, seed: int = 0) -> torch.Tensor:
 
 @torch.no_grad()
 def test_equals_its_own_forward(case):
-    backbone, causal = case
+    backbone, order = case
     x = ids(2, 16)  # longer than the windows
     want = backbone.model(input_ids=x, output_hidden_states=True)
-    got = backbone(x, layers=True)
-    assert backbone.causal == causal
+    got = backbone(x, layers="pooled")
+    assert backbone.order == order
+    assert backbone.kind == {"causal": "decoder", "both": "encoder"}[order]
     torch.testing.assert_close(got.tokens, want.last_hidden_state, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(got.pooled, want.last_hidden_state.mean(1), rtol=1e-4, atol=1e-5)
     for layer, state in zip(got.layers, want.hidden_states[1:], strict=True):
@@ -62,32 +66,32 @@ def test_equals_its_own_forward(case):
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("causal", [True, False])
-def test_documents_do_not_leak(case, causal):
+@pytest.mark.parametrize("order", ["causal", "both"])
+def test_documents_do_not_leak(case, order):
     backbone, _ = case
     segments = torch.tensor([[0] * 6 + [1] * 7 + [-1] * 3]).expand(3, 16)
     one = ids(1, 16).repeat(3, 1)
     one[1, :6], one[2, 6:13] = ids(1, 6, 1), ids(1, 7, 1)  # A changed, B changed
-    got = backbone.encode(backbone.embed(one), None, segments, causal=causal).tokens
-    same = backbone.encode(backbone.embed(one[:1].repeat(3, 1)), None, segments, causal=causal).tokens
+    got = backbone.encode(backbone.embed(one), None, segments, order=order).tokens
+    same = backbone.encode(backbone.embed(one[:1].repeat(3, 1)), None, segments, order=order).tokens
     assert torch.equal(got[1, 6:13], same[1, 6:13])
     assert torch.equal(got[2, :6], same[2, :6])
     assert not torch.equal(got[1, :6], same[1, :6])
     # A packed document is what it is alone: positions start again at 0.
-    alone = backbone.encode(backbone.embed(one[:1, 6:13]), causal=causal)
+    alone = backbone.encode(backbone.embed(one[:1, 6:13]), order=order)
     torch.testing.assert_close(got[0, 6:13], alone.tokens[0], rtol=1e-4, atol=1e-5)
 
 
 @torch.no_grad()
-def test_directions(case):
+def test_orders(case):
     backbone, _ = case
-    assert backbone.directions == {True, False}
+    assert backbone.orders == {"both", "causal"}
     x = ids(1, 12)
     y = x.clone()
     y[0, -1] = 3 + (x[0, -1] - 2) % 61
-    for causal in (True, False):
-        before, after = (backbone.encode(backbone.embed(row), causal=causal).tokens for row in (x, y))
-        assert torch.equal(before[0, :-1], after[0, :-1]) == causal
+    for order in ("causal", "both"):
+        before, after = (backbone.encode(backbone.embed(row), order=order).tokens for row in (x, y))
+        assert torch.equal(before[0, :-1], after[0, :-1]) == (order == "causal")
         assert not torch.equal(before[0, -1], after[0, -1])
 
 
@@ -126,8 +130,9 @@ def test_rebuilds_from_config(case):
     assert torch.equal(again(x, segments).tokens, backbone(x, segments).tokens)
     assert again.config == backbone.config
     assert again.vocabulary == VOCABULARY
-    assert (again.causal, again.kinds, again.window, again.reach) == (
-        backbone.causal,
+    assert (again.order, again.kind, again.kinds, again.window, again.reach) == (
+        backbone.order,
+        backbone.kind,
         backbone.kinds,
         backbone.window,
         backbone.reach,
@@ -199,7 +204,7 @@ def test_positions_run_out_within_packed_rows_and_not_within_padding(case):
         parts = [torch.full((length,), i) for i, length in enumerate(lengths)]
         segments = torch.cat([*parts, torch.full((padding,), -1)])[None]
         return backbone.encode(
-            backbone.embed(row[:, : segments.shape[1]]), None, segments, causal=backbone.causal
+            backbone.embed(row[:, : segments.shape[1]]), None, segments, order=backbone.order
         )
 
     with pytest.raises(ValueError, match=rf"{most + 3} tokens in a document, but .*context={most}"):
@@ -213,7 +218,7 @@ def test_positions_run_out_within_packed_rows_and_not_within_padding(case):
     tokens = backbone.embed(row[:, :2])
     for outside in (-1, most):
         with pytest.raises(ValueError, match=f"position {outside} is asked for, but .* 0 to {most - 1}"):
-            backbone.encode(tokens, torch.tensor([[0, outside]]), causal=backbone.causal)
+            backbone.encode(tokens, torch.tensor([[0, outside]]), order=backbone.order)
 
 
 @pytest.mark.parametrize(
@@ -237,9 +242,9 @@ def test_refuses_a_model_that_ignores_the_mask():
     neo = HFBackbone(
         config={"model_type": "gpt_neo", **shape}, vocabulary=VOCABULARY, attention="eager"
     ).eval()
-    assert neo.directions == {True}
+    assert neo.orders == {"causal"}
     with pytest.raises(ValueError, match="cannot be bidirectional"):
-        neo.encode(neo.embed(ids(1, 4)), causal=False)
+        neo.encode(neo.embed(ids(1, 4)), order="both")
     with pytest.raises(ValueError, match="does not take position_ids"):
         HFBackbone(
             config={"model_type": "mamba", "hidden_size": 32}, vocabulary=VOCABULARY, attention="eager"

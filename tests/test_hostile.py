@@ -402,9 +402,10 @@ DESCRIPTIONS = [
     ("vit", "config.image_size", [LARGE, LARGE]),
     ("vit", "config.mean", [float("inf")] * 3),
     ("vit", "config", []),
-    ("vit", "kind", ["TimmViT"]),
-    ("vit", "kind", "shutil.rmtree"),
-    ("vit", "causal", None),
+    ("vit", "class", ["TimmViT"]),
+    ("vit", "class", "shutil.rmtree"),
+    ("vit", "order", None),
+    ("vit", "order", "sideways"),
     ("cnn", "config.channels", [LARGE] * 4),
     ("transformer", "config.depth", 10**400),
     ("transformer", "config.depth", LARGE),
@@ -445,6 +446,19 @@ def test_descriptions_of_this_library_are_built(kind, tmp_path):
     assert all(torch.equal(a, b) for a, b in zip(made.parameters(), opened.parameters(), strict=True))
 
 
+@pytest.mark.parametrize("causal", [True, False])
+def test_descriptions_of_format_1_are_built(causal):
+    """They had the class in `kind`, and `causal` for the order."""
+    about = {k: ABOUT["transformer"][k] for k in ("config", "dim")}
+    about |= {"format": 1, "kind": "TextTransformer", "causal": causal, "modality": "text"}
+    made = hub.build(about)
+    assert made.config == ABOUT["transformer"]["config"]
+    assert made.order == ("causal" if causal else "both")
+    for wrong in (None, 1, "true"):
+        with pytest.raises(HubError, match="order, both or causal"):
+            hub.build(about | {"causal": wrong})
+
+
 @pytest.mark.fault("target", how="a backbone folder whose config.json names a pickle")
 def test_a_backbone_folder_names_no_pickle(tmp_path, trap, marker):
     """With the versions of timm before 1.0.26, opening this one ran the pickle."""
@@ -466,7 +480,7 @@ def test_a_backbone_folder_names_no_pickle(tmp_path, trap, marker):
         ('{"format": NaN}', "NaN is no number"),
         ("[]", "holds a list"),
         ("{", "damaged"),
-        ("{}", "format None is not 1"),
+        ("{}", "format None is not 2"),
     ],
 )
 def test_damaged_descriptions_are_named(tmp_path, text, said):

@@ -118,61 +118,6 @@ def test_several_writers_lose_nothing(tmp_path):
     assert len(records.read(file)) == 3 * 40
 
 
-# The hash of code
-
-
-def forget():
-    """Files of code are read again."""
-    for remembered in (code.tree, code.dumped, code.imported):
-        remembered.cache_clear()
-
-
-@pytest.fixture
-def package(tmp_path, monkeypatch):
-    """Three files in the place of ssl_zoo: an objective, a view that it imports, another view."""
-    for folder in ("objectives", "views"):
-        (tmp_path / folder).mkdir()
-    (tmp_path / "objectives/mine.py").write_text(
-        '"""Words."""\nfrom ssl_zoo.views.crop import crop\nX = crop(1)\n'
-    )
-    (tmp_path / "views/crop.py").write_text("def crop(x):\n    return x\n")
-    (tmp_path / "views/other.py").write_text("Y = 1\n")
-    monkeypatch.setattr(code, "PACKAGE", tmp_path)
-    forget()
-    yield tmp_path
-    forget()
-
-
-def hashes() -> dict[str, str]:
-    forget()
-    reached = code.reached(["ssl_zoo.objectives.mine"])
-    return {part: code.digest(code.within(reached, (part,))) for part in ("objectives", "views")}
-
-
-def test_the_hash_changes_with_code_alone(package):
-    before = hashes()
-    file = package / "objectives/mine.py"
-    file.write_text('"""Other words."""\n\nfrom ssl_zoo.views.crop import crop  # why\n\nX = crop(1)\n')
-    (package / "views/other.py").write_text("Y = 2\n")
-    assert hashes() == before, "words, spaces, and a file that is not imported change nothing"
-    (package / "views/crop.py").write_text("def crop(x):\n    return x + 1\n")
-    changed = hashes()
-    assert changed["views"] != before["views"]
-    assert changed["objectives"] == before["objectives"]
-    file.write_text(file.read_text().replace("crop(1)", "crop(2)"))
-    assert hashes()["objectives"] != before["objectives"]
-
-
-def test_the_parts_of_simclr():
-    reached = code.reached(["ssl_zoo.objectives.simclr"])
-    assert {"ssl_zoo.heads", "ssl_zoo.views.recipes", "ssl_zoo.views.loops"} <= reached
-    assert not any("mae" in name or "transfer" in name for name in reached)
-    found = code.pretraining(["ssl_zoo.objectives.simclr.SimCLR"], ["ssl_zoo.backbones.vision.timm_backbone"])
-    assert set(found) == {"objective", "views", "backbone", "training"}
-    with pytest.raises(ImportError, match="no module nowhere_at_all"):
-        code.source("nowhere_at_all")
-
-
 # Boards
 
 
@@ -397,9 +342,12 @@ def test_what_changed_since_is_stale(here, monkeypatch):
         records.append(board.results, record)
     assert changed(board, board.recipes["random"], datasets, records.read(board.results)) == []
     digest = code.digest
-    monkeypatch.setattr(code, "digest", lambda modules: digest(modules) + "x")
+    monkeypatch.setattr(code, "digest", lambda found: digest(found)[::-1])
     told = changed(board, board.recipes["random"], datasets, records.read(board.results))
-    assert told == ["code of backbone changed", "code of knn changed", "code of labels changed"]
+    assert told == [f"code of {part} changed" for part in ("backbone", "floor", "knn", "labels")]
+    monkeypatch.setattr(code, "digest", lambda found: digest(found)[:12])
+    told = changed(board, board.recipes["random"], datasets, records.read(board.results))
+    assert told[0] == "code of backbone is hashed in another way since"
     monkeypatch.undo()
     datasets.prints = dict.fromkeys(datasets.prints, "other")
     assert changed(board, board.recipes["random"], datasets, records.read(board.results))[0] == "data changed"

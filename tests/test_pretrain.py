@@ -18,14 +18,14 @@ import tiny
 import torch
 from tiny import CONTEXT, Ids, Pictures, forked, small_mae, small_simclr, train, transformer, vit
 
-from ssl_zoo import hub, optim
+from ssl_zoo import hub, optim, schedules
 from ssl_zoo.data import plan as plan_module
 from ssl_zoo.data.plan import Parts, Plan, loader, one_ahead
 from ssl_zoo.data.rows import DataError, everything
 from ssl_zoo.noise import seed_noise
-from ssl_zoo.objectives._base import Batch, Loss, Objective
+from ssl_zoo.objectives._base import Batch, Loss, Objective, Tune
 from ssl_zoo.objectives.next_token import NextToken
-from ssl_zoo.pretrain import Budget, Pretraining, PretrainingData
+from ssl_zoo.pretrain import Budget, Pretraining, PretrainingData, pretrain
 from ssl_zoo.pretrain import module as pretrain_module
 from ssl_zoo.pretrain.budget import ENDLESS, Clock
 from ssl_zoo.pretrain.watch import Monitor, Validation, spread
@@ -212,7 +212,7 @@ def test_only_row_numbers_travel_where_the_images_live_on_the_device():
         assert batch.segments is batch.y is None
         _, (x, *rest) = data.on_after_batch_transfer((step, batch), 0)
         assert torch.equal(x, rows.x[data.plan.rows(step)])
-        assert rest == [None, None]
+        assert all(part is None for part in rest)
 
 
 # How long
@@ -372,6 +372,60 @@ def test_gradients_are_clipped_for_a_fused_optimizer_in_bfloat16(tmp_path, monke
     _, module = train(tmp_path, steps=3, precision="bf16-mixed")
     assert module.trainer.optimizers[0].defaults["fused"]
     assert norms == pytest.approx([0.5] * 3, rel=1e-4)
+
+
+def test_each_gradient_is_clipped_by_itself():
+    short, long = torch.tensor([0.3, 0.4]), torch.tensor([[6.0, 0.0], [0.0, 8.0]])
+    pretrain_module.clip_each([short, long], 1.0)
+    torch.testing.assert_close(short, torch.tensor([0.3, 0.4]))
+    torch.testing.assert_close(long, torch.tensor([[0.6, 0.0], [0.0, 0.8]]))
+    with pytest.raises(ValueError, match="clip=0: the longest gradient"):
+        Pretraining(small_mae(vit()), optim.adamw, Budget(steps=1), clip=0)
+
+
+def test_rates_decay_and_lengths_are_set_for_each_step(tmp_path):
+    """Learning rate, weight decay and gradients of each group, where the head's rate is to be constant."""
+
+    class Tuned(type(small_mae(vit()))):
+        takes = ("vit",)
+
+        def tune(self, name, parameter):
+            return Tune(lr=0.5, constant=True) if name.startswith("widen") else Tune()
+
+    seen = []
+
+    def watching(objective):
+        optimizer = torch.optim.AdamW(optim.tuned(objective, 0.01, 0.2))
+        step = optimizer.step
+
+        def noted(closure=None):
+            closure()
+            longest = max(p.grad.norm().item() for p in objective.parameters() if p.grad is not None)
+            rates = {
+                (g["constant"], g["matrices"]): (g["lr"], g["weight_decay"]) for g in optimizer.param_groups
+            }
+            seen.append((longest, rates))
+            step()
+
+        optimizer.step = noted
+        return optimizer
+
+    objective = Tuned(vit(), masked=0.5, width=16, depth=1, heads=2)
+    module = Pretraining(
+        objective,
+        watching,
+        Budget(steps=2),
+        schedules.ramp(1.0, 0.0, "linear"),
+        decay=schedules.ramp(1.0, 3.0, "linear"),
+        clip=1e-3,
+    )
+    pretrain(module, PretrainingData(Pictures(), 4), tmp_path, accelerator="cpu", devices=1)
+    for (longest, rates), t in zip(seen, (0.25, 0.75), strict=True):
+        assert longest == pytest.approx(1e-3, rel=1e-2)
+        decay = 0.2 * (1 + 2 * t)
+        assert rates[False, True] == pytest.approx((0.01 * (1 - t), decay))
+        assert rates[False, False] == pytest.approx((0.01 * (1 - t), 0))
+        assert rates[True, True] == pytest.approx((0.005, decay))
 
 
 # What is watched

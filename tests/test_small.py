@@ -10,10 +10,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from zoo_backbones import backbone, batch, build, pairs
 
 from ssl_zoo import heads, optim, schedules
-from ssl_zoo.backbones._base import Backbone
-from ssl_zoo.distributed import gather
+from ssl_zoo.backbones._base import ImageBackbone
+from ssl_zoo.distributed import everybody, gather, mean, total
 from ssl_zoo.noise import free_noise, seed_noise
-from ssl_zoo.objectives._base import Objective
+from ssl_zoo.objectives._base import Objective, Tune
 from ssl_zoo.objectives.mae import MAE
 from ssl_zoo.objectives.next_token import NextToken
 from ssl_zoo.objectives.simclr import SimCLR
@@ -83,6 +83,21 @@ def test_wsd_by_hand():
     want = [0, 0.5, 1, 1, 1, 0.1 + 0.9 * 0.5, 0.1 + 0.9 * (1 - math.sqrt(0.9)), 0.1]
     assert got == pytest.approx(want)
     assert schedules.wsd(decay=0.0)(1.0) == 1
+
+
+def test_ramps_between_two_values():
+    for t, want in ((0.0, 0.9), (0.25, 1 - 0.1 * (math.sqrt(0.5) + 1) / 2), (0.5, 0.95), (1.0, 1.0)):
+        assert schedules.ramp(0.9, 1.0)(t) == pytest.approx(want, abs=1e-12)
+    warm = schedules.ramp(0.04, 0.07, "linear", until=0.3)
+    for t, want in ((0.0, 0.04), (0.15, 0.055), (0.3, 0.07), (0.9, 0.07)):
+        assert warm(t) == pytest.approx(want)
+        assert warm(torch.tensor(t)).item() == pytest.approx(want)
+        assert schedules.ramp(0, 1)(torch.tensor(t)).item() == pytest.approx(
+            schedules.ramp(0, 1)(t), abs=1e-6
+        )
+    for wrong, said in (({"until": 0.0}, "until is a fraction"), ({"shape": "step"}, "neither cosine")):
+        with pytest.raises(ValueError, match=said):
+            schedules.ramp(0, 1, **wrong)
 
 
 def test_schedules_refuse_what_is_no_fraction():
@@ -269,16 +284,19 @@ def test_frozen_parameters_are_in_no_group():
 # Optimizers
 
 
-class Bare(Backbone):
+class Bare(ImageBackbone):
     """One matrix and one vector."""
 
-    dim, modality, image_size = 2, "image", (1, 1)
+    dim, kind, image_size = 2, "cnn", (1, 1)
 
     def __init__(self):
         super().__init__({})
         self.inner = nn.Linear(2, 2)
 
-    def forward(self, x, segments=None, *, layers=False):
+    def forward(self, x, segments=None, *, layers=None):
+        raise NotImplementedError
+
+    def grid(self, height, width):
         raise NotImplementedError
 
     def blocks(self):
@@ -343,6 +361,43 @@ def test_lars_takes_a_plain_step_from_zero_weights():
     optimizer.step()
     assert layer.weight.tolist() == [[-0.5, -0.5], [-0.5, -0.5]]
     assert layer.bias.tolist() == [0, 0]
+
+
+def test_larc_by_hand():
+    """Two steps in plain Python, of which the first is clipped to the learning rate and the second is not."""
+    objective = bare([[3.0, 0.0], [0.0, 4.0]], [1.0, -1.0])
+    layer = objective.backbone.inner
+    optimizer = optim.larc(objective, lr=0.5, weight_decay=0.1, momentum=0.9, trust=0.2)
+    w, b, v, u = layer.weight.detach().clone(), layer.bias.detach().clone(), 0.0, 0.0
+    for g, clipped in ((torch.tensor([[0.0, 0.6], [0.8, 0.0]]), True), (torch.full((2, 2), 4.0), False)):
+        layer.weight.grad, layer.bias.grad = g.clone(), torch.tensor([0.2, 0.4])
+        optimizer.step()
+        rate = 0.2 * w.norm().item() / (g.norm().item() + 0.1 * w.norm().item())
+        assert (rate > 0.5) is clipped
+        v = 0.9 * v + min(rate, 0.5) / 0.5 * (g + 0.1 * w)
+        w = w - 0.5 * v
+        torch.testing.assert_close(layer.weight.detach(), w)
+        u = 0.9 * u + torch.tensor([0.2, 0.4])  # a vector is neither decayed nor rescaled
+        b = b - 0.5 * u
+        torch.testing.assert_close(layer.bias.detach(), b)
+
+
+def test_larc_takes_a_plain_step_from_zero_weights():
+    objective = bare([[0.0, 0.0], [0.0, 0.0]], [0.0, 0.0])
+    layer = objective.backbone.inner
+    layer.weight.grad = torch.ones(2, 2)
+    optim.larc(objective, lr=0.5, weight_decay=0.1).step()
+    assert layer.weight.tolist() == [[-0.5, -0.5], [-0.5, -0.5]]
+
+
+def test_what_an_objective_asks_makes_groups_of_its_own(monkeypatch):
+    objective = bare([[1.0, 2.0], [3.0, 4.0]], [1.0, 2.0])
+    asked = {"backbone.inner.weight": Tune(lr=0.1, constant=True), "backbone.inner.bias": Tune(decay=0.3)}
+    monkeypatch.setattr(objective, "tune", lambda name, parameter: asked[name])
+    first, second = optim.sgd(objective, lr=0.2, weight_decay=0.05).param_groups
+    rates = ("lr", "base_lr", "weight_decay", "base_decay", "matrices", "constant")
+    assert [first[key] for key in rates] == pytest.approx([0.02, 0.02, 0.05, 0.05, True, True])
+    assert [second[key] for key in rates] == [0.2, 0.2, 0.3, 0.3, False, False]
 
 
 def test_sgd_and_adamw_are_torchs():
@@ -436,3 +491,9 @@ def test_muon_needs_matrices(monkeypatch):
 def test_on_one_process_gather_is_the_identity():
     x = torch.randn(4, 3, requires_grad=True)
     assert gather(x) is x
+    assert not everybody(x).requires_grad
+    assert torch.equal(everybody(x), x)
+    assert torch.equal(total(x), x.detach())
+    where = torch.tensor([True, False, True, True])
+    assert mean(x[:, 0], where).item() == pytest.approx(x[where, 0].mean().item())
+    assert mean(x[:, 0], torch.zeros(4)).item() == 0

@@ -41,7 +41,7 @@ TOKENIZER = bytes_tokenizer()
 END = 1  # <sep>
 
 
-def model(seed=0, width=16, dropout=0.0, causal=True) -> TextTransformer:
+def model(seed=0, width=16, dropout=0.0, order="causal") -> TextTransformer:
     """A tiny transformer whose predictions are far from uniform."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -49,7 +49,7 @@ def model(seed=0, width=16, dropout=0.0, causal=True) -> TextTransformer:
         with torch.no_grad():
             for parameter in made.parameters():
                 parameter.add_(0.3 * torch.randn_like(parameter))
-    made.causal = causal
+    made.order = order
     return made.eval()
 
 
@@ -101,7 +101,7 @@ def scored_pairs(folder) -> TextPairs:
 def log_p(backbone, ids) -> torch.Tensor:
     """log p of the next id after each of ids, from the trunk alone: (T, V)."""
     x = torch.tensor([ids])
-    tokens = backbone.encode(backbone.embed(x), causal=True).tokens[0]
+    tokens = backbone.encode(backbone.embed(x), order="causal").tokens[0]
     return torch.log_softmax(tokens @ backbone.words.weight.T, 1)
 
 
@@ -109,7 +109,7 @@ def log_p(backbone, ids) -> torch.Tensor:
 
 
 def test_similarity_is_scipys_correlation_of_cosines(tmp_path):
-    data, who = scored_pairs(tmp_path), subject(causal=False)
+    data, who = scored_pairs(tmp_path), subject(order="both")
     found = examine(who, data, Similarity())
 
     def features(sentences):
@@ -182,7 +182,7 @@ def test_bits_per_byte_is_a_double_loop(tmp_path):
 
 def test_only_a_causal_backbone_with_a_tied_output_is_a_language_model(monkeypatch):
     with pytest.raises(DataError, match="both directions"):
-        language_model(model(causal=False))
+        language_model(model(order="both"))
     other = model()
     monkeypatch.setattr(other, "word_embedding", lambda: torch.nn.Embedding(5, 8))
     with pytest.raises(DataError, match="8 wide and its features 16"):

@@ -37,7 +37,7 @@ def test_extract_is_forward_in_eval_mode_and_leaves_no_trace():
     assert all(torch.equal(before[name], value) for name, value in backbone.state_dict().items())
     backbone.eval()
     with torch.no_grad():
-        direct = backbone(rows.x.float() / 255, layers=True)
+        direct = backbone(rows.x.float() / 255, layers="pooled")
     torch.testing.assert_close(features.pooled, direct.pooled)
     assert len(features.layers) == 2
     torch.testing.assert_close(features.layers[0], direct.layers[0])

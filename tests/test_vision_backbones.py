@@ -48,7 +48,7 @@ def test_vit_equals_timm(vit):
     x = torch.rand(3, 3, 32, 32)
     mean, std = (torch.tensor(vit.config[key])[:, None, None] for key in ("mean", "std"))
     want = vit.model.forward_features((x - mean) / std)[:, vit.model.num_prefix_tokens :]
-    got = vit(x, layers=True)
+    got = vit(x, layers="pooled")
     torch.testing.assert_close(got.tokens, want, rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(got.pooled, want.mean(1), rtol=1e-5, atol=1e-5)
     assert got.tokens.shape == (3, 16, 32)
@@ -77,8 +77,93 @@ def test_vit_rows_of_the_tokens_keep_their_positions(vit):
     both = vit.encode(take(tokens, seen), seen).tokens
     alone = vit.encode(tokens[1:, [15, 0, 7]], seen[1:]).tokens
     torch.testing.assert_close(both[1:], alone, rtol=1e-4, atol=1e-5)
-    first = torch.arange(5).expand(2, 5)
-    torch.testing.assert_close(vit.encode(tokens[:, :5]).tokens, vit.encode(tokens[:, :5], first).tokens)
+    every = torch.arange(16).expand(2, 16)
+    torch.testing.assert_close(vit.encode(tokens).tokens, vit.encode(tokens, every).tokens)
+
+
+def own_forward(vit: TimmViT, x: torch.Tensor) -> torch.Tensor:
+    """timm's forward of images of any size, which resamples positions by itself."""
+    return vit.model.forward_features(vit.normalise(x))[:, vit.prefix :]
+
+
+@pytest.mark.parametrize("size", [(16, 16), (24, 48), (40, 40)])
+def test_vit_of_other_image_sizes_equals_timm(vit, size):
+    x = torch.rand(3, 3, *size)
+    grid = (size[0] // 8, size[1] // 8)
+    assert vit.grid(*size) == grid
+    got = vit(x)
+    torch.testing.assert_close(got.tokens, own_forward(vit, x), rtol=1e-5, atol=1e-5)
+    weights = [p for p in vit.parameters() if p.requires_grad]
+    mine, theirs = (
+        torch.autograd.grad(t.square().mean(), weights) for t in (got.tokens, own_forward(vit, x))
+    )
+    for one, two in zip(mine, theirs, strict=True):
+        torch.testing.assert_close(one, two, rtol=1e-4, atol=1e-5)
+    # Positions count in that grid, and some of the patches lie where they lay.
+    tokens = vit.embed(x)
+    at = torch.stack([torch.randperm(len(tokens[0])) for _ in x])
+    moved = vit.encode(take(tokens, at), at, grid=grid)
+    torch.testing.assert_close(moved.tokens, take(got.tokens, at), rtol=1e-4, atol=1e-4)
+    with pytest.raises(ValueError, match=f"{grid[0] * grid[1]} patches, but a grid of 4x4 has 16"):
+        vit.encode(tokens)
+    with pytest.raises(ValueError, match="position 99 is asked for"):
+        vit.encode(tokens[:, :1], torch.full((3, 1), 99), grid=grid)
+
+
+@pytest.mark.parametrize(
+    "name", ["vit_small_patch16_rope_224", "eva02_tiny_patch14_224", "vit_tiny_patch16_224"]
+)
+@torch.no_grad()
+def test_vit_equals_timm_built_for_one_size(name):
+    """timm then stores its positions instead of working them out."""
+    sizes = TINY | {"img_size": 32}
+    del sizes["image_size"]
+    vit = TimmViT(name, **TINY).eval()
+    fixed = timm.create_model(name, num_classes=0, dynamic_img_size=False, **sizes).eval()
+    if isinstance(fixed.norm, torch.nn.Identity):
+        fixed.norm, fixed.fc_norm = fixed.fc_norm, fixed.norm
+    fixed.load_state_dict(vit.model.state_dict())
+    x = torch.rand(2, 3, 32, 32)
+    want = fixed.forward_features(vit.normalise(x))[:, vit.prefix :]
+    torch.testing.assert_close(vit(x).tokens, want, rtol=1e-5, atol=1e-5)
+
+
+@torch.no_grad()
+def test_vit_padding_is_not_seen(vit):
+    """Rows of 5, 9 and 16 patches, padded with noise to 16: each reads as it does alone."""
+    tokens, places = vit.embed(torch.rand(3, 3, 32, 32)), torch.stack([torch.randperm(16) for _ in range(3)])
+    counts = torch.tensor([5, 9, 16])
+    segments = (torch.arange(16) >= counts[:, None]).long().neg()
+    padded = vit.encode(take(tokens, places), places, segments, layers="pooled")
+    whole = vit.encode(take(tokens, places), places, layers="tokens")
+    for row, count in enumerate(counts.tolist()):
+        at = places[row : row + 1, :count]
+        alone = vit.encode(take(tokens[row : row + 1], at), at, layers="pooled")
+        torch.testing.assert_close(padded.tokens[row, :count], alone.tokens[0], rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(padded.pooled[row], alone.pooled[0], rtol=1e-4, atol=1e-4)
+        for one, two in zip(padded.layers, alone.layers, strict=True):
+            torch.testing.assert_close(one[row], two[0], rtol=1e-4, atol=1e-4)
+    assert not torch.allclose(padded.tokens[0, :5], whole.tokens[0, :5], atol=1e-2)
+    assert padded.tokens.isfinite().all()
+
+
+@pytest.mark.parametrize("order", ["causal", "prefix", "permuted"])
+@torch.no_grad()
+def test_vit_sees_in_the_order_it_is_told(vit, order):
+    """Changing one patch changes what comes at or after it, and nothing before: its own prefix included."""
+    tokens = vit.embed(torch.rand(2, 3, 32, 32))
+    ranks = {
+        "causal": torch.arange(16).expand(2, 16),
+        "prefix": (torch.arange(16) - 5).clamp_min(0).expand(2, 16),  # the first six see one another
+        "permuted": torch.stack([torch.randperm(16) for _ in range(2)]),
+    }[order]
+    asked = "causal" if order == "causal" else ranks
+    before = vit.encode(tokens, order=asked).tokens
+    for place in (0, 3, 9):
+        other = tokens.clone()
+        other[:, place] += torch.randn(2, 32)
+        changed = (vit.encode(other, order=asked).tokens - before).abs().amax(-1) > 1e-6
+        assert torch.equal(changed, ranks >= ranks[:, place, None])
 
 
 def test_vit_has_no_patches_beyond_its_grid(vit):
@@ -86,7 +171,7 @@ def test_vit_has_no_patches_beyond_its_grid(vit):
     for outside in (-1, 16):
         with pytest.raises(ValueError, match=f"position {outside} is asked for, but .* 0 to 15"):
             vit.encode(tokens[:, :2], torch.tensor([[0, outside]]))
-    with pytest.raises(ValueError, match=r"17 patches, but .* have 16"):
+    with pytest.raises(ValueError, match=r"17 patches, but a grid of 4x4 has 16"):
         vit.encode(torch.cat([tokens, tokens[:, :1]], 1))
 
 
@@ -148,7 +233,7 @@ def test_small_stem_keeps_the_resolution():
     big, small = (TimmCNN("resnet18", image_size=32, stem=stem).eval() for stem in ("imagenet", "small"))
     x = torch.rand(2, 3, 32, 32)
     assert big(x).tokens.shape == (2, 1, 512)
-    got = small(x, layers=True)
+    got = small(x, layers="pooled")
     assert got.tokens.shape == (2, 16, 512)
     assert [tuple(layer.shape) for layer in got.layers] == [(2, 64), (2, 128), (2, 256), (2, 512)]
     states = small.model.forward_intermediates(small.normalise(x), intermediates_only=True)[1:]
@@ -167,7 +252,7 @@ def test_small_stem_keeps_the_resolution():
 def test_other_models_train_what_they_read(name, side, cells):
     extra = {"embed_dim": 24, "depths": (1, 1, 1, 1)} if "swin" in name else {}
     cnn = timm_backbone(name, image_size=side, **extra)
-    got = cnn(torch.rand(2, 3, side, side), layers=True)
+    got = cnn(torch.rand(2, 3, side, side), layers="pooled")
     assert got.tokens.shape == (2, cells, cnn.dim)
     assert len(got.layers) == len(cnn.blocks()) > 1
     got.tokens.square().sum().backward()
@@ -203,12 +288,12 @@ def test_vit_refuses_what_it_cannot_honour():
     with pytest.raises(ValueError, match="build it as TimmCNN"):
         TimmViT("vit_tiny_r_s16_p8_224")  # its patch embedding is a CNN
     vit = timm_backbone("vit_tiny_patch16_224", **TINY)
-    with pytest.raises(ValueError, match="28x40, but this backbone was built for 32x32"):
+    with pytest.raises(ValueError, match="28x40 does not divide into patches of 8; use 24 or 32"):
         vit(torch.rand(1, 3, 28, 40))
-    with pytest.raises(ValueError, match="cannot be causal"):
-        vit.encode(torch.rand(1, 4, 32), causal=True)
-    with pytest.raises(ValueError, match="segments must be None"):
-        vit.encode(torch.rand(1, 4, 32), None, torch.zeros(1, 4, dtype=torch.long))
+    with pytest.raises(ValueError, match="order 'backwards' is not known"):
+        vit.encode(torch.rand(1, 16, 32), order="backwards")
+    with pytest.raises(ValueError, match="its segments are 0, or -1"):
+        vit.encode(torch.rand(1, 16, 32), None, torch.ones(1, 16, dtype=torch.long))
 
 
 @pytest.mark.parametrize(
@@ -223,8 +308,8 @@ def test_vit_refuses_what_it_cannot_honour():
 def test_configs_build(file, kind, dim, tokens, million):
     path = Path(__file__).parents[1] / "configs" / "backbone" / f"{file}.yaml"
     fields = yaml.safe_load(path.read_text())
-    assert fields.pop("_target_") == "ssl_zoo.backbones.vision.timm_backbone"
-    backbone = timm_backbone(**fields | {"image_size": 32})
+    assert fields.pop("_target_") == f"{kind.__module__}.{kind.__name__}"
+    backbone = kind(**fields | {"image_size": 32})
     assert isinstance(backbone, kind)
     assert backbone(torch.rand(2, 3, 32, 32)).tokens.shape == (2, tokens, dim)
     assert million[0] < sum(p.numel() for p in backbone.parameters()) / 1e6 < million[1]

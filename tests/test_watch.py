@@ -30,9 +30,9 @@ class Squeezed(Backbone):
     def __init__(self, inner: Backbone, axes: int):
         super().__init__({})
         self.inner, self.axes, self.left = inner, axes, 1.0
-        self.dim, self.modality, self.image_size = inner.dim, inner.modality, inner.image_size
+        self.dim, self.kind = inner.dim, inner.kind
 
-    def forward(self, x, segments=None, *, layers=False) -> Features:
+    def forward(self, x, segments=None, *, layers=None) -> Features:
         z = self.inner(x, segments).pooled
         apart = torch.arange(self.dim) < self.axes
         return Features(z[:, None], z * torch.where(apart, 1.0, self.left) + torch.where(apart, 0.0, 0.3))

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ssl_zoo.backbones._base import Backbone, Features, TokenBackbone, pool
+from ssl_zoo.backbones._base import Features, ImageBackbone, Layers, TokenBackbone, pool
 from ssl_zoo.objectives._base import Batch
 
 
@@ -57,10 +57,10 @@ def documents(count: int, seed: int) -> FakeRows:
     return FakeRows(x, y, segments)
 
 
-class MLP(Backbone):
+class MLP(ImageBackbone):
     """A stem, two blocks with dropout and batch norm, a final norm; the image is one token."""
 
-    modality = "image"
+    kind = "cnn"
 
     def __init__(self, dim: int = 16, size: tuple[int, int] = (8, 8)):
         super().__init__({"dim": dim})
@@ -72,7 +72,7 @@ class MLP(Backbone):
         )
         self.norm = nn.LayerNorm(dim)
 
-    def forward(self, x: Tensor, segments: Tensor | None = None, *, layers: bool = False) -> Features:
+    def forward(self, x: Tensor, segments: Tensor | None = None, *, layers: Layers | None = None) -> Features:
         h = self.stem(x.flatten(1))
         after = []
         for block in self.trunk:
@@ -81,6 +81,9 @@ class MLP(Backbone):
         h = self.norm(h)
         return Features(h[:, None], h, tuple(after) if layers else ())
 
+    def grid(self, height: int, width: int) -> tuple[int, int]:
+        return 1, 1
+
     def blocks(self) -> Sequence[nn.Module]:
         return list(self.trunk)
 
@@ -88,7 +91,7 @@ class MLP(Backbone):
 class Bag(TokenBackbone):
     """A bag of embedded ids, one linear block."""
 
-    modality, max_length = "text", 10
+    kind, max_length = "transformer", 10
 
     def __init__(self, dim: int = 8):
         super().__init__({"dim": dim})
@@ -99,7 +102,7 @@ class Bag(TokenBackbone):
     def embed(self, x: Tensor) -> Tensor:
         return self.table(x)
 
-    def encode(self, tokens, at=None, segments=None, *, causal=False, layers=False) -> Features:
+    def encode(self, tokens, at=None, segments=None, *, order="both", grid=None, layers=None) -> Features:
         tokens = tokens + self.block(tokens).tanh()
         pooled = pool(tokens, segments)
         return Features(tokens, pooled, (pooled,) if layers else ())

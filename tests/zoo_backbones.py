@@ -13,10 +13,12 @@ import torch
 
 import ssl_zoo
 from ssl_zoo.backbones._base import KINDS, Backbone, Kind, Vocabulary
+from ssl_zoo.backbones.bag import TokenBag
 from ssl_zoo.backbones.hf import HFBackbone
 from ssl_zoo.backbones.transformer import TextTransformer
 from ssl_zoo.backbones.vision import TimmCNN, TimmViT
 from ssl_zoo.objectives._base import Batch, Objective
+from ssl_zoo.objectives.crops import DocumentCrops
 from ssl_zoo.objectives.mae import MAE
 from ssl_zoo.objectives.masked_lm import MaskedLM
 from ssl_zoo.objectives.next_token import NextToken
@@ -42,6 +44,8 @@ def backbone(kind: Kind, seed: int = 0, dropout: float = 0.1, **changes: Any) ->
         shape: dict[str, Any] = {"image_size": SIDE, "layers": [1, 1, 1, 1], "channels": [8, 8, 16, 16]}
         small = {"stem": "small", "stem_type": "deep", "stem_width": 4}
         return TimmCNN("resnet18", **shape | small | changes)
+    if kind == "bag":
+        return TokenBag(VOCABULARY, **{"width": TEXT_WIDTH} | changes)
     if kind == "transformer":
         size = {"width": TEXT_WIDTH, "depth": 2, "heads": 2, "dropout": dropout}
         return TextTransformer(VOCABULARY, **size | changes)
@@ -120,6 +124,11 @@ def build(cls: type[Objective], on: Backbone, **arguments: Any) -> Objective:
 
 def pairing(on: Backbone) -> dict[str, Callable[[Backbone], Objective]]:
     """Two terms of a Sum."""
+    if isinstance(on, TokenBag):
+        return {
+            "first": lambda b: build(DocumentCrops, b),
+            "second": lambda b: build(DocumentCrops, b, low=4),
+        }
     if isinstance(on, TimmViT):
         pair: tuple[type[Objective], type[Objective]] = (MAE, SimCLR)
     else:

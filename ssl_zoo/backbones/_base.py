@@ -16,11 +16,14 @@ import torch
 from torch import Tensor, nn
 
 Modality = Literal["image", "text"]
-Kind = Literal["vit", "cnn", "transformer", "encoder", "decoder"]
+Kind = Literal["vit", "cnn", "bag", "transformer", "encoder", "decoder"]
+Order = Literal["both", "causal"] | Tensor
+Layers = Literal["pooled", "tokens"]
 
 KINDS: dict[Kind, tuple[Modality, str]] = {
     "vit": ("image", "any timm ViT"),
     "cnn": ("image", "any timm CNN"),
+    "bag": ("text", "TokenBag"),
     "transformer": ("text", "TextTransformer"),
     "encoder": ("text", "any transformers encoder"),
     "decoder": ("text", "any transformers decoder"),
@@ -30,7 +33,7 @@ KINDS: dict[Kind, tuple[Modality, str]] = {
 class Features(NamedTuple):
     """tokens (B, N, D): content positions only, no class or register tokens; a CNN's cells.
     pooled (B, D): the mean over the content tokens (padding excluded): what every probe reads.
-    layers: pooled after each block, (B, D_i) each, when asked for."""
+    layers: after each block, when asked for: "pooled" (B, D_i), or "tokens" (B, N_i, D_i), content alone."""
 
     tokens: Tensor
     pooled: Tensor
@@ -57,43 +60,70 @@ class Backbone(nn.Module, ABC):
     """Turns raw input into features.
 
     Attributes:
+        kind: which of `KINDS` it is; objectives say by kind what they can train.
         dim: width of the features.
-        modality: "image" or "text".
         config: keyword arguments that build this backbone again (plain JSON values, no weights).
-        image_size: (height, width) an image backbone expects; None for text.
     """
 
+    kind: Kind
     dim: int
-    modality: Modality
-    image_size: tuple[int, int] | None = None
 
     def __init__(self, config: dict[str, Any]):
         super().__init__()
         self.config = config
 
+    @property
+    def modality(self) -> Modality:
+        """What it reads: "image" or "text"."""
+        return KINDS[self.kind][0]
+
     @abstractmethod
-    def forward(self, x: Tensor, segments: Tensor | None = None, *, layers: bool = False) -> Features:
-        """Features of images (B, C, H, W), uint8 or float in [0, 1], or of ids (B, T) int64."""
+    def forward(self, x: Tensor, segments: Tensor | None = None, *, layers: Layers | None = None) -> Features:
+        """Features of images (B, C, H, W), uint8 or float in [0, 1], or of ids (B, T) int64.
+
+        Args:
+            segments: (B, T) document of each id, -1 = padding; None: one document a row. Images have none.
+            layers: "pooled" also gives the mean of the content tokens after each block, "tokens" the tokens.
+        """
 
     @abstractmethod
     def blocks(self) -> Sequence[nn.Module]:
         """The trunk's blocks from input to output; fine-tuning decays learning rates along them."""
 
 
+class ImageBackbone(Backbone):
+    """A backbone that reads images.
+
+    Attributes:
+        image_size: (height, width) in pixels that images are resized to before they are read for pretraining
+            and evaluation.
+    """
+
+    image_size: tuple[int, int]
+
+    @abstractmethod
+    def grid(self, height: int, width: int) -> tuple[int, int]:
+        """Rows and columns of the tokens of an image of this size in pixels; tokens come row by row.
+
+        Raises:
+            ValueError: a size that the backbone cannot read.
+        """
+
+
 class TokenBackbone(Backbone):
     """A backbone whose positions can be chosen, hidden and reordered.
 
     Attributes:
-        directions: the values of `causal` that `encode` honours.
-        causal: the direction `forward` uses. The objective that pretrains sets it, and it is saved
-            with the weights, so that features are read the way they were trained.
+        orders: the orders by name that `encode` honours; one that honours both takes a tensor as well.
+        order: the one `forward` uses. The objective that pretrains sets it, and it is saved with the
+            weights, so that features are read the way they were trained.
         patch: side of an image patch in pixels; None for text.
         vocabulary: what the ids mean; None for images.
         max_length: longest sequence the backbone takes; None when there is no limit.
     """
 
-    directions: frozenset[bool] = frozenset({False})
-    causal: bool = False
+    orders: frozenset[Literal["both", "causal"]] = frozenset({"both"})
+    order: Literal["both", "causal"] = "both"
     patch: int | None = None
     vocabulary: Vocabulary | None = None
     max_length: int | None = None
@@ -109,8 +139,9 @@ class TokenBackbone(Backbone):
         at: Tensor | None = None,
         segments: Tensor | None = None,
         *,
-        causal: bool = False,
-        layers: bool = False,
+        order: Order = "both",
+        grid: tuple[int, int] | None = None,
+        layers: Layers | None = None,
     ) -> Features:
         """Run the trunk.
 
@@ -118,25 +149,35 @@ class TokenBackbone(Backbone):
             tokens: (B, N, D) as `embed` gives them, or any rows of it.
             at: (B, N) int64 position of each token; None means 0..N-1 (within its segment).
             segments: (B, N) document of each token, -1 = padding; no token sees another document.
-            causal: whether a token sees only itself and what comes before it in `tokens`.
+            order: who sees whom. "both": all; "causal": itself and what comes before it in `tokens`; a tensor
+                (B, N) int64: token i sees token j iff order_j <= order_i.
+            grid: rows and columns that the positions of an image are counted in; None means those of
+                `image_size`. Text has none.
+            layers: "pooled" also gives the mean of the content tokens after each block, "tokens" the tokens.
 
         Raises:
-            ValueError: a direction this backbone cannot honour, or a position it does not have (on a GPU,
+            ValueError: an order this backbone cannot honour, or a position it does not have (on a GPU,
                 where `at` is not read, the device says so instead).
         """
 
-    def forward(self, x: Tensor, segments: Tensor | None = None, *, layers: bool = False) -> Features:
-        return self.encode(self.embed(x), None, segments, causal=self.causal, layers=layers)
+    def forward(self, x: Tensor, segments: Tensor | None = None, *, layers: Layers | None = None) -> Features:
+        return self.encode(self.embed(x), None, segments, order=self.order, layers=layers)
 
     def word_embedding(self) -> nn.Embedding:
         """The table of token embeddings (V, E) of a text backbone, for tied output heads."""
         raise TypeError(f"{type(self).__name__} has no word embedding: it is not a text backbone")
 
-    def refuse(self, causal: bool) -> None:
-        """Raise if `causal` is a direction this backbone cannot honour."""
-        if causal not in self.directions:
-            wanted = "causal" if causal else "bidirectional"
-            raise ValueError(f"{type(self).__name__} cannot be {wanted}")
+    def refuse(self, order: Order) -> None:
+        """Raise ValueError if `order` is one this backbone cannot honour."""
+        title = type(self).__name__
+        if isinstance(order, Tensor):
+            if len(self.orders) < 2:
+                raise ValueError(f"{title} reads in the order {min(self.orders)!r} alone: it takes no other")
+        elif order not in ("both", "causal"):
+            raise ValueError(f"order {order!r} is not known: take 'both', 'causal' or a tensor (B, N)")
+        elif order not in self.orders:
+            wanted = "causal" if order == "causal" else "bidirectional"
+            raise ValueError(f"{title} cannot be {wanted}")
 
 
 BEYOND = 0.25  # sharp resizing filters overshoot by a tenth; images scaled in another way lie far outside
@@ -220,14 +261,16 @@ def check_ids(ids: Tensor, count: int) -> None:
         )
 
 
-def attention_mask(segments: Tensor, causal: bool) -> Tensor:
+def attention_mask(segments: Tensor, order: Order) -> Tensor:
     """Who sees whom: (B, 1, T, T) bool, True where the row's token may read the column's.
 
     Padding sees itself alone, so that no row is empty (a softmax over nothing is NaN).
     """
     same = segments[:, :, None] == segments[:, None, :]
     same = same & (segments >= 0)[:, None, :]
-    if causal:
+    if isinstance(order, Tensor):
+        same = same & (order[:, None, :] <= order[:, :, None])
+    elif order == "causal":
         same = same.tril()
     eye = torch.eye(segments.shape[1], dtype=torch.bool, device=segments.device)
     return (same | eye)[:, None]

@@ -16,6 +16,8 @@ import timm
 import torch
 from timm.layers.norm_act import BatchNormAct2d
 from timm.layers.patch_embed import PatchEmbed
+from timm.layers.pos_embed import resample_abs_pos_embed
+from timm.layers.pos_embed_sincos import RotaryEmbeddingCat
 from timm.models import adapt_input_conv, load_state_dict
 from timm.models.eva import Eva
 from timm.models.resnet import ResNet
@@ -30,6 +32,7 @@ __all__ = [
     "Normalise",
     "PatchEmbed",
     "ResNet",
+    "RotaryEmbeddingCat",
     "Size",
     "VisionTransformer",
     "build",
@@ -37,6 +40,7 @@ __all__ = [
     "default_input",
     "is_vit",
     "plain",
+    "resample_abs_pos_embed",
     "side_pair",
 ]
 

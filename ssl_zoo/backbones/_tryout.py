@@ -1,8 +1,8 @@
-"""Finding out, when it is built, what a transformers model honours of directions, windows and documents."""
+"""Finding out, when it is built, what a transformers model honours of orders, windows and documents."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor
@@ -10,10 +10,12 @@ from torch import Tensor
 if TYPE_CHECKING:
     from ssl_zoo.backbones.hf import HFBackbone
 
+Named = Literal["both", "causal"]
+
 
 @torch.no_grad()
-def try_out(backbone: HFBackbone) -> tuple[frozenset[bool], bool]:
-    """The directions the model honours, and the one it was made for; raises if it is not itself.
+def try_out(backbone: HFBackbone) -> tuple[frozenset[Named], Named]:
+    """The orders the model honours, and the one it was made for; raises if it is not itself.
 
     A row of eight fixed ids, with its first or its last ones changed, shows who sees whom.
     """
@@ -28,29 +30,29 @@ def try_out(backbone: HFBackbone) -> tuple[frozenset[bool], bool]:
     rows = torch.stack([base, base.where(~first, other), base.where(~last, other)])
     packed = (~first).long().expand_as(rows)
     try:
-        backbone.directions = frozenset({True, False})
-        native_causal = match_window(backbone, rows)
-        honoured = set()
-        for causal in (True, False):
-            free = backbone.encode(backbone.embed(rows), causal=causal).tokens
-            apart = backbone.encode(backbone.embed(rows), None, packed, causal=causal).tokens
-            alone = backbone.encode(backbone.embed(rows[:1, ~first]), causal=causal).tokens
+        backbone.orders = frozenset({"both", "causal"})
+        native = match_window(backbone, rows)
+        honoured: set[Named] = set()
+        for order in ("causal", "both"):
+            free = backbone.encode(backbone.embed(rows), order=order).tokens
+            apart = backbone.encode(backbone.embed(rows), None, packed, order=order).tokens
+            alone = backbone.encode(backbone.embed(rows[:1, ~first]), order=order).tokens
             back = same(free[0, -2], free[2, -2])  # whether the last token stays unseen before it
             past = same(free[0, half], free[1, half])  # whether the token after it misses the first half
-            if back == causal and not past:
-                honoured.add(causal)
+            if back == (order == "causal") and not past:
+                honoured.add(order)
             leak = not same(apart[0, ~first], apart[1, ~first]) or not same(apart[0, first], apart[2, first])
-            if causal in honoured and (leak or not same(apart[0, ~first], alone[0])):
+            if order in honoured and (leak or not same(apart[0, ~first], alone[0])):
                 raise ValueError("it does not keep packed documents apart")
     except Exception as error:  # whatever a foreign model raises, it means the same here
         raise ValueError(f"{title} cannot be used as a token backbone: {error}") from error
-    if native_causal not in honoured:
+    if native not in honoured:
         raise ValueError(f"{title} cannot be used as a token backbone: it ignores the attention mask")
-    return frozenset(honoured), native_causal
+    return frozenset(honoured), native
 
 
-def match_window(backbone: HFBackbone, rows: Tensor) -> bool:
-    """Find the window that makes `encode` equal the model's own forward; whether that is causal.
+def match_window(backbone: HFBackbone, rows: Tensor) -> Named:
+    """Find the window that makes `encode` equal the model's own forward, and the order of that.
 
     Windows are tried out at a size of 3, because at their own size a short row fits inside.
     """
@@ -61,12 +63,12 @@ def match_window(backbone: HFBackbone, rows: Tensor) -> bool:
         if slides:
             made.sliding_window = 3
         theirs = backbone.model(input_ids=rows).last_hidden_state
-        causal = same(theirs[0, :-1], theirs[2, :-1])
+        order: Named = "causal" if same(theirs[0, :-1], theirs[2, :-1]) else "both"
         # The bound of a window is exclusive in decoders, inclusive in encoders, and some ignore it.
         for backbone.window, backbone.reach in ((3, -1), (3, 0), (None, 0)) if slides else ((window, 0),):
-            if same(backbone.encode(backbone.embed(rows), causal=causal).tokens, theirs, 1e-3):
+            if same(backbone.encode(backbone.embed(rows), order=order).tokens, theirs, 1e-3):
                 backbone.window = backbone.window and window
-                return causal
+                return order
     finally:
         vars(made).update(kept)
     raise ValueError("run from embeddings, it does not give what it gives for the same ids")

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ssl_zoo.backbones._base import attention_mask
+from ssl_zoo.backbones._base import Order, attention_mask
 
 try:  # torch >= 2.10; CUDA only
     from torch.nn.attention.varlen import varlen_attn
@@ -41,11 +41,15 @@ def runs(segments: Tensor) -> Tensor:
 class Plan:
     """How one batch attends; made once per forward and shared by all blocks."""
 
-    def __init__(self, like: Tensor, segments: Tensor | None, causal: bool):
+    def __init__(self, like: Tensor, segments: Tensor | None, order: Order):
         """like: (B, T, D) tokens, for device and dtype; segments (B, T) or None."""
-        self.causal = causal
+        given = isinstance(order, Tensor)
+        self.causal = not given and order == "causal"
         self.mask: Tensor | None = None
         self.starts: Tensor | None = None
+        if given:  # no kernel knows it: a mask holds it, among documents or not
+            self.mask = attention_mask(torch.zeros_like(order) if segments is None else segments, order)
+            return
         if segments is None:
             return
         dtype = torch.get_autocast_dtype("cuda") if torch.is_autocast_enabled("cuda") else like.dtype
@@ -53,7 +57,7 @@ class Plan:
         if varlen_attn is not None and like.is_cuda and half:
             self.starts = runs(segments)
         else:
-            self.mask = attention_mask(segments, causal)
+            self.mask = attention_mask(segments, order)
 
     def __call__(self, q: Tensor, k: Tensor, v: Tensor, dropout: float = 0.0) -> Tensor:
         """q (B, H, T, d), k and v (B, G, T, d) with G dividing H -> (B, H, T, d)."""

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from ssl_zoo.backbones._base import Backbone, Features, pool
+from ssl_zoo.backbones._base import Features, ImageBackbone, Layers, pool
 from ssl_zoo.backbones._timm import (
     Normalise,
     ResNet,
@@ -25,7 +25,7 @@ from ssl_zoo.backbones._timm import (
 STRIDES = {"small": 1, "half": 2}  # of the one 3x3 convolution of a stem for small images
 
 
-class TimmCNN(Backbone):
+class TimmCNN(ImageBackbone):
     """Any other timm model: the cells of its last feature map are the tokens. Takes images of any size
     that the model itself takes.
 
@@ -44,7 +44,7 @@ class TimmCNN(Backbone):
         ValueError: a name timm does not know, a stem for a model without one, arguments it does not take.
     """
 
-    modality = "image"
+    kind = "cnn"
 
     def __init__(
         self,
@@ -88,6 +88,8 @@ class TimmCNN(Backbone):
         self.model, self.normalise, self.image_size = model, normalise, (height, width)
         self.prefix: int = getattr(model, "num_prefix_tokens", 0)
         self.nhwc = getattr(model, "output_fmt", "NCHW") == "NHWC"
+        self.channels = channels
+        self.grids: dict[tuple[int, int], tuple[int, int]] = {}
         self.dim = self._survey(channels)
         # Convolutions run about three times as fast on this layout, on CPUs (measured) as on GPUs.
         self.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
@@ -115,25 +117,50 @@ class TimmCNN(Backbone):
             return out[:, self.prefix :]
         return out.flatten(1, 2) if self.nhwc else out.flatten(2).mT
 
-    def forward(self, x: Tensor, segments: Tensor | None = None, *, layers: bool = False) -> Features:
+    def grid(self, height: int, width: int) -> tuple[int, int]:
+        if (height, width) not in self.grids:
+            ghost = copy.deepcopy(self.model).to("meta").eval()
+            try:
+                out = ghost.forward_features(torch.zeros(1, self.channels, height, width, device="meta"))  # pyright: ignore
+            except (RuntimeError, AssertionError, ValueError) as error:
+                raise ValueError(
+                    f"{self.config['name']} cannot read images of {height}x{width}: {error}"
+                ) from error
+            self.grids[height, width] = self._sides(out, height, width)
+        return self.grids[height, width]
+
+    def _sides(self, out: Tensor, height: int, width: int) -> tuple[int, int]:
+        """Rows and columns of a feature map; of bare tokens, those in the shape of the image."""
+        if out.dim() == 4:
+            high, wide = out.shape[1:3] if self.nhwc else out.shape[2:]
+            return int(high), int(wide)
+        count = out.shape[1] - self.prefix
+        high = round((count * height / width) ** 0.5)
+        if not high or count % high:
+            raise ValueError(f"{self.config['name']} gives {count} tokens, which are no grid")
+        return high, count // high
+
+    def forward(self, x: Tensor, segments: Tensor | None = None, *, layers: Layers | None = None) -> Features:
         if segments is not None:
             raise ValueError(f"{type(self).__name__} reads one image a row: segments must be None")
-        pooled: list[Tensor] = []
+        after: list[Tensor] = []
 
         def keep(_block: nn.Module, _inputs: Any, out: Tensor) -> None:
-            pooled.append(self._cells(out).mean(1))
+            cells = self._cells(out)
+            after.append(cells if layers == "tokens" else cells.mean(1))
 
         # Hooks rather than timm's forward_intermediates: not every model has that, and it would run twice.
-        handles = [block.register_forward_hook(keep) for block in self.blocks()] if layers else []
+        blocks = () if layers is None else self.blocks()
+        handles = [block.register_forward_hook(keep) for block in blocks]
         try:
             image = self.normalise(x).contiguous(memory_format=torch.channels_last)
             tokens = self._cells(self.model.forward_features(image))  # pyright: ignore
         finally:
             for handle in handles:
                 handle.remove()
-        if layers and not pooled:  # a model without stages that we can name is one block
-            pooled = [pool(tokens)]
-        return Features(tokens, pool(tokens), tuple(pooled))
+        if layers is not None and not after:  # a model without stages that we can name is one block
+            after = [tokens if layers == "tokens" else pool(tokens)]
+        return Features(tokens, pool(tokens), tuple(after))
 
     def blocks(self) -> Sequence[nn.Module]:
         """The stages."""

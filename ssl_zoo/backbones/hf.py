@@ -19,6 +19,8 @@ from torch import Tensor, nn
 
 from ssl_zoo.backbones._base import (
     Features,
+    Layers,
+    Order,
     TokenBackbone,
     Vocabulary,
     attention_mask,
@@ -101,6 +103,8 @@ _POSITION_TABLES = ("position_embeddings", "embed_positions", "wpe")
 class HFBackbone(TokenBackbone):
     """A transformers encoder or decoder without its head; encoder-decoders are refused.
 
+    Its kind is "decoder" where the model by itself reads causally, else "encoder"; it is tried out.
+
     Args:
         name: hub name or local folder; None = build from `config`.
         config: `model_type` and fields of a transformers config; None = that of `name`.
@@ -114,7 +118,7 @@ class HFBackbone(TokenBackbone):
         ValueError: a model that cannot be run in halves, keep documents apart or take the vocabulary.
     """
 
-    modality = "text"
+    kind: Literal["encoder", "decoder"]
 
     def __init__(
         self,
@@ -177,7 +181,8 @@ class HFBackbone(TokenBackbone):
         self.model, self.vocabulary, self.dim = model, vocabulary, made.hidden_size
         self._read_layout()
         self.eval()
-        self.directions, self.causal = try_out(self)
+        self.orders, self.order = try_out(self)
+        self.kind = "decoder" if self.order == "causal" else "encoder"  # pyright: ignore
         self.train()
 
     def _read_layout(self) -> None:
@@ -218,10 +223,11 @@ class HFBackbone(TokenBackbone):
         at: Tensor | None = None,
         segments: Tensor | None = None,
         *,
-        causal: bool = False,
-        layers: bool = False,
+        order: Order = "both",
+        grid: tuple[int, int] | None = None,
+        layers: Layers | None = None,
     ) -> Features:
-        self.refuse(causal)
+        self.refuse(order)
         if segments is None:
             documents = torch.zeros(tokens.shape[:2], dtype=torch.long, device=tokens.device)
         else:
@@ -242,17 +248,19 @@ class HFBackbone(TokenBackbone):
                     )
         out = self.model(
             inputs_embeds=tokens,
-            attention_mask=self._masks(documents, causal, tokens.dtype),
+            attention_mask=self._masks(documents, order, tokens.dtype),
             position_ids=at + self.offset,
-            output_hidden_states=layers,
+            output_hidden_states=layers is not None,
         )
         x = out.last_hidden_state
-        pooled = tuple(pool(state, segments) for state in out.hidden_states[1:]) if layers else ()
-        return Features(x, pool(x, segments), pooled)
+        after = () if layers is None else out.hidden_states[1:]
+        if layers == "pooled":
+            after = (pool(state, segments) for state in after)
+        return Features(x, pool(x, segments), tuple(after))
 
-    def _masks(self, segments: Tensor, causal: bool, dtype: torch.dtype) -> Any:
+    def _masks(self, segments: Tensor, order: Order, dtype: torch.dtype) -> Any:
         """The mask in the form the model reads: one (B, 1, T, T), or one for each kind of layer."""
-        full = attention_mask(segments, causal)
+        full = attention_mask(segments, order)
         masks = {"full_attention": full, "sliding_attention": full}
         if "sliding_attention" in self.kinds and self.window is not None:
             index = torch.arange(segments.shape[1], device=segments.device)

@@ -15,7 +15,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ssl_zoo.backbones._base import Features, TokenBackbone, Vocabulary, check_ids, pool, segment_positions
+from ssl_zoo.backbones._base import (
+    Features,
+    Layers,
+    Order,
+    TokenBackbone,
+    Vocabulary,
+    check_ids,
+    pool,
+    segment_positions,
+)
 from ssl_zoo.backbones.attention import Plan
 from ssl_zoo.backbones.fused import RMSNorm, Turn, rotary, squared_relu, unit_rotary
 
@@ -80,8 +89,8 @@ class TextTransformer(TokenBackbone):
         ValueError: widths that do not divide.
     """
 
-    modality = "text"
-    directions = frozenset({True, False})
+    kind = "transformer"
+    orders = frozenset({"both", "causal"})
 
     def __init__(
         self,
@@ -150,24 +159,26 @@ class TextTransformer(TokenBackbone):
         at: Tensor | None = None,
         segments: Tensor | None = None,
         *,
-        causal: bool = False,
-        layers: bool = False,
+        order: Order = "both",
+        grid: tuple[int, int] | None = None,
+        layers: Layers | None = None,
     ) -> Features:
+        self.refuse(order)
         if at is None:
             if segments is None:
                 at = torch.arange(tokens.shape[1], device=tokens.device)[None]
             else:
                 at = segment_positions(segments)
         turn = rotary(at, self.head, self.rope_base)
-        plan = Plan(tokens, segments, causal)
+        plan = Plan(tokens, segments, order)
         x = self.dropout(tokens)
-        pooled: list[Tensor] = []
+        after: list[Tensor] = []
         for block in self.layers:
             x = block(x, turn, plan)
-            if layers:
-                pooled.append(pool(x, segments))
+            if layers is not None:
+                after.append(x if layers == "tokens" else pool(x, segments))
         x = self.norm(x)
-        return Features(x, pool(x, segments), tuple(pooled))
+        return Features(x, pool(x, segments), tuple(after))
 
     def word_embedding(self) -> nn.Embedding:
         return self.words

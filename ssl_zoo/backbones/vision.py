@@ -2,7 +2,8 @@
 
 `TimmViT` splits timm's `forward_features` in two, so that patches can be hidden and reordered between
 the halves (ViT, https://arxiv.org/abs/2010.11929; rotary positions as in EVA-02,
-https://arxiv.org/abs/2303.11331).
+https://arxiv.org/abs/2303.11331). Images of other sizes than its own are placed as timm places them:
+learned positions are resampled (bicubic, antialiased), rotary ones are worked out for the other grid.
 """
 
 from __future__ import annotations
@@ -15,28 +16,60 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ssl_zoo.backbones._base import Features, TokenBackbone, check_positions, pool
+from ssl_zoo.backbones._base import (
+    Features,
+    ImageBackbone,
+    Layers,
+    Order,
+    TokenBackbone,
+    attention_mask,
+    check_positions,
+    outside,
+    pool,
+)
 from ssl_zoo.backbones._timm import (
     Eva,
     Normalise,
     PatchEmbed,
+    RotaryEmbeddingCat,
     Size,
     VisionTransformer,
     build,
     check_name,
     is_vit,
     plain,
+    resample_abs_pos_embed,
     side_pair,
 )
 from ssl_zoo.backbones.cnn import TimmCNN
 
 
-class TimmViT(TokenBackbone):
+def cells(height: int, width: int, patch: int) -> tuple[int, int]:
+    """Rows and columns of patches of an image.
+
+    Raises:
+        ValueError: a side that does not divide; names those that would.
+    """
+    for side in (height, width):
+        if side % patch or not side:
+            low, high = side // patch * patch, max(1, -(-side // patch)) * patch
+            near = f"{low} or {high}" if low else f"{high}"
+            raise ValueError(f"image {height}x{width} does not divide into patches of {patch}; use {near}")
+    return height // patch, width // patch
+
+
+class TimmViT(ImageBackbone, TokenBackbone):
     """A timm VisionTransformer or Eva: any prefix tokens, learned or rotary positions.
+
+    `embed` and `forward` take images of every size that divides into patches. One of another size than
+    `image_size` is no mistake here, since crops of several sizes go through one backbone: what reads rows
+    (`transfer.features.prepare`, the views) resizes to `image_size` by itself. Only `encode` cannot know
+    what image its tokens come from: it is told by `grid`, and refuses a number of tokens that is not the
+    grid's unless `at` places them.
 
     Args:
         name: timm's name, such as vit_small_patch16_224.
-        image_size: side in pixels, or (height, width); None = the model's own.
+        image_size: side in pixels, or (height, width), that positions are made for; None = the model's own.
         patch_size: side of a patch in pixels; None = the model's own.
         pretrained: True = weights from the hub; a path = a local safetensors or torch file. Made for another
             number of channels, their first convolution is adapted as timm does.
@@ -49,7 +82,9 @@ class TimmViT(TokenBackbone):
         ValueError: a name timm does not know, sizes that do not divide, arguments the model does not take.
     """
 
-    modality = "image"
+    kind = "vit"
+    orders = frozenset({"both", "causal"})
+    turns: Tensor | None
 
     def __init__(
         self,
@@ -76,19 +111,14 @@ class TimmViT(TokenBackbone):
             arguments["img_size"] = side_pair(image_size, ())
         if patch_size is not None:
             arguments["patch_size"] = patch_size
-        model = build(name, pretrained, drop_path_rate=drop_path, dynamic_img_size=False, **arguments)
+        # A model that is built for one size keeps the rotary positions of that size alone.
+        model = build(name, pretrained, drop_path_rate=drop_path, dynamic_img_size=True, **arguments)
         if not isinstance(model, (VisionTransformer, Eva)) or type(model.patch_embed) is not PatchEmbed:
             raise ValueError(f"{name} does not cut its image into plain patches; build it as TimmCNN")
 
         height, width = side_pair(model.patch_embed.img_size, ())  # pyright: ignore[reportArgumentType]
         patch = int(model.patch_embed.patch_size[0])
-        for side in (height, width):
-            if side % patch:
-                low, high = side // patch * patch, -(-side // patch) * patch
-                near = f"{low} or {high}" if low else f"{high}"
-                raise ValueError(
-                    f"image {height}x{width} does not divide into patches of {patch}; use {near}"
-                )
+        cells(height, width, patch)
         # Models made for average pooling keep their final norm behind the pool: move it to the tokens,
         # so that tokens and their mean are always read after it. What only a classifier needs goes.
         if isinstance(model.norm, nn.Identity):
@@ -111,17 +141,19 @@ class TimmViT(TokenBackbone):
         self.model, self.normalise = model, normalise
         self.dim, self.image_size, self.patch = model.embed_dim, (height, width), patch
         self.prefix: int = model.num_prefix_tokens
+        self.register_buffer("turns", self._own_turns(), persistent=False)
 
     def embed(self, x: Tensor) -> Tensor:
         """Images (B, C, H, W), uint8 or in [0, 1] -> patches (B, N, D), row by row, without positions."""
         x = self.normalise(x)
-        if tuple(x.shape[-2:]) != self.image_size:
-            height, width = self.image_size or (0, 0)
-            raise ValueError(
-                f"images are {x.shape[-2]}x{x.shape[-1]}, but this backbone was built for {height}x{width}; "
-                f"resize them or build it with image_size={[*x.shape[-2:]]}"
-            )
-        return self.model.patch_embed(x)
+        self.grid(*x.shape[-2:])
+        return self.model.patch_embed(x).flatten(1, 2)  # (B, h, w, D) before
+
+    def forward(self, x: Tensor, segments: Tensor | None = None, *, layers: Layers | None = None) -> Features:
+        tokens = self.embed(x)
+        return self.encode(
+            tokens, None, segments, order=self.order, grid=self.grid(*x.shape[-2:]), layers=layers
+        )
 
     def encode(
         self,
@@ -129,53 +161,95 @@ class TimmViT(TokenBackbone):
         at: Tensor | None = None,
         segments: Tensor | None = None,
         *,
-        causal: bool = False,
-        layers: bool = False,
+        order: Order = "both",
+        grid: tuple[int, int] | None = None,
+        layers: Layers | None = None,
     ) -> Features:
-        self.refuse(causal)
-        if segments is not None:
-            raise ValueError(f"{type(self).__name__} reads one image a row: segments must be None")
-        patches = math.prod(self.model.patch_embed.grid_size)
+        """As `TokenBackbone.encode`: `segments` (B, N) is 0, or -1 for padding; `at` None means all of the
+        grid, row by row. Class and register tokens are seen by all and see all but padding; in an order they
+        see each other alone, or they would carry to a patch what comes after it."""
+        self.refuse(order)
+        grid = self.model.patch_embed.grid_size if grid is None else grid
+        patches = math.prod(grid)
         if at is not None:
             check_positions(at, patches, f"an image of {patches} patches")
-        elif tokens.shape[1] > patches:
-            raise ValueError(f"{tokens.shape[1]} patches, but images of this backbone have {patches}")
-        x = self._place(tokens, at)
-        turns = self._turns(tokens.shape[1], at)
-        pooled: list[Tensor] = []
+        elif tokens.shape[1] != patches:
+            raise ValueError(
+                f"{tokens.shape[1]} patches, but a grid of {grid[0]}x{grid[1]} has {patches}: say which they "
+                "fill, grid=backbone.grid(height, width), or where each lies, at=..."
+            )
+        x = self._place(tokens, at, grid)
+        turns = self._turns(at, grid)
+        free = segments is None and not isinstance(order, Tensor) and order == "both"
+        mask = None if free else self._mask(x, segments, order)
+        after: list[Tensor] = []
         for index, block in enumerate(self.model.blocks):
-            x = block(x) if turns is None else block(x, rope=turns[index])
-            if layers:
-                pooled.append(pool(x[:, self.prefix :]))
+            told = {} if turns is None else {"rope": turns[index]}
+            x = block(x, **told) if mask is None else block(x, **told, attn_mask=mask)
+            if layers is not None:
+                content = x[:, self.prefix :]
+                after.append(content if layers == "tokens" else pool(content, segments))
         x = self.model.norm(x)[:, self.prefix :]
-        return Features(x, pool(x), tuple(pooled))
+        return Features(x, pool(x, segments), tuple(after))
 
-    def _place(self, tokens: Tensor, at: Tensor | None) -> Tensor:
+    def _mask(self, x: Tensor, segments: Tensor | None, order: Order) -> Tensor:
+        """Who sees whom, (B, 1, P + N, P + N), of tokens with their prefix (B, P + N, D)."""
+        index = torch.arange(-self.prefix, x.shape[1] - self.prefix, device=x.device).expand(x.shape[:2])
+        front = index[:, : self.prefix]
+        if segments is None:
+            segments = torch.zeros_like(index[:, self.prefix :])
+        elif outside(segments + 1, 2) is not None:
+            raise ValueError("a row of patches is one image: its segments are 0, or -1 for padding")
+        if isinstance(order, Tensor):
+            lowest = torch.full_like(front, torch.iinfo(torch.int64).min)
+            order = torch.cat([lowest, order], 1)
+        elif order == "causal":
+            order = index.clamp_min(-1)
+        return attention_mask(torch.cat([torch.zeros_like(front), segments], 1), order)
+
+    def _place(self, tokens: Tensor, at: Tensor | None, grid: tuple[int, int]) -> Tensor:
         """Add learned positions, put class and register tokens in front: (B, N, D) -> (B, P + N, D)."""
         model = self.model
         front = [getattr(model, key, None) for key in ("cls_token", "dist_token", "reg_token")]
         front = [token for token in front if token is not None]
         if model.pos_embed is not None:
-            rows = model.pos_embed[0]  # (P + N, D), or (N, D) where the prefix has no positions
+            rows = model.pos_embed  # (1, P + N, D), or (1, N, D) where the prefix has no positions
+            if tuple(grid) != tuple(own := model.patch_embed.grid_size):  # each time, as they are learned
+                rows = resample_abs_pos_embed(
+                    rows, [*grid], [*own], num_prefix_tokens=0 if model.no_embed_class else self.prefix
+                )
+            rows = rows[0]
             if not model.no_embed_class and front:
                 front = [torch.cat(front, 1) + rows[: self.prefix]]
                 rows = rows[self.prefix :]
-            tokens = tokens + (rows[: tokens.shape[1]] if at is None else rows[at])
+            tokens = tokens + (rows if at is None else rows[at])
         front = [token.expand(len(tokens), -1, -1) for token in front]
         return model.norm_pre(model.pos_drop(torch.cat([*front, tokens], 1)))
 
-    def _turns(self, count: int, at: Tensor | None) -> Sequence[Tensor] | None:
+    def _own_turns(self) -> Tensor | None:
+        """Rotary positions of the own grid, where they are the same each time: no parameters, no noise."""
+        rope = getattr(self.model, "rope", None)
+        if not isinstance(rope, RotaryEmbeddingCat) or getattr(rope, "aug_active", False):
+            return None
+        return rope.get_embed(shape=[*self.model.patch_embed.grid_size])
+
+    def _turns(self, at: Tensor | None, grid: tuple[int, int]) -> Sequence[Tensor] | None:
         """Rotary positions of each block, or None; they apply to content tokens only."""
         rope = getattr(self.model, "rope", None)
         if rope is None:
             return None
-        table = rope.get_embed(shape=self.model.patch_embed.grid_size)
+        table = self.turns
+        if table is None or tuple(grid) != tuple(self.model.patch_embed.grid_size):
+            table = rope.get_embed(shape=grid)
         if getattr(self.model, "rope_mixed", False):  # learned per block and head: (L, heads, N, 2 * head)
             if at is None:
-                return table[:, :, :count].unbind()
+                return table.unbind()
             return table[:, :, at].transpose(1, 2).unbind()  # (L, B, heads, K, 2 * head)
-        table = table[:count] if at is None else table[at][:, None]  # (N, 2 * head) or (B, 1, K, 2 * head)
+        table = table if at is None else table[at][:, None]  # (N, 2 * head) or (B, 1, K, 2 * head)
         return [table] * len(self.model.blocks)
+
+    def grid(self, height: int, width: int) -> tuple[int, int]:
+        return cells(height, width, self.config["patch_size"])
 
     def blocks(self) -> Sequence[nn.Module]:
         return list(self.model.blocks)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import ssl_zoo
 from ssl_zoo.compose.composition import config_folder, options
+from ssl_zoo.compose.signatures import source, syntax
 
 
 def headline(group: str, name: str) -> str:
@@ -44,22 +45,33 @@ def objective_facts() -> dict[str, dict[str, object]]:
     return facts
 
 
-def kinds_of(name: str) -> tuple[str, ...]:
-    """Which kinds of backbone (`backbones._base.KINDS`) a configuration can build."""
-    maker = target("backbone", name)
-    if maker.startswith("ssl_zoo.backbones.transformer"):
-        return ("transformer",)
-    if maker.startswith("ssl_zoo.backbones.hf"):
-        return ("encoder", "decoder")
-    if name.startswith("vit"):
-        return ("vit",)
-    return ("cnn",) if name.startswith("resnet") else ("vit", "cnn")
+def kinds_made(maker: str) -> tuple[str, ...]:
+    """Which kinds of backbone (`backbones._base.KINDS`) a class or a function by this full name can make.
+
+    A class says so in `kind = ...` or `kind: Literal[...]`, a function by the classes that it returns.
+    """
+    module, _, name = maker.rpartition(".")
+    file = source(module)
+    tree = ast.Module([], []) if file is None else syntax(file)
+    for node in tree.body:
+        if isinstance(node, ast.ImportFrom) and name in {one.asname or one.name for one in node.names}:
+            return kinds_made(f"{node.module}.{name}")
+        if isinstance(node, ast.FunctionDef) and node.name == name and node.returns is not None:
+            made = [part.id for part in ast.walk(node.returns) if isinstance(part, ast.Name)]
+            return tuple(kind for one in made for kind in kinds_made(f"{module}.{one}"))
+        if isinstance(node, ast.ClassDef) and node.name == name:
+            for one in node.body:
+                says = one.value if isinstance(one, ast.Assign) else getattr(one, "annotation", None)
+                names = one.targets if isinstance(one, ast.Assign) else [getattr(one, "target", None)]
+                if says is not None and "kind" in {part.id for part in names if isinstance(part, ast.Name)}:
+                    return tuple(str(part.value) for part in ast.walk(says) if isinstance(part, ast.Constant))
+    return ()
 
 
 def listing() -> str:
     """The whole page."""
     facts = objective_facts()
-    backbones = {name: kinds_of(name) for name in options("backbone")}
+    backbones = {name: kinds_made(target("backbone", name)) for name in options("backbone")}
     families: dict[str, list[str]] = {}
     for name in options("objective"):
         about = facts.get(target("objective", name).split(".")[-1], {"family": "your own", "takes": ()})

@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from omegaconf import DictConfig
 
-from ssl_zoo.compose.gate import instantiate
+from ssl_zoo.compose.gate import ConfigError, instantiate
+from ssl_zoo.compose.objective import text_tower
 from ssl_zoo.compose.pretraining import refuse_mixed_modalities
 from ssl_zoo.compose.tokenizer import new_tokenizer
 from ssl_zoo.data.images import ImageData
@@ -42,9 +43,11 @@ def open_data(cfg: DictConfig) -> tuple[ImageData | TextData, Tokenizer | None]:
 
     Raises:
         DataError: there is no validation split to read losses from.
-        ConfigError: the backbone does not read such data.
+        ConfigError: the backbone does not read such data, or the objective has two.
     """
     refuse_mixed_modalities(cfg)
+    if text_tower(cfg.objective) is not None:
+        raise ConfigError("scale compares backbones by their sizes, and this objective has two of them")
     data: ImageData | TextData = instantiate(cfg.data, _convert_="all")
     if "validation" not in data.splits():
         raise DataError(

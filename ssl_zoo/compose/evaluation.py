@@ -8,6 +8,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,6 +21,7 @@ from ssl_zoo.compose.composition import ConfigError
 from ssl_zoo.compose.gate import instantiate
 from ssl_zoo.compose.objects import NONE, Objects
 from ssl_zoo.compose.own_data import absolute
+from ssl_zoo.compose.reopen import reopen_pair
 from ssl_zoo.data.images import ImageData
 from ssl_zoo.data.own import OwnData
 from ssl_zoo.data.rows import DataError, Rows
@@ -33,9 +35,9 @@ from ssl_zoo.pretrain.run import FEW
 from ssl_zoo.transfer import floors
 from ssl_zoo.transfer.evaluate import Protocol, evaluate
 from ssl_zoo.transfer.features import place
-from ssl_zoo.transfer.measures import Data, Measure, Subject, examine
+from ssl_zoo.transfer.measures import Data, Images, Measure, Subject, examine
 from ssl_zoo.transfer.protocols import Finetune, Linear
-from ssl_zoo.transfer.report import Result
+from ssl_zoo.transfer.report import Result, shown
 from ssl_zoo.transfer.table import Table
 
 
@@ -50,15 +52,16 @@ def subject(run: Path, length: int | None, device: str = "auto", backbone: Backb
     where, backbone = place(device), backbone or hub.load(run)
     if note := export.behind(run):
         warnings.warn(note, stacklevel=2)
-    if backbone.modality == "image":
+    two = (hub.place(run, "text") / "config.json").exists()
+    if backbone.modality == "image" and not two:
         return Subject(backbone, device=where)
     tokenizer = Tokenizer.load(run / "tokenizer")
     if length is None:
         length = int(OmegaConf.load(run / "config.yaml").context)
-    return Subject(backbone, tokenizer, length, where)
+    return Subject(backbone, tokenizer, length, where, partial(reopen_pair, run) if two else None)
 
 
-def read_splits(data: ImageData | OwnData | TextData, subject: Subject) -> Splits:
+def read_splits(data: Images | TextData, subject: Subject) -> Splits:
     """The three labelled splits; text through the tokenizer of the run."""
     wanted = ("train", "validation", "test")
     if lacking := [split for split in wanted if split not in data.splits()]:
@@ -113,7 +116,7 @@ def options(cfg: DictConfig, setting: Setting, device: torch.device) -> dict[str
 
 
 def rows_of_table(
-    one: Subject, data: ImageData | OwnData | TextData, splits: Splits, setting: Setting, cfg: DictConfig
+    one: Subject, data: Images | TextData, splits: Splits, setting: Setting, cfg: DictConfig
 ) -> Iterator[tuple[str, Result]]:
     """The pretrained backbone and, if asked for, its floors, at one point of a sweep."""
     how, protocol = options(cfg, setting, one.device), setting.protocol
@@ -183,7 +186,7 @@ def evaluate_from(
         }
         write_atomically(folder / f"{choices['data']}-{name}.json", json.dumps(report, indent=1).encode())
         table += found
-        doubts += below_random(dict(found))
+        doubts += below_random(dict(found)) + below_chance(dict(found))
     return Table(tuple(table), tuple(doubts), folder)
 
 
@@ -203,6 +206,18 @@ def below_random(found: dict[str, Result]) -> list[str]:
     ours, floor = found["pretrained"], found[name]
     what = f"{ours.protocol} with {'all' if ours.labels is None else ours.labels} labels"
     return [f"{what}: pretrained ({ours.text()}) is no better than random weights ({name}: {floor.text()})"]
+
+
+def below_chance(found: dict[str, Result]) -> list[str]:
+    """What a measure that knows chance says: nothing, or that it may be no better."""
+    return [
+        f"{one.protocol}: {name} ({one.text()}) is no better than chance ({shown(one.metric).text(chance)})"
+        for name, one in found.items()
+        for chance, (low, _) in zip(
+            one.others.get("chance", ()), one.details.get("interval", ()), strict=False
+        )
+        if low <= chance
+    ]
 
 
 def measured(
@@ -228,5 +243,9 @@ def measured(
 
 def told(name: str, result: Result) -> tuple[str, Result]:
     """The same, and a line on it at once: the next may take minutes."""
-    say(f"{name}: {result.metric} {result.text()} ({result.seconds:.0f} s)")
+    how = shown(result.metric)
+    spans = result.details.get("interval", ())
+    more = "".join(f", 95 % of test rows: {how.text(low)} to {how.text(high)}" for low, high in spans)
+    more += "".join(f", chance {how.text(chance)}" for chance in result.others.get("chance", ()))
+    say(f"{name}: {result.metric} {result.text()}{more} ({result.seconds:.0f} s)")
     return name, result

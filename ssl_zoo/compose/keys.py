@@ -77,7 +77,9 @@ def refuse_unread(verb: str, cfg: DictConfig) -> None:
 RESERVED = ("_target_", "_partial_", "_convert_", "_recursive_", "_args_")
 
 # Null unless set, and then no text.
-NUMBERS = re.compile(r"steps|budget\.\w+|threads|validation_limit|labels|length|trainer\.gradient_clip_val")
+NUMBERS = re.compile(
+    r"steps|clip|budget\.\w+|threads|validation_limit|labels|length|trainer\.gradient_clip_val"
+)
 # The least that makes sense.
 LEAST = (
     (re.compile(r"(.*\.)?(batch_size|image_size)|context|threads|length|validation_limit"), 1),

@@ -131,10 +131,13 @@ def spelt(verb: str, path: Path) -> list[str]:
             for split, part in parts.items()
         }
     elif most == "tables":
-        group = "text_files"
         tables = {split: [one for one in inside if kind_of(one) == "tables"] for split, inside in of.items()}
-        more, said = columns(tables["train"][0])
         sources = {split: inside[0] if len(inside) == 1 else inside for split, inside in tables.items()}
+        captions = image_columns(tables["train"][0])
+        group = "text_files" if captions is None else "image_captions"
+        more, said = columns(tables["train"][0]) if captions is None else captions
+        if captions is not None and any(isinstance(source, list) for source in sources.values()):
+            raise ConfigError(f"data={path} holds several tables of images and captions: name one of them")
     else:
         group, more, said = "text_files", [], f"{readable[most]} text files, documents parted by empty lines"
         sources = dict(parts)
@@ -146,7 +149,7 @@ def spelt(verb: str, path: Path) -> list[str]:
             )
     made = [f"data={group}", *(f"data.{split}={literal(source)}" for split, source in sources.items()), *more]
     made.append(f"data.name={overrides.quote(path.absolute().name or 'root')}")
-    if verb == "evaluate" and "test" not in parts:
+    if verb == "evaluate" and "test" not in parts and group != "image_captions":
         made.append(f"data.test_fraction={HELD_OUT}")
         said += f"; a test split of {HELD_OUT} is carved (data.test_fraction)"
     given = "".join(f", {split} from {part.name}" for split, part in parts.items() if len(parts) > 1)
@@ -225,6 +228,24 @@ def columns(file: Path) -> tuple[list[str], str]:
     return made, f"{said}, of {', '.join(map(repr, names))} (data.format.text=, data.format.label=)"
 
 
+def image_columns(file: Path) -> tuple[list[str], str] | None:
+    """As `columns`, of a table whose rows name image files and their captions; None for any other."""
+    from ssl_zoo.data.image_captions import CAPTIONS, IMAGES
+
+    delimiter, names, rows = parted(file)
+    image = by_name(names, IMAGES)
+    paths = [Path(str(row.get(image, ""))) for row in rows]
+    if image is None or 2 * sum(kind_of(path) == "images" for path in paths) < len(paths):
+        return None
+    caption = by_name([name for name in names if name != image], CAPTIONS)
+    if caption is None:
+        return None
+    made = [f"data.image={column(image)}", f"data.caption={column(caption)}"]
+    made += [f"data.delimiter='{delimiter}'"] if delimiter not in ",\t" else []
+    said = f"a table of images and captions; image is column {image!r}, caption {caption!r}"
+    return made, f"{said}, of {', '.join(map(repr, names))} (data.image=, data.caption=)"
+
+
 def parted(file: Path) -> tuple[str, list[Any], list[dict[Any, Any]]]:
     """The sign that parts the cells of a table, its names and first rows: in a CSV not always a comma.
 
@@ -292,13 +313,15 @@ def own_name(data: DictConfig, choice: str) -> str:
     file = config_folder() / "data" / f"{choice}.yaml"
     if not file.is_file():
         return re.sub(r"[^\w.-]+", "_", choice)
-    usual, now = OmegaConf.load(file), OmegaConf.to_container(data, resolve=False)
-    keys = [k for k in ("train", "validation", "test", "unlabelled") if now.get(k) != usual.get(k)]  # pyright: ignore
+    usual, now = (OmegaConf.to_container(one, resolve=False) for one in (OmegaConf.load(file), data))
+    assert isinstance(usual, dict)
+    assert isinstance(now, dict)
+    keys = [k for k in ("train", "validation", "test", "unlabelled") if now.get(k) != usual.get(k)]
     if not keys:
         return choice
     sources = {key: absolute(OmegaConf.to_container(data, resolve=True)[key]) for key in keys}  # pyright: ignore
     digest = hashlib.blake2b(json.dumps(sources, sort_keys=True).encode(), digest_size=3).hexdigest()
-    if choice not in ("image_folder", "text_files"):
+    if choice not in ("image_folder", "image_captions", "text_files"):
         return f"{choice}-{digest}"
     named = data.get("name")
     stem = named if named and named != usual.get("name") else stem_of(sources.get("train", sources[keys[0]]))  # pyright: ignore

@@ -131,6 +131,8 @@ def train(cfg: DictConfig, settings: dict[str, Any], where: Path, objects: Objec
         budget,
         instantiate(cfg.schedule),
         cfg.seed,
+        instantiate(cfg.decay),
+        cfg.clip,
     )
     batches = PretrainingData(rows, cfg.batch_size, cfg.seed, accumulate, cfg.workers)
 
@@ -172,11 +174,11 @@ def refuse_mixed_modalities(cfg: DictConfig) -> None:
     backbone, data = str(cfg.backbone._target_), str(cfg.data._target_)
     if not (backbone.startswith("ssl_zoo.") and data.startswith("ssl_zoo.")):
         return
-    reads_text = backbone.startswith(("ssl_zoo.backbones.transformer", "ssl_zoo.backbones.hf"))
+    reads_text = not backbone.startswith(("ssl_zoo.backbones.cnn", "ssl_zoo.backbones.vision"))
     holds_text = data.startswith("ssl_zoo.data.text")
     if reads_text != holds_text:
         kind = "text" if holds_text else "images"
-        works = "transformer_micro, hf_bert, ..." if holds_text else "resnet_micro, vit_micro, ..."
+        works = "transformer_micro, bag, hf_bert, ..." if holds_text else "resnet_micro, vit_micro, ..."
         raise ConfigError(f"the data holds {kind}, which this backbone does not read; take backbone={works}")
 
 

@@ -79,6 +79,22 @@ def reopen(where: Path) -> Run:
     return run
 
 
+def reopen_pair(where: Path) -> Objective:
+    """The objective of a run, or the term of its sum, that has a text tower; with the weights of the newest
+    checkpoint, in evaluation mode.
+
+    Raises:
+        ConfigError: there is no checkpoint, or what `trained` raises.
+    """
+    config = OmegaConf.load(where / "config.yaml")
+    assert isinstance(config, DictConfig)
+    run = Run(where, config, tokenizer=Tokenizer.load(where / "tokenizer"))
+    state = weights(run)
+    if state is None:
+        raise ConfigError(f"{where} has no checkpoint, where the heads of its two towers are")
+    return next(part for part in trained(run, state).modules() if hasattr(part, "text_vectors"))  # pyright: ignore
+
+
 def weights(run: Run) -> dict[str, Any] | None:
     """The objective's state in the newest whole checkpoint; None where there is none."""
     found = newest(run.where / "checkpoints")

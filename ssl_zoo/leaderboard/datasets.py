@@ -10,6 +10,7 @@ import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
 from ssl_zoo.compose.gate import instantiate
+from ssl_zoo.data.image_captions import ImageCaptions
 from ssl_zoo.data.images import ImageData
 from ssl_zoo.data.rows import DataError
 from ssl_zoo.data.text import TextData
@@ -45,7 +46,7 @@ def fingerprint(data: Data) -> str:
     made = hashlib.blake2b(digest_size=6)
     for split in data.splits():
         made.update(split.encode())
-        if isinstance(data, ImageData):
+        if isinstance(data, ImageData | ImageCaptions):
             made.update(data.rows(split).fingerprint.encode())
         elif isinstance(data, TextData):
             for text in data.texts(split):

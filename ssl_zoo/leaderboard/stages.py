@@ -68,9 +68,10 @@ def built(tree: Any) -> list[str]:
 def code_of(cfg: DictConfig, recipe: Recipe) -> dict[str, str]:
     """Hashes of the code behind pretraining, by part."""
     if recipe.floor in ("pixels", "tfidf"):
-        return {"floor": code.digest(["ssl_zoo.transfer.floors"])}
+        return {"floor": code.floor(recipe.floor)}
     objective = [] if recipe.floor else built(cfg.objective)
-    return code.pretraining(objective, built(cfg.backbone))
+    update = built(cfg.optimizer) + built(cfg.schedule)
+    return code.pretraining(objective, built(cfg.backbone), update, built(cfg.data), built(cfg.tokenizer))
 
 
 def settled(cfg: DictConfig) -> dict[str, Any]:

@@ -118,8 +118,9 @@ class Unit:
         """What a record was made with that is otherwise now; [] for one that still stands."""
         found = [] if record["config"] == self.config else ["configuration changed"]
         parts = {*record["code"], *self.code}
-        differ = [part for part in sorted(parts) if record["code"].get(part) != self.code.get(part)]
-        found += [f"code of {part} changed" for part in differ]
+        for part in sorted(parts):
+            if how := code.differs(record["code"].get(part), self.code.get(part)):
+                found.append(f"code of {part} {how}")
         found += [] if agree(record["data"], self.data) else ["data changed"]
         wanted = self.board.measures_of(self.recipe)
         for name in wanted:
@@ -128,9 +129,10 @@ class Unit:
                 found.append(f"{name}: not measured")
             else:
                 now = self.facts(name, stage_two(self.board, name))
-                found += [
-                    f"{what} of {name} changed" for what in ("words", "code") if before[what] != now[what]
-                ]
+                found += [f"words of {name} changed"] if before["words"] != now["words"] else []
+                found += (
+                    [f"code of {name} {how}"] if (how := code.differs(before["code"], now["code"])) else []
+                )
                 found += [] if agree(before["data"], now["data"]) else [f"data of {name} changed"]
         return found
 
@@ -166,7 +168,7 @@ class Unit:
             make: Any = instantiate(self.cfg.backbone, _convert_="all", _partial_=True)
             data = self.datasets.get(self.cfg.data)
             if isinstance(data, TextData):
-                tokenizer = new_tokenizer(self.cfg, data)
+                tokenizer = new_tokenizer(self.cfg, data.texts("train"), self.cfg.backbone)
                 tokenizer.save(self.where / "tokenizer")
                 words = tokenizer.vocabulary
                 backbone = floors.fresh(lambda: make(vocabulary=words), self.seed)

@@ -150,7 +150,7 @@ class Sum(Objective[Backbone]):
     """Weighted sum of objectives on one shared backbone and one batch.
 
     The backbone runs once per term; each term makes its own views of the batch. Where terms differ in the
-    direction they read the backbone in (causal or not), or in what they export, the first one decides.
+    order they read the backbone in (causal or not), or in what they export, the first one decides.
 
     Args:
         backbone: shared by all terms.
@@ -162,7 +162,7 @@ class Sum(Objective[Backbone]):
     """
 
     family = "composition"
-    takes = ("vit", "cnn", "transformer", "encoder", "decoder")
+    takes = ("vit", "cnn", "bag", "transformer", "encoder", "decoder")
 
     def __init__(
         self,
@@ -177,13 +177,13 @@ class Sum(Objective[Backbone]):
         if unknown := sorted(set(weights) - set(terms)):
             raise ValueError(f"weights for {unknown}, but the terms are {sorted(terms)}")
         built: dict[str, Objective] = {}
-        causal = None
+        order = None
         for name, build in terms.items():
             built[name] = build(backbone)
-            if causal is None and isinstance(backbone, TokenBackbone):
-                causal = backbone.causal
-        if causal is not None and isinstance(backbone, TokenBackbone):
-            backbone.causal = causal
+            if order is None and isinstance(backbone, TokenBackbone):
+                order = backbone.order
+        if order is not None and isinstance(backbone, TokenBackbone):
+            backbone.order = order
         self.terms = nn.ModuleDict(built)
         self.weights = {name: float(weights.get(name, 1.0)) for name in terms}
         layouts: dict[str, Layout] = {name: term.layout for name, term in built.items()}

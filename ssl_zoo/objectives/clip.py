@@ -21,35 +21,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ssl_zoo.backbones._base import Backbone
-from ssl_zoo.distributed import gather, rank, world
-from ssl_zoo.heads import exact
+from ssl_zoo.backbones._base import Backbone, ImageBackbone
+from ssl_zoo.contrast import clip_loss, siglip_loss
+from ssl_zoo.distributed import world
 from ssl_zoo.objectives._base import Batch, Loss, Objective
-from ssl_zoo.views.recipes import View
+from ssl_zoo.views.recipes import crop
+from ssl_zoo.views.view import View
 
 
-@exact
-def clip_loss(u: Tensor, v: Tensor, log_scale: Tensor) -> tuple[Tensor, Tensor]:
-    """Unit vectors (B, D) of this process's images and captions -> the loss, and how often the pair is found.
-
-    Found is averaged over both ways: image to caption and caption to image.
-    """
-    own = rank() * len(u) + torch.arange(len(u), device=u.device)
-    ways = [log_scale.exp() * one @ gather(two).T for one, two in ((u, v), (v, u))]  # (B, world * B)
-    found = torch.stack([(logits.argmax(1) == own).float().mean() for logits in ways]).mean()
-    return torch.stack([F.cross_entropy(logits, own) for logits in ways]).mean(), found
-
-
-@exact
-def siglip_loss(u: Tensor, v: Tensor, log_scale: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
-    """As `clip_loss`; every image is scored with every caption, as a pair or none."""
-    own = rank() * len(u) + torch.arange(len(u), device=u.device)
-    logits = log_scale.exp() * u @ gather(v).T + bias  # (B, world * B)
-    sign = torch.full_like(logits, -1.0).scatter(1, own[:, None], 1.0)
-    return -F.logsigmoid(sign * logits).sum() / len(u), (logits.argmax(1) == own).float().mean()
-
-
-class Towers(Objective[Backbone]):
+class Towers(Objective[ImageBackbone]):
     """Args:
         backbone: of images; it is the one that is measured.
         text: the tower of captions, exported as "text". From the command, its vocabulary is that of a
@@ -74,7 +54,7 @@ class Towers(Objective[Backbone]):
         if text.modality != "text":
             raise ValueError(f"the second tower reads captions; {type(text).__name__} reads {text.modality}s")
         self.text = text
-        self.view = view or View(scale=(0.9, 1.0), flip=0.0, jitter=0.0, grayscale=0.0, blur=0.0)
+        self.view = view or crop(scale=(0.9, 1.0))
         self.image_out = nn.Linear(backbone.dim, out, bias=False)
         self.text_out = nn.Linear(text.dim, out, bias=False)
         for name, value in self.starts.items():
@@ -92,14 +72,14 @@ class Towers(Objective[Backbone]):
         if len(batch.x) * world() < 2:
             raise ValueError("a contrast compares pairs, and here is one alone: raise batch_size")
         assert batch.other is not None  # the base class has seen to it
-        u = self.image_vectors(self.backbone(self.view(batch.x)).pooled)
-        v = self.text_vectors(self.text(batch.other.x, batch.other.segments).pooled)
+        u = self.image_out(self.backbone(self.view(batch.x)).pooled)
+        v = self.text_out(self.text(batch.other.x, batch.other.segments).pooled)
         loss, found = self.score(u, v)
         return Loss(loss, {"pair_found": found.detach(), "scale": self.log_scale.detach().exp()})
 
     @abstractmethod
     def score(self, u: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        """The loss of pairs of unit vectors, and how often the pair is found."""
+        """The loss of pairs of projections (B, out), and how often the pair is found."""
 
     def export(self) -> dict[str, Backbone]:
         return {"backbone": self.backbone, "text": self.text}

@@ -15,8 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ssl_zoo.backbones._base import TokenBackbone
-from ssl_zoo.heads import PatchDecoder, exact
+from ssl_zoo.backbones._base import ImageBackbone, TokenBackbone
+from ssl_zoo.heads import PatchDecoder, exact, grid_positions
 from ssl_zoo.noise import rand
 from ssl_zoo.objectives._base import Batch, Loss, Objective
 from ssl_zoo.tokens import patchify, take
@@ -29,16 +29,6 @@ def normalise(patches: Tensor) -> Tensor:
     """Zero mean and unit variance within each patch: (B, N, p * p * C) -> the same (§3)."""
     mean, var = patches.mean(-1, keepdim=True), patches.var(-1, keepdim=True)
     return (patches - mean) / (var + 1e-6).sqrt()
-
-
-def grid_positions(width: int, rows: int, columns: int) -> Tensor:
-    """Fixed sines and cosines of row and column (MoCo v3's 2-D form): (rows * columns, width)."""
-    if width % 4:
-        raise ValueError(f"a decoder of width {width} cannot hold 2-D sine positions: use a multiple of 4")
-    rate = 10_000 ** (-torch.arange(width // 4) / (width // 4))
-    y, x = torch.meshgrid(torch.arange(rows), torch.arange(columns), indexing="ij")
-    angles = [axis.flatten()[:, None] * rate for axis in (y, x)]
-    return torch.cat([f(angle) for angle in angles for f in (torch.sin, torch.cos)], dim=1)
 
 
 class MAE(Objective[TokenBackbone]):
@@ -73,8 +63,8 @@ class MAE(Objective[TokenBackbone]):
                 "take a vision transformer: backbone=vit_micro, vit_tiny, vit_small, vit_base, "
                 "or any timm ViT"
             )
-        assert backbone.image_size is not None
-        high, wide = (side // backbone.patch for side in backbone.image_size)
+        assert isinstance(backbone, ImageBackbone)
+        high, wide = backbone.grid(*backbone.image_size)
         self.keep = round(high * wide * (1 - masked))
         if not 0 < self.keep < high * wide:
             raise ValueError(

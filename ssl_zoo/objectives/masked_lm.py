@@ -41,8 +41,8 @@ class MaskedLM(Objective[TokenBackbone]):
 
     def __init__(self, backbone: TokenBackbone, mask: Masking | None = None):
         super().__init__(backbone)
-        backbone.refuse(causal=False)
-        backbone.causal = False
+        backbone.refuse("both")
+        backbone.order = "both"
         vocabulary = backbone.vocabulary
         if vocabulary is None or vocabulary.mask is None:
             raise ValueError(
@@ -79,7 +79,7 @@ class MaskedLM(Objective[TokenBackbone]):
         shown = torch.where(valid, corrupt(noise[:, 0], random, original, self.hidden), original)
 
         tokens = self.backbone.embed(put(ids, at, shown))
-        code = self.backbone.encode(tokens, None, segments, causal=False)
+        code = self.backbone.encode(tokens, None, segments, order="both")
         rows = self.transform(take(code.tokens, at).flatten(0, 1))  # (B * K, D)
         loss, nats, count = score_tokens(
             rows, self.output.weight, original.flatten(), valid.flatten(), self.mask.rate * b * t, self.bias

@@ -32,8 +32,8 @@ class NextToken(Objective[TokenBackbone]):
 
     def __init__(self, backbone: TokenBackbone):
         super().__init__(backbone)
-        backbone.refuse(causal=True)
-        backbone.causal = True
+        backbone.refuse("causal")
+        backbone.order = "causal"
         self.output = output_matrix(backbone)
 
     def forward(self, batch: Batch) -> Loss:
@@ -43,7 +43,7 @@ class NextToken(Objective[TokenBackbone]):
         if segments is not None:
             segments = segments[:, :-1]
         backbone = self.backbone
-        code = backbone.encode(backbone.embed(read), None, segments, causal=True)
+        code = backbone.encode(backbone.embed(read), None, segments, order="causal")
         rows, target = code.tokens.flatten(0, 1), batch.x[:, 1:].flatten()  # (B * T, D), (B * T,)
         if batch.segments is None:
             scored = torch.ones_like(target, dtype=torch.bool)

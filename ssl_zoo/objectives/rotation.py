@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from ssl_zoo.backbones._base import Backbone
+from ssl_zoo.backbones._base import Backbone, ImageBackbone
 from ssl_zoo.heads import classification
 from ssl_zoo.objectives._base import Batch, Loss, Objective
 from ssl_zoo.views.image import rot90
@@ -31,7 +31,7 @@ class Rotation(Objective[Backbone]):
 
     def __init__(self, backbone: Backbone, view: View | None = None):
         super().__init__(backbone)
-        assert backbone.image_size is not None
+        assert isinstance(backbone, ImageBackbone)
         high, wide = backbone.image_size
         if high != wide:
             raise ValueError(f"Rotation turns images by 90 degrees: they must be square, not {high}x{wide}")

@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 import torch
 from torch import nn
 
-from ssl_zoo.backbones._base import Backbone
+from ssl_zoo.backbones._base import Backbone, ImageBackbone
 from ssl_zoo.contrast import nt_xent
 from ssl_zoo.heads import mlp
 from ssl_zoo.objectives._base import Batch, Loss, Objective
@@ -63,7 +63,7 @@ class SimCLR(Objective[Backbone]):
             if view is not None:
                 raise ValueError("the views of a text are two draws of dropout; leave `view` out")
         else:
-            assert backbone.image_size is not None
+            assert isinstance(backbone, ImageBackbone)
             view = view or simclr(backbone.image_size)
         self.view = view
         self.temperature = temperature

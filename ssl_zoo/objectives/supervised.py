@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 
 from torch import nn
 
-from ssl_zoo.backbones._base import Backbone, outside
+from ssl_zoo.backbones._base import Backbone, ImageBackbone, outside
 from ssl_zoo.heads import classification
 from ssl_zoo.objectives._base import Batch, Loss, Objective
 from ssl_zoo.views.recipes import crop_flip
@@ -37,7 +37,7 @@ class Supervised(Objective[Backbone]):
 
     def __init__(self, backbone: Backbone, classes: int, view: View | None = None):
         super().__init__(backbone)
-        assert backbone.image_size is not None
+        assert isinstance(backbone, ImageBackbone)
         self.view = view or crop_flip(backbone.image_size, scale=(0.6, 1.0))
         self.classify = nn.Linear(backbone.dim, classes)
 

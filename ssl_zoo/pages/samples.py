@@ -57,7 +57,7 @@ def samples(rows: Rows, tokenizer: Tokenizer | None = None) -> list[Sample]:
         batch = rows.read(np.arange(start, min(start + 256, len(rows))))
         for i, x in enumerate(batch.x):
             label = "" if batch.y is None else rows.classes[int(batch.y[i])]
-            if tokenizer is None:
+            if tokenizer is None or x.dim() == 3:
                 found.append(Sample(image=data_uri(x, SIDE), label=label))
                 continue
             ids = x if batch.segments is None else x[batch.segments[i] >= 0]

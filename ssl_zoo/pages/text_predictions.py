@@ -63,7 +63,7 @@ def next_probabilities(objective: NextToken, ids: Tensor, segments: Tensor | Non
     backbone = objective.backbone
     assert isinstance(backbone, TokenBackbone)
     within = None if segments is None else segments[None]
-    code = backbone.encode(backbone.embed(ids[None]), None, within, causal=True)
+    code = backbone.encode(backbone.embed(ids[None]), None, within, order="causal")
     return F.linear(code.tokens[0], objective.output.weight).float().softmax(1)
 
 
@@ -120,7 +120,7 @@ def filled(
     backbone = objective.backbone
     assert isinstance(backbone, TokenBackbone)
     corrupted = put(row, at, torch.full_like(at, objective.hidden))
-    code = backbone.encode(backbone.embed(corrupted), None, within, causal=False)
+    code = backbone.encode(backbone.embed(corrupted), None, within, order="both")
     rows = objective.transform(take(code.tokens, at)[0])
     probabilities = F.linear(rows, objective.output.weight, objective.bias).float().softmax(1)
     found = [Token(shown(tokenizer, i)) for i in ids.tolist()]

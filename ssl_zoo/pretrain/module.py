@@ -22,7 +22,7 @@ from ssl_zoo.norm import over_all_processes
 from ssl_zoo.objectives._base import Batch, Loss, Objective
 from ssl_zoo.pretrain.budget import Budget, Clock
 from ssl_zoo.pretrain.checkpoint import CheckpointError
-from ssl_zoo.schedules import Schedule, cosine
+from ssl_zoo.schedules import Schedule, constant, cosine
 from ssl_zoo.views.view import View
 
 RESIDENT = 2 * 2**30  # bytes of images that may live on the device
@@ -109,15 +109,27 @@ class PretrainingData(L.LightningDataModule):
             )
 
 
+@torch.no_grad()
+def clip_each(gradients: list[Tensor], longest: float) -> None:
+    """Scale each gradient that is longer to this length, in place (the code of DINO, Caron et al. 2021)."""
+    if gradients:
+        lengths = torch._foreach_norm(gradients)  # pyright: ignore[reportPrivateImportUsage]
+        factors = [(longest / (length + 1e-6)).clamp_max(1) for length in lengths]
+        torch._foreach_mul_(gradients, factors)  # pyright: ignore[reportPrivateImportUsage]
+
+
 class Pretraining(L.LightningModule):
     """Trains an objective; knows nothing of what the objective does.
 
     Args:
         objective: what to minimise.
         optimizer: objective -> optimizer whose groups carry `base_lr` (ssl_zoo.optim).
-        schedule: fraction done -> factor on the learning rates.
         budget: how long to train.
+        schedule: fraction done -> factor on the learning rates.
         seed: with the step, decides all noise.
+        decay: fraction done -> factor on the weight decay.
+        clip: longest gradient of any one tensor of weights; longer ones are scaled to it. None: as long as
+            they are. (`gradient_clip_val` of Lightning's Trainer is the length of all of them together.)
 
     `loss` holds the last loss and its parts, detached, on the device. `stopped` is True when a signal ends
     training before its budget does.
@@ -130,11 +142,15 @@ class Pretraining(L.LightningModule):
         budget: Budget,
         schedule: Schedule | None = None,
         seed: int = 0,
+        decay: Schedule | None = None,
+        clip: float | None = None,
     ):
         super().__init__()
+        if clip is not None and not clip > 0:
+            raise ValueError(f"clip={clip}: the longest gradient of a tensor is a positive number, or null")
         self.objective, self.make_optimizer, self.budget = objective, optimizer, budget
         over_all_processes(objective)  # its heads; the library's backbones are built so
-        self.schedule = schedule or cosine()
+        self.schedule, self.decay, self.clip = schedule or cosine(), decay or constant(), clip
         self.seed = seed
         self.clock = Clock(budget, 0)
         self.loss: dict[str, Tensor] = {}
@@ -145,7 +161,12 @@ class Pretraining(L.LightningModule):
         self.register_buffer("first_bad", torch.tensor(-1), persistent=False)
 
     def configure_optimizers(self) -> Optimizer:
-        return self.make_optimizer(self.objective)
+        optimizer = self.make_optimizer(self.objective)
+        for group in optimizer.param_groups:  # of an optimizer of your own
+            group.setdefault("base_lr", group["lr"])
+            if "weight_decay" in group:
+                group.setdefault("base_decay", group["weight_decay"])
+        return optimizer
 
     def setup(self, stage: str) -> None:
         data = self.data
@@ -251,9 +272,11 @@ class Pretraining(L.LightningModule):
         step = self.trainer.global_step
         # The middle of the step, so that neither the first nor the last one is at zero.
         done = self.clock.fraction(step + 0.5, self.device)
-        factor = self.schedule(done)
+        factor, decay = self.schedule(done), self.decay(done)
         for group in optimizer.param_groups:
-            group["lr"] = group["base_lr"] * factor
+            group["lr"] = group["base_lr"] * (1.0 if group.get("constant") else factor)
+            if "base_decay" in group:
+                group["weight_decay"] = group["base_decay"] * decay
         self.lr = optimizer.param_groups[0]["lr"]
         super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
         # `trainer.global_step` may not count this step yet. Teachers move here, before any callback
@@ -266,6 +289,8 @@ class Pretraining(L.LightningModule):
     def configure_gradient_clipping(
         self, optimizer, gradient_clip_val=None, gradient_clip_algorithm=None
     ) -> None:
+        if self.clip is not None:
+            clip_each([p.grad for p in self.objective.parameters() if p.grad is not None], self.clip)
         # Lightning refuses to clip for a fused optimizer in mixed precision, because that unscales gradients
         # in its step. In bfloat16 nothing is scaled.
         if getattr(self.trainer.precision_plugin, "scaler", None) is not None:

@@ -6,6 +6,7 @@ RUN/
   logs/              CSV and TensorBoard, one version for each session
   checkpoints/       the newest two, with sidecars
   backbone/          safetensors + JSON, opened by ssl_zoo.load
+  backbones/NAME/    others that the objective exports, as CLIP's text tower
   tokenizer/         for text                            (written by the command line)
   summary.json       the figures of the end
 """
@@ -231,19 +232,21 @@ def conclude(
     saver: Checkpoint,
     watchers: list[Validation | Monitor],
 ) -> dict[str, Any]:
-    """Export the backbone of a run that is finished, and write its summary, unless both are there."""
-    backbone, step = module.objective.backbone, lightning.global_step
+    """Export the backbones of a run that is finished, and write its summary, unless all are there."""
+    kept, step = module.objective.export(), lightning.global_step
+    backbone = kept[hub.MAIN]
     file, watched = run / "summary.json", {}
     if module.step_at_start == step and not module.stopped:
         before = read_summary(file)
-        if before.get("steps") == step and not before["stopped"] and exported(backbone, run / "backbone"):
+        whole = all(exported(one, hub.place(run, name)) for name, one in kept.items())
+        if before.get("steps") == step and not before["stopped"] and whole:
             say(f"{run} was finished already, at step {step:,}")
             return before
         say(f"step {step:,} was trained already; its backbone is exported now")
         watched = before if before.get("steps") == step else {}
     summary: dict[str, Any] = watched | {
         "objective": type(module.objective).__name__,
-        "backbone": hub.describe(backbone)["kind"],
+        "backbone": type(backbone).__name__,
         "backbone_parameters": sum(p.numel() for p in backbone.parameters()),
         "steps": step,
         "samples": step * data.plan.batch,
@@ -256,7 +259,8 @@ def conclude(
         summary |= watcher.last
     if lightning.is_global_zero:
         if not module.stopped:
-            hub.save(backbone, run / "backbone")
+            for name, one in kept.items():
+                hub.save(one, hub.place(run, name))
             if step < FEW:
                 say(
                     f"note: {step} optimizer step{'s' * (step > 1)} taught this backbone next to nothing; "

@@ -32,7 +32,7 @@ def language_model(backbone: Backbone) -> TokenBackbone:
     title = type(backbone).__name__
     if not isinstance(backbone, TokenBackbone) or backbone.modality != "text":
         raise DataError(f"{title} reads {backbone.modality}s: only a text backbone predicts the next token")
-    if not backbone.causal:
+    if backbone.order != "causal":
         raise DataError(
             f"this {title} reads in both directions, so it has no next token to predict: "
             "take one that was pretrained with objective=next_token"
@@ -66,7 +66,7 @@ def states(backbone: TokenBackbone, x: Tensor, segments: Tensor | None = None) -
         DataError: rows longer than the backbone takes.
     """
     x, segments = prepare(Batch(x, segments), backbone)
-    return backbone.encode(backbone.embed(x), None, segments, causal=True).tokens
+    return backbone.encode(backbone.embed(x), None, segments, order="causal").tokens
 
 
 def nats(states: Tensor, weight: Tensor, target: Tensor) -> Tensor:

@@ -17,7 +17,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from ssl_zoo.backbones._base import Backbone, Features, TokenBackbone, as_float, refuse_out_of_range
+from ssl_zoo.backbones._base import (
+    Backbone,
+    Features,
+    ImageBackbone,
+    TokenBackbone,
+    as_float,
+    refuse_out_of_range,
+)
 from ssl_zoo.data.rows import DataError, Rows, Subset
 from ssl_zoo.flops import count
 from ssl_zoo.objectives._base import Batch
@@ -71,8 +78,8 @@ def prepare(batch: Batch, backbone: Backbone) -> tuple[Tensor, Tensor | None]:
                 f"shorten the rows, or build the backbone with a larger max_length"
             )
         return x, segments
-    size = backbone.image_size or x.shape[-2:]
-    resize = tuple(x.shape[-2:]) != tuple(size)
+    size = backbone.image_size if isinstance(backbone, ImageBackbone) else tuple(x.shape[-2:])
+    resize = tuple(x.shape[-2:]) != size
     try:
         if x.is_floating_point() and (resize or x.is_cpu):  # resizing would cut off what is out of range
             refuse_out_of_range(x)
@@ -87,7 +94,7 @@ def prepare(batch: Batch, backbone: Backbone) -> tuple[Tensor, Tensor | None]:
 def forward(backbone: Backbone, batch: Batch, layers: bool = False) -> Features:
     """Features of one batch that lies on the backbone's device, in the mode the backbone is in."""
     x, segments = prepare(batch, backbone)
-    return backbone(x, segments, layers=layers)
+    return backbone(x, segments, layers="pooled" if layers else None)
 
 
 def trim(batch: Batch) -> Batch:

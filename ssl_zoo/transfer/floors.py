@@ -14,7 +14,7 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from torch import Tensor, nn
 
-from ssl_zoo.backbones._base import Backbone, Features
+from ssl_zoo.backbones._base import Backbone, Features, ImageBackbone, Layers
 from ssl_zoo.data.rows import Rows
 from ssl_zoo.data.text_pairs import TextPairs
 from ssl_zoo.transfer.evaluate import evaluate
@@ -25,13 +25,13 @@ from ssl_zoo.transfer.report import Result, merge
 from ssl_zoo.transfer.similarity import correlations
 
 
-class Pixels(Backbone):
+class Pixels(ImageBackbone):
     """The pixels themselves as features, at `side` x `side` or smaller: a floor for any image backbone.
 
     Evaluate it like any other: `evaluate(Pixels(rows), train, validation, test, Linear())`.
     """
 
-    modality = "image"
+    kind = "cnn"
 
     def __init__(self, rows: Rows, side: int = 32):
         super().__init__({"side": side})
@@ -39,9 +39,14 @@ class Pixels(Backbone):
         self.image_size = (min(height, side), min(width, side))
         self.dim = channels * self.image_size[0] * self.image_size[1]
 
-    def forward(self, x: Tensor, segments: Tensor | None = None, *, layers: bool = False) -> Features:
-        pooled = x.flatten(1)  # (B, C * H * W)
-        return Features(pooled[:, None], pooled, (pooled,) if layers else ())
+    def forward(self, x: Tensor, segments: Tensor | None = None, *, layers: Layers | None = None) -> Features:
+        tokens = x.flatten(1)[:, None]  # (B, 1, C * H * W)
+        pooled = tokens[:, 0]
+        after = {None: (), "pooled": (pooled,), "tokens": (tokens,)}[layers]
+        return Features(tokens, pooled, after)
+
+    def grid(self, height: int, width: int) -> tuple[int, int]:
+        return 1, 1  # the whole image is one token
 
     def blocks(self) -> Sequence[nn.Module]:
         return ()

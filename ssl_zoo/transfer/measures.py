@@ -16,6 +16,7 @@ from typing import Protocol as Interface
 import torch
 
 from ssl_zoo.backbones._base import Backbone
+from ssl_zoo.data.image_captions import ImageCaptions
 from ssl_zoo.data.images import ImageData
 from ssl_zoo.data.own import OwnData
 from ssl_zoo.data.rows import DataError, Rows
@@ -25,7 +26,8 @@ from ssl_zoo.data.tokenizer import Tokenizer
 from ssl_zoo.transfer.labels import drawable
 from ssl_zoo.transfer.report import Result
 
-Data = ImageData | OwnData | TextData | TextPairs
+Images = ImageData | ImageCaptions | OwnData
+Data = Images | TextData | TextPairs
 
 
 @dataclass(frozen=True)
@@ -34,14 +36,17 @@ class Subject:
 
     Attributes:
         backbone: in evaluation mode; a measure leaves it as it was.
-        tokenizer, length: of text backbones: how text becomes ids, and the tokens of a row at most.
+        tokenizer, length: of what reads text: how text becomes ids, and the tokens of a row at most.
         device: where the backbone runs.
+        pair: opens the run's objective with its text tower and heads (see `zero_shot.Aligned`); None where
+            the run has no text tower.
     """
 
     backbone: Backbone
     tokenizer: Tokenizer | None = None
     length: int = 128
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    pair: Callable[[], Any] | None = None
 
     def rows(self, data: Data, split: str) -> Rows:
         """The samples of a split, one a row, with their labels where there are any.
@@ -54,9 +59,22 @@ class Subject:
                 f"{type(self.backbone).__name__} reads {self.backbone.modality}s, and {data.name} holds "
                 + ("pairs of sentences" if isinstance(data, TextPairs) else f"{data.modality}s")
             )
-        if isinstance(data, ImageData | OwnData):
+        if not isinstance(data, TextData):
             return data.rows(split)
         return data.rows(split, self.words(), self.length, "document")
+
+    def towers(self) -> Any:
+        """The run's two towers, in evaluation mode.
+
+        Raises:
+            DataError: it has one.
+        """
+        if self.pair is None:
+            raise DataError(
+                "this run has no text tower: pretrain with objective=clip or objective=siglip, on images "
+                "with captions or class names"
+            )
+        return self.pair()
 
     def words(self) -> Tokenizer:
         """The tokenizer.
@@ -109,7 +127,7 @@ class Unopened:
 
     def __getattr__(self, name: str) -> Any:
         found = getattr(self._data, name)
-        if name not in ("rows", "labelled", "documents", "labels", "pairs", "scores"):
+        if name not in ("rows", "labelled", "documents", "labels", "pairs", "scores", "captions"):
             return found
 
         def reader(split: str, *args: Any, **kwargs: Any) -> Any:

@@ -45,6 +45,16 @@ def recall(features: Tensor, y: Tensor, ks: Sequence[int], batch_size: int = 102
     return {k: count / len(unit) for k, count in hits.items()}
 
 
+def own_rank(queries: Tensor, gallery: Tensor, batch_size: int = 1024) -> Tensor:
+    """How many of the gallery (N, D) lie nearer to each query (N, D) than its own, of its number: (N,)."""
+    found, batch_size = [], at_once(len(gallery), batch_size)
+    for start in range(0, len(queries), batch_size):
+        similar = queries[start : start + batch_size] @ gallery.T  # (B, N)
+        own = similar.diagonal(start)[:, None]
+        found.append((similar > own).sum(1))
+    return torch.cat(found)
+
+
 @dataclass(frozen=True)
 class Retrieval:
     """Recall among the test samples. ks: the first is what a table is ranked by."""

@@ -66,6 +66,12 @@ def vic(size: Size | None = None) -> Views:
     return Views(view, view)
 
 
+def local_size(size: Sequence[int], patch: int = 1) -> tuple[int, int]:
+    """A multi-crop's small views: 3/7 of (height, width), as 96 of 224 pixels, in whole patches."""
+    height, width = (max(round(side * 3 / 7 / patch), 1) * patch for side in size)
+    return height, width
+
+
 def dino(
     size: Size,
     local: Size,

@@ -1,0 +1,107 @@
+"""What an objective remembers from one step to the next: rows of earlier batches, or their mean.
+
+`forward` only notes the rows of its batch (`stash`); `advance` writes them (`flush`). Accumulated parts,
+several terms of a sum, and a loss on validation rows then cannot alter what is remembered, and a checkpoint
+holds the memory of one step. A flush takes the rows of all processes, in the order of the undivided batch.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from ssl_zoo.distributed import everybody
+
+
+class Stash(nn.Module):
+    """Rows noted since the last step. In evaluation mode nothing is noted."""
+
+    def __init__(self):
+        super().__init__()
+        self._noted: list[Tensor] = []  # this process's rows, by accumulated part; empty between two steps
+
+    def stash(self, rows: Tensor) -> None:
+        """Note this process's rows (N, ...) of a batch, or of an accumulated part of it, without gradient."""
+        if self.training:
+            self._noted.append(rows.detach())
+
+    def taken(self) -> Tensor | None:
+        """The noted rows of all processes, in the order of the undivided batch; they are noted no longer."""
+        noted, self._noted = self._noted, []
+        return torch.cat([everybody(part) for part in noted]) if noted else None
+
+
+class Queue(Stash):
+    """The latest rows of earlier batches, first in, first out (MoCo: He et al. 2020, section 3.2).
+
+    It starts empty, and fills with the rows that arrive; rows that are not filled yet are never to be scored.
+
+    Args:
+        size: rows kept; need not be a multiple of the batch.
+        dim: width of a row.
+
+    Attributes:
+        rows: (size, dim) float32.
+        at: where the next row is written, from 0, a tensor: it is never read by the host, which would wait.
+        filled: how many rows hold something, a tensor.
+    """
+
+    rows: Tensor
+    at: Tensor
+    filled: Tensor
+
+    def __init__(self, size: int, dim: int):
+        super().__init__()
+        if size < 1:
+            raise ValueError(f"a queue holds at least one row, not {size}")
+        self.register_buffer("rows", torch.zeros(size, dim))
+        self.register_buffer("at", torch.zeros((), dtype=torch.long))
+        self.register_buffer("filled", torch.zeros((), dtype=torch.long))
+
+    def valid(self) -> Tensor:
+        """Which rows hold something: (size,) bool."""
+        return torch.arange(len(self.rows), device=self.rows.device) < self.filled
+
+    @torch.no_grad()
+    def flush(self) -> None:
+        """Write what was stashed over the oldest rows. To be called by `advance`, by all processes."""
+        new = self.taken()
+        if new is None:
+            return
+        size, count = len(self.rows), len(new)
+        place = (self.at + torch.arange(count, device=new.device)) % size
+        self.rows[place[-size:]] = new[-size:].to(self.rows.dtype)
+        self.at.copy_((self.at + count) % size)
+        self.filled.copy_((self.filled + count).clamp_max(size))
+
+
+class Centre(Stash):
+    """The running mean of rows (DINO: Caron et al. 2021, eq. 4): c <- m c + (1 - m) mean of all rows.
+
+    Args:
+        size: width of a row.
+        momentum: m, in [0, 1).
+
+    Attributes:
+        value: (size,) float32, c; it starts at 0.
+    """
+
+    value: Tensor
+
+    def __init__(self, size: int, momentum: float = 0.9):
+        super().__init__()
+        if not 0 <= momentum < 1:
+            raise ValueError(f"momentum is in [0, 1), not {momentum}: at 1 the centre would never move")
+        self.register_buffer("value", torch.zeros(size))
+        self.momentum = momentum
+
+    def stash(self, rows: Tensor) -> None:
+        """Note the mean of this process's rows (N, size); parts and processes have as many rows each."""
+        super().stash(rows.mean(0, keepdim=True))
+
+    @torch.no_grad()
+    def flush(self) -> None:
+        """Move towards the mean of what was stashed. To be called by `advance`, by all processes."""
+        new = self.taken()
+        if new is not None:
+            self.value.lerp_(new.mean(0).to(self.value.dtype), 1 - self.momentum)

@@ -1,0 +1,91 @@
+"""Contrastive crops of documents: Contriever (Izacard et al. 2022, arXiv:2112.09118, sections 3.1 and 3.2).
+
+Two stretches of one document, drawn independently, are the two views of it. They are drawn together and
+pushed from the crops of all other documents of the global batch by the NT-Xent loss (ssl_zoo/contrast.py),
+
+    L = - mean_i log( exp(z_i . z_i+ / T) / sum over k != i of exp(z_i . z_k / T) ),
+
+of z, the normalised means of their tokens, without a projection. The paper takes the negatives from a queue;
+here they are the other crops of the batch, so that batches should hold hundreds of documents.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from ssl_zoo.backbones._base import TokenBackbone, check_ids
+from ssl_zoo.contrast import nt_xent
+from ssl_zoo.noise import rand
+from ssl_zoo.objectives._base import Batch, Loss, Objective
+from ssl_zoo.tokens import mean_rows, take
+from ssl_zoo.views.text import longest, spans
+
+
+class DocumentCrops(Objective[TokenBackbone]):
+    """Of each packed row, the longest document is cropped: scraps at the ends of rows teach little.
+
+    A crop is at most half of its document, so that those of a short one are short, and seldom the same.
+
+    Args:
+        backbone: any text backbone.
+        low, high: tokens of a crop, drawn evenly (Contriever: 5 to 50 % of 256).
+        temperature: of the softmax over the batch (Contriever: 0.05).
+        through: "trunk" contrasts what the backbone makes of the crops; "words" the means of their word
+            embeddings alone, which costs next to nothing and leaves a trunk to other terms of a `Sum`. A
+            backbone without blocks is its words.
+
+    Raises:
+        ValueError: lengths that are none, a temperature that is not positive, or another `through`.
+    """
+
+    family = "contrastive"
+    takes = ("bag", "transformer", "encoder", "decoder")
+    whole_batch = True
+    tiny: ClassVar[dict[str, Any]] = {"low": 2, "high": 5}
+
+    def __init__(
+        self,
+        backbone: TokenBackbone,
+        low: int = 13,
+        high: int = 128,
+        temperature: float = 0.05,
+        through: Literal["trunk", "words"] = "trunk",
+    ):
+        super().__init__(backbone)
+        if not 1 <= low <= high:
+            raise ValueError(f"crops of {low} to {high} tokens are none: take 1 <= low <= high")
+        if temperature <= 0:
+            raise ValueError(f"temperature must be positive, not {temperature}")
+        if through not in ("trunk", "words"):
+            raise ValueError(f"through={through!r} is not known; take trunk or words")
+        self.low, self.high, self.temperature = low, high, temperature
+        self.words = backbone.word_embedding() if through == "words" or not backbone.blocks() else None
+
+    def forward(self, batch: Batch) -> Loss:
+        x, segments = self.crops(batch)
+        loss, found = nt_xent(self.read(x, segments), self.temperature)
+        return Loss(loss, {"pair_found": found.detach()})
+
+    def crops(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Two crops of each row: ids and segments (2 B, high); rows i and B + i are of one document."""
+        rows, width = batch.x.shape
+        if batch.segments is None:
+            start, length = batch.x.new_zeros(rows), batch.x.new_full((rows,), width)
+        else:
+            start, length = longest(batch.segments)  # (B,)
+        noise = rand(rows, 2, 2, device=batch.x.device).transpose(0, 1)  # (2, B, 2): views first
+        first, size = spans(noise, length, self.low, self.high)  # (2, B)
+        column = torch.arange(min(self.high, (width + 1) // 2), device=batch.x.device)
+        at = ((start + first)[..., None] + column).clamp_max(width - 1)  # (2, B, high)
+        segments = torch.where(column < size[..., None], 0, -1)
+        return take(batch.x.repeat(2, 1), at.flatten(0, 1)), segments.flatten(0, 1)
+
+    def read(self, x: Tensor, segments: Tensor) -> Tensor:
+        """What is contrasted: (2 B, D)."""
+        if self.words is None:
+            return self.backbone(x, segments).pooled
+        check_ids(x, self.words.num_embeddings)
+        return mean_rows(self.words.weight, x, segments)
