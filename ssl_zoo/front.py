@@ -194,6 +194,7 @@ def report(
         run: what `pretrain` returned, or the folder of a run.
         out: the HTML file; None = RUN/report.html.
         data: what the features are looked at on; None = the data of the run.
+        progress: whether lines on the way are printed; or a function that is handed each of them.
         overrides: any other key of `ssl-zoo report --help`.
 
     Returns:

@@ -15,7 +15,7 @@ from typing import Any
 from torch import nn
 
 from ssl_zoo.backbones._base import Backbone
-from ssl_zoo.compose.gate import ConfigError
+from ssl_zoo.compose.gate import HANDED_OVER, ConfigError
 from ssl_zoo.data.image_captions import ImageCaptions
 from ssl_zoo.data.images import ImageData
 from ssl_zoo.data.own import PARTS, OwnData, refuse_others
@@ -23,7 +23,6 @@ from ssl_zoo.data.text import TextData
 from ssl_zoo.data.text_pairs import TextPairs
 from ssl_zoo.objectives._base import Objective
 
-HANDED_OVER = "handed_over"  # the key that marks such a part in config.yaml
 DATA = (ImageData, ImageCaptions, TextData, TextPairs, OwnData)
 
 
