@@ -21,12 +21,12 @@ Order = Literal["both", "causal"] | Tensor
 Layers = Literal["pooled", "tokens"]
 
 KINDS: dict[Kind, tuple[Modality, str]] = {
-    "vit": ("image", "any timm ViT"),
-    "cnn": ("image", "any timm CNN"),
-    "bag": ("text", "TokenBag"),
-    "transformer": ("text", "TextTransformer"),
-    "encoder": ("text", "any transformers encoder"),
-    "decoder": ("text", "any transformers decoder"),
+    "vit": ("image", "any timm ViT (backbone=vit_micro, vit_tiny, ...)"),
+    "cnn": ("image", "any timm CNN (backbone=resnet_micro, resnet18, ...)"),
+    "bag": ("text", "TokenBag (backbone=bag)"),
+    "transformer": ("text", "TextTransformer (backbone=transformer_micro, ...)"),
+    "encoder": ("text", "any transformers encoder (backbone=hf_bert, ...)"),
+    "decoder": ("text", "any transformers decoder (backbone=hf_gpt2, ...)"),
 }
 
 

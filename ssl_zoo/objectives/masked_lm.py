@@ -14,12 +14,14 @@ whichever rows share its batch, so that parts of a batch average to the whole (d
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ssl_zoo.backbones._base import TokenBackbone, check_ids
 from ssl_zoo.heads import output_matrix, score_tokens
 from ssl_zoo.noise import rand
 from ssl_zoo.objectives._base import Batch, Loss, Objective
+from ssl_zoo.objectives._shown import Guesses
 from ssl_zoo.tokens import put, take
 from ssl_zoo.views.hiding import Hiding
 from ssl_zoo.views.masks import Masking, Tokens, corrupt
@@ -35,6 +37,7 @@ class MaskedLM(Objective[TokenBackbone]):
     """
 
     family = "masked"
+    unit = "nats per hidden token"
     takes = ("transformer", "encoder", "decoder")
     ordinary: Tensor  # (V - specials,) ids that may stand in as noise
 
@@ -66,3 +69,16 @@ class MaskedLM(Objective[TokenBackbone]):
         places, target = self.hiding.choose.rate * ids.numel(), original.flatten()
         loss, nats, count = score_tokens(rows, self.output.weight, target, valid.flatten(), places, self.bias)
         return Loss(loss, {"nats_per_masked_token": nats}, {"nats_per_masked_token": count})
+
+    def show(self, batch: Batch) -> Guesses:
+        """The first row; all that is hidden is the mask, where training leaves some or puts others."""
+        ids, segments = batch.x[:1].long(), None if batch.segments is None else batch.segments[:1]
+        at, valid = self.hiding(rand(*ids.shape, device=ids.device), ids, segments)
+        at = at[valid].sort().values[None]  # (1, K)
+        tokens = self.backbone.embed(put(ids, at, torch.full_like(at, self.hiding.mask)))
+        code = self.backbone.encode(tokens, None, segments, order="both")
+        scores = F.linear(self.transform(take(code.tokens, at)[0]), self.output.weight, self.bias)
+        note = (
+            "Tokens that were hidden (all shown to the network as the mask), and its guesses in their place."
+        )
+        return Guesses(note, ids[0], at[0], scores.float().softmax(1), hidden=True)
