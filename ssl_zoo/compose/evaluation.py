@@ -35,7 +35,7 @@ from ssl_zoo.transfer.evaluate import Protocol, evaluate
 from ssl_zoo.transfer.features import place
 from ssl_zoo.transfer.measures import Data, Measure, Subject, examine
 from ssl_zoo.transfer.protocols import Finetune, Linear
-from ssl_zoo.transfer.report import Result, results_table, shown
+from ssl_zoo.transfer.report import Result, any_metric, results_table
 
 
 class Splits(NamedTuple):
@@ -44,12 +44,13 @@ class Splits(NamedTuple):
     test: Rows
 
 
-def subject(run: Path, length: int | None, device: str = "auto") -> Subject:
-    """The backbone of a run, how it reads text, and where it runs."""
-    where, backbone = place(device), hub.load(run)
+def subject(run: Path, length: int | None, device: str = "auto", modality: str | None = None) -> Subject:
+    """The backbone of a run, how it reads text, and where it runs; for text, the text tower of a run that has
+    two."""
+    where, two = place(device), (hub.place(run, "text") / "config.json").exists()
+    backbone = hub.load(run, name="text" if two and modality == "text" else hub.MAIN)
     if note := export.behind(run):
         warnings.warn(note, stacklevel=2)
-    two = (hub.place(run, "text") / "config.json").exists()
     if backbone.modality == "image" and not two:
         return Subject(backbone, device=where)
     tokenizer = Tokenizer.load(run / "tokenizer")
@@ -146,9 +147,9 @@ def evaluate_from(cfg: DictConfig, choices: dict[str, str]) -> None:
     if cfg.threads is not None:
         torch.set_num_threads(cfg.threads)
     where = Path(cfg.run)
-    one = subject(where, cfg.length, cfg.device)
     protocol: Protocol | Measure = instantiate(cfg.protocol, _convert_="all")
     data: Data = instantiate(cfg.data, _convert_="all")
+    one = subject(where, cfg.length, cfg.device, data.modality)
     if data.modality != one.backbone.modality:
         raise ConfigError(
             f"{where} holds a backbone for {one.backbone.modality}s; "
@@ -203,7 +204,8 @@ def below_random(found: dict[str, Result]) -> list[str]:
 def below_chance(found: dict[str, Result]) -> list[str]:
     """What a measure that knows chance says: nothing, or that it may be no better."""
     return [
-        f"{one.protocol}: {name} ({one.text()}) is no better than chance ({shown(one.metric).text(chance)})"
+        f"{one.protocol}: {name} ({one.text()}) is no better than chance "
+        f"({any_metric(one.metric).text(chance)})"
         for name, one in found.items()
         for chance, (low, _) in zip(
             one.others.get("chance", ()), one.details.get("interval", ()), strict=False
@@ -235,7 +237,7 @@ def measured(
 
 def said(name: str, result: Result) -> tuple[str, Result]:
     """The same, printed at once: the next may take minutes."""
-    how = shown(result.metric)
+    how = any_metric(result.metric)
     spans = result.details.get("interval", ())
     more = "".join(f", 95 % of test rows: {how.text(low)} to {how.text(high)}" for low, high in spans)
     more += "".join(f", chance {how.text(chance)}" for chance in result.others.get("chance", ()))
