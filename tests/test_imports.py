@@ -52,6 +52,7 @@ BELOW = {
         "views.",
         "objectives._base",
         "objectives._shown",
+        "objectives._towers",
     ),
     "optim": (*BASE, "objectives._base"),
     "hub": ("backbones.", "untrusted"),
