@@ -7,15 +7,18 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from ssl_zoo.contract.check import check_objective as check_objective
     from ssl_zoo.hub import load as load
     from ssl_zoo.hub import save as save
     from ssl_zoo.objectives._base import Batch as Batch
     from ssl_zoo.objectives._base import Loss as Loss
     from ssl_zoo.objectives._base import Objective as Objective
     from ssl_zoo.objectives._base import Sum as Sum
+    from ssl_zoo.objectives.byol import BYOL as BYOL
     from ssl_zoo.objectives.crops import DocumentCrops as DocumentCrops
     from ssl_zoo.objectives.mae import MAE as MAE
     from ssl_zoo.objectives.masked_lm import MaskedLM as MaskedLM
+    from ssl_zoo.objectives.moco import MoCo as MoCo
     from ssl_zoo.objectives.next_token import NextToken as NextToken
     from ssl_zoo.objectives.rotation import Rotation as Rotation
     from ssl_zoo.objectives.simclr import SimCLR as SimCLR
@@ -24,15 +27,18 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOME = {
+    "check_objective": "contract.check",
     "load": "hub",
     "save": "hub",
     "Batch": "objectives._base",
     "Loss": "objectives._base",
     "Objective": "objectives._base",
     "Sum": "objectives._base",
+    "BYOL": "objectives.byol",
     "DocumentCrops": "objectives.crops",
     "MAE": "objectives.mae",
     "MaskedLM": "objectives.masked_lm",
+    "MoCo": "objectives.moco",
     "NextToken": "objectives.next_token",
     "Rotation": "objectives.rotation",
     "SimCLR": "objectives.simclr",

@@ -40,6 +40,7 @@ BELOW = {
     "teacher": (),
     "memory": ("distributed",),
     "views": (*BASE, "views."),
+    "contract": (*BASE, "hub", "backbones.", "objectives._base", "contract."),
     "contrast": ("distributed", "heads"),
     "objectives": (
         *BASE,

@@ -44,12 +44,13 @@ class Splits(NamedTuple):
     test: Rows
 
 
-def subject(run: Path, length: int | None, device: str = "auto") -> Subject:
-    """The backbone of a run, how it reads text, and where it runs."""
-    where, backbone = place(device), hub.load(run)
+def subject(run: Path, length: int | None, device: str = "auto", modality: str | None = None) -> Subject:
+    """The backbone of a run, how it reads text, and where it runs; for text, the text tower of a run that has
+    two."""
+    where, two = place(device), (hub.place(run, "text") / "config.json").exists()
+    backbone = hub.load(run, name="text" if two and modality == "text" else hub.MAIN)
     if note := export.behind(run):
         warnings.warn(note, stacklevel=2)
-    two = (hub.place(run, "text") / "config.json").exists()
     if backbone.modality == "image" and not two:
         return Subject(backbone, device=where)
     tokenizer = Tokenizer.load(run / "tokenizer")
@@ -146,9 +147,9 @@ def evaluate_from(cfg: DictConfig, choices: dict[str, str]) -> None:
     if cfg.threads is not None:
         torch.set_num_threads(cfg.threads)
     where = Path(cfg.run)
-    one = subject(where, cfg.length, cfg.device)
     protocol: Protocol | Measure = instantiate(cfg.protocol, _convert_="all")
     data: Data = instantiate(cfg.data, _convert_="all")
+    one = subject(where, cfg.length, cfg.device, data.modality)
     if data.modality != one.backbone.modality:
         raise ConfigError(
             f"{where} holds a backbone for {one.backbone.modality}s; "

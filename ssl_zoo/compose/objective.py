@@ -11,8 +11,8 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from ssl_zoo.backbones._base import Backbone, Vocabulary
-from ssl_zoo.compose.gate import instantiate
+from ssl_zoo.backbones._base import Vocabulary
+from ssl_zoo.compose.gate import ConfigError, instantiate
 from ssl_zoo.data.tokenizer import Tokenizer
 from ssl_zoo.objectives._base import Objective
 
@@ -20,11 +20,16 @@ TOWER = "text"
 
 
 def build_objective(cfg: DictConfig, tokenizer: Tokenizer | None) -> Objective:
-    """The objective of a pretraining run, with its new backbone."""
+    """The objective of a pretraining run, with its new backbone.
+
+    Raises:
+        ConfigError: a text tower without a tokenizer.
+    """
     make: Any = instantiate(cfg.backbone, _convert_="all", _partial_=True)
     around = instantiate(cfg.objective, _convert_="all")
     if text_tower(cfg.objective) is not None:
-        assert tokenizer is not None, "whoever calls this reads the captions' tokenizer"
+        if tokenizer is None:
+            raise ConfigError("the objective has a text tower, and there is no tokenizer of its captions")
         backbone, around = make(), with_vocabulary(around, tokenizer.vocabulary)
     else:
         backbone = make() if tokenizer is None else make(vocabulary=tokenizer.vocabulary)
@@ -45,15 +50,9 @@ def text_tower(objective: Any) -> DictConfig | None:
 def with_vocabulary(part: Any, vocabulary: Vocabulary) -> Any:
     """A partial objective whose text towers, partial too, are built."""
     if isinstance(part, dict):
-        return {
-            key: one(vocabulary=vocabulary) if is_tower(key, one) else with_vocabulary(one, vocabulary)
-            for key, one in part.items()
-        }
+        made = {key: with_vocabulary(one, vocabulary) for key, one in part.items()}
+        tower = made.get(TOWER)
+        return made | ({TOWER: tower(vocabulary=vocabulary)} if isinstance(tower, partial) else {})
     if isinstance(part, partial):
         return partial(part.func, *part.args, **with_vocabulary(part.keywords, vocabulary))
     return part
-
-
-def is_tower(key: str, part: Any) -> bool:
-    made = part.func if isinstance(part, partial) else None
-    return key == TOWER and isinstance(made, type) and issubclass(made, Backbone)

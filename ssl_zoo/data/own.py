@@ -110,7 +110,9 @@ def refuse_others(dataset: Any) -> None:
 
     kind = type(dataset).__name__
     if isinstance(dataset, DataLoader):
-        raise DataError("a DataLoader mixes and batches by itself: hand over its data set, rows(loader.dataset)")
+        raise DataError(
+            "a DataLoader mixes and batches by itself: hand over its data set, rows(loader.dataset)"
+        )
     if isinstance(dataset, str) or hasattr(dataset, "__fspath__"):
         raise DataError(f"{str(dataset)!r} is a path: give it as it is, data={str(dataset)!r}")
     if isinstance(dataset, Mapping):
@@ -118,7 +120,9 @@ def refuse_others(dataset: Any) -> None:
             f"{kind} is a mapping: wrap each split, data={{'train': rows(...), 'validation': rows(...)}}"
         )
     if hasattr(dataset, "train_dataloader"):
-        raise DataError(f"{kind} is a LightningDataModule: hand over the data set in it, rows(module.train_set)")
+        raise DataError(
+            f"{kind} is a LightningDataModule: hand over the data set in it, rows(module.train_set)"
+        )
     if isinstance(dataset, IterableDataset) or not hasattr(dataset, "__getitem__"):
         raise DataError(f"{kind} cannot be read by number: hand over a map-style Dataset, or list(...) of it")
     if not hasattr(dataset, "__len__"):
@@ -161,7 +165,9 @@ def as_pixels(image: Any, i: int) -> np.ndarray:
             f"item {i} is {type(image).__name__}: rows are made of PIL images, tensors (3, H, W) or arrays "
             "(H, W, 3), alone or in a pair with a label"
         )
-    pixels = pixels[None] if pixels.ndim == 2 else np.moveaxis(pixels, channels, 0) if pixels.ndim == 3 else pixels
+    pixels = (
+        pixels[None] if pixels.ndim == 2 else np.moveaxis(pixels, channels, 0) if pixels.ndim == 3 else pixels
+    )
     if pixels.ndim != 3 or pixels.shape[0] not in (1, 3):
         raise DataError(f"item {i} is of shape {image.shape}: an image is (3, H, W), grey ones (1, H, W)")
     if pixels.dtype != np.uint8:
@@ -213,7 +219,9 @@ class OwnData:
         self.name, self.parts = name, dict(parts)
         self.fractions = {split: share for split, share in fractions.items() if share and split not in parts}
         if "train" not in parts or set(parts) - set(PARTS):
-            raise DataError(f"splits of your own are called train, validation and test, not {', '.join(parts)}")
+            raise DataError(
+                f"splits of your own are called train, validation and test, not {', '.join(parts)}"
+            )
         sizes = {split: tuple(rows.read(np.arange(1)).x.shape[-2:]) for split, rows in parts.items()}
         if len(set(sizes.values())) > 1:
             shown = ", ".join(f"{split} {height}x{width}" for split, (height, width) in sizes.items())

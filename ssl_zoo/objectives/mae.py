@@ -59,13 +59,8 @@ class MAE(Objective[TokenBackbone]):
         view: View | None = None,
     ):
         super().__init__(backbone)
-        if not isinstance(backbone, TokenBackbone) or backbone.patch is None:
-            raise ValueError(
-                f"MAE drops patches before the encoder, which {type(backbone).__name__} cannot do; "
-                "take a vision transformer: backbone=vit_micro, vit_tiny, vit_small, vit_base, "
-                "or any timm ViT"
-            )
         assert isinstance(backbone, ImageBackbone)
+        assert backbone.patch is not None
         high, wide = backbone.grid(*backbone.image_size)
         self.patch, self.keep = backbone.patch, round(high * wide * (1 - masked))
         if not 0 < self.keep < high * wide:
