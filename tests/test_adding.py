@@ -1,4 +1,4 @@
-"""Adding an objective is one file, one YAML and one test: dropped into a copy of the tree, all of it works."""
+"""Adding an objective is one file, one YAML and one test: dropped into a copy of the tree, it works."""
 
 import json
 import os
