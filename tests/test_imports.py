@@ -34,6 +34,7 @@ BELOW = {
     "flops": (),
     "scaling": (),
     "untrusted": (),
+    "messages": (),
     "backbones": ("tokens", "distributed", "norm", "backbones."),
     "assign": ("distributed",),
     "heads": BASE,
@@ -55,11 +56,21 @@ BELOW = {
     ),
     "optim": (*BASE, "objectives._base"),
     "hub": ("backbones.", "untrusted"),
-    "data": (*BASE, "objectives._base", "data.", "untrusted"),
+    "data": (*BASE, "messages", "objectives._base", "data.", "untrusted"),
     "transfer": (*BASE, "flops", "heads", "hub", "optim", "views.", "objectives._base", "data.", "transfer."),
     "leaderboard": ("data.", "transfer.", "pretrain.", "leaderboard."),
     "pages": (*BASE, "views.", "objectives.", "data.", "transfer.", "leaderboard.", "pages."),
-    "pretrain": (*BASE, "hub", "optim", "views.", "objectives._base", "data.", "transfer.", "pretrain."),
+    "pretrain": (
+        *BASE,
+        "hub",
+        "messages",
+        "optim",
+        "views.",
+        "objectives._base",
+        "data.",
+        "transfer.",
+        "pretrain.",
+    ),
 }
 
 

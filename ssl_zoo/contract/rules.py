@@ -250,7 +250,7 @@ def adds_up(make: Make) -> Iterator[str]:
     both = Sum(alone.backbone, {"own": lambda _: alone, "beside": beside}, {"beside": 0.5}).train()
     rows = batch(both)
     loss = loss_of(both, rows, 0)
-    own = loss_of(alone, both.share(rows, alone), 0).value
+    own = loss_of(alone, both.share(rows, "own"), 0).value
     if not torch.equal(loss.parts["own/loss"], own.detach()):
         yield f"as a term of a Sum its loss is {loss.parts['own/loss'].item():g}, and alone {own.item():g}."
     learn(both, rows)

@@ -1,4 +1,4 @@
-"""Rows: what pretraining and transfer read from, images and text alike; and what is said of what is not there."""
+"""Rows: what pretraining and transfer read from, images and text alike, and what is said of absent ones."""
 
 from __future__ import annotations
 
