@@ -35,6 +35,7 @@ BELOW = {
     "flops": (),
     "scaling": (),
     "untrusted": (),
+    "messages": (),
     "backbones": ("tokens", "distributed", "norm", "backbones."),
     "assign": ("distributed",),
     "heads": BASE,
