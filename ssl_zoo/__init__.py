@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from ssl_zoo.compose.gate import ConfigError as ConfigError
+    from ssl_zoo.contract.check import check_objective as check_objective
     from ssl_zoo.data.own import rows as rows
     from ssl_zoo.data.rows import DataError as DataError
     from ssl_zoo.front import Run as Run
@@ -23,9 +24,11 @@ if TYPE_CHECKING:
     from ssl_zoo.objectives._base import Loss as Loss
     from ssl_zoo.objectives._base import Objective as Objective
     from ssl_zoo.objectives._base import Sum as Sum
+    from ssl_zoo.objectives.byol import BYOL as BYOL
     from ssl_zoo.objectives.crops import DocumentCrops as DocumentCrops
     from ssl_zoo.objectives.mae import MAE as MAE
     from ssl_zoo.objectives.masked_lm import MaskedLM as MaskedLM
+    from ssl_zoo.objectives.moco import MoCo as MoCo
     from ssl_zoo.objectives.next_token import NextToken as NextToken
     from ssl_zoo.objectives.rotation import Rotation as Rotation
     from ssl_zoo.objectives.simclr import SimCLR as SimCLR
@@ -50,15 +53,18 @@ _HOME = {
     "CheckpointError": "pretrain.checkpoint",
     "NonFinite": "pretrain.module",
     "HubError": "hub",
+    "check_objective": "contract.check",
     "load": "hub",
     "save": "hub",
     "Batch": "objectives._base",
     "Loss": "objectives._base",
     "Objective": "objectives._base",
     "Sum": "objectives._base",
+    "BYOL": "objectives.byol",
     "DocumentCrops": "objectives.crops",
     "MAE": "objectives.mae",
     "MaskedLM": "objectives.masked_lm",
+    "MoCo": "objectives.moco",
     "NextToken": "objectives.next_token",
     "Rotation": "objectives.rotation",
     "SimCLR": "objectives.simclr",

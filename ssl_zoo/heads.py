@@ -11,6 +11,7 @@ from functools import wraps
 from itertools import pairwise
 from typing import Any, Literal, ParamSpec, TypeVar
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -165,6 +166,10 @@ def score_tokens(
     Returns:
         The loss; the mean of -log p over the scored places, detached; and how many they are.
     """
+    if hidden.is_cpu and not torch.compiler.is_compiling():  # no device to wait for: score these rows alone
+        at = torch.from_numpy(np.flatnonzero(scored.numpy()))
+        if len(at) < len(scored):
+            hidden, target, scored = (x.index_select(0, at) for x in (hidden, target, scored))
     share = scored.to(scoring_type(hidden)) * (1 / places)
     loss, count = token_cross_entropy(hidden, weight, target, share, bias, marks), scored.sum()
     return loss, loss.detach() * (places / count.clamp_min(1)), count
@@ -197,7 +202,7 @@ def _score(
     """The weighted sum, and its gradients with respect to hidden, weight, bias and marks, block by block."""
     n, v = len(hidden), len(weight)
     wide = v + (0 if marks is None else len(marks))
-    rows = min(n, max(ROWS, HELD.get(hidden.device.type, HELD_ELSEWHERE) // wide))
+    rows = max(1, min(n, max(ROWS, HELD.get(hidden.device.type, HELD_ELSEWHERE) // wide)))
     # One piece of memory for all blocks: on a CPU, a fresh one for each would cost as much as its softmax.
     logits, log_p = hidden.new_empty(rows, wide), hidden.new_empty(rows, wide)
     loss = share.new_zeros(())

@@ -64,14 +64,14 @@ def record(name, seed, value):
     measures = {"linear": [result(value, 45000)], "finetune": tuned, "cost": cost, "layers": [layers]}
     measures["rank"] = [result(100 * value, 0, metric="effective_rank")]
     return {
-        "row": name,
+        "line": name,
         "seed": seed,
         "title": ROWS[name][0],
         "finished": "2026-11-24T01:02:03+0000",
         "config": {"seed": seed, **words} if words else None,
-        "words": [f"{key}={value}" for key, value in words.items()],
+        "overrides": [f"{key}={value}" for key, value in words.items()],
         "pretraining": {"steps": 680, "images": 174080, "seconds": 301.2} if words else None,
-        "measures": {key: {"words": [], "results": found} for key, found in measures.items()},
+        "measures": {key: {"overrides": [], "results": found} for key, found in measures.items()},
         "seconds": 512.0,
     }
 

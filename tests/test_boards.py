@@ -10,8 +10,8 @@ import tiny
 from ssl_zoo.leaderboard import records
 from ssl_zoo.leaderboard.board import load
 from ssl_zoo.leaderboard.curves import DIAGNOSTICS
-from ssl_zoo.leaderboard.markdown import markdown
 from ssl_zoo.leaderboard.standings import standings
+from ssl_zoo.leaderboard.table import markdown
 from ssl_zoo.pages.board_charts import charts
 from ssl_zoo.pages.board_docs import BEGIN, expected, with_expected, with_summary
 
@@ -26,7 +26,7 @@ def test_a_recipe_for_a_gpu_trains_a_few_steps(board, recipe, tmp_path):
     """The recipe as it stands, but for what a CPU without data sets lacks: other data, a small trunk."""
     text = "transformer" in str(board.fixed.get("backbone"))
     changed = {"data", "trainer", "budget.epochs", "budget.tokens", "batch_size", "context", "tokenizer.size"}
-    words = [word for word in board.pretrain_words(recipe) if word.split("=")[0] not in changed]
+    words = [word for word in board.pretrain_overrides(recipe) if word.split("=")[0] not in changed]
     words += ["trainer=cpu", "budget.steps=2", "threads=1", "seed=0", "run=run", "validation_limit=8"]
     words += ["batch_size=8"]
     if text:
@@ -43,16 +43,16 @@ def test_a_recipe_for_a_gpu_trains_a_few_steps(board, recipe, tmp_path):
 
 def test_every_board_has_a_floor_and_every_vision_board_a_reference():
     for board in BOARDS:
-        families = {recipe.family for recipe in board.recipes.values()}
+        roles = {recipe.role for recipe in board.recipes.values()}
         wanted = {"pretrained", "floor"} if "text" in board.name else {"pretrained", "floor", "reference"}
-        assert families == wanted, board.name
+        assert roles == wanted, board.name
 
 
-def test_a_board_for_two_cores_has_every_row_with_every_seed():
+def test_a_board_for_two_cores_has_every_line_with_every_seed():
     found = [board for board in BOARDS if "GPU" not in board.hardware]
     assert [board.name for board in found] == ["cifar10-small", "digits", "text-small"]
     for board in found:
-        wanted = {(row, seed) for row in board.recipes for seed in board.seeds}
+        wanted = {(line, seed) for line in board.recipes for seed in board.seeds}
         assert set(records.read(board.results)) == wanted, board.name
 
 
@@ -72,9 +72,9 @@ def test_docs_and_recipes_say_what_the_results_say(board):
     assert (folder / f"{board.name}.md").read_text() == markdown(now, pictures)
     for name in pictures.values():
         assert (folder / name).read_text().startswith("<svg")
-    for row in now.rows:
-        text = (board.folder / f"recipes/{row.name}.yaml").read_text()
-        assert with_expected(text, expected(now, row)) == text
+    for line in now.lines:
+        text = (board.folder / f"recipes/{line.name}.yaml").read_text()
+        assert with_expected(text, expected(now, line)) == text
 
 
 def test_the_readme_says_what_the_results_say():

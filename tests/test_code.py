@@ -1,5 +1,6 @@
 """The hash of code behind a line: what changes it, and what leaves it standing. On a copy of the package."""
 
+import ast
 import shutil
 
 import pytest
@@ -33,6 +34,45 @@ def edit(file, old="", new=""):
     definitions.forget()
 
 
+def change(package, full, how):
+    """Change a definition where it stands, whichever file that is."""
+    one = resolve(full)
+    assert isinstance(one, Definition)
+    file = package.parent / (one.module.replace(".", "/") + ".py")
+    tree = ast.parse(file.read_text())
+    at = next(i for i, node in enumerate(tree.body) if one.name in named(node))
+    how(tree.body, at)
+    file.write_text(ast.unparse(ast.fix_missing_locations(tree)))
+    definitions.forget()
+
+
+def named(node):
+    """The names that a statement binds, one of which is looked for."""
+    targets = getattr(node, "targets", [getattr(node, "target", None)])
+    return {getattr(node, "name", None), *(getattr(target, "id", None) for target in targets)}
+
+
+def grow(body, at):
+    """One statement more in a function or class."""
+    body[at].body.append(ast.parse("more = 1").body[0])
+
+
+def differ(body, at):
+    """Another value of a constant."""
+    body[at].value = ast.Tuple([body[at].value], ast.Load())
+
+
+def bare(body, at):
+    """Without its decorators."""
+    assert body[at].decorator_list
+    body[at].decorator_list = []
+
+
+def preset(body, at):
+    """A statement before it that binds nothing."""
+    body.insert(at, ast.parse("torch.set_default_dtype(torch.float64)").body[0])
+
+
 SIMCLR = (
     ["ssl_zoo.objectives.simclr.SimCLR", "ssl_zoo.views.recipes.simclr"],
     ["ssl_zoo.backbones.vision.timm_backbone"],
@@ -46,23 +86,25 @@ def hashes():
     return found | {"linear": code.transfer(["ssl_zoo.transfer.protocols.Linear"])}
 
 
+@pytest.fixture(scope="module")
+def before():
+    """Of the package as it is, which a copy has too."""
+    definitions.forget()
+    return hashes()
+
+
 def changed(before):
     now = hashes()
     return {part for part in now if now[part] != before[part]}
 
 
-def test_what_is_added_to_shared_files_makes_no_line_stale(package):
-    before = hashes()
+SHARED = ("heads", "optim", "schedules", "noise", "views/recipes", "backbones/_base", "objectives/_base")
+
+
+def test_what_is_added_to_shared_files_makes_no_line_stale(before, package):
+    assert hashes() == before
     assert set(before) == {"backbone", "views", "objective", "training", "linear"}
-    for name in (
-        "heads",
-        "optim",
-        "schedules",
-        "noise",
-        "views/recipes",
-        "backbones/_base",
-        "objectives/_base",
-    ):
+    for name in SHARED:
         edit(
             package / f"{name}.py",
             new='\n\ndef brand_new(x: int) -> int:\n    """Words."""\n    return x + 1\n',
@@ -71,39 +113,47 @@ def test_what_is_added_to_shared_files_makes_no_line_stale(package):
     edit(package / "objectives/mae.py", "import torch\n", "import torch\nimport numpy\n")
     edit(package / "objectives/simclr.py", "class SimCLR", "# why\nclass SimCLR")
     edit(package / "objectives/simclr.py", "temperature: float", "temperature: complex")
+    edit(package / "objectives/simclr.py", "the diagonal should be high", "the diagonal should be higher")
     assert changed(before) == set()
 
 
 @pytest.mark.parametrize(
-    ("file", "old", "new", "parts"),
+    ("full", "how", "parts"),
     [
-        ("objectives/simclr.py", "similarity.argmax(1)", "similarity.argmin(1)", {"objective"}),  # a function
-        ("objectives/_base.py", "self.t.fill_(t)", "self.t.fill_(t + 1)", {"objective"}),  # a base class
-        ("backbones/_timm.py", "LUMA = ", "LUMA = () or ", {"backbone"}),
-        ("optim.py", "POSITIONS = ", "POSITIONS = () or ", {"training"}),  # a constant
-        ("objectives/simclr.py", "@exact\ndef nt_xent", "def nt_xent", {"objective"}),  # a decorator
-        ("objectives/simclr.py", "heads import exact", "heads import score_tokens as exact", {"objective"}),
-        ("objectives/simclr.py", "import torch.nn.functional as F", "import torch as F", {"objective"}),
-        ("distributed.py", "class _Gather(", "class _Gather(object, ", {"objective", "backbone", "training"}),
-        ("views/loops.py", "BLOCK = ", "BLOCK = 1 + ", {"views"}),
-        ("transfer/logistic.py", "HISTORY = ", "HISTORY = 1 + ", {"linear"}),
-        ("data/permutation.py", "ROUNDS = ", "ROUNDS = 1 + ", {"training"}),
-        ("views/image.py", "\n\n\ndef ", "\ntorch.set_default_dtype(torch.float64)\n\n\ndef ", {"views"}),
+        ("objectives.simclr.nt_xent", grow, {"objective"}),  # a function
+        ("objectives.simclr.nt_xent", bare, {"objective"}),  # its decorator
+        ("objectives._base.Objective", grow, {"objective"}),  # a base class
+        ("heads._wide", grow, {"objective"}),  # what a decorator calls
+        ("backbones._timm.LUMA", differ, {"backbone"}),  # a constant
+        ("optim.POSITIONS", differ, {"training"}),
+        ("distributed._Gather", grow, {"objective", "backbone", "training"}),
+        ("views.loops.BLOCK", differ, {"views"}),
+        ("views.image.LUMA", preset, {"views"}),  # what is done when a file is imported
+        ("transfer.logistic.HISTORY", differ, {"linear"}),
+        ("data.permutation.ROUNDS", differ, {"training"}),
     ],
 )
-def test_a_change_of_what_is_reached_makes_it_stale(package, file, old, new, parts):
-    before = hashes()
-    edit(package / file, old, new)
+def test_a_change_of_what_is_reached_makes_it_stale(before, package, full, how, parts):
+    change(package, f"ssl_zoo.{full}", how)
     assert changed(before) == parts
 
 
-def test_a_definition_may_move_to_another_file(package):
-    before = hashes()
-    text = (package / "objectives/simclr.py").read_text()
-    start, end = text.index("@exact"), text.index("class SimCLR")
-    edit(package / "objectives/simclr.py", text[start:end], "from ssl_zoo.contrast import nt_xent\n\n")
-    (package / "contrast.py").write_text(text[: text.index("from ssl_zoo.objectives")] + text[start:end])
-    definitions.forget()
+@pytest.mark.parametrize(
+    ("file", "old", "new"),
+    [
+        ("contrast.py", "import torch.nn.functional as F", "import torch as F"),
+        ("objectives/simclr.py", "heads import mlp", "heads import exact as mlp"),
+    ],
+)
+def test_another_import_under_the_same_name_makes_it_stale(before, package, file, old, new):
+    edit(package / file, old, new)
+    assert changed(before) == {"objective"}
+
+
+def test_a_definition_may_move_to_another_file(before, package):
+    shutil.copy(package / "contrast.py", package / "brand_new.py")
+    edit(package / "objectives/simclr.py", "ssl_zoo.contrast import", "ssl_zoo.brand_new import")
+    assert resolve("ssl_zoo.objectives.simclr.nt_xent") == Definition("ssl_zoo.brand_new", "nt_xent")
     assert changed(before) == set()
 
 

@@ -89,10 +89,13 @@ def test_a_bag_is_the_mean_of_its_vectors_in_any_order():
         by_hand = sum(model.words.weight[i] for i in x[row, :end]) / end
         torch.testing.assert_close(features.pooled[row], by_hand)
     assert torch.equal(features.tokens, model.words(x))
+    assert not features.layers
+    assert torch.equal(model(x, segments, layers="pooled").layers[0], features.pooled)
+    assert torch.equal(model(x, segments, layers="tokens").layers[0], features.tokens)
     turned = model.encode(model.embed(x.flip(1)), torch.arange(10).flip(0).expand(2, 10), segments.flip(1))
     torch.testing.assert_close(turned.pooled, features.pooled)
     with pytest.raises(ValueError, match="cannot be causal"):
-        model.encode(features.tokens, causal=True)
+        model.encode(features.tokens, order="causal")
     with pytest.raises(ValueError, match="width of 1 or more"):
         TokenBag(VOCABULARY, 0)
     with pytest.raises(ValueError, match="holds id 64"):

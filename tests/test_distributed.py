@@ -25,6 +25,7 @@ from torch import nn
 from ssl_zoo import distributed, norm
 from ssl_zoo.assign import sinkhorn
 from ssl_zoo.backbones._timm import BatchNormAct, BatchNormAct2d
+from ssl_zoo.contract.pair import ROWS, STEPS, furthest, in_parts, learn
 from ssl_zoo.contrast import nt_xent
 from ssl_zoo.distributed import rank, world
 from ssl_zoo.memory import Centre
@@ -32,7 +33,6 @@ from ssl_zoo.noise import free_noise, rand, seed_noise
 from ssl_zoo.objectives._base import Batch, Objective
 from ssl_zoo.views.view import View
 
-ROWS, STEPS, SEED = 8, 3, 5
 ZOO = {f"{cls.__name__} {kind}": (cls, kind) for cls, kind in zoo_backbones.pairs()}
 
 
@@ -60,41 +60,8 @@ def build(name: str) -> tuple[Objective, Batch]:
     return objective, batch
 
 
-def learn(name: str, accumulate: int = 1) -> dict[str, Any]:
-    """Three SGD steps of this process's share: losses, the last gradient, weights and buffers."""
-    objective, batch = build(name)
-    parameters = {key: p for key, p in objective.named_parameters() if p.requires_grad}
-    found: dict[str, Any] = {"losses": []}
-    each = ROWS // (world() * accumulate)
-    for step in range(STEPS):
-        total = torch.zeros((), dtype=torch.float64)
-        for micro in range(accumulate):
-            part = micro * world() + rank()
-            seed_noise(SEED, step, part, accumulate * world())
-            rows = slice(part * each, (part + 1) * each)
-            loss = objective(zoo_backbones.part(batch, rows))
-            (loss.value / accumulate).backward()
-            total += loss.value.detach() / accumulate
-        for value in [total, *(p.grad for p in parameters.values())]:
-            if world() > 1:
-                dist.all_reduce(value)
-                value /= world()
-        found["losses"].append(total.item())
-        # The last one: a queue is empty at first.
-        found["gradient"] = {key: p.grad.clone() for key, p in parameters.items()}
-        with torch.no_grad():
-            for p in parameters.values():
-                p -= 0.05 * p.grad
-                p.grad = None
-        objective.advance((step + 1) / STEPS)
-    found["weights"] = {key: x.detach().double() for key, x in objective.state_dict().items()}
-    return found
-
-
-def in_parts(name: str) -> bool:
-    """Whether each sample has a loss of its own: nothing compares or normalises it with its batch."""
-    objective, _ = build(name)
-    return not objective.whole_batch and not any(isinstance(m, norm.BatchNorm) for m in objective.modules())
+def learned(name: str, accumulate: int = 1) -> dict[str, Any]:
+    return learn(*build(name), accumulate)
 
 
 def member(number: int, processes: int, folder: Path, job: Callable, args: tuple) -> None:
@@ -124,10 +91,10 @@ def own_chunk(ctx, *grads):
 
 def everything() -> dict[str, Any]:
     """What one pair of processes does for all tests here."""
-    found: dict[str, Any] = {name: learn(name) for name in ZOO}
+    found: dict[str, Any] = {name: learned(name) for name in ZOO}
     found |= {"norms": norms(), "gathered": gathered(), "noise": noise(), "assigned": assigned()}
     found["contrast of two"] = contrast_of_two()
-    found["accumulated"] = learn("MAE vit", accumulate=2)
+    found["accumulated"] = learned("MAE vit", accumulate=2)
     found["own norm"] = with_fault(norm, "world", lambda: 1, "Rotation cnn")
     found["own chunk"] = with_fault(distributed._Gather, "backward", staticmethod(own_chunk), "SimCLR vit")
     return found
@@ -136,7 +103,7 @@ def everything() -> dict[str, Any]:
 def with_fault(where: Any, key: str, fault: Any, name: str) -> dict[str, Any]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(where, key, fault)
-        return learn(name)
+        return learned(name)
 
 
 @pytest.fixture(scope="module")
@@ -147,17 +114,7 @@ def pair(tmp_path_factory):
 @functools.cache
 def alone(name: str) -> dict[str, Any]:
     """What one process learns."""
-    return learn(name)
-
-
-def furthest(found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> float:
-    """Largest difference, relative to the largest value of the tensor.
-
-    A gradient may be nothing but rounding (that of the keys' bias in attention is 0), hence the least value.
-    """
-    return max(
-        ((found[k] - e).abs().max() / e.abs().max().clamp_min(1e-6)).item() for k, e in expected.items()
-    )
+    return learned(name)
 
 
 @pytest.mark.parametrize("name", ZOO)
@@ -190,8 +147,8 @@ def test_batch_norm_of_a_process_alone_is_noticed(pair):
 @pytest.mark.parametrize("name", ZOO)
 def test_accumulated_parts_equal_one_batch(name):
     """Where each sample has a loss of its own; else they are smaller batches, as the trainer says."""
-    whole, halves = alone(name), learn(name, accumulate=2)
-    if in_parts(name):
+    whole, halves = alone(name), learned(name, accumulate=2)
+    if in_parts(build(name)[0]):
         assert halves["losses"] == pytest.approx(whole["losses"], rel=1e-9)
         assert furthest(halves["gradient"], whole["gradient"]) < 1e-9
         assert furthest(halves["weights"], whole["weights"]) < 1e-9
@@ -201,7 +158,7 @@ def test_accumulated_parts_equal_one_batch(name):
 
 def test_two_processes_accumulate_as_one(pair):
     """Part m of the batch is the same rows for 1 x 4 and for 2 x 2 (processes x accumulated)."""
-    one, two = learn("MAE vit", accumulate=4), pair["accumulated"]
+    one, two = learned("MAE vit", accumulate=4), pair["accumulated"]
     assert two["losses"] == pytest.approx(one["losses"], rel=1e-9)
     assert furthest(two["weights"], one["weights"]) < 1e-9
 

@@ -236,6 +236,17 @@ def test_refusals(fields, message):
         HFBackbone(config=fields, vocabulary=VOCABULARY)
 
 
+def test_a_model_that_turns_other_orders_into_its_own_is_offered_with_that_alone(monkeypatch):
+    masks = HFBackbone._masks
+
+    def named_alone(self, segments, order, dtype):
+        return masks(self, segments, "causal" if isinstance(order, torch.Tensor) else order, dtype)
+
+    monkeypatch.setattr(HFBackbone, "_masks", named_alone)
+    fields, order = MODELS["gpt2"]
+    assert HFBackbone(config=fields, vocabulary=VOCABULARY).orders == {order}
+
+
 def test_refuses_a_model_that_ignores_the_mask():
     """GPT-Neo keeps its own causal mask: it is not offered as bidirectional. Mamba has no mask at all."""
     shape = {"hidden_size": 32, "num_layers": 2, "num_heads": 2, "attention_types": [[["global"], 2]]}
@@ -245,6 +256,8 @@ def test_refuses_a_model_that_ignores_the_mask():
     assert neo.orders == {"causal"}
     with pytest.raises(ValueError, match="cannot be bidirectional"):
         neo.encode(neo.embed(ids(1, 4)), order="both")
+    with pytest.raises(ValueError, match="reads in the order 'causal' alone"):
+        neo.encode(neo.embed(ids(1, 4)), order=torch.zeros(1, 4, dtype=torch.long))
     with pytest.raises(ValueError, match="does not take position_ids"):
         HFBackbone(
             config={"model_type": "mamba", "hidden_size": 32}, vocabulary=VOCABULARY, attention="eager"

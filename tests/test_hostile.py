@@ -129,6 +129,7 @@ def test_only_parts_are_built(name, trap, marker, monkeypatch):
 
 def test_parts_are_exact_names_of_this_library():
     assert {OBJECTIVE, "ssl_zoo.views.masks.WholeWords", "ssl_zoo.optim.adamw"} <= gate.parts()
+    assert {"ssl_zoo.views.recipes.swav", "ssl_zoo.views.view.Views"} <= gate.parts()
     for name in gate.parts():
         found = hydra.utils.get_object(name)
         assert f"{found.__module__}.{found.__qualname__}" == name

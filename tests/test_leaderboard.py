@@ -13,12 +13,13 @@ import yaml
 from scipy import stats
 
 from ssl_zoo.cli import leaderboard
-from ssl_zoo.compose.composition import ConfigError
-from ssl_zoo.leaderboard import check, code, records
+from ssl_zoo.compose.boards import BoardComposer
+from ssl_zoo.leaderboard import code, records
 from ssl_zoo.leaderboard.board import BoardError, load, spelt
-from ssl_zoo.leaderboard.check import bounds, changed, compared
+from ssl_zoo.leaderboard.check import changed
 from ssl_zoo.leaderboard.datasets import AbsentDatasets, Datasets
 from ssl_zoo.leaderboard.find import find
+from ssl_zoo.leaderboard.reproduce import bounds, compared
 from ssl_zoo.leaderboard.unit import Unit
 
 REPOSITORY = Path(__file__).parents[1]
@@ -31,50 +32,50 @@ def test_records_keep_the_last_line_of_a_row_and_seed(tmp_path):
     file = tmp_path / "results.jsonl"
     assert records.read(file) == {}
     for value in (1, 2):
-        records.append(file, {"row": "a", "seed": 0, "value": value})
-    records.append(file, {"row": "a", "seed": 1, "value": 3})
+        records.append(file, {"line": "a", "seed": 0, "value": value})
+    records.append(file, {"line": "a", "seed": 1, "value": 3})
     assert len(file.read_text().splitlines()) == 3
     assert {key: one["value"] for key, one in records.read(file).items()} == {("a", 0): 2, ("a", 1): 3}
 
 
 def test_a_line_that_a_killed_writer_left_is_skipped_and_cut_off(tmp_path):
     file = tmp_path / "results.jsonl"
-    records.append(file, {"row": "a", "seed": 0})
-    file.write_bytes(file.read_bytes() + b'{"row": "b", "se')
+    records.append(file, {"line": "a", "seed": 0})
+    file.write_bytes(file.read_bytes() + b'{"line": "b", "se')
     with pytest.warns(UserWarning, match="cut off by a killed writer"):
         assert set(records.read(file)) == {("a", 0)}
-    records.append(file, {"row": "c", "seed": 0})
+    records.append(file, {"line": "c", "seed": 0})
     assert set(records.read(file)) == {("a", 0), ("c", 0)}
 
 
 def test_a_damaged_line_is_named(tmp_path):
     file = tmp_path / "results.jsonl"
-    file.write_text('{"row": "a", "seed": 0}\nnonsense\n{"row": "a", "seed": 1}\n')
+    file.write_text('{"line": "a", "seed": 0}\nnonsense\n{"line": "a", "seed": 1}\n')
     with pytest.raises(BoardError, match="line 2 is not a result"):
         records.read(file)
     with pytest.raises(ValueError, match="not JSON compliant"):
-        records.append(file, {"row": "a", "seed": 0, "value": float("nan")})
+        records.append(file, {"line": "a", "seed": 0, "value": float("nan")})
 
 
 @pytest.mark.parametrize(
     ("line", "says"),
     [
-        (b'{"row": "a", "se', r"line 2 .*at byte 24 "),
-        (b'{"row": "a", "seed": 0, "text": "\xff"}', "line 2 .*utf-8"),
-        (b'{"row": "a", "seed": 0, "value": NaN}', "line 2 .*NaN is no result"),
-        (b'{"row": "a", "seed": 0, "value": ' + b"9" * 5000 + b"}", "line 2 .*digits"),
+        (b'{"line": "a", "se', r"line 2 .*at byte 25 "),
+        (b'{"line": "a", "seed": 0, "text": "\xff"}', "line 2 .*utf-8"),
+        (b'{"line": "a", "seed": 0, "value": NaN}', "line 2 .*NaN is no result"),
+        (b'{"line": "a", "seed": 0, "value": ' + b"9" * 5000 + b"}", "line 2 .*digits"),
         (b"[" * 100_000, "line 2 "),
         (b"[1]", "line 2 .*no JSON object but list"),
         (b"null", "line 2 .*no JSON object but NoneType"),
-        (b'{"row": "a"}', "line 2 .*it lacks the key 'seed'"),
-        (b'{"row": null, "seed": 0}', "line 2 .*row must be a text"),
-        (b'{"row": "a", "seed": 1.5}', "line 2 .*seed an integer, not 'a' and 1.5"),
+        (b'{"line": "a"}', "line 2 .*it lacks the key 'seed'"),
+        (b'{"line": null, "seed": 0}', "line 2 .*line must be a text"),
+        (b'{"line": "a", "seed": 1.5}', "line 2 .*seed an integer, not 'a' and 1.5"),
         (b"", "line 2 "),
     ],
 )
 def test_each_damage_of_a_line_is_named(tmp_path, line, says):
     file = tmp_path / "results.jsonl"
-    file.write_bytes(b'{"row": "a", "seed": 0}\n' + line + b'\n{"row": "b", "seed": 0}\n')
+    file.write_bytes(b'{"line": "a", "seed": 0}\n' + line + b'\n{"line": "b", "seed": 0}\n')
     with pytest.raises(BoardError, match=says) as refused:
         records.read(file)
     assert str(file) in str(refused.value)
@@ -83,14 +84,14 @@ def test_each_damage_of_a_line_is_named(tmp_path, line, says):
 def test_a_whole_last_line_without_its_end_is_kept(tmp_path):
     """An editor may leave one; it used to be cut off like that of a killed writer."""
     file = tmp_path / "results.jsonl"
-    file.write_bytes(b'{"row": "a", "seed": 0}\n{"row": "b", "seed": 0}')
-    records.append(file, {"row": "c", "seed": 0})
+    file.write_bytes(b'{"line": "a", "seed": 0}\n{"line": "b", "seed": 0}')
+    records.append(file, {"line": "c", "seed": 0})
     assert set(records.read(file)) == {("a", 0), ("b", 0), ("c", 0)}
 
 
 def test_a_full_disk_leaves_the_records_as_they_were(tmp_path, monkeypatch):
     file = tmp_path / "results.jsonl"
-    records.append(file, {"row": "a", "seed": 0})
+    records.append(file, {"line": "a", "seed": 0})
     before = file.read_bytes()
 
     def full(handle):
@@ -98,13 +99,13 @@ def test_a_full_disk_leaves_the_records_as_they_were(tmp_path, monkeypatch):
 
     monkeypatch.setattr(records.os, "fsync", full)
     with pytest.raises(OSError, match=r"a result could not be added \(No space left.*results\.jsonl"):
-        records.append(file, {"row": "b", "seed": 0})
+        records.append(file, {"line": "b", "seed": 0})
     assert file.read_bytes() == before
 
 
 def _write(file: Path, row: str) -> None:
     for seed in range(40):
-        records.append(file, {"row": row, "seed": seed, "text": "x" * 5000})
+        records.append(file, {"line": row, "seed": seed, "text": "x" * 5000})
 
 
 def test_several_writers_lose_nothing(tmp_path):
@@ -131,7 +132,7 @@ def test_training_from_scratch_for_longer_is_for_random_weights_alone(board):
     assert loaded.measures_of(loaded.recipes["random"]) == ["knn", "labels", "scratch", "tuned"]
     without = replace(loaded.recipes["random"], without=("scratch", "knn"))
     assert loaded.measures_of(without) == ["labels", "tuned"]
-    assert loaded.evaluate_words("scratch") == ["data=digits", "protocol=finetune"]
+    assert loaded.evaluate_overrides("scratch") == ["data=digits", "protocol=finetune"]
 
 
 def test_the_boards_of_the_repository_compose():
@@ -141,7 +142,7 @@ def test_the_boards_of_the_repository_compose():
         assert board.seeds == tuple(range(len(board.seeds)))
         for recipe in board.recipes.values():
             assert recipe.command.startswith(f"ssl-zoo leaderboard run {board.name} {recipe.name}")
-            assert board.pretrain_words(recipe)
+            assert board.pretrain_overrides(recipe)
 
 
 TUNED = {"data": "digits", "protocol": "finetune"}
@@ -160,7 +161,7 @@ TUNED = {"data": "digits", "protocol": "finetune"}
         ),
         (
             {"measures": {"knn": TUNED, "more": TUNED | {"scratch_of": "knn"}}, "primary": "more"},
-            "primary cannot be one that few rows have",
+            "primary cannot be one that few lines have",
         ),
     ],
 )
@@ -192,8 +193,8 @@ def test_faults_of_a_recipe_are_named(board, text, said):
 def test_a_recipe_may_not_change_what_the_board_fixes(board):
     loaded = load(board)
     recipe = replace(loaded.recipes["rotation"], pretrain={"data": "cifar10"})
-    with pytest.raises(BoardError, match="sets data, which is fixed for all rows"):
-        loaded.pretrain_words(recipe)
+    with pytest.raises(BoardError, match="sets data, which is fixed for all lines"):
+        loaded.pretrain_overrides(recipe)
 
 
 def test_words_are_spelt_as_hydra_reads_them():
@@ -205,7 +206,7 @@ def test_words_are_spelt_as_hydra_reads_them():
 
 @pytest.fixture
 def board(tmp_path):
-    """A board of two rows and a floor that takes seconds."""
+    """A board of two lines and a floor that takes seconds."""
     folder = tmp_path / "benchmarks/leaderboard/tiny"
     (folder / "recipes").mkdir(parents=True)
     body = {
@@ -261,8 +262,8 @@ def kill_when(happened, process) -> None:
     process.join()
 
 
-def test_a_killed_board_goes_on_and_repeats_no_row(board):
-    """Killed twice, inside a row and between rows: nothing is lost and nothing done twice."""
+def test_a_killed_board_goes_on_and_repeats_no_line(board):
+    """Killed twice, inside a line and between lines: nothing is lost and nothing done twice."""
     results, runs = board / "results.jsonl", board.parents[2] / "runs/leaderboard/tiny"
     process, _ = start(board, 0)
     kill_when(lambda: list(runs.glob("rotation/s0-*/checkpoints/step-*.ckpt")), process)
@@ -279,7 +280,7 @@ def test_a_killed_board_goes_on_and_repeats_no_row(board):
     assert log.read_text().count("done before") == len(before)
     assert all(file.stat().st_mtime_ns == time for file, time in written.items())
     lines = results.read_text().splitlines()
-    assert len(lines) == len(after), "one line for each row and seed: none was run twice"
+    assert len(lines) == len(after), "one record for each line and seed: none was run twice"
     process, log = start(board, 3)
     assert tiny.outcome(process) == 0
     assert log.read_text().count("done before") == 4
@@ -310,7 +311,7 @@ def test_run_record_check_and_reproduce(here, capsys):
 
     leaderboard.main(["check", "tiny"])
     assert "no result of seed 2" in capsys.readouterr().out
-    with pytest.raises(SystemExit, match="2 of 2 rows do not stand"):
+    with pytest.raises(SystemExit, match="2 of 2 lines do not stand"):
         leaderboard.main(["check", "tiny", "strict=true"])
     leaderboard.main(["reproduce", "tiny/rotation", "seed=0"])
     printed = capsys.readouterr().out
@@ -325,7 +326,7 @@ def test_run_record_check_and_reproduce(here, capsys):
 def test_a_reproduction_outside_fails(here, monkeypatch, capsys):
     for seed, value in ((0, 0.99), (1, 0.98)):
         result = {"protocol": "knn", "metric": "accuracy", "value": value, "labels": None, "steps": None}
-        record = {"row": "random", "seed": seed, "measures": {"knn": {"results": [result]}}}
+        record = {"line": "random", "seed": seed, "measures": {"knn": {"results": [result]}}}
         records.append(here / "results.jsonl", record)
     with pytest.raises(SystemExit, match="lies outside the stated interval"):
         leaderboard.main(["reproduce", "tiny/random", "measure=knn"])
@@ -333,28 +334,35 @@ def test_a_reproduction_outside_fails(here, monkeypatch, capsys):
 
 
 def test_what_changed_since_is_stale(here, monkeypatch):
-    board, datasets = load(here), Datasets()
-    unit = Unit(board, board.recipes["random"], 0, here.parents[2] / "runs", datasets)
+    board, datasets = load(here), Datasets(BoardComposer())
+    unit = Unit(BoardComposer(), board, board.recipes["random"], 0, here.parents[2] / "runs", datasets)
     for seed in board.seeds:
-        record = Unit(board, board.recipes["random"], seed, here.parents[2] / "runs", datasets).run(
-            lambda _: None
-        )
+        record = Unit(
+            BoardComposer(), board, board.recipes["random"], seed, here.parents[2] / "runs", datasets
+        ).run(lambda _: None)
         records.append(board.results, record)
-    assert changed(board, board.recipes["random"], datasets, records.read(board.results)) == []
+    assert (
+        changed(BoardComposer(), board, board.recipes["random"], datasets, records.read(board.results)) == []
+    )
     digest = code.digest
     monkeypatch.setattr(code, "digest", lambda found: digest(found)[::-1])
-    told = changed(board, board.recipes["random"], datasets, records.read(board.results))
-    assert told == [f"code of {part} changed" for part in ("backbone", "floor", "knn", "labels")]
+    told = changed(BoardComposer(), board, board.recipes["random"], datasets, records.read(board.results))
+    assert told == ["code of backbone, floor, knn, labels changed"]
     monkeypatch.setattr(code, "digest", lambda found: digest(found)[:12])
-    told = changed(board, board.recipes["random"], datasets, records.read(board.results))
-    assert told[0] == "code of backbone is hashed in another way since"
+    told = changed(BoardComposer(), board, board.recipes["random"], datasets, records.read(board.results))
+    assert told[0] == "code of backbone, floor, knn, labels is hashed in another way since"
     monkeypatch.undo()
     datasets.prints = dict.fromkeys(datasets.prints, "other")
-    assert changed(board, board.recipes["random"], datasets, records.read(board.results))[0] == "data changed"
+    assert (
+        changed(BoardComposer(), board, board.recipes["random"], datasets, records.read(board.results))[0]
+        == "data changed"
+    )
     datasets.prints = dict.fromkeys(datasets.prints)  # not on this machine
-    assert changed(board, board.recipes["random"], datasets, records.read(board.results)) == []
+    assert (
+        changed(BoardComposer(), board, board.recipes["random"], datasets, records.read(board.results)) == []
+    )
     more = replace(board, measures={**board.measures, "new": board.measures["knn"]})
-    assert changed(more, board.recipes["random"], datasets, records.read(board.results)) == [
+    assert changed(BoardComposer(), more, board.recipes["random"], datasets, records.read(board.results)) == [
         "new: not measured"
     ]
     assert unit.changes(records.read(board.results)["random", 0]) == []
@@ -362,7 +370,14 @@ def test_what_changed_since_is_stale(here, monkeypatch):
 
 def test_an_unfinished_unit_is_left_to_who_works_on_it(here, capsys):
     board = load(here)
-    unit = Unit(board, board.recipes["random"], 0, Path("runs/leaderboard"), Datasets())
+    unit = Unit(
+        BoardComposer(),
+        board,
+        board.recipes["random"],
+        0,
+        Path("runs/leaderboard"),
+        Datasets(BoardComposer()),
+    )
     from ssl_zoo.leaderboard.unit import alone
 
     with alone(unit.where):
@@ -402,7 +417,7 @@ def test_what_is_reproduced_to_the_bit_is_never_outside():
 RESULT = {"labels": None, "steps": None}
 
 
-# A row of one's own
+# A line of one's own
 
 
 MINE = """
@@ -422,7 +437,7 @@ class Norm(Objective):
 """
 
 
-def test_a_row_of_ones_own(here, monkeypatch, capsys):
+def test_a_line_of_ones_own(here, monkeypatch, capsys):
     (here.parents[2] / "mine.py").write_text(MINE)
     monkeypatch.syspath_prepend(here.parents[2])
     words = ["objective._target_=mine.Norm", "+objective.strength=0.5", "batch_size=16", "budget.steps=2"]
@@ -444,17 +459,17 @@ def test_a_row_of_ones_own(here, monkeypatch, capsys):
     [
         (["run"], "which board"),
         (["run", "tinny"], "no board 'tinny'; did you mean 'tiny'"),
-        (["run", "tiny", "rotatoin"], "no row 'rotatoin'; did you mean 'rotation'"),
+        (["run", "tiny", "rotatoin"], "no line 'rotatoin'; did you mean 'rotation'"),
         (["run", "tiny", "seed=3"], "no option seed; did you mean 'seeds'"),
         (["run", "tiny", "seeds=many"], "give a count"),
         (["run", "tiny", "jobs=two"], "no whole number"),
         (["rnu"], "no verb 'rnu'; did you mean 'run'"),
-        (["reproduce", "tiny"], "Give BOARD/ROW, for example tiny/"),
+        (["reproduce", "tiny"], "Give BOARD/LINE, for example tiny/"),
         (["reproduce", "tiny/rotation"], "results of 0 seeds"),
         (["check", "strict=perhaps"], "takes true or false"),
         (["add", "tiny", "new", "objective=simcrl"], "did you mean 'simclr'"),
         (["add", "tiny", "new", "data=cifar10", "objective=simclr"], "sets data, which is fixed"),
-        (["add", "tiny"], "give a board and the row's name"),
+        (["add", "tiny"], "give a board and the line's name"),
     ],
 )
 def test_words_that_cannot_work(here, words, said):
@@ -464,6 +479,6 @@ def test_words_that_cannot_work(here, words, said):
 
 def test_boards_are_found_by_name_and_by_path(here):
     assert find("tiny").name == find(str(here)).name == "tiny"
-    assert isinstance(AbsentDatasets(), Datasets)
-    with pytest.raises(ConfigError, match="no option"):
-        check.only({"strct": "true"}, "strict")
+    assert isinstance(AbsentDatasets(BoardComposer()), Datasets)
+    with pytest.raises(BoardError, match="no option strct; did you mean 'strict'"):
+        leaderboard.only({"strct": "true"}, "strict")

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from ssl_zoo.views.masks import (
+    Runs,
     Spans,
     Tokens,
     WholeWords,
@@ -23,7 +24,7 @@ from ssl_zoo.views.masks import (
 
 V = 50
 CONTINUES = torch.arange(V) >= 30  # ids 30.. continue a word; 0..2 are special
-KINDS = [Tokens, WholeWords, Spans]
+KINDS = [Tokens, WholeWords, Spans, Runs]
 
 
 @pytest.fixture(autouse=True)
@@ -221,7 +222,7 @@ def test_every_candidate_is_hidden_about_as_often(kind):
     share = hidden(at, valid, 40).float().mean(0)
     assert share[20] == 0
     rate = 10 / 39
-    tolerance = 0.02 if kind is Spans else 5 * (rate * (1 - rate) / n) ** 0.5
+    tolerance = 0.02 if kind in (Spans, Runs) else 5 * (rate * (1 - rate) / n) ** 0.5
     assert (share[candidates[0]] - rate).abs().max() < tolerance
 
 
@@ -355,3 +356,21 @@ def test_spans_are_checked():
         Spans(p=1.0)
     with pytest.raises(ValueError, match="longest"):
         Spans(longest=0)
+
+
+def test_runs_are_of_their_length_and_begin_anywhere():
+    """Where one is hidden it is whole, but for those at the row's ends, and all places are as likely."""
+    n = 4000
+    ids = torch.full((n, 40), 5)
+    at, valid = Runs(0.1, 4)(torch.rand(n, 40), ids, ids > 2)  # four tokens: one run, or two at the ends
+    assert valid.all()
+    first, last = at.min(1).values, at.max(1).values
+    whole = last - first == 3
+    assert whole.float().mean() > 0.85
+    assert torch.bincount(first[whole] % 4, minlength=4).min() > 0.2 * whole.sum()
+    # Across a position that is no candidate there is no run.
+    candidates = (ids > 2) & (torch.arange(40) != 2)
+    at, valid = Runs(0.1, 4)(torch.rand(n, 40), ids, candidates)
+    assert not (at[valid] == 2).any()
+    with pytest.raises(ValueError, match="length must be at least 1"):
+        Runs(0.1, 0)

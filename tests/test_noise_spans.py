@@ -156,3 +156,25 @@ def test_rows_are_rewritten_token_by_token():
             seen.append(document)
         cut += len(inputs) != 60 - 18 + 6 + 1
     assert cut, "a span ends where its document ends"
+
+
+def test_rows_that_are_not_scored_are_not_multiplied_on_a_cpu(monkeypatch):
+    hidden, weight = torch.randn(40, 8, requires_grad=True), torch.randn(30, 8, requires_grad=True)
+    target, scored = torch.randint(30, (40,)), torch.rand(40) < 0.4
+    rows = []
+    score = heads._score
+    monkeypatch.setattr(
+        heads, "_score", lambda hidden, *rest: rows.append(len(hidden)) or score(hidden, *rest)
+    )
+    for some in (scored, torch.ones(40, dtype=torch.bool), torch.zeros(40, dtype=torch.bool)):
+        loss, mean, count = heads.score_tokens(hidden, weight, target, some, 20)
+        each = F.cross_entropy(hidden @ weight.T, target, reduction="none")
+        want = each[some].sum() / 20
+        equal(
+            (loss, *torch.autograd.grad(loss, (hidden, weight))),
+            (want, *torch.autograd.grad(want, (hidden, weight))),
+        )
+        assert count == some.sum()
+        if some.any():
+            torch.testing.assert_close(mean, each[some].mean().detach())
+    assert rows == [int(scored.sum()), 40, 0]

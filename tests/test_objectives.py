@@ -227,7 +227,7 @@ def test_masked_lm_scores_what_the_mask_chose(monkeypatch, kind, mask):
                 h = objective.transform(code[b, at[b, k]])
                 logits = objective.output.weight @ h + objective.bias
                 nats.append(torch.logsumexp(logits, 0) - logits[batch.x[b, at[b, k]]])
-    check_scores(loss, "nats_per_masked_token", nats, places=objective.mask.rate * 4 * 24)
+    check_scores(loss, "nats_per_masked_token", nats, places=objective.hiding.choose.rate * 4 * 24)
     hidden = torch.zeros_like(candidates)
     for b in range(4):
         hidden[b, at[b][valid[b]]] = True
@@ -546,6 +546,34 @@ def test_terms_of_a_sum_read_no_further_than_they_look_ahead():
     ids = text(length=17).x
     objective(Batch(ids, torch.zeros_like(ids)))
     assert widths == {"masked": (16, 16), "next": (17, 17)}
+
+
+def test_a_term_may_read_every_so_manyth_row():
+    model = stirred(backbone("transformer")).eval()
+    thin = Sum(model, {"next": NextToken, "masked": MaskedLM}, every={"next": 4}).eval()
+    batch = text(rows=8, length=25)
+    seed_noise(0, 0)
+    loss = thin(batch)
+    seed_noise(0, 0)
+    want = thin.terms["masked"](Batch(batch.x[:, :-1], batch.segments[:, :-1])).value
+    want = want + thin.terms["next"](Batch(batch.x[[0, 4]], batch.segments[[0, 4]])).value
+    torch.testing.assert_close(loss.value, want)
+    assert thin.share(Batch(batch.x, other=batch), "next").other.x.shape == (2, 25)
+    seed_noise(0, 0)
+    masked = Sum(model, {"masked": MaskedLM}, every={"masked": 2}).eval()
+    whole, halves = masked(batch).value, []
+    for part in range(2):
+        seed_noise(0, 0, part, 2)
+        halves.append(
+            masked(Batch(*(None if x is None else x[4 * part : 4 * part + 4] for x in batch))).value
+        )
+    torch.testing.assert_close(sum(halves) / 2, whole)
+    with pytest.raises(ValueError, match="next reads every 4th row, and 6 rows in one process"):
+        thin.train()(text(rows=6, length=25))
+    assert thin.eval()(text(rows=6, length=25)).value.isfinite(), "the last rows of a validation split"
+    for every, complaint in (({"b": 2}, r"every for \['b'\]"), ({"next": 0}, "n = 1 or more")):
+        with pytest.raises(ValueError, match=complaint):
+            Sum(model, {"next": NextToken}, every=every)
 
 
 def test_sum_refuses_what_cannot_be_added():

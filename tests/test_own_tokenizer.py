@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-
 import pytest
 from tokenizers import Tokenizer as Library
 from tokenizers import decoders, models, pre_tokenizers
@@ -13,7 +11,7 @@ from ssl_zoo.backbones.hf import HFBackbone
 from ssl_zoo.compose.composition import ConfigError, build, check
 from ssl_zoo.compose.tokenizer import new_tokenizer
 
-ROWS = SimpleNamespace(texts=lambda split: ["the cat sat on the mat", "a second text, and a third"] * 20)
+TEXTS = ["the cat sat on the mat", "a second text, and a third"] * 20
 
 
 @pytest.fixture(scope="module")
@@ -38,14 +36,18 @@ def composed(folder, *words: str):
     return build("pretrain", list(words))
 
 
+def tokenizer_of(cfg):
+    return new_tokenizer(cfg, TEXTS, cfg.backbone)
+
+
 def test_pretrained_weights_bring_their_own_tokenizer(gpt, capsys):
-    tokenizer = new_tokenizer(composed(gpt, "backbone.pretrained=true"), ROWS)
+    tokenizer = tokenizer_of(composed(gpt, "backbone.pretrained=true"))
     assert (tokenizer.vocabulary.size, tokenizer.vocabulary.separator) == (257, 256)
     assert f"{gpt}'s own tokenizer" in capsys.readouterr().out
     model = HFBackbone(str(gpt), pretrained=True, vocabulary=tokenizer.vocabulary)
     assert model.word_embedding().num_embeddings == 320
     named = composed(gpt, "backbone.pretrained=true", "tokenizer=pretrained", f"tokenizer.name='{gpt}'")
-    assert new_tokenizer(named, ROWS).fingerprint == tokenizer.fingerprint
+    assert tokenizer_of(named).fingerprint == tokenizer.fingerprint
 
 
 @pytest.mark.parametrize(
@@ -53,12 +55,12 @@ def test_pretrained_weights_bring_their_own_tokenizer(gpt, capsys):
 )
 def test_another_tokenizer_is_refused_unless_asked_for(gpt, words):
     with pytest.raises(ConfigError, match=r"gpt's own tokenizer: .* say backbone\.pretrained=weights"):
-        new_tokenizer(composed(gpt, "backbone.pretrained=true", words), ROWS)
+        tokenizer_of(composed(gpt, "backbone.pretrained=true", words))
 
 
 @pytest.mark.parametrize("how", ["weights", "false"])
 def test_another_tokenizer_can_be_asked_for(gpt, how):
-    tokenizer = new_tokenizer(composed(gpt, f"backbone.pretrained={how}", "tokenizer=bytes"), ROWS)
+    tokenizer = tokenizer_of(composed(gpt, f"backbone.pretrained={how}", "tokenizer=bytes"))
     assert tokenizer.vocabulary.size == 259
     kept = HFBackbone(str(gpt), pretrained=how == "weights", vocabulary=tokenizer.vocabulary)
     assert kept.word_embedding().num_embeddings == (320 if how == "weights" else 259)
@@ -70,7 +72,7 @@ def test_weights_without_their_tokenizer_are_refused(gpt, tmp_path):
     with pytest.raises(
         ConfigError, match=r"bare holds no tokenizer\.json.* say backbone\.pretrained=weights"
     ):
-        new_tokenizer(composed(bare, "backbone.pretrained=true"), ROWS)
+        tokenizer_of(composed(bare, "backbone.pretrained=true"))
     with pytest.raises(ValueError, match="take true, weights or false; name=FOLDER"):
         HFBackbone(str(gpt), pretrained="somewhere")
 

@@ -15,6 +15,7 @@ from zoo_backbones import backbone, batch, build
 
 import ssl_zoo
 from ssl_zoo import hub, optim
+from ssl_zoo.compose.evaluation import subject
 from ssl_zoo.compose.reopen import reopen_pair
 from ssl_zoo.contrast import clip_loss, siglip_loss
 from ssl_zoo.data.captions import ClassCaptions, captioned, filled
@@ -290,7 +291,7 @@ def test_the_learnt_scale_starts_as_published_is_bounded_and_does_not_decay():
 
 
 @pytest.mark.parametrize("cls", [CLIP, SigLIP])
-@pytest.mark.parametrize("tower", ["transformer", "encoder"])
+@pytest.mark.parametrize("tower", ["transformer", "encoder", "bag"])
 def test_any_text_tower_in_half_precision(cls, tower):
     objective = build(cls, backbone("vit"), text=backbone(tower, 2))
     with torch.autocast("cpu", torch.bfloat16):
@@ -410,6 +411,9 @@ def test_it_resumes_to_the_bit_and_keeps_both_towers(runs):
     key = "objective.text.words.weight"
     assert torch.equal(text.words.weight, one[key])
     assert (text.vocabulary.size, text.dim) == (259, 16)
+    kinds = {kind: subject(where / "whole", None, "cpu", kind) for kind in ("image", "text")}
+    assert [one.backbone.modality for one in kinds.values()] == ["image", "text"]
+    assert {one.length for one in kinds.values()} == {24}
     with pytest.raises(hub.HubError, match=r"no teacher backbone .* Besides backbone there is text"):
         ssl_zoo.load(where / "whole", name="teacher")
 

@@ -8,19 +8,21 @@ import pytest
 import tiny
 import torch
 from browser import browser, page, show  # noqa: F401
-from zoo_backbones import backbone, batch, build
+from zoo_backbones import backbone, batch, build, pairs
 
 from ssl_zoo.backbones.transformer import TextTransformer
 from ssl_zoo.compose.reporting import evaluations
 from ssl_zoo.data.tokenizer import bytes_tokenizer
+from ssl_zoo.objectives._base import Batch
 from ssl_zoo.objectives.mae import MAE
+from ssl_zoo.objectives.masked_lm import MaskedLM
 from ssl_zoo.objectives.next_token import NextToken
 from ssl_zoo.objectives.rotation import Rotation
-from ssl_zoo.pages.image_predictions import GREY, reconstruct, turns
 from ssl_zoo.pages.page import embedded
 from ssl_zoo.pages.run_report import evaluation_rows
 from ssl_zoo.pages.samples import beginning
-from ssl_zoo.pages.text_predictions import continuations, next_probabilities, shown
+from ssl_zoo.pages.shown import ask, continuations, drawn
+from ssl_zoo.pages.shown import name as token_name
 from ssl_zoo.tokens import patchify
 from ssl_zoo.transfer.generate import end_of_document
 
@@ -213,25 +215,83 @@ def test_what_a_board_measured_is_shown_too(tmp_path):
     ]
 
 
+class Few:
+    """Rows that are one batch."""
+
+    unit = "images"
+
+    def __init__(self, batch):
+        self.batch = batch
+
+    def __len__(self):
+        return len(self.batch.x)
+
+    def read(self, index):
+        return self.batch
+
+
 def test_what_mae_saw_is_drawn_as_it_is():
     objective = build(MAE, backbone("vit")).eval()
-    images = batch(objective, rows=2).x.float() / 255
-    masked, drawn = reconstruct(objective, images)
-    patches = patchify(images, 8)  # (B, N, 192)
-    kept = (patchify(masked, 8) == patches).all(-1)
+    found = ask(objective, Few(batch(objective, rows=2)))
+    crop, seen, made = found.columns.values()
+    patches = patchify(crop, 8)  # (B, N, 192)
+    kept = (patchify(seen, 8) == patches).all(-1)
     assert kept.sum(1).tolist() == [4, 4], "a quarter of 16 patches is seen"
-    assert (patchify(masked, 8)[~kept] == GREY).all()
-    assert torch.equal(patchify(drawn, 8)[kept], patches[kept])
-    assert not torch.equal(drawn, images)
+    assert (patchify(seen, 8)[~kept] == 0.5).all()
+    assert torch.equal(patchify(made, 8)[kept], patches[kept])
+    # what is drawn has the mean and the deviation of the true patch wherever the decoder's has 0 and 1
+    _, raw = objective.predict(crop)
+    assert torch.equal(made, ask(objective, Few(batch(objective, rows=2))).columns["drawn"])
+    assert raw.shape == (2, 12, 192)
+    assert not torch.equal(made, crop)
+    page = drawn(found, None, "MAE", "the first rows")
+    assert (page.kind, len(page.pictures), len(page.pictures[0])) == ("pictures", 2, 3)
 
 
 def test_turns_are_probabilities():
     objective = build(Rotation, backbone("cnn")).eval()
-    found = turns(objective, batch(objective, rows=3))
-    assert [[turn.degrees for turn in image] for image in found] == [[0, 90, 180, 270]] * 3
-    for image in found:
-        for turn in image:
-            assert sum(turn.probabilities) == pytest.approx(1, abs=1e-4)
+    found = ask(objective, Few(batch(objective, rows=3)))
+    assert found.right.tolist() == [0] * 3 + [1] * 3 + [2] * 3 + [3] * 3
+    assert torch.equal(found.images[3:6], torch.rot90(found.images[:3], 1, (2, 3))), "counter-clockwise"
+    assert found.p.sum(1) == pytest.approx(torch.ones(12), abs=1e-5)
+    guess = drawn(found, None, "Rotation", "rows").guesses[4]
+    assert [right for _, _, right in guess.choices] == [False, True, False, False]
+
+
+def test_every_objective_can_be_asked_and_is_as_it_was():
+    """Those that show nothing return None; what they show, a page can draw, whatever it is of."""
+    words = bytes_tokenizer()
+    seen = set()
+    for cls, kind in pairs():
+        if kind not in ("vit", "transformer"):
+            continue
+        objective = build(cls, backbone(kind))
+        before = {key: value.clone() for key, value in objective.state_dict().items()}
+        random = torch.get_rng_state()
+        found = ask(objective, Few(batch(objective, rows=4)))
+        assert objective.training, cls
+        assert torch.equal(torch.get_rng_state(), random), cls
+        assert all(torch.equal(value, before[key]) for key, value in objective.state_dict().items()), cls
+        if found is not None:
+            assert drawn(found, words, cls.__name__, "rows").note.endswith(".")
+            seen.add(cls.__name__)
+    assert {"MAE", "Rotation", "SimCLR", "MaskedLM", "NextToken", "Supervised"} <= seen
+
+
+def test_guesses_of_hidden_tokens_are_the_networks():
+    words = bytes_tokenizer()
+    objective = MaskedLM(TextTransformer(words.vocabulary, width=32, depth=1, heads=2)).eval()
+    ids = torch.from_numpy(words.encode(["some words to hide some of"])[0].astype("int64"))[None]
+    found = ask(objective, Few(Batch(ids)))
+    page = drawn(found, words, "MaskedLM", "rows")
+    hidden = [i for i, token in enumerate(page.tokens) if token.hidden]
+    assert hidden == found.at.tolist()
+    shown = ids.clone()
+    shown[0, found.at] = words.vocabulary.mask
+    code = objective.backbone(shown).tokens[0, found.at]
+    p = (objective.transform(code) @ objective.output.weight.T + objective.bias).softmax(1)
+    assert found.p == pytest.approx(p.detach(), abs=1e-6)
+    assert page.tokens[hidden[0]].p == pytest.approx(p[0, ids[0, hidden[0]]].item(), abs=1e-6)
 
 
 def test_continuations_are_drawn_from_the_model():
@@ -241,12 +301,12 @@ def test_continuations_are_drawn_from_the_model():
     prompt = [*words.prefix, *words.encode(["ab"])[0].tolist()]
     found = continuations(objective, words, prompt, length=5, count=2)
     ids = torch.tensor(prompt)
-    p = next_probabilities(objective, ids)[-1]
+    p = ask(objective, Few(Batch(torch.cat([ids, ids[:1]])[None]))).p[-1].clone()
     p[[i for i in words.vocabulary.special if i != end_of_document(words)]] = 0
     p = p / p.sum()
     for run in found:
         assert 1 <= len(run) <= 5
-        first = next(i for i in range(len(p)) if shown(words, i) == run[0].text and p[i] > 0)
+        first = next(i for i in range(len(p)) if token_name(words, i) == run[0].text and p[i] > 0)
         assert run[0].p == pytest.approx(p[first].item(), rel=1e-4) or "part of" in run[0].text
         assert len(run[0].likely) == 3
     assert found == continuations(objective, words, prompt, length=5, count=2)

@@ -16,7 +16,7 @@ from ssl_zoo.pages.board_charts import COLOURS, GREY, charts, looks
 from ssl_zoo.pages.board_docs import documents, write_docs
 from ssl_zoo.pages.site import column, linked, shown_measures, write_site
 
-STALE = {"made-up": {"mae-vit": "ssl_zoo/objectives/mae.py <changed> since"}}
+STALE = {"mae-vit": "ssl_zoo/objectives/mae.py <changed> since"}
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +29,7 @@ def site(folder, tmp_path_factory):
     """A written site: the path of its board."""
     unrun = {name: (title, recipe, []) for name, (title, recipe, _) in ROWS.items()}
     empty = write(tmp_path_factory.mktemp("boards") / "empty", unrun)
-    written = write_site([load(folder), load(empty)], tmp_path_factory.mktemp("site"), STALE)
+    written = write_site([replace(load(folder), stale=STALE), load(empty)], tmp_path_factory.mktemp("site"))
     assert {path.name for path in written} == {"index.html", "made-up.html", "empty.html", "charts.js"}
     return written[0]
 
@@ -40,7 +40,7 @@ def quickly(page, file):
 
 
 def numbers(page, at):
-    """What stands in a column of the rows that are seen, without intervals; None for a dash."""
+    """What stands in a column of the lines that are seen, without intervals; None for a dash."""
     cells = page.locator(f"#standings tbody tr:visible > :nth-child({at})").all_inner_texts()
     return [None if cell.startswith("–") else float(cell.split()[0]) for cell in cells]
 
@@ -66,12 +66,12 @@ def test_it_opens_from_disk_and_the_index_leads_there(page, site):
 
 def test_a_board_without_results_opens(page, site):
     quickly(page, site.parent / "empty.html")
-    assert page.locator("#status").inner_text() == "7 of 7 rows"
+    assert page.locator("#status").inner_text() == "7 of 7 lines"
 
 
 def test_it_sorts_by_mouse_and_by_keyboard(page, site):
     quickly(page, site)
-    # as numbers: 9.7 is less than 30.0, and a row that has not run stays at the end
+    # as numbers: 9.7 is less than 30.0, and a line that has not run stays at the end
     assert numbers(page, 2) == [70.0, 51.0, 41.3, 38.0, 30.0, 9.7, None]
     head = page.locator("#standings thead th").nth(1)
     head.get_by_role("button").click()
@@ -86,16 +86,16 @@ def test_it_sorts_by_mouse_and_by_keyboard(page, site):
     assert page.locator("th[aria-sort]").get_attribute("data-title") == "Fine-tuned"
     page.locator("#standings thead th").first.get_by_role("button").click()
     assert titles(page) == sorted(titles(page))
-    assert "sorted by row, ascending" in page.locator("#status").inner_text()
+    assert "sorted by line, ascending" in page.locator("#status").inner_text()
 
 
-def test_it_filters_by_text_kind_and_backbone(page, site):
+def test_it_filters_by_text_role_and_backbone(page, site):
     quickly(page, site)
     page.locator("#words").fill("simclr resnet")
     assert titles(page) == ["SimCLR, small ResNet"]
-    assert page.locator("#status").inner_text() == "1 of 7 rows"
+    assert page.locator("#status").inner_text() == "1 of 7 lines"
     page.locator("#words").fill("")
-    page.locator("#kind").select_option("floor")
+    page.locator("#role").select_option("floor")
     assert titles(page) == ["Raw pixels", "Random weights, small ResNet"]
     page.locator("#backbone").select_option("resnet_micro")
     assert titles(page) == ["Random weights, small ResNet"]
@@ -113,12 +113,12 @@ def test_it_copies_a_command(page, site, clipboard):
     assert page.locator("#words").input_value() == "ssl-zoo leaderboard run made-up mae-vit"
 
 
-def test_a_stale_row_says_why_and_a_link_opens_its_details(page, site):
+def test_a_stale_line_says_why_and_a_link_opens_its_details(page, site):
     quickly(page, site)
     assert page.get_by_text("<changed> since").is_hidden()
     page.locator("#standings").get_by_role("link", name="stale").click()
     page.get_by_text("<changed> since").wait_for()
-    details = page.locator("#row-mae-vit")
+    details = page.locator("#line-mae-vit")
     assert "weight_decay: 0.001" in details.inner_text()
     assert "backbone.depth: 4" in details.inner_text()
     assert details.get_by_role("link").first.get_attribute("href") == "https://arxiv.org/abs/2002.05709"
@@ -208,13 +208,13 @@ def test_colours_are_seen_on_both_grounds(colour, ground):
     assert (light + 0.05) / (dark + 0.05) >= 3
 
 
-def test_rows_differ_without_colour_too(folder):
-    rows = [row for row in load(folder).rows for _ in range(3)]
-    found = [(tuple(dash), shape) for _, dash, shape in looks(rows)]
-    ours = [look for row, look in zip(rows, found, strict=True) if row.family != "floor"]
+def test_lines_differ_without_colour_too(folder):
+    lines = [line for line in load(folder).lines for _ in range(3)]
+    found = [(tuple(dash), shape) for _, dash, shape in looks(lines)]
+    ours = [look for line, look in zip(lines, found, strict=True) if line.role != "floor"]
     assert len(set(ours[:12])) == 12
     assert {
-        colour for (colour, _, _), row in zip(looks(rows), rows, strict=True) if row.family == "floor"
+        colour for (colour, _, _), line in zip(looks(lines), lines, strict=True) if line.role == "floor"
     } == {GREY}
 
 
@@ -223,7 +223,7 @@ def test_charts_draw_what_the_curves_hold(folder):
     drawn = charts(board)
     assert list(drawn) == ["primary", *(one.name for one in curves(board))]
     values = drawn["labels-finetune"]["data"]["values"]
-    assert {"x": 4500, "words": "all labels", "row": "MAE, small ViT"}.items() <= values[8].items()
+    assert {"x": 4500, "words": "all labels", "line": "MAE, small ViT"}.items() <= values[8].items()
     axis = drawn["labels-finetune"]["encoding"]["x"]["axis"]
     assert axis["values"] == [1, 25, 4500]
     assert "4500.0 ? 'all (4,500)'" in axis["labelExpr"]

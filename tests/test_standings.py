@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,11 +10,9 @@ import yaml
 from boards import ROWS, record, result, write
 
 from ssl_zoo.leaderboard.board import FLOORS
-from ssl_zoo.leaderboard.cells import Cell, point_text
 from ssl_zoo.leaderboard.curves import DIAGNOSTICS, classes, curves
-from ssl_zoo.leaderboard.markdown import markdown
-from ssl_zoo.leaderboard.standings import load
-from ssl_zoo.leaderboard.table import cost, show
+from ssl_zoo.leaderboard.standings import Cell, format_point, load
+from ssl_zoo.leaderboard.table import cost, markdown, show
 from ssl_zoo.leaderboard.worth import HOW, WORDS, difference, gains, leads, saved
 from ssl_zoo.pages import board_charts
 from ssl_zoo.transfer import diagnostics
@@ -32,21 +31,21 @@ def append(folder, line):
 
 
 def names(board):
-    return [row.name for row in board.rows]
+    return [line.name for line in board.lines]
 
 
-def test_rows_are_ranked_and_families_told_apart(folder):
+def test_lines_are_ranked_and_roles_told_apart(folder):
     board = load(folder)
     best = ["supervised-resnet", "simclr-resnet", "mae-vit", "pixels", "random-resnet", "rotation-resnet"]
     assert names(board) == [*best, "simclr-vit"]
     assert board.ranks == {"simclr-resnet": 1, "mae-vit": 2, "rotation-resnet": 3}
     assert board.leader is not None
     assert board.leader.name == "simclr-resnet"
-    families = {row.name: row.family for row in board.rows}
-    assert families["supervised-resnet"] == "reference"
-    assert families["pixels"] == families["random-resnet"] == "floor"
-    assert families["simclr-vit"] == "pretrained"
-    backbones = {row.name: row.backbone for row in board.rows}
+    roles = {line.name: line.role for line in board.lines}
+    assert roles["supervised-resnet"] == "reference"
+    assert roles["pixels"] == roles["random-resnet"] == "floor"
+    assert roles["simclr-vit"] == "pretrained"
+    backbones = {line.name: line.backbone for line in board.lines}
     assert backbones["pixels"] == ""
     assert backbones["random-resnet"] == "resnet_micro"
 
@@ -76,9 +75,9 @@ def test_less_is_better_where_the_metric_says_so(folder):
     assert METRICS["nats_per_token"].lower
 
 
-def test_the_last_line_of_a_row_and_seed_counts(folder):
+def test_the_last_record_of_a_line_and_seed_counts(folder):
     append(folder, record("mae-vit", 1, 0.9))
-    cell = next(row for row in load(folder).rows if row.name == "mae-vit").headline("linear")
+    cell = next(line for line in load(folder).lines if line.name == "mae-vit").headline("linear")
     assert cell.values == (0.40, 0.9, 0.43)
 
 
@@ -86,11 +85,11 @@ def test_a_line_cut_short_by_a_kill_is_left_out(folder):
     append(folder, json.dumps(record("mae-vit", 1, 0.9))[:200])
     with pytest.warns(UserWarning, match="cut off by a killed writer"):
         board = load(folder)
-    assert next(row for row in board.rows if row.name == "mae-vit").headline("linear").values[1] == 0.41
+    assert next(line for line in board.lines if line.name == "mae-vit").headline("linear").values[1] == 0.41
 
 
 def test_other_damage_is_refused_with_its_line(folder):
-    append(folder, '{"row": "mae-\n')
+    append(folder, '{"line": "mae-\n')
     append(folder, record("mae-vit", 1, 0.9))
     with pytest.raises(ValueError, match=r"results\.jsonl, line 17 is not a result"):
         load(folder)
@@ -99,7 +98,7 @@ def test_other_damage_is_refused_with_its_line(folder):
 @pytest.mark.parametrize(
     ("file", "old", "new", "says"),
     [
-        ("results.jsonl", '"row": "mae-vit"', '"row": "mea-vit"', "of 'mea-vit', which is no recipe"),
+        ("results.jsonl", '"line": "mae-vit"', '"line": "mea-vit"', "of 'mea-vit', which is no recipe"),
         ("references.yaml", "protocol:", "how:", "must have name, source, scores, protocol"),
         ("results.jsonl", '"metric": "accuracy"', '"metric": "luck"', "metric 'luck' has no line"),
     ],
@@ -134,14 +133,14 @@ def test_curves_of_labels_cost_and_depth(folder):
     labels = found["labels-finetune"]
     assert labels.x == "labels per class"
     assert labels.everything == 4500
-    row, points = labels.lines[1]
-    assert row.name == "simclr-resnet"
+    line, points = labels.drawn[1]
+    assert line.name == "simclr-resnet"
     assert [point.x for point in points] == [1, 25, 4500]
     assert [point.y for point in points] == pytest.approx([20.4, 40.8, 61.2])
     assert [point.words for point in points] == ["1 label a class", "25 labels a class", "all labels"]
-    cost = {row.name: points for row, points in found["cost-cost"].lines}["mae-vit"]
+    cost = {line.name: points for line, points in found["cost-cost"].drawn}["mae-vit"]
     assert [point.x for point in cost] == [50e9, 200e9]
-    depth = {row.name: points for row, points in found["layers-layers"].lines}
+    depth = {line.name: points for line, points in found["layers-layers"].drawn}
     assert [point.x for point in depth["mae-vit"]] == [0.25, 0.5, 0.75, 1]
     assert [point.y for point in depth["simclr-resnet"]] == pytest.approx([25.5, 34, 42.5])
 
@@ -168,8 +167,8 @@ def test_diagnostics_are_drawn_over_depth(folder):
     ]
     rank = drawn["layers-features-effective_rank"]
     assert rank.title == "Features: effective rank"
-    (row, points), *others = rank.lines
-    assert (row.name, others) == ("mae-vit", [])
+    (line, points), *others = rank.drawn
+    assert (line.name, others) == ("mae-vit", [])
     assert [(point.x, point.y) for point in points] == [(0.5, 4), (1, 9)]
     assert points[1].text == "9.0 ± 2.5"
     assert "## Features: feature std (1: spread evenly, 0: collapsed), by depth" in markdown(
@@ -183,11 +182,11 @@ def test_the_headline_of_a_curve_is_fewest_labels_and_longest_training(folder):
     assert board.heading("finetune") == "Fine-tuned, 1 label a class"
     assert board.heading("cost") == "Cost efficiency, 25 labels a class, 200 steps"
     assert board.leader.headline("cost").steps == 200
-    assert point_text(0.01, None) == "1 % of labels"
+    assert format_point(0.01, None) == "1 % of labels"
 
 
 def test_labels_saved_compares_rows_of_one_trunk_alone(folder):
-    found = {row.name: points for row, points in saved(load(folder), "finetune")}
+    found = {line.name: points for line, points in saved(load(folder), "finetune")}
     assert set(found) == {"simclr-resnet", "rotation-resnet"}  # there is no small ViT from scratch
     one, few, every = found["simclr-resnet"]
     # 20.4 lies (20.4 - 12) / (24 - 12) = 0.7 of the way from 1 to 25 in log labels
@@ -222,10 +221,10 @@ def test_scratch_that_trained_for_longer_stands_beside_and_counts_where_validati
     board = longer(folder, (0.5, 0.7), validation=0.8)
     found = {one.name: one for one in curves(board)}
     assert list(found) == ["labels-finetune", "cost-cost", "layers-layers"], "no picture of its own"
-    row, points = found["labels-finetune"].lines[-1]
-    assert row.title == "Random weights, small ResNet: From scratch, 600 steps"
+    line, points = found["labels-finetune"].drawn[-1]
+    assert line.title == "Random weights, small ResNet: From scratch, 600 steps"
     assert [(point.x, round(point.y, 6)) for point in points] == [(25, 50), (4500, 70)]
-    one, few, every = {row.name: points for row, points in saved(board, "finetune")}["simclr-resnet"]
+    one, few, every = {line.name: points for line, points in saved(board, "finetune")}["simclr-resnet"]
     # 12 with one label a class as before, then 50 with 25; with all, validation prefers the reference's 84
     assert one.needed == pytest.approx(25 ** ((20.4 - 12) / 38))
     assert few.needed == pytest.approx(25 ** ((40.8 - 12) / 38))
@@ -234,13 +233,13 @@ def test_scratch_that_trained_for_longer_stands_beside_and_counts_where_validati
     assert f"Of the trainings of the same network from scratch ({sources})" in markdown(
         board, dict.fromkeys(found, "x.svg") | {"primary": "x.svg"}
     )
-    legend = board_charts.lines(board, found["labels-finetune"])
-    assert json.dumps(legend).count(row.title) > len(points), "in the values and in the scale"
+    legend = board_charts.drawn(board, found["labels-finetune"])
+    assert json.dumps(legend).count(line.title) > len(points), "in the values and in the scale"
 
 
 def test_scratch_that_trained_for_longer_is_left_where_validation_does_not_prefer_it(folder):
     board = longer(folder, (0.9, 0.9), validation=0.1)  # the shorter has 0.25 with 25 labels
-    one, few, _ = {row.name: points for row, points in saved(board, "finetune")}["simclr-resnet"]
+    one, few, _ = {line.name: points for line, points in saved(board, "finetune")}["simclr-resnet"]
     assert one.needed == pytest.approx(25**0.7)
     assert few.needed == pytest.approx(25 * 180 ** ((40.8 - 24) / 60))
 
@@ -308,7 +307,7 @@ def test_training_for_longer_with_all_labels_alone_stands_at_their_number(folder
         lines.append(json.dumps(line) + "\n")
     (folder / "results.jsonl").write_text("".join(lines))
     drawn = {one.name: one for one in curves(load(folder))}["labels-finetune"]
-    assert [point.x for point in drawn.lines[-1][1]] == [4500]
+    assert [point.x for point in drawn.drawn[-1][1]] == [4500]
 
 
 def test_less_is_a_gain_where_less_is_better():
@@ -354,7 +353,7 @@ def test_labels_saved_refuses(pretrained, scratch, says):
 
 def test_show_is_aligned_and_flags_what_is_stale(folder):
     board = load(folder)
-    title, standing, measured = show(board).split("\n\n")
+    title, standing, measured, checked = show(board).split("\n\n")
     assert title.startswith("A made-up board. Mean ± half")
     line = next(line for line in standing.splitlines() if line.startswith("simclr-resnet"))
     assert line.split()[1:8] == ["SimCLR,", "small", "ResNet", "1", "51.0", "±", "2.5"]
@@ -363,21 +362,21 @@ def test_show_is_aligned_and_flags_what_is_stale(folder):
     assert header.split() == ["measure", *names(board)]
     assert lines[1].startswith("Fine-tuned, 1 label a class, accuracy, %  ")
     assert len({len(line) for line in measured.splitlines()}) == 1
-    assert "stale" not in show(board)
-    assert show(board, {"mae-vit": "views changed"}).splitlines()[-1] == "stale: mae-vit: views changed"
+    assert checked == "Whether its lines still stand was not checked: ssl-zoo leaderboard check made-up"
+    board = replace(board, stale={"mae-vit": "views changed"})
+    assert show(board).split("\n\n")[3] == "stale: mae-vit: views changed"
 
 
 def test_markdown_escapes_and_says_how_protocols_differ(folder):
     board = load(folder)
     pictures = {name: f"{name}.svg" for name in ("primary", *(one.name for one in curves(board)))}
-    text = markdown(board, pictures, {"mae-vit": "views changed"})
+    text = markdown(board, pictures)
     assert "Rotation &lt;b>, small ResNet" in text
     assert "<b>" not in text
     assert "| lightly's SimCLR | linear top-1, %: 87.5 | ResNet-18, 200 epochs, a GPU |" in text
     assert "| SimCLR, small ResNet | 9.52 (9.5x) | 107 (4.3x) | 625 (0.14x) |" in text
     assert "| Linear probe | **+21.0 ± 2.5** | ▼ -20.3 ± 2.9 |" in text
     assert "chosen on 512 labelled validation rows" in text
-    assert "Stale: MAE, small ViT: views changed." in text
     assert all(f"]({name}.svg)" in text for name in pictures)
     assert "`ssl-zoo leaderboard run made-up simclr-resnet`" in text
 
@@ -389,7 +388,7 @@ BOARDS = sorted(Path(__file__).parents[1].glob("benchmarks/leaderboard/*/board.y
 def test_boards_of_the_repository_can_be_shown(file):
     board = load(file.parent)
     text = show(board)
-    assert all(row.title in text for row in board.rows)
+    assert all(line.title in text for line in board.lines)
     names = ("primary", *(one.name for one in curves(board)))
     assert markdown(board, dict.fromkeys(names, "x.svg")).startswith(f"# {board.title}\n")
 

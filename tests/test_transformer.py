@@ -438,3 +438,61 @@ def test_it_names_what_it_has_not():
     assert isinstance(vit, TokenBackbone)
     with pytest.raises(TypeError, match="not a text backbone"):
         vit.word_embedding()
+
+
+# Any order
+
+
+def see(model: TokenBackbone, order, segments=None, length: int = 12) -> torch.Tensor:
+    """Which token's features change with which token's id: (T, T) bool, reader by read, of one row."""
+    x = ids(1, length).repeat(length + 1, 1)
+    for j in range(length):
+        x[j + 1, j] = 3 + (x[0, j] - 2) % 61
+    if isinstance(order, torch.Tensor):
+        order = order.expand(length + 1, -1)
+    if segments is not None:
+        segments = segments.expand(length + 1, -1)
+    tokens = model.encode(model.embed(x), None, segments, order=order).tokens
+    return (tokens[1:] != tokens[:1]).any(-1).T
+
+
+@pytest.mark.parametrize("kind", [*TEXT, "llama"])
+@torch.no_grad()
+def test_an_order_says_who_sees_whom(kind):
+    """Causal, both, a prefix, packed prefixes and a permutation, each from one rule."""
+    model = stirred(llama() if kind == "llama" else backbone(kind))
+    assert isinstance(model, TokenBackbone)
+    index, rank = torch.arange(12), torch.randperm(12)
+    one, two = torch.zeros(1, 12, dtype=torch.long), torch.tensor([[0] * 5 + [1] * 7])
+    prefix, prefixes = (index - 3).clamp_min(0), torch.tensor([0, 0, 1, 2, 3, 0, 0, 0, 1, 2, 3, 4])
+    for order, segments in ((index, one), (one[0], one), (prefix, one), (prefixes, two), (rank, one)):
+        want = torch.tensor(
+            [
+                [bool(order[j] <= order[i] and segments[0, i] == segments[0, j]) for j in range(12)]
+                for i in range(12)
+            ]
+        )
+        assert torch.equal(see(model, order[None], segments), want)
+    x, segments = ids(3, 20), torch.tensor([[0] * 7 + [1] * 9 + [-1] * 4]).repeat(3, 1)
+    for name, order in (("causal", torch.arange(20)), ("both", torch.zeros(20, dtype=torch.long))):
+        for documents in (None, segments):
+            tokens = model.embed(x)
+            want = model.encode(tokens, None, documents, order=name).tokens
+            got = model.encode(tokens, None, documents, order=order.expand(3, -1)).tokens
+            torch.testing.assert_close(got, want, rtol=1e-4, atol=1e-5)
+
+
+@torch.no_grad()
+def test_the_narrow_one_is_a_fraction_of_it():
+    model = own(width=64, heads=8, kv_heads=4)
+    small = model.narrow(0.25)
+    assert (small.dim, small.config["heads"], small.config["kv_heads"]) == (16, 2, 1)
+    assert (len(small.blocks()), small.vocabulary) == (2, VOCABULARY)
+    for kind in ("encoder", "decoder"):
+        model = backbone(kind)
+        assert isinstance(model, HFBackbone)
+        small = model.narrow(0.5)
+        assert (small.dim, small.kind, small.orders) == (model.dim // 2, kind, model.orders)
+        assert small(ids(2, 9)).tokens.shape == (2, 9, model.dim // 2)
+    small = llama().narrow(0.5)
+    assert (small.model.config.num_attention_heads, small.model.config.num_key_value_heads) == (2, 1)

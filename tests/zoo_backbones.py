@@ -1,140 +1,51 @@
-"""Tiny backbones of each kind, batches for them, and the objectives found in a folder: helpers for tests."""
+"""The objectives found in a folder, with tiny backbones of the kinds that they take: helpers for tests."""
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import inspect
 import sys
 from collections.abc import Callable
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-import torch
-
 import ssl_zoo
-from ssl_zoo.backbones._base import KINDS, Backbone, Kind, Vocabulary
-from ssl_zoo.backbones.bag import TokenBag
-from ssl_zoo.backbones.hf import HFBackbone
-from ssl_zoo.backbones.transformer import TextTransformer
-from ssl_zoo.backbones.vision import TimmCNN, TimmViT
-from ssl_zoo.objectives._base import Batch, Objective
-from ssl_zoo.objectives.crops import DocumentCrops
-from ssl_zoo.objectives.mae import MAE
-from ssl_zoo.objectives.masked_lm import MaskedLM
-from ssl_zoo.objectives.next_token import NextToken
-from ssl_zoo.objectives.rotation import Rotation
-from ssl_zoo.objectives.simclr import SimCLR
-from ssl_zoo.objectives.supervised import Supervised
+from ssl_zoo.backbones._base import KINDS, Backbone, Kind
+from ssl_zoo.contract import tiny
+from ssl_zoo.contract.tiny import CLASSES as CLASSES
+from ssl_zoo.contract.tiny import SIDE as SIDE
+from ssl_zoo.contract.tiny import TEXT_WIDTH as TEXT_WIDTH
+from ssl_zoo.contract.tiny import VOCABULARY as VOCABULARY
+from ssl_zoo.contract.tiny import backbone as backbone
+from ssl_zoo.contract.tiny import batch as batch
+from ssl_zoo.contract.tiny import images as images
+from ssl_zoo.contract.tiny import part as part
+from ssl_zoo.contract.tiny import text as text
+from ssl_zoo.objectives._base import Objective
 
 OBJECTIVES = Path(ssl_zoo.__file__).parent / "objectives"
-SIDE = 32  # of images, in pixels
-VOCABULARY = Vocabulary(64)
-TEXT_WIDTH = 32
-
-CLASSES = Supervised.tiny["classes"]
-
-
-def backbone(kind: Kind, seed: int = 0, dropout: float = 0.1, **changes: Any) -> Backbone:
-    """A tiny backbone of a kind; the same weights for the same seed. `dropout` is for text."""
-    torch.manual_seed(seed)
-    if kind == "vit":
-        arguments: dict[str, Any] = {"image_size": SIDE, "patch_size": 8, "embed_dim": 16, "depth": 2}
-        return TimmViT("vit_tiny_patch16_224", **arguments | {"num_heads": 2} | changes)
-    if kind == "cnn":
-        shape: dict[str, Any] = {"image_size": SIDE, "layers": [1, 1, 1, 1], "channels": [8, 8, 16, 16]}
-        small = {"stem": "small", "stem_type": "deep", "stem_width": 4}
-        return TimmCNN("resnet18", **shape | small | changes)
-    if kind == "bag":
-        return TokenBag(VOCABULARY, **{"width": TEXT_WIDTH} | changes)
-    if kind == "transformer":
-        size = {"width": TEXT_WIDTH, "depth": 2, "heads": 2, "dropout": dropout}
-        return TextTransformer(VOCABULARY, **size | changes)
-    if kind == "encoder":
-        config = {
-            "model_type": "bert",
-            "hidden_size": TEXT_WIDTH,
-            "num_hidden_layers": 2,
-            "num_attention_heads": 2,
-            "intermediate_size": 64,
-            "max_position_embeddings": 128,
-            "hidden_dropout_prob": dropout,
-            "attention_probs_dropout_prob": dropout,
-        }
-    else:
-        drops = dict.fromkeys(("resid_pdrop", "embd_pdrop", "attn_pdrop"), dropout)
-        size = {"n_embd": TEXT_WIDTH, "n_layer": 2, "n_head": 2, "n_positions": 128}
-        config = {"model_type": "gpt2", **size, **drops}
-    return HFBackbone(config=config | changes, vocabulary=VOCABULARY)
-
-
-def images(rows: int = 4, seed: int = 0, side: int = SIDE) -> Batch:
-    """Labelled uint8 images with structure, not mere noise."""
-    made = torch.Generator().manual_seed(seed)
-    coarse = torch.rand(rows, 3, 4, 4, generator=made)
-    smooth = torch.nn.functional.interpolate(coarse, (side, side), mode="bilinear")
-    y = torch.randint(0, CLASSES, (rows,), generator=made)
-    return Batch((smooth * 255).to(torch.uint8), None, y)
-
-
-def text(rows: int = 4, length: int = 24, seed: int = 0, layout: str = "packed") -> Batch:
-    """Rows of ids. Packed: several documents a row, no padding. Document: one a row, padded at the end."""
-    made = torch.Generator().manual_seed(seed)
-    ids = torch.randint(3, VOCABULARY.size, (rows, length), generator=made)
-    segments = torch.zeros(rows, length, dtype=torch.long)
-    ids[:, 0] = VOCABULARY.separator
-    for row in range(rows):
-        if layout == "packed":
-            for cut in (5 + row % 3, 13 + row % 5):
-                segments[row, cut:] += 1
-                ids[row, cut] = VOCABULARY.separator
-        else:
-            end = length - 3 * (row % 4)
-            segments[row, end:] = -1
-            ids[row, end:] = VOCABULARY.pad
-    return Batch(ids, segments)
-
-
-def batch(objective: Objective, rows: int = 4, length: int = 24, seed: int = 0) -> Batch:
-    """A batch laid out as the objective asks, with what it reads: row numbers, captions as second halves."""
-    if objective.backbone.modality == "image":
-        made = images(rows, seed)
-    else:
-        made = text(rows, length + objective.lookahead, seed, objective.layout)
-    if "index" in objective.reads:
-        made = made._replace(index=torch.arange(rows))
-    if "other" in objective.reads:
-        made = made._replace(other=text(rows, length, seed + 1, "document"))
-    return made
-
-
-def part(batch: Batch, rows: slice) -> Batch:
-    """Some rows of a batch, of both halves."""
-    halves = (None if x is None else part(x, rows) if isinstance(x, Batch) else x[rows] for x in batch)
-    return Batch(*halves)
 
 
 def build(cls: type[Objective], on: Backbone, **arguments: Any) -> Objective:
-    """The objective as its `tiny` says, where the name of a kind is a second backbone of that kind; a Sum has
-    two terms that fit the backbone."""
-    small = {key: backbone(x, 2, 0.0) if x in list(KINDS) else x for key, x in cls.tiny.items()}
+    """The objective as its `tiny` says; a Sum has two terms that fit the backbone."""
     if "terms" in inspect.signature(cls).parameters:
-        small |= {"terms": pairing(on), "weights": {"second": 0.5}}
-    return cls(on, **small | arguments)
+        arguments = {"terms": pairing(on.kind), "weights": {"second": 0.5}} | arguments
+    return tiny.build(cls, on, **arguments)
 
 
-def pairing(on: Backbone) -> dict[str, Callable[[Backbone], Objective]]:
-    """Two terms of a Sum."""
-    if isinstance(on, TokenBag):
-        return {
-            "first": lambda b: build(DocumentCrops, b),
-            "second": lambda b: build(DocumentCrops, b, low=4),
-        }
-    if isinstance(on, TimmViT):
-        pair: tuple[type[Objective], type[Objective]] = (MAE, SimCLR)
-    else:
-        pair = (Rotation, SimCLR) if on.modality == "image" else (NextToken, MaskedLM)
-    first, second = pair
-    return {"first": lambda b: build(first, b), "second": lambda b: build(second, b)}
+@functools.cache
+def pairing(kind: Kind) -> dict[str, Callable[[Backbone], Objective]]:
+    """Two terms of a Sum: the first two objectives of two families that read alike, or one twice."""
+    fits = [cls for cls in discover() if kind in cls.takes and cls.reads == ("x",) and not composed(cls)]
+    alike = [(a, b) for a, b in combinations(fits, 2) if a.layout == b.layout and a.family != b.family]
+    first, second = [*alike, (fits[0], fits[0])][0]
+    return {"first": functools.partial(build, first), "second": functools.partial(build, second)}
+
+
+def composed(cls: type[Objective]) -> bool:
+    return "terms" in inspect.signature(cls).parameters
 
 
 def discover(folder: Path = OBJECTIVES) -> list[type[Objective]]:

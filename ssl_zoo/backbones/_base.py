@@ -21,12 +21,12 @@ Order = Literal["both", "causal"] | Tensor
 Layers = Literal["pooled", "tokens"]
 
 KINDS: dict[Kind, tuple[Modality, str]] = {
-    "vit": ("image", "any timm ViT"),
-    "cnn": ("image", "any timm CNN"),
-    "bag": ("text", "TokenBag"),
-    "transformer": ("text", "TextTransformer"),
-    "encoder": ("text", "any transformers encoder"),
-    "decoder": ("text", "any transformers decoder"),
+    "vit": ("image", "any timm ViT (backbone=vit_micro, vit_tiny, ...)"),
+    "cnn": ("image", "any timm CNN (backbone=resnet_micro, resnet18, ...)"),
+    "bag": ("text", "TokenBag (backbone=bag)"),
+    "transformer": ("text", "TextTransformer (backbone=transformer_micro, ...)"),
+    "encoder": ("text", "any transformers encoder (backbone=hf_bert, ...)"),
+    "decoder": ("text", "any transformers decoder (backbone=hf_gpt2, ...)"),
 }
 
 
@@ -166,6 +166,10 @@ class TokenBackbone(Backbone):
     def word_embedding(self) -> nn.Embedding:
         """The table of token embeddings (V, E) of a text backbone, for tied output heads."""
         raise TypeError(f"{type(self).__name__} has no word embedding: it is not a text backbone")
+
+    def narrow(self, fraction: float) -> TokenBackbone:
+        """A new backbone of the same depth and vocabulary, of about this fraction of the width and heads."""
+        raise TypeError(f"{type(self).__name__} cannot be built narrower")
 
     def refuse(self, order: Order) -> None:
         """Raise ValueError if `order` is one this backbone cannot honour."""

@@ -16,7 +16,6 @@ import timm
 import torch
 from timm.layers.norm_act import BatchNormAct2d
 from timm.layers.patch_embed import PatchEmbed
-from timm.layers.pos_embed import resample_abs_pos_embed
 from timm.layers.pos_embed_sincos import RotaryEmbeddingCat
 from timm.models import adapt_input_conv, load_state_dict
 from timm.models.eva import Eva
@@ -40,7 +39,6 @@ __all__ = [
     "default_input",
     "is_vit",
     "plain",
-    "resample_abs_pos_embed",
     "side_pair",
 ]
 

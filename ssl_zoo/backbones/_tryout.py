@@ -17,7 +17,8 @@ Named = Literal["both", "causal"]
 def try_out(backbone: HFBackbone) -> tuple[frozenset[Named], Named]:
     """The orders the model honours, and the one it was made for; raises if it is not itself.
 
-    A row of eight fixed ids, with its first or its last ones changed, shows who sees whom.
+    A row of eight fixed ids, some of them changed, shows who sees whom. A model that honours both orders, but
+    not a prefix that sees itself whole before causal tokens, is left with its own order.
     """
     title = type(backbone.model).__name__
     pad, size = backbone.model.config.pad_token_id, backbone.model.config.vocab_size
@@ -27,7 +28,9 @@ def try_out(backbone: HFBackbone) -> tuple[frozenset[Named], Named]:
     walk = torch.arange(length) * 5 + 3
     base, other = known[walk % len(known)], known[(walk + 1) % len(known)]
     first, last = torch.arange(length) < half, torch.arange(length) == length - 1
-    rows = torch.stack([base, base.where(~first, other), base.where(~last, other)])
+    second = torch.arange(length) == 1
+    rows = torch.stack([base, *(base.where(~changed, other) for changed in (first, last, second))])
+    prefix = (torch.arange(length) - half + 1).clamp_min(0).expand_as(rows)
     packed = (~first).long().expand_as(rows)
     try:
         backbone.orders = frozenset({"both", "causal"})
@@ -44,6 +47,9 @@ def try_out(backbone: HFBackbone) -> tuple[frozenset[Named], Named]:
             leak = not same(apart[0, ~first], apart[1, ~first]) or not same(apart[0, first], apart[2, first])
             if order in honoured and (leak or not same(apart[0, ~first], alone[0])):
                 raise ValueError("it does not keep packed documents apart")
+        mixed = backbone.encode(backbone.embed(rows), order=prefix).tokens
+        if same(mixed[0, 0], mixed[3, 0]) or not same(mixed[0, -2], mixed[2, -2]):
+            honoured &= {native}
     except Exception as error:  # whatever a foreign model raises, it means the same here
         raise ValueError(f"{title} cannot be used as a token backbone: {error}") from error
     if native not in honoured:

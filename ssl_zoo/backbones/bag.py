@@ -49,7 +49,7 @@ class TokenBag(TokenBackbone):
         grid: tuple[int, int] | None = None,
         layers: Layers | None = None,
     ) -> Features:
-        """The tokens as they are: `at` and `order` change nothing. The words are the only layer."""
+        """The tokens as they are, wherever they stand. They are the only layer."""
         self.refuse(order)
         pooled = pool(tokens, segments)
         only = {None: (), "pooled": (pooled,), "tokens": (tokens,)}

@@ -6,10 +6,12 @@ as soon as there is a cache or another mask. What a model honours is tried out w
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import difflib
 import inspect
 import json
+import math
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
@@ -273,6 +275,21 @@ class HFBackbone(TokenBackbone):
 
     def word_embedding(self) -> nn.Embedding:
         return self.model.get_input_embeddings()
+
+    def narrow(self, fraction: float) -> HFBackbone:
+        made = copy.deepcopy(self.model.config)
+        heads = max(1, round(made.num_attention_heads * fraction))
+        width = 2 * heads * max(1, round(made.hidden_size * fraction / (2 * heads)))
+        before = made.num_attention_heads
+        groups = before // (getattr(made, "num_key_value_heads", None) or before)
+        sizes = {"hidden_size": width, "embedding_size": width, "num_attention_heads": heads}
+        sizes |= {"head_dim": width // heads, "num_key_value_heads": heads // math.gcd(heads, groups)}
+        sizes["intermediate_size"] = max(1, round((getattr(made, "intermediate_size", None) or 0) * fraction))
+        for key, size in sizes.items():
+            if getattr(made, key, None) is not None:  # a config that leaves a size out derives it
+                setattr(made, key, size)
+        attention = self.model.config._attn_implementation
+        return HFBackbone(config=_fields(made), vocabulary=self.vocabulary, attention=attention)
 
     def blocks(self) -> Sequence[nn.Module]:
         count = self.model.config.num_hidden_layers

@@ -8,8 +8,9 @@ identity on its embeddings.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -182,6 +183,14 @@ class TextTransformer(TokenBackbone):
 
     def word_embedding(self) -> nn.Embedding:
         return self.words
+
+    def narrow(self, fraction: float) -> TextTransformer:
+        about: dict[str, Any] = dict(self.config)
+        heads = max(1, round(about["heads"] * fraction))
+        kv_heads = heads // math.gcd(heads, about["heads"] // about["kv_heads"])
+        width = 2 * heads * max(1, round(about["width"] * fraction / (2 * heads)))
+        about |= {"vocabulary": self.vocabulary, "width": width, "heads": heads, "kv_heads": kv_heads}
+        return TextTransformer(**about)
 
     def blocks(self) -> Sequence[nn.Module]:
         return list(self.layers)

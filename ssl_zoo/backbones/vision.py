@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ssl_zoo.backbones._base import (
@@ -38,7 +39,6 @@ from ssl_zoo.backbones._timm import (
     check_name,
     is_vit,
     plain,
-    resample_abs_pos_embed,
     side_pair,
 )
 from ssl_zoo.backbones.cnn import TimmCNN
@@ -215,9 +215,7 @@ class TimmViT(ImageBackbone, TokenBackbone):
         if model.pos_embed is not None:
             rows = model.pos_embed  # (1, P + N, D), or (1, N, D) where the prefix has no positions
             if tuple(grid) != tuple(own := model.patch_embed.grid_size):  # each time, as they are learned
-                rows = resample_abs_pos_embed(
-                    rows, [*grid], [*own], num_prefix_tokens=0 if model.no_embed_class else self.prefix
-                )
+                rows = resampled(rows, 0 if model.no_embed_class else self.prefix, own, grid)
             rows = rows[0]
             if not model.no_embed_class and front:
                 front = [torch.cat(front, 1) + rows[: self.prefix]]
@@ -253,6 +251,17 @@ class TimmViT(ImageBackbone, TokenBackbone):
 
     def blocks(self) -> Sequence[nn.Module]:
         return list(self.model.blocks)
+
+
+def resampled(rows: Tensor, prefix: int, own: tuple[int, int], grid: tuple[int, int]) -> Tensor:
+    """Learned positions (1, P + N, D) of the cells of another grid, bicubic and antialiased.
+
+    As timm's `resample_abs_pos_embed`, which however turns double precision into float32.
+    """
+    wide = rows.to(torch.promote_types(rows.dtype, torch.float32))
+    image = wide[:, prefix:].unflatten(1, own).permute(0, 3, 1, 2)  # (1, D, rows, columns)
+    image = F.interpolate(image, size=grid, mode="bicubic", antialias=True)
+    return torch.cat([rows[:, :prefix], image.flatten(2).transpose(1, 2).to(rows.dtype)], 1)
 
 
 def timm_backbone(name: str, **arguments: Any) -> TimmViT | TimmCNN:

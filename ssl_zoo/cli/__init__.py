@@ -18,6 +18,7 @@ ssl-zoo: pretrain a text or vision backbone with a self-supervised objective, th
   ssl-zoo report RUN [KEY=VALUE] a page about a run: curves, map of the features, neighbours, predictions
   ssl-zoo leaderboard VERB ...   run, reproduce, show, check, add, site: boards that anyone can run again
   ssl-zoo scale KEY=VALUE ...    a ladder of runs, loss fitted to compute: widths=[64,96,128] steps=[200,400]
+  ssl-zoo check FILE.CLASS       whether an objective of your own keeps the contract that training relies on
   ssl-zoo demo [FOLDER]          both stages on data found on this machine, in under five minutes
   ssl-zoo cache VERB [FOLDER]    list, verify, sweep: decoded images and encoded texts
 
@@ -27,7 +28,7 @@ ssl-zoo: pretrain a text or vision backbone with a self-supervised objective, th
 
 Data: SSL_ZOO_DATA names the folder of data sets. Cache: SSL_ZOO_CACHE (default ~/.cache/ssl_zoo).
 """
-VERBS = ("list", "pretrain", "evaluate", "report", "cache", "leaderboard", "scale", "demo")
+VERBS = ("list", "pretrain", "evaluate", "report", "cache", "leaderboard", "scale", "demo", "check")
 
 
 def main() -> None:
@@ -108,6 +109,10 @@ def call_verb() -> None:
         from ssl_zoo.cli.demo import demo
 
         demo(rest)
+    elif verb == "check":
+        from ssl_zoo.cli.check import main as check
+
+        check(rest)
     elif verb == "cache":
         from ssl_zoo.cli.cache import main as cache
 

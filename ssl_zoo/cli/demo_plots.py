@@ -24,7 +24,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
 if TYPE_CHECKING:
-    from ssl_zoo.cli.demo_outcome import Outcome
+    from ssl_zoo.cli.demo import Outcome
 
 SHOWN = 800  # points of an embedding
 STYLE: Any = {
@@ -38,11 +38,6 @@ STYLE: Any = {
 }
 # Okabe and Ito's colours, told apart by most colour-blind people; pretraining is the strong one.
 COLOURS = ("#999999", "#E69F00", "#009E73", "#56B4E9", "#D55E00")
-LOSSES = {
-    "SimCLR": "NT-Xent loss (nats)",
-    "NextToken": "loss (nats per token)",
-    "MaskedLM": "loss (nats per token)",
-}
 
 
 def curves(outcomes: Sequence[Outcome], file: Path) -> Path:
@@ -53,13 +48,13 @@ def curves(outcomes: Sequence[Outcome], file: Path) -> Path:
         )
         for axes, outcome in zip(grid, outcomes, strict=True):
             metrics, name = read_metrics(outcome.run), outcome.part.name.capitalize()
-            loss(axes[0], metrics, name, outcome.objective)
+            loss(axes[0], metrics, name)
             held_out(axes[1], metrics, name)
             efficiency(axes[2], outcome)
         return save(figure, file)
 
 
-def loss(axes: Axes, metrics: Metrics, name: str, objective: str) -> None:
+def loss(axes: Axes, metrics: Metrics, name: str) -> None:
     """The objective on training batches and on held-out rows."""
     for key, label, colour in (
         ("train/loss", "training batch", COLOURS[3]),
@@ -67,7 +62,7 @@ def loss(axes: Axes, metrics: Metrics, name: str, objective: str) -> None:
     ):
         if key in metrics:
             axes.plot(*metrics[key], "o-", ms=4, label=label, color=colour)
-    axes.set(title=f"{name}: pretraining", xlabel="optimizer step", ylabel=LOSSES.get(objective, "loss"))
+    axes.set(title=f"{name}: pretraining", xlabel="optimizer step", ylabel="loss (nats)")
     axes.legend()
 
 

@@ -1,4 +1,4 @@
-"""`ssl-zoo leaderboard`: run a board, run a row again, see where it stands, add a row of one's own."""
+"""`ssl-zoo leaderboard`: run a board, run a line again, see where it stands, add a line of one's own."""
 
 from __future__ import annotations
 
@@ -11,69 +11,116 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
-from ssl_zoo.compose import composition, gate
-from ssl_zoo.leaderboard import code, records
-from ssl_zoo.leaderboard.board import load
-from ssl_zoo.leaderboard.find import chosen_seeds, find, number, one_board, one_row, only, trusted, writable
+from ssl_zoo.leaderboard.board import Board, BoardError, load
+from ssl_zoo.leaderboard.find import find, names, near, recipe_of, writable
 
 HELP = """\
 ssl-zoo leaderboard: boards of pretraining recipes, measured the same way
 
-  run BOARD [ROW ...] [seeds=3] [jobs=1]   what is not done yet; an interrupted board goes on where it stopped
-  reproduce BOARD/ROW [seed=0]             once more from nothing: does it lie in the stated interval?
+  run BOARD [LINE ...] [seeds=3] [jobs=1]  what is not done yet; an interrupted board goes on where it stopped
+  reproduce BOARD/LINE [seed=0]            once more from nothing: does it lie in the stated interval?
   show [BOARD]                             the table, or all boards
-  check [BOARD ...] [strict=true]          rows whose code or data changed since, and files with faults
-  add BOARD ROW KEY=VALUE ...              a recipe of your own, of words as `ssl-zoo pretrain` takes them
+  check [BOARD ...] [strict=true]          lines whose code or data changed since, and files with faults
+  add BOARD LINE KEY=VALUE ...             a recipe of your own, in overrides as `ssl-zoo pretrain` takes them
   site [OUT]                               all boards as a static site (default: build/site)
   docs                                     docs/leaderboard/ and what recipes expect, from the results
 
-  Boards are folders: BOARD is a path, or a name in ./benchmarks/leaderboard. Every row is one command.
+  Boards are folders: BOARD is a path, or a name in ./benchmarks/leaderboard. Every line is one command.
+  `show` and `site` say what the last `check` found, and whether anything changed since.
   Options: runs=FOLDER (default: runs/leaderboard), seeds=3 or seeds=[0,4], jobs=2 (processes), and
   trust=mine.Objective,... : classes outside this library that recipes may build.
 """
+Options = dict[str, str]
 
 
 def main(args: list[str]) -> None:
-    """Entry point."""
+    """Entry point. What takes torch or composes is imported by the verb that needs it."""
     if not args or args[0] in ("-h", "--help", "help"):
         print(HELP)
         return
-    from ssl_zoo.leaderboard import add, check, publish
-
-    verbs: dict[str, Callable[[list[str], dict[str, str]], None]] = {
+    verbs: dict[str, Callable[[list[str], Options], None]] = {
         "run": run,
-        "reproduce": check.reproduce,
-        "show": publish.show,
-        "check": check.check,
-        "add": add.add,
-        "site": publish.site,
-        "docs": publish.docs,
+        "reproduce": reproduce,
+        "show": show,
+        "check": check,
+        "add": add,
+        "site": site,
+        "docs": docs,
     }
     verb, *rest = args
     if verb not in verbs:
-        near = composition.near(verb, list(verbs))
-        sys.exit(f"ssl-zoo leaderboard: no verb {verb!r}{near} Verbs: {', '.join(verbs)}")
+        sys.exit(f"ssl-zoo leaderboard: no verb {verb!r}{near(verb, verbs)} Verbs: {', '.join(verbs)}")
     options = dict(word.split("=", 1) for word in rest if "=" in word)
     try:
-        with gate.naming(trusted(options)):
-            verbs[verb]([word for word in rest if "=" not in word], options)
-    except composition.EXPECTED as error:
-        if os.environ.get("SSL_ZOO_TRACEBACK"):
+        verbs[verb]([word for word in rest if "=" not in word], options)
+    except Exception as error:
+        from ssl_zoo.compose.composition import EXPECTED, explain
+
+        if os.environ.get("SSL_ZOO_TRACEBACK") or not isinstance(error, EXPECTED):
             raise
-        sys.exit(f"ssl-zoo leaderboard {verb}: {composition.explain(error)}")
+        sys.exit(f"ssl-zoo leaderboard {verb}: {explain(error)}")
 
 
-def run(words: list[str], options: dict[str, str]) -> None:
+# Options
+
+
+def only(options: Options, *known: str) -> None:
+    """Refuse an option that the verb does not have."""
+    for key in options:
+        if key not in known:
+            raise BoardError(
+                f"there is no option {key}{near(key, known)} Options: {', '.join(known) or 'none'}"
+            )
+
+
+def number(options: Options, key: str, default: int) -> int:
+    try:
+        return int(options.get(key, default))
+    except ValueError as error:
+        raise BoardError(f"{key}={options[key]} is no whole number") from error
+
+
+def chosen_seeds(options: Options, board: Board) -> tuple[int, ...]:
+    """seeds=3 is 0, 1, 2; seeds=[0,4] is 0 and 4."""
+    text = options.get("seeds")
+    try:
+        if text is None:
+            return board.seeds
+        if text.startswith("["):
+            return tuple(int(part) for part in text.strip("[]").split(","))
+        return tuple(range(int(text)))
+    except ValueError as error:
+        raise BoardError(f"seeds={text}: give a count (3) or a list ([0,4])") from error
+
+
+def one_board(positional: list[str]) -> str:
+    if not positional:
+        raise BoardError(f"which board? Boards: {', '.join(names())}")
+    return positional[0]
+
+
+def trusted(options: Options) -> frozenset[str]:
+    return frozenset(filter(None, options.get("trust", "").split(",")))
+
+
+# Verbs
+
+
+def run(positional: list[str], options: Options) -> None:
     """Bring a board up to date."""
-    from ssl_zoo.leaderboard import publish, stages  # these take seconds to import
+    from ssl_zoo.compose.boards import BoardComposer
+    from ssl_zoo.leaderboard import stages
+    from ssl_zoo.leaderboard.check import check as checked
+    from ssl_zoo.leaderboard.datasets import AbsentDatasets
 
     only(options, "seeds", "jobs", "runs", "trust")
-    board = writable(find(one_board(words)))
-    rows = [one_row(board, name).name for name in words[1:]] or list(board.recipes)
-    stages.check(board, (board.recipes[row] for row in rows), trusted(options))
+    board = writable(find(one_board(positional)))
+    lines = [recipe_of(board, name).name for name in positional[1:]] or list(board.recipes)
+    composer, trust = BoardComposer(), trusted(options)
+    stages.check(composer, board, (board.recipes[line] for line in lines), trust)
     jobs, runs = number(options, "jobs", 1), Path(options.get("runs", "runs/leaderboard"))
-    trust = trusted(options)
-    ahead = [(board.folder, row, seed, runs, trust) for seed in chosen_seeds(options, board) for row in rows]
+    seeds = chosen_seeds(options, board)
+    ahead = [(board.folder, line, seed, runs, trust) for seed in seeds for line in lines]
     if jobs == 1:
         for one in ahead:
             print(work(*one), flush=True)
@@ -82,7 +129,8 @@ def run(words: list[str], options: dict[str, str]) -> None:
         with ProcessPoolExecutor(jobs, context, watched, (os.getpid(),)) as pool:
             for done in as_completed([pool.submit(work, *one) for one in ahead]):
                 print(done.result(), flush=True)
-    publish.show([str(board.folder)], {})
+    checked(composer, board, AbsentDatasets(composer))
+    show([str(board.folder)], {})
 
 
 def watched(parent: int) -> None:
@@ -95,24 +143,141 @@ def watched(parent: int) -> None:
 _datasets: Any = None
 
 
-def work(folder: Path, row: str, seed: int, runs: Path, trust: frozenset[str]) -> str:
+def work(folder: Path, line: str, seed: int, runs: Path, trust: frozenset[str]) -> str:
     """One unit: nothing where it is done already, else run and recorded. What happened, in a line."""
+    from ssl_zoo.compose import gate
+    from ssl_zoo.compose.boards import BoardComposer
+    from ssl_zoo.leaderboard import code, records
     from ssl_zoo.leaderboard.datasets import Datasets
     from ssl_zoo.leaderboard.unit import Busy, Unit
 
     global _datasets
     if _datasets is None:
         code.freeze()
-        _datasets = Datasets()
+        _datasets = Datasets(BoardComposer())
     board = load(folder)
-    unit = Unit(board, board.recipes[row], seed, runs, _datasets, trust)
-    before = records.read(board.results).get((row, seed))
+    unit = Unit(_datasets.composer, board, board.recipes[line], seed, runs, _datasets, trust)
+    before = records.read(board.results).get((line, seed))
     if before is not None and not unit.changes(before):
-        return f"{row} seed {seed}: done before"
+        return f"{line} seed {seed}: done before"
     try:
-        with gate.naming(trust):  # again: this may be a process of its own
-            record = unit.run(lambda line: print(f"  {line}", flush=True))
+        with gate.naming(trust):
+            record = unit.run(lambda text: print(f"  {text}", flush=True))
     except Busy as error:
-        return f"{row} seed {seed}: left out, as {error}"
+        return f"{line} seed {seed}: left out, as {error}"
     records.append(board.results, record)
-    return f"{row} seed {seed}: recorded after {record['seconds']:.0f} s"
+    return f"{line} seed {seed}: recorded after {record['seconds']:.0f} s"
+
+
+def reproduce(positional: list[str], options: Options) -> None:
+    """One line and seed once more, from nothing; exit code 1 where the primary figure lies outside."""
+    from ssl_zoo.compose import gate
+    from ssl_zoo.compose.boards import BoardComposer
+    from ssl_zoo.leaderboard import reproduce as again
+    from ssl_zoo.transfer.report import table
+
+    only(options, "seed", "runs", "measure", "trust")
+    board_name, slash, line = one_board(positional).rpartition("/")
+    if not slash:
+        raise BoardError(f"which line? Give BOARD/LINE, for example {line}/{next(iter(find(line).recipes))}")
+    board = find(board_name)
+    recipe = recipe_of(board, line)
+    if (measure := options.get("measure")) is not None:
+        board = again.only_measure(board, recipe, measure)
+    seed, runs, trust = number(options, "seed", 0), options.get("runs", "runs/reproduce"), trusted(options)
+    say = lambda text: print(f"  {text}", flush=True)  # noqa: E731
+    with gate.naming(trust):
+        found = again.reproduce(BoardComposer(), board, recipe, seed, Path(runs), trust, say)
+    kind = "95 % interval of the mean" if found.recorded else "95 % interval of one more seed"
+    print(table(("measure", "at", "metric", f"stated, {kind}", f"new, seed {seed}", ""), found.figures))
+    what = f"{board.name}/{line}: the new {board.primary}"
+    if "OUTSIDE" in found.verdicts:
+        sys.exit(f"{what} lies outside the stated interval")
+    same = found.verdicts == {"same"}
+    print(f"{what} {f'is the recorded one of seed {seed}' if same else 'lies inside the stated interval'}")
+    if found.recorded:
+        equal = sum(figure.verdict == "same" for figure in found.figures)
+        print(f"{equal} of {len(found.figures)} figures are the recorded ones of seed {seed} to the last bit")
+
+
+def check(positional: list[str], options: Options) -> None:
+    """Boards with faults fail; lines that are stale or missing are marked, and fail with strict=true."""
+    from ssl_zoo.compose.boards import BoardComposer
+    from ssl_zoo.leaderboard.check import check as checked
+    from ssl_zoo.leaderboard.datasets import AbsentDatasets
+    from ssl_zoo.transfer.report import table
+
+    only(options, "strict")
+    strict = {"true": True, "false": False, None: False}.get(options.get("strict"))
+    if strict is None:
+        raise BoardError(f"strict={options['strict']}: it takes true or false")
+    composer = BoardComposer()
+    datasets, faults = AbsentDatasets(composer), []
+    standing: list[tuple[str, str]] = []
+    for name in positional or names():
+        board = find(name)
+        found = checked(composer, board, datasets)
+        faults += found.faults
+        faults += [] if found.kept else [f"{board.folder} takes no file: the verdict was not kept"]
+        standing += [(f"{board.name}/{line}", found.problems(line) or "stands") for line in board.recipes]
+    print(table(("line", "standing"), standing))
+    for fault in faults:
+        print(fault, file=sys.stderr)
+    marked = sum(how != "stands" for _, how in standing)
+    if faults or (strict and marked):
+        sys.exit(f"{len(faults)} faults, {marked} of {len(standing)} lines do not stand")
+    print(f"{len(standing) - marked} of {len(standing)} lines stand, {marked} are marked")
+
+
+def add(positional: list[str], options: Options) -> None:
+    """A recipe of one's own becomes a line of a board."""
+    import yaml
+
+    from ssl_zoo.compose.boards import BoardComposer
+    from ssl_zoo.leaderboard import add as adding
+
+    board = writable(find(one_board(positional)))
+    if len(positional) != 2:
+        raise BoardError("give a board and the line's name, then KEY=VALUE overrides")
+    about = {key: options.pop(key) for key in ("title", "paper", "cost") if key in options}
+    settings = {key: yaml.safe_load(value) for key, value in options.items()}
+    file, command = adding.add(BoardComposer(), board, positional[1], about, settings)
+    print(f"written to {file}; next: {command}")
+
+
+def show(positional: list[str], options: Options) -> None:
+    """Print the tables of the named boards, or of all."""
+    from ssl_zoo.leaderboard.standings import standings
+    from ssl_zoo.leaderboard.table import show as table
+
+    only(options)
+    for name in positional or names():
+        print(table(standings(find(name))))
+
+
+def site(positional: list[str], options: Options) -> None:
+    """Write all boards as a static site."""
+    from ssl_zoo.leaderboard.standings import standings
+    from ssl_zoo.pages.site import write_site
+
+    only(options)
+    out = Path(positional[0] if positional else "build/site")
+    write_site([standings(find(name)) for name in names()], out)
+    print(f"written to {out}; open {out / 'index.html'}")
+
+
+def docs(positional: list[str], options: Options) -> None:
+    """Write, from the results: docs/leaderboard, the README's table, and what the recipes expect."""
+    from ssl_zoo.leaderboard.standings import standings
+    from ssl_zoo.pages.board_docs import expect, with_summary, write_docs
+
+    only(options)
+    readme = Path("README.md")
+    if positional or not readme.is_file():
+        raise BoardError("docs is for a checkout of ssl_zoo, and writes of all its boards: name none")
+    for name in names():
+        expect(find(name))
+    found = [standings(find(name)) for name in names()]  # which show what their recipes say
+    readme.write_text(with_summary(readme.read_text(encoding="utf-8"), found), encoding="utf-8")
+    write_docs(found, Path("docs/leaderboard"))
+    print("written: docs/leaderboard, README.md, benchmarks/leaderboard/*/recipes")

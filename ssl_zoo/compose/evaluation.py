@@ -37,7 +37,7 @@ from ssl_zoo.transfer.evaluate import Protocol, evaluate
 from ssl_zoo.transfer.features import place
 from ssl_zoo.transfer.measures import Data, Images, Measure, Subject, examine
 from ssl_zoo.transfer.protocols import Finetune, Linear
-from ssl_zoo.transfer.report import Result, shown
+from ssl_zoo.transfer.report import Result, any_metric
 from ssl_zoo.transfer.table import Table
 
 
@@ -47,12 +47,23 @@ class Splits(NamedTuple):
     test: Rows
 
 
-def subject(run: Path, length: int | None, device: str = "auto", backbone: Backbone | None = None) -> Subject:
-    """The backbone of a run (opened from its folder unless given), how it reads text, and where it runs."""
-    where, backbone = place(device), backbone or hub.load(run)
+def subject(
+    run: Path,
+    length: int | None,
+    device: str = "auto",
+    modality: str | None = None,
+    backbone: Backbone | None = None,
+) -> Subject:
+    """The backbone of a run, how it reads text, and where it runs.
+
+    Args:
+        modality: of the data; for text, the text tower of a run that has two.
+        backbone: of the run, where its folder alone does not open; else None.
+    """
+    where, two = place(device), (hub.place(run, "text") / "config.json").exists()
+    backbone = backbone or hub.load(run, name="text" if two and modality == "text" else hub.MAIN)
     if note := export.behind(run):
         warnings.warn(note, stacklevel=2)
-    two = (hub.place(run, "text") / "config.json").exists()
     if backbone.modality == "image" and not two:
         return Subject(backbone, device=where)
     tokenizer = Tokenizer.load(run / "tokenizer")
@@ -157,9 +168,9 @@ def evaluate_from(
     if cfg.threads is not None:
         torch.set_num_threads(cfg.threads)
     where = Path(cfg.run)
-    one = subject(where, cfg.length, cfg.device, backbone)
     protocol: Protocol | Measure = instantiate(cfg.protocol, _convert_="all")
     data: Data = objects.data or instantiate(cfg.data, _convert_="all")
+    one = subject(where, cfg.length, cfg.device, data.modality, backbone)
     if data.modality != one.backbone.modality:
         raise ConfigError(
             f"{where} holds a backbone for {one.backbone.modality}s; "
@@ -211,7 +222,8 @@ def below_random(found: dict[str, Result]) -> list[str]:
 def below_chance(found: dict[str, Result]) -> list[str]:
     """What a measure that knows chance says: nothing, or that it may be no better."""
     return [
-        f"{one.protocol}: {name} ({one.text()}) is no better than chance ({shown(one.metric).text(chance)})"
+        f"{one.protocol}: {name} ({one.text()}) is no better than chance "
+        f"({any_metric(one.metric).text(chance)})"
         for name, one in found.items()
         for chance, (low, _) in zip(
             one.others.get("chance", ()), one.details.get("interval", ()), strict=False
@@ -243,7 +255,7 @@ def measured(
 
 def told(name: str, result: Result) -> tuple[str, Result]:
     """The same, and a line on it at once: the next may take minutes."""
-    how = shown(result.metric)
+    how = any_metric(result.metric)
     spans = result.details.get("interval", ())
     more = "".join(f", 95 % of test rows: {how.text(low)} to {how.text(high)}" for low, high in spans)
     more += "".join(f", chance {how.text(chance)}" for chance in result.others.get("chance", ()))

@@ -41,8 +41,9 @@ PARTS = (
     "ssl_zoo.backbones.vision.TimmViT",
     "ssl_zoo.views.masks.Spans",
     "ssl_zoo.views.masks.WholeWords",
-    "ssl_zoo.views.recipes.simclr",
+    "ssl_zoo.views.view.Views",
 )
+RECIPES = "ssl_zoo.views.recipes"  # of which any function may be named as well
 
 # Of the node `hydra`: what Hydra fills in itself, and plain settings that a YAML file may choose.
 FREE = re.compile(
@@ -73,10 +74,13 @@ def config_folder() -> Path:
 
 @functools.cache
 def parts() -> frozenset[str]:
-    """Full names that any configuration may build: those in the YAML files of this library, and PARTS."""
+    """Full names that any configuration may build: those in the YAML files of this library, PARTS, and the
+    recipes of views."""
     spelt = re.compile(rf"\b{TARGET}:\s*([\w.]+)")
+    recipes = Path(ssl_zoo.__file__).parent.joinpath("views/recipes.py").read_text(encoding="utf-8")
+    views = {f"{RECIPES}.{name}" for name in re.findall(r"^def ([a-z]\w*)", recipes, re.MULTILINE)}
     texts = (file.read_text(encoding="utf-8") for file in config_folder().rglob("*.yaml"))
-    return frozenset(PARTS) | {name for text in texts for name in spelt.findall(text) if is_own(name)}
+    return frozenset(PARTS) | views | {name for text in texts for name in spelt.findall(text) if is_own(name)}
 
 
 def is_own(name: str) -> bool:

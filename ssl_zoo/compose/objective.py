@@ -30,11 +30,15 @@ def build_objective(
     Args:
         begin: whether this is the start of the run, at which weights of an earlier one are read. They are
             the backbone's before the objective is built around it: a teacher is a copy of it.
+
+    Raises:
+        ConfigError: a text tower without a tokenizer, or weights of another architecture.
     """
     around: Any = objects.objective or instantiate(cfg.objective, _convert_="all")
     paired = text_tower(cfg.objective) is not None
     if paired:
-        assert tokenizer is not None, "whoever calls this reads the captions' tokenizer"
+        if tokenizer is None:
+            raise ConfigError("the objective has a text tower, and there is no tokenizer of its captions")
         around = with_vocabulary(around, tokenizer.vocabulary)
     if objects.backbone is not None:
         backbone = objects.backbone
@@ -79,15 +83,9 @@ def text_tower(objective: Any) -> DictConfig | None:
 def with_vocabulary(part: Any, vocabulary: Vocabulary) -> Any:
     """A partial objective whose text towers, partial too, are built."""
     if isinstance(part, dict):
-        return {
-            key: one(vocabulary=vocabulary) if is_tower(key, one) else with_vocabulary(one, vocabulary)
-            for key, one in part.items()
-        }
+        made = {key: with_vocabulary(one, vocabulary) for key, one in part.items()}
+        tower = made.get(TOWER)
+        return made | ({TOWER: tower(vocabulary=vocabulary)} if isinstance(tower, partial) else {})
     if isinstance(part, partial):
         return partial(part.func, *part.args, **with_vocabulary(part.keywords, vocabulary))
     return part
-
-
-def is_tower(key: str, part: Any) -> bool:
-    made = part.func if isinstance(part, partial) else None
-    return key == TOWER and isinstance(made, type) and issubclass(made, Backbone)

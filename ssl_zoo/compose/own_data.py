@@ -208,13 +208,15 @@ def literal(source: Any) -> str:
 
 def columns(file: Path) -> tuple[list[str], str]:
     """The words that say which columns of a table are read, and a line that says which were guessed."""
+    from ssl_zoo.data.text_tables import named  # brings torch
+
     delimiter, names, rows = parted(file)
     texts = {name: [str(row.get(name, "")) for row in rows] for name in names}
     lengths = {name: sum(map(len, values)) / max(1, len(values)) for name, values in texts.items()}
-    text = by_name(names, TEXT) or max(names, key=lambda name: lengths[name])
+    text = named(names, TEXT) or max(names, key=lambda name: lengths[name])
     rest = [name for name in names if name != text]
     few = [n for n in rest if 2 <= len(set(texts[n])) <= max(2, min(100, len(rows) // 5)) and lengths[n] < 40]
-    label = by_name(rest, LABEL) or (min(few, key=lambda name: len(set(texts[name]))) if few else None)
+    label = named(rest, LABEL) or (min(few, key=lambda name: len(set(texts[name]))) if few else None)
     made = [
         "data.format._target_=ssl_zoo.data.text_formats.Table",
         "~data.format.separator",
@@ -231,13 +233,14 @@ def columns(file: Path) -> tuple[list[str], str]:
 def image_columns(file: Path) -> tuple[list[str], str] | None:
     """As `columns`, of a table whose rows name image files and their captions; None for any other."""
     from ssl_zoo.data.image_captions import CAPTIONS, IMAGES
+    from ssl_zoo.data.text_tables import named
 
     delimiter, names, rows = parted(file)
-    image = by_name(names, IMAGES)
+    image = named(names, IMAGES)
     paths = [Path(str(row.get(image, ""))) for row in rows]
     if image is None or 2 * sum(kind_of(path) == "images" for path in paths) < len(paths):
         return None
-    caption = by_name([name for name in names if name != image], CAPTIONS)
+    caption = named([name for name in names if name != image], CAPTIONS)
     if caption is None:
         return None
     made = [f"data.image={column(image)}", f"data.caption={column(caption)}"]
@@ -270,12 +273,6 @@ def parted(file: Path) -> tuple[str, list[Any], list[dict[Any, Any]]]:
 
 def column(name: int | str) -> str:
     return str(name) if isinstance(name, int) else overrides.quote(name)
-
-
-def by_name(names: list[Any], wanted: tuple[str, ...]) -> Any:
-    """The first of the names that is wanted, in the order of what is wanted."""
-    known = {str(name).strip().lower(): name for name in reversed(names) if isinstance(name, str)}
-    return next((known[one] for one in wanted if one in known), None)
 
 
 def sample(file: Path, delimiter: str) -> tuple[list[Any], list[dict[Any, Any]]]:

@@ -17,7 +17,7 @@ from ssl_zoo.compose.gate import instantiate
 from ssl_zoo.compose.objective import build_objective, text_tower
 from ssl_zoo.compose.objects import NONE, Objects
 from ssl_zoo.compose.tokenizer import new_tokenizer
-from ssl_zoo.data.captions import captioned
+from ssl_zoo.data.captions import ClassCaptions, captioned
 from ssl_zoo.data.image_captions import ImageCaptions
 from ssl_zoo.data.images import ImageData
 from ssl_zoo.data.own import OwnData
@@ -25,6 +25,7 @@ from ssl_zoo.data.rows import Rows
 from ssl_zoo.data.text import TextData
 from ssl_zoo.data.tokenizer import Tokenizer
 from ssl_zoo.pretrain import Budget, Pretraining, PretrainingData, launch, pretrain
+from ssl_zoo.pretrain.callbacks import say
 from ssl_zoo.pretrain.checkpoint import checkpoints, write_atomically
 from ssl_zoo.pretrain.run import RunError, locked
 from ssl_zoo.pretrain.stopping import requeue_when_told
@@ -97,6 +98,9 @@ def train(cfg: DictConfig, settings: dict[str, Any], where: Path, objects: Objec
     tower = text_tower(cfg.objective)
     pairs = None if tower is None else captioned(data, cfg.templates)
     tokenizer = None
+    if isinstance(pairs, ClassCaptions):
+        one, names, ways = pairs.captions("train")[0], len(pairs.data.classes), len(pairs.templates)
+        say(f"captions    {names} class names in {ways} templates, such as {one!r} (templates=)")
     if pairs is not None:
         tokenizer = read_tokenizer(cfg, where, pairs.captions("train"), tower, begun)
     elif isinstance(data, TextData):

@@ -21,9 +21,9 @@ from ssl_zoo.data.rows import DataError, Rows, Subset
 from ssl_zoo.data.text import TextData
 from ssl_zoo.objectives._base import Objective, Sum
 from ssl_zoo.pages.feature_views import FeatureView, layer_scores, maps, neighbours
-from ssl_zoo.pages.predictions import predict
-from ssl_zoo.pages.run_report import Prediction, Report, html
+from ssl_zoo.pages.run_report import Report, html
 from ssl_zoo.pages.samples import samples
+from ssl_zoo.pages.shown import Prediction, predict
 from ssl_zoo.pretrain.checkpoint import write_atomically
 from ssl_zoo.pretrain.logs import read_metrics
 from ssl_zoo.transfer.features import extract
@@ -70,7 +70,7 @@ def gather(opened: Run, other: ImageData | ImageCaptions | TextData | None, limi
     name = str(config.objective._target_).rpartition(".")[2]
     return Report(
         title=f"{name} on {config.data.get('name', 'its data')}: {where.name}",
-        objective=name,
+        unit="" if opened.objective is None else opened.objective.unit,
         facts=facts(opened, summary, environment, metrics),
         config=OmegaConf.to_yaml(config),
         notes=opened.notes,
@@ -208,7 +208,7 @@ def features(opened: Run, data: ImageData | ImageCaptions | TextData, limit: int
 
 
 def predictions(opened: Run) -> list[Prediction]:
-    """What the objective, or each term of a sum, predicts on validation rows of the run's own data."""
+    """What the objective, or each term of a sum, makes of validation rows of the run's own data."""
     objective, data = opened.objective, opened.data
     if objective is None or data is None or "validation" not in data.splits():
         return []

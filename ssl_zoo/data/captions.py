@@ -7,16 +7,14 @@ an image's captions is read is drawn anew in each epoch.
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
 
 from ssl_zoo.backbones._base import Modality
-from ssl_zoo.data.images import ImageData
 from ssl_zoo.data.pairs import DrawnRows, PairRows
-from ssl_zoo.data.rows import DataError
+from ssl_zoo.data.rows import DataError, Rows
 from ssl_zoo.data.text_rows import DocumentRows
 from ssl_zoo.data.tokenizer import Tokenizer
 
@@ -50,6 +48,19 @@ class Captioned(Protocol):
         ...
 
 
+class Labelled(Protocol):
+    """A data set of images, of which those with labels have `classes`."""
+
+    name: str
+
+    @property
+    def classes(self) -> tuple[str, ...]: ...
+
+    def splits(self) -> tuple[str, ...]: ...
+
+    def labelled(self, split: str) -> Rows: ...
+
+
 class ClassCaptions:
     """A labelled set of images, captioned by the names of its classes (see `Captioned`).
 
@@ -63,7 +74,7 @@ class ClassCaptions:
 
     modality: Modality = "image"
 
-    def __init__(self, data: ImageData, templates: Sequence[str] = TEMPLATES):
+    def __init__(self, data: Labelled, templates: Sequence[str] = TEMPLATES):
         self.data, self.name, self.templates = data, data.name, tuple(templates)
         self._texts = [text for name in named(data) for text in filled(name, self.templates)]
 
@@ -82,7 +93,7 @@ class ClassCaptions:
         return PairRows(images, drawn)
 
 
-def named(data: ImageData) -> tuple[str, ...]:
+def named(data: Labelled) -> tuple[str, ...]:
     """The names of its classes.
 
     Raises:
@@ -109,25 +120,20 @@ def filled(name: str, templates: Sequence[str]) -> list[str]:
 
 
 def captioned(data: object, templates: Sequence[str] | None = None) -> Captioned:
-    """The data as images with captions: its own, else its class names in templates, which is said.
+    """The data as images with captions: its own, else its class names in templates.
 
     Raises:
         DataError: it holds no images, or has neither captions nor class names; or templates are given for
             images that have captions.
     """
-    if isinstance(data, ImageData):
-        made = ClassCaptions(data, templates or TEMPLATES)
-        print(
-            f"{data.name}: the captions are its {len(data.classes)} class names in {len(made.templates)} "
-            f"templates, such as {made.captions('train')[0]!r} (templates=)",
-            file=sys.stderr,
-        )
-        return made
-    if not hasattr(data, "pairs") or not hasattr(data, "captions"):
+    name = getattr(data, "name", data)
+    if hasattr(data, "pairs") and hasattr(data, "captions"):
+        if templates is not None:
+            raise DataError(f"{name} has captions of its own: leave templates= out")
+        return data  # pyright: ignore[reportReturnType]
+    if not hasattr(data, "labelled"):
         raise DataError(
-            f"{getattr(data, 'name', data)} holds no images with captions: take labelled images "
-            "(data=cifar10, ...), or a table of images and captions (data=image_captions)"
+            f"{name} holds no images with captions: take labelled images (data=cifar10, ...), or a table of "
+            "images and captions (data=image_captions)"
         )
-    if templates is not None:
-        raise DataError(f"{getattr(data, 'name', data)} has captions of its own: leave templates= out")
-    return data  # pyright: ignore[reportReturnType]
+    return ClassCaptions(data, templates or TEMPLATES)  # pyright: ignore[reportArgumentType]

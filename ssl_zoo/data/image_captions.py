@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import stat
-import sys
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from itertools import chain
@@ -28,9 +27,10 @@ from ssl_zoo.data.pairs import DrawnRows, PairRows
 from ssl_zoo.data.rows import DataError
 from ssl_zoo.data.text_files import Errors
 from ssl_zoo.data.text_rows import DocumentRows
-from ssl_zoo.data.text_tables import field, table, text_of
+from ssl_zoo.data.text_tables import field, named, table, text_of
 from ssl_zoo.data.text_tally import Tally
 from ssl_zoo.data.tokenizer import Tokenizer
+from ssl_zoo.messages import note
 
 Column = int | str
 # Names of columns, in the order in which they are looked for.
@@ -148,11 +148,11 @@ class ImageCaptions:
         path, tally = path.expanduser(), Tally()
         root = path.parent if self._root is None else Path(self._root).expanduser()
         delimiter = self._delimiter or ("\t" if ".tsv" in path.name.lower() else ",")
-        named = not any(isinstance(column, int) for column in self._columns)
+        header = not any(isinstance(column, int) for column in self._columns)
         columns: tuple[Column, Column] | None = None
         found = Table(path, root, [], [], [], [])
         numbers: dict[str, int] = {}
-        for row in table(path, self._errors, delimiter, named, tally=tally):
+        for row in table(path, self._errors, delimiter, header, tally=tally):
             if columns is None:
                 names = list(row.fields) if isinstance(row.fields, dict) else list(row.names)
                 columns = self._chosen(names, path)
@@ -181,7 +181,7 @@ class ImageCaptions:
                 + (f": {'; '.join(said)}; data.root=FOLDER says where paths start" if said else "")
             )
         for line in said:
-            print(f"{path}: {line}", file=sys.stderr)
+            note(f"{path}: {line}")
         return found
 
     def _chosen(self, names: Sequence[str], path: Path) -> tuple[Column, Column]:
@@ -189,25 +189,16 @@ class ImageCaptions:
         image, caption = self._columns
         if image is not None and caption is not None:
             return image, caption
-        image = usual(names, IMAGES) if image is None else image
-        caption = usual([name for name in names if name != image], CAPTIONS) if caption is None else caption
+        image = named(names, IMAGES) if image is None else image
+        caption = named([name for name in names if name != image], CAPTIONS) if caption is None else caption
         if image is None or caption is None:
             lacks = "image files" if image is None else "captions"
             raise DataError(
                 f"{path} has no column of {lacks} by a usual name; its columns are {', '.join(names)}: give "
                 "data.image=COLUMN and data.caption=COLUMN (a number counts from 0)"
             )
-        print(
-            f"{path}: image is column {image!r}, caption {caption!r} (data.image=, data.caption=)",
-            file=sys.stderr,
-        )
+        note(f"{path}: image is column {image!r}, caption {caption!r} (data.image=, data.caption=)")
         return image, caption
-
-
-def usual(names: Sequence[str], wanted: Sequence[str]) -> str | None:
-    """The first of the names that is wanted, in the order of what is wanted."""
-    known = {name.strip().lower(): name for name in reversed(names)}
-    return next((known[one] for one in wanted if one in known), None)
 
 
 def _stamp(file: Path) -> tuple[int, int] | None:

@@ -255,6 +255,12 @@ def field(row: Row, column: int | str, path: Path) -> object:
     return fields[column]
 
 
+def named(names: Iterable[Any], wanted: Iterable[str]) -> Any:
+    """The first of the columns that is wanted by name, in the order of what is wanted; None if none is."""
+    known = {name.strip().lower(): name for name in reversed(list(names)) if isinstance(name, str)}
+    return next((known[one] for one in wanted if one in known), None)
+
+
 def _other_delimiter(cells: Sequence[object]) -> str:
     """A hint where a row is one cell with signs in it that part cells elsewhere."""
     if len(cells) != 1:

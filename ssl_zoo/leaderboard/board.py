@@ -1,10 +1,11 @@
-"""A board: what its rows have in common, and one recipe for each row.
+"""A board: what its lines have in common, and one recipe for each line.
 
 BOARD/
-  board.yaml        title, about, seeds, primary measure, fixed words of `ssl-zoo pretrain`, measures
-  recipes/ROW.yaml  paper, cost, expected score and command in its header, then the words of the row
-  references.yaml   published numbers, their source, and how their protocol differs
-  results.jsonl     one line for each row and seed (see `records`)
+  board.yaml         title, about, seeds, primary measure, fixed overrides of `ssl-zoo pretrain`, measures
+  recipes/LINE.yaml  paper, cost, expected score and command in its header, then the overrides of the line
+  references.yaml    published numbers, their source, and how their protocol differs
+  results.jsonl      one record for each line and seed (see `records`)
+  verdict.json       which lines are stale, as `ssl-zoo leaderboard check` found it (see `verdict`)
 """
 
 from __future__ import annotations
@@ -27,14 +28,14 @@ class BoardError(ValueError):
 
 @dataclass(frozen=True)
 class Recipe:
-    """One row.
+    """How one line of a board is made.
 
     Attributes:
         title, paper, cost, expected, command: of its header.
-        pretrain: words of `ssl-zoo pretrain`, by key.
-        floor: None for a row that is pretrained; else what takes its place: "random" weights of the
+        pretrain: overrides of `ssl-zoo pretrain`, by key.
+        floor: None for a line that is pretrained; else what takes its place: "random" weights of the
             backbone, the "pixels" of images, or "tfidf" of texts.
-        without: measures of the board that do not apply to the row.
+        without: measures of the board that do not apply to the line.
     """
 
     name: str
@@ -48,7 +49,7 @@ class Recipe:
     without: tuple[str, ...]
 
     @property
-    def family(self) -> str:
+    def role(self) -> str:
         """pretrained, reference (it reads labels) or floor."""
         if self.floor is not None:
             return "floor"
@@ -64,7 +65,7 @@ class Recipe:
 class Board:
     """A folder as read by `load`.
 
-    measures: name -> its title, and words of `ssl-zoo evaluate`. One with `scratch_of` is for rows with
+    measures: name -> its title, and overrides of `ssl-zoo evaluate`. One with `scratch_of` is for lines with
     random weights alone: training from scratch for longer, beside the fine-tuning measure named there.
     """
 
@@ -87,7 +88,7 @@ class Board:
     def results(self) -> Path:
         return self.folder / "results.jsonl"
 
-    def pretrain_words(self, recipe: Recipe) -> list[str]:
+    def pretrain_overrides(self, recipe: Recipe) -> list[str]:
         """What `ssl-zoo pretrain` is given, but for the seed and the folder of the run.
 
         Raises:
@@ -95,14 +96,14 @@ class Board:
         """
         if clash := sorted(set(self.fixed) & set(recipe.pretrain)):
             raise BoardError(
-                f"{self.name}/{recipe.name} sets {', '.join(clash)}, which is fixed for all rows by "
+                f"{self.name}/{recipe.name} sets {', '.join(clash)}, which is fixed for all lines by "
                 f"{self.folder / 'board.yaml'}: leave it out, or make another board"
             )
-        return words({**self.fixed, **recipe.pretrain})
+        return overrides({**self.fixed, **recipe.pretrain})
 
-    def evaluate_words(self, measure: str) -> list[str]:
+    def evaluate_overrides(self, measure: str) -> list[str]:
         """What `ssl-zoo evaluate` is given for a measure, but for the seed and the folder of the run."""
-        return words(
+        return overrides(
             {
                 key: value
                 for key, value in self.measures[measure].items()
@@ -111,7 +112,7 @@ class Board:
         )
 
     def measures_of(self, recipe: Recipe) -> list[str]:
-        """The measures that apply to a row."""
+        """The measures that apply to a line."""
         return [
             name
             for name, measure in self.measures.items()
@@ -119,7 +120,7 @@ class Board:
         ]
 
 
-def words(settings: Mapping[str, Any]) -> list[str]:
+def overrides(settings: Mapping[str, Any]) -> list[str]:
     """KEY=VALUE as Hydra reads it."""
     return [f"{key}={spelt(value)}" for key, value in settings.items()]
 
@@ -172,7 +173,7 @@ def read_recipe(file: Path) -> Recipe:
     if floor is not None and floor not in FLOORS:
         raise BoardError(f"{file}: floor is one of {', '.join(FLOORS)}, not {floor}")
     if floor is None and not body.get("pretrain"):
-        raise BoardError(f"{file} pretrains nothing: give the words under pretrain, or a floor")
+        raise BoardError(f"{file} pretrains nothing: give the overrides under pretrain, or a floor")
     return Recipe(
         file.stem,
         title,
@@ -226,11 +227,11 @@ def load(folder: Path) -> Board:
 def _wrong_scratch(name: str, body: Mapping[str, Any]) -> str:
     """Why a measure cannot be training from scratch for longer; empty where it can."""
     measures = body["measures"]
-    tuned = [one for one, words in measures.items() if words.get("protocol") == "finetune"]
+    tuned = [one for one, said in measures.items() if said.get("protocol") == "finetune"]
     bases = [one for one in tuned if "scratch_of" not in measures[one]]
     if name not in tuned or measures[name]["scratch_of"] not in bases:
         known = ", ".join(bases) or "none"
         return f"both have to be measures with protocol: finetune, and the other without scratch_of ({known})"
     if measures[name].get("data") != measures[measures[name]["scratch_of"]].get("data"):
         return "they are of other data"
-    return "primary cannot be one that few rows have" if body["primary"] == name else ""
+    return "primary cannot be one that few lines have" if body["primary"] == name else ""

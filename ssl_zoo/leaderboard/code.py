@@ -17,7 +17,7 @@ from ssl_zoo.leaderboard.definitions import PACKAGE, Definition, digest, reached
 TRAINING = ("ssl_zoo.pretrain.module.Pretraining", "ssl_zoo.pretrain.module.PretrainingData")
 UPDATES = (
     *("optim", "schedules", "distributed", "noise", "norm", "pretrain.module", "pretrain.budget"),
-    *("data.plan", "data.permutation", "data.pairs", "data.text_rows", "data.tokenizer"),
+    *("data.plan", "data.permutation", "data.pairs", "data.captions", "data.text_rows", "data.tokenizer"),
     "data.tokenizer_pretrained",
 )
 # What scores a backbone, and the rooms that a score comes from.

@@ -1,4 +1,4 @@
-"""Curves of a board: accuracy over labels, over depth and over the cost of stage 2, one line a row."""
+"""Curves of a board, one for each of its lines: accuracy over labels, depth and the cost of stage 2."""
 
 from __future__ import annotations
 
@@ -6,8 +6,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import NamedTuple
 
-from ssl_zoo.leaderboard.cells import Cell, point_text
-from ssl_zoo.leaderboard.ranking import Record, Row, Standings
+from ssl_zoo.leaderboard.standings import Cell, Line, Record, Standings, format_point
 from ssl_zoo.transfer.report import Metric, interval, metric
 
 
@@ -22,7 +21,7 @@ class Point(NamedTuple):
     words: str
 
 
-Lines = list[tuple[Row, list[Point]]]  # rows in the order of the board
+Drawn = list[tuple[Line, list[Point]]]  # in the order of the board
 
 
 # What is said of each kind of curve.
@@ -38,7 +37,7 @@ class Curves(NamedTuple):
     title: str
     x: str
     y: str
-    lines: Lines
+    drawn: Drawn
     everything: float | None = None
     part: str = ""
 
@@ -57,12 +56,12 @@ def curves(board: Standings) -> list[Curves]:
     found: list[Curves] = []
     for measure in board.measures:
         title = board.label(measure)
-        cells = [cell for row in board.rows for cell in row.cells.get(measure, ())]
+        cells = [cell for line in board.lines for cell in line.cells.get(measure, ())]
         if not cells or "scratch_of" in board.measures[measure]:  # drawn beside what it is held against
             continue
         score = metric(cells[0].metric).title
         if len({cell.labels for cell in cells}) > 1:
-            lines = [(row, _labels(board, row, measure)) for row in board.rows] + _longer(board, measure)
+            lines = [(line, _labels(board, line, measure)) for line in board.lines] + _longer(board, measure)
             x = "labels per class" if classes(board, measure) else "labels"
             everything = [
                 cell.train / (classes(board, measure) or 1) for cell in cells if cell.labels is None
@@ -73,12 +72,12 @@ def curves(board: Standings) -> list[Curves]:
         if len({cell.steps for cell in cells}) > 1:
             counted = all(cell.flops for cell in cells)
             x = "FLOPs of stage 2" if counted else "seconds of stage 2"
-            lines = [(row, _cost(row, measure, counted)) for row in board.rows]
+            lines = [(line, _cost(line, measure, counted)) for line in board.lines]
             found.append(Curves("cost", measure, title, x, score, _drawn(lines)))
-        if probed := _drawn((row, _probed(row, measure)) for row in board.rows):
+        if probed := _drawn((line, _probed(line, measure)) for line in board.lines):
             found.append(Curves("layers", measure, title, DEPTH, f"validation {score}", probed))
         for part in DIAGNOSTICS:
-            if diagnosed := _drawn((row, _diagnosed(row, measure, part)) for row in board.rows):
+            if diagnosed := _drawn((line, _diagnosed(line, measure, part)) for line in board.lines):
                 y = metric(part).title
                 found.append(Curves("layers", measure, f"{title}: {y}", DEPTH, y, diagnosed, part=part))
     return found
@@ -86,7 +85,7 @@ def curves(board: Standings) -> list[Curves]:
 
 def classes(board: Standings, measure: str) -> int | None:
     """How many classes the data of a measure has, from a budget per class; None where no budget is one."""
-    cells = (cell for row in board.rows for cell in row.cells.get(measure, ()))
+    cells = (cell for line in board.lines for cell in line.cells.get(measure, ()))
     return next((cell.train // cell.labels for cell in cells if isinstance(cell.labels, int)), None)
 
 
@@ -95,32 +94,32 @@ def longer(board: Standings, measure: str) -> list[str]:
     return [name for name, words in board.measures.items() if words.get("scratch_of") == measure]
 
 
-def _longer(board: Standings, measure: str) -> Lines:
-    """Their lines, beside those of the measure."""
+def _longer(board: Standings, measure: str) -> Drawn:
+    """Their curves, beside those of the measure."""
     return [
-        (replace(row, recipe=replace(row.recipe, name=f"{row.name}:{name}", title=title)), points)
+        (replace(line, recipe=replace(line.recipe, name=f"{line.name}:{name}", title=title)), points)
         for name in longer(board, measure)
-        for row in board.rows
-        if (points := _labels(board, row, name)) and (title := f"{row.title}: {board.label(name)}")
+        for line in board.lines
+        if (points := _labels(board, line, name)) and (title := f"{line.title}: {board.label(name)}")
     ]
 
 
-def by_labels(board: Standings, row: Row, measure: str) -> list[tuple[float, Cell]]:
+def by_labels(board: Standings, line: Line, measure: str) -> list[tuple[float, Cell]]:
     """Labels (per class, where the budget is one) and the cell of the longest training with them."""
     per = classes(board, str(board.measures[measure].get("scratch_of", measure))) or 1
     longest: dict[int, Cell] = {}
-    for cell in row.cells.get(measure, ()):
+    for cell in line.cells.get(measure, ()):
         if cell.train not in longest or (cell.steps or 0) > (longest[cell.train].steps or 0):
             longest[cell.train] = cell
     return [(train / per, cell) for train, cell in sorted(longest.items())]
 
 
-def _labels(board: Standings, row: Row, measure: str) -> list[Point]:
-    return [_point(labels, cell) for labels, cell in by_labels(board, row, measure)]
+def _labels(board: Standings, line: Line, measure: str) -> list[Point]:
+    return [_point(labels, cell) for labels, cell in by_labels(board, line, measure)]
 
 
-def _cost(row: Row, measure: str, counted: bool) -> list[Point]:
-    cells = row.cells.get(measure, ())
+def _cost(line: Line, measure: str, counted: bool) -> list[Point]:
+    cells = line.cells.get(measure, ())
     points = [_point(cell.flops or 0.0 if counted else cell.seconds, cell) for cell in cells]
     return sorted(points)
 
@@ -129,30 +128,30 @@ def _point(x: float, cell: Cell) -> Point:
     shown = metric(cell.metric)
     low, high = cell.interval or (cell.mean, cell.mean)
     y, low, high = (shown.factor * value for value in (cell.mean, low, high))
-    return Point(x, y, low, high, cell.text(), point_text(cell.labels, cell.steps))
+    return Point(x, y, low, high, cell.text(), format_point(cell.labels, cell.steps))
 
 
-def _results(row: Row, measure: str, protocol: str) -> list[Record]:
+def _results(line: Line, measure: str, protocol: str) -> list[Record]:
     """What a protocol found under a measure, over seeds."""
     return [
         result
-        for record in row.records.values()
+        for record in line.records.values()
         for result in record["measures"].get(measure, {}).get("results", ())
         if result["protocol"] == protocol
     ]
 
 
-def _probed(row: Row, measure: str) -> list[Point]:
+def _probed(line: Line, measure: str) -> list[Point]:
     """The validation score of a probe after each block."""
-    results = _results(row, measure, "layers")
+    results = _results(line, measure, "layers")
     return (
         _layers([one["details"]["curve"] for one in results], metric(results[0]["metric"])) if results else []
     )
 
 
-def _diagnosed(row: Row, measure: str, part: str) -> list[Point]:
+def _diagnosed(line: Line, measure: str, part: str) -> list[Point]:
     """One of the diagnostics after each block; its last value is of what a probe reads, after all of them."""
-    results = _results(row, measure, "diagnostics")
+    results = _results(line, measure, "diagnostics")
     return _layers([one["details"][part][:-1] for one in results], metric(part))
 
 
@@ -171,5 +170,5 @@ def _layers(found: list[list[float]], shown: Metric) -> list[Point]:
     return points
 
 
-def _drawn(lines: Iterable[tuple[Row, list[Point]]]) -> Lines:
-    return [(row, points) for row, points in lines if points]
+def _drawn(lines: Iterable[tuple[Line, list[Point]]]) -> Drawn:
+    return [(line, points) for line, points in lines if points]

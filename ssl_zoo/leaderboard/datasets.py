@@ -7,38 +7,38 @@ import json
 from collections.abc import Mapping
 
 import numpy as np
-from omegaconf import DictConfig, OmegaConf
 
-from ssl_zoo.compose.gate import instantiate
 from ssl_zoo.data.image_captions import ImageCaptions
 from ssl_zoo.data.images import ImageData
 from ssl_zoo.data.rows import DataError
 from ssl_zoo.data.text import TextData
+from ssl_zoo.leaderboard.composer import Composer, Config
 from ssl_zoo.transfer.measures import Data
 
 
 class Datasets:
     """Data sets by their configuration, each built once, with a fingerprint of what they hold."""
 
-    def __init__(self):
+    def __init__(self, composer: Composer):
+        self.composer = composer
         self.built: dict[str, Data] = {}
         self.prints: dict[str, str] = {}
 
-    def get(self, cfg: DictConfig) -> Data:
-        key = json.dumps(OmegaConf.to_container(cfg, resolve=True), sort_keys=True)
+    def get(self, part: Config) -> Data:
+        key = json.dumps(self.composer.plain(part), sort_keys=True)
         if key not in self.built:
-            self.built[key] = instantiate(cfg, _convert_="all")
+            self.built[key] = self.composer.build(part)
         return self.built[key]
 
-    def fingerprint(self, cfg: DictConfig) -> str:
+    def fingerprint(self, part: Config) -> str:
         """Of the samples and labels of all splits: 12 hexadecimal digits.
 
         Raises:
             DataError: the data are not there.
         """
-        key = json.dumps(OmegaConf.to_container(cfg, resolve=True), sort_keys=True)
+        key = json.dumps(self.composer.plain(part), sort_keys=True)
         if key not in self.prints:
-            self.prints[key] = fingerprint(self.get(cfg))
+            self.prints[key] = fingerprint(self.get(part))
         return self.prints[key]
 
 
@@ -61,9 +61,9 @@ def fingerprint(data: Data) -> str:
 class AbsentDatasets(Datasets):
     """As `Datasets`; data that are not on this machine have no fingerprint, and are not compared."""
 
-    def fingerprint(self, cfg: DictConfig) -> str | None:  # pyright: ignore[reportIncompatibleMethodOverride]
+    def fingerprint(self, part: Config) -> str | None:  # pyright: ignore[reportIncompatibleMethodOverride]
         try:
-            return super().fingerprint(cfg)
+            return super().fingerprint(part)
         except DataError:
             return None
 

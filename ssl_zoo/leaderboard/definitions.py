@@ -75,18 +75,21 @@ def read(module: str) -> Source:
 
 
 class Bare(ast.NodeTransformer):
-    """Takes out docstrings, and the annotations of arguments and results; those of fields become text."""
+    """Takes out docstrings, the annotations of arguments and results, and methods called `show`, which pages
+    draw and no figure comes from; the annotations of fields become text."""
 
     def generic_visit(self, node: ast.AST) -> ast.AST:
         if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
             first = node.body[0] if node.body else None
             if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant):
                 node.body = node.body[1:] or [ast.Pass()]
+        if isinstance(node, ast.ClassDef):
+            node.body = [one for one in node.body if getattr(one, "name", "") != "show"] or [ast.Pass()]
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
             node.returns = None
         if isinstance(node, ast.arg):
             node.annotation = None
-        if isinstance(node, ast.AnnAssign):
+        elif isinstance(node, ast.AnnAssign):
             node.annotation = ast.Constant(ast.unparse(node.annotation))
         return super().generic_visit(node)
 

@@ -1,4 +1,4 @@
-"""Stage 2 of a row: a measure of the board on the row's backbone, or on the floor that stands in for one."""
+"""Stage 2 of a line: a measure of the board on its backbone, or on the floor that stands in for one."""
 
 from __future__ import annotations
 
@@ -7,69 +7,62 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
-from omegaconf import DictConfig
-
-from ssl_zoo.compose import evaluation
-from ssl_zoo.compose.gate import instantiate
 from ssl_zoo.data.images import ImageData
 from ssl_zoo.data.text import TextData
 from ssl_zoo.data.text_pairs import TextPairs
 from ssl_zoo.leaderboard.board import BoardError, Recipe
+from ssl_zoo.leaderboard.composer import Composer, Config
 from ssl_zoo.leaderboard.datasets import Datasets
 from ssl_zoo.transfer import floors
 from ssl_zoo.transfer.evaluate import Protocol
 from ssl_zoo.transfer.evaluate import evaluate as score
 from ssl_zoo.transfer.measures import Data, Measure, Subject, examine
 from ssl_zoo.transfer.protocols import Finetune
-from ssl_zoo.transfer.report import Result, written
+from ssl_zoo.transfer.report import Result, format_score
 from ssl_zoo.transfer.similarity import Similarity
 
 
 class Examiner:
-    """Measures one row and seed. where: the folder of its run."""
+    """Measures one line and seed. where: the folder of its run."""
 
-    def __init__(self, recipe: Recipe, seed: int, where: Path, datasets: Datasets):
-        self.recipe, self.seed, self.where, self.datasets = recipe, seed, where, datasets
+    def __init__(self, composer: Composer, recipe: Recipe, seed: int, where: Path, datasets: Datasets):
+        self.composer, self.datasets = composer, datasets
+        self.recipe, self.seed, self.where = recipe, seed, where
         self.subjects: dict[str, Subject] = {}
 
-    def results(self, cfg: DictConfig) -> Iterator[Result]:
+    def results(self, config: Config) -> Iterator[Result]:
         """Results of one measure, small label budgets first."""
-        data = self.datasets.get(cfg.data)
-        protocol: Protocol | Measure = instantiate(cfg.protocol, _convert_="all")
-        seeds = (self.seed,)
+        data = self.datasets.get(config.data)
+        protocol: Protocol | Measure = self.composer.build(config.protocol)
         if self.recipe.floor == "tfidf":
-            yield from self.tfidf(cfg, data, protocol)
+            yield from self.tfidf(config, data, protocol)
             return
-        one = self.subject(cfg, data)
+        one = self.subject(config, data)
         if isinstance(protocol, Measure):
-            yield examine(one, data, protocol, seeds=seeds)
+            yield examine(one, data, protocol, seeds=(self.seed,))
             return
         assert isinstance(data, (ImageData, TextData))
         if self.recipe.floor == "random" and isinstance(protocol, Finetune):
             protocol = floors.from_scratch(protocol)
-        splits = evaluation.read_splits(data, one)
+        splits = self.composer.splits(data, one)
         found = [
-            replace(
-                score(one.backbone, *splits, point.protocol, **evaluation.options(cfg, point, one.device)),
-                steps=point.steps,
-            )
-            for point in evaluation.sweep(cfg, protocol)
+            replace(score(one.backbone, *splits, point.protocol, **point.how), steps=point.steps)
+            for point in self.composer.settings(config, protocol, one)
         ]
         yield from reversed(found)
 
-    def subject(self, cfg: DictConfig, data: Data) -> Subject:
+    def subject(self, config: Config, data: Data) -> Subject:
         """The backbone of the unit (or the pixels of the data), opened once: its features are read once."""
         name = data.name if self.recipe.floor == "pixels" else ""
         if name not in self.subjects:
             if isinstance(data, ImageData) and self.recipe.floor == "pixels":
                 self.subjects[name] = Subject(floors.Pixels(data.rows("train")))
             else:
-                self.subjects[name] = evaluation.subject(self.where, None, cfg.device)
+                self.subjects[name] = self.composer.subject(self.where, config.device)
         one = self.subjects[name]
-        return one if cfg.length is None else replace(one, length=cfg.length)
+        return one if config.length is None else replace(one, length=config.length)
 
-    def tfidf(self, cfg: DictConfig, data: Data, protocol: Protocol | Measure) -> Iterator[Result]:
+    def tfidf(self, config: Config, data: Data, protocol: Protocol | Measure) -> Iterator[Result]:
         if isinstance(data, TextPairs) and isinstance(protocol, Similarity):
             yield floors.tfidf_similarity(data)
             return
@@ -77,8 +70,8 @@ class Examiner:
             raise BoardError(
                 f"{self.recipe.name}: TF-IDF is a floor for labelled texts; list the measure in `without`"
             )
-        for point in reversed(list(evaluation.sweep(cfg, protocol))):
-            yield evaluation.tfidf(data, evaluation.options(cfg, point, torch.device("cpu")))
+        for point in reversed(list(self.composer.settings(config, protocol, None))):
+            yield self.composer.tfidf(data, point.how)
 
 
 def plain(result: Result) -> dict[str, Any]:
@@ -100,7 +93,7 @@ def plain(result: Result) -> dict[str, Any]:
     }
 
 
-def said(name: str, measure: dict[str, Any]) -> str:
+def format_measure(name: str, measure: dict[str, Any]) -> str:
     """A measure in one line."""
-    shown = ", ".join(written(one["metric"], one["value"], None) for one in measure["results"])
+    shown = ", ".join(format_score(one["metric"], one["value"], None) for one in measure["results"])
     return f"{name} {shown} ({measure['seconds']:.0f} s)"

@@ -1,12 +1,13 @@
-"""Where boards are, and the options of `ssl-zoo leaderboard` that several verbs share."""
+"""Where boards are, and which line of one is meant."""
 
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterable
+from difflib import get_close_matches
 from pathlib import Path
 
 import ssl_zoo
-from ssl_zoo.compose.composition import ConfigError, near
 from ssl_zoo.leaderboard.board import Board, BoardError, Recipe, load
 
 
@@ -22,6 +23,12 @@ def names() -> list[str]:
     return sorted({file.parent.name for place in folders() for file in place.glob("*/board.yaml")})
 
 
+def near(name: str, known: Iterable[str]) -> str:
+    """A known name like the given one, as the end of a clause of an error; "." without one."""
+    found = get_close_matches(name, list(known), 1, 0.5)
+    return f"; did you mean {found[0]!r}?" if found else "."
+
+
 def find(name: str) -> Board:
     """The board of a name or path.
 
@@ -31,7 +38,19 @@ def find(name: str) -> Board:
     for folder in (Path(name), *(place / name for place in folders())):
         if (folder / "board.yaml").is_file():
             return load(folder)
-    raise BoardError(f"there is no board {name!r}{near(name, names()) or '.'} Boards: {', '.join(names())}")
+    raise BoardError(f"there is no board {name!r}{near(name, names())} Boards: {', '.join(names())}")
+
+
+def recipe_of(board: Board, name: str) -> Recipe:
+    """The recipe of a line.
+
+    Raises:
+        BoardError: the board does not have it.
+    """
+    if name not in board.recipes:
+        lines = list(board.recipes)
+        raise BoardError(f"{board.name} has no line {name!r}{near(name, lines)} Lines: {', '.join(lines)}")
+    return board.recipes[name]
 
 
 def writable(board: Board) -> Board:
@@ -42,48 +61,3 @@ def writable(board: Board) -> Board:
     print(f"{board.name} is copied to {copy}, where its results go")
     shutil.copytree(board.folder, copy)
     return load(copy)
-
-
-def only(options: dict[str, str], *known: str) -> None:
-    """Raise ConfigError for an option that the verb does not have."""
-    for key in options:
-        if key not in known:
-            raise ConfigError(f"there is no option {key}{near(key, list(known))} Options: {', '.join(known)}")
-
-
-def number(options: dict[str, str], key: str, default: int) -> int:
-    try:
-        return int(options.get(key, default))
-    except ValueError as error:
-        raise ConfigError(f"{key}={options[key]} is no whole number") from error
-
-
-def chosen_seeds(options: dict[str, str], board: Board) -> tuple[int, ...]:
-    """seeds=3 is 0, 1, 2; seeds=[0,4] is 0 and 4."""
-    text = options.get("seeds")
-    try:
-        if text is None:
-            return board.seeds
-        if text.startswith("["):
-            return tuple(int(part) for part in text.strip("[]").split(","))
-        return tuple(range(int(text)))
-    except ValueError as error:
-        raise ConfigError(f"seeds={text}: give a count (3) or a list ([0,4])") from error
-
-
-def one_board(words: list[str]) -> str:
-    if not words:
-        raise BoardError(f"which board? Boards: {', '.join(names())}")
-    return words[0]
-
-
-def one_row(board: Board, name: str) -> Recipe:
-    """Raises BoardError for a row that the board does not have."""
-    if name not in board.recipes:
-        rows = list(board.recipes)
-        raise BoardError(f"{board.name} has no row {name!r}{near(name, rows)} Rows: {', '.join(rows)}")
-    return board.recipes[name]
-
-
-def trusted(options: dict[str, str]) -> frozenset[str]:
-    return frozenset(filter(None, options.get("trust", "").split(",")))

@@ -1,4 +1,7 @@
-"""results.jsonl: one JSON object a line, for each row and seed. Lines are only added; the last one counts."""
+"""results.jsonl: one JSON object for each line of the board and seed, on a line of the file of its own.
+
+Records are only added; the last one of a line and seed counts.
+"""
 
 from __future__ import annotations
 
@@ -13,11 +16,14 @@ from typing import Any, NoReturn
 
 from ssl_zoo.leaderboard.board import BoardError
 
-Key = tuple[str, int]  # row and seed
+Key = tuple[str, int]  # line of the board and seed
+# Keys of records that were renamed, so that one word means one thing.
+RENAMED = {"row": "line", "family": "role", "words": "overrides"}
+RENAME = " ".join(f'-e \'s/"{old}":/"{new}":/g\'' for old, new in RENAMED.items())
 
 
 def append(file: Path, record: Mapping[str, Any]) -> None:
-    """Add a line, flushed to the disk; several processes may do so at once.
+    """Add a record, flushed to the disk; several processes may do so at once.
 
     A last line that a killed writer left unfinished is cut off first; one that only lacks its end gets it.
 
@@ -44,7 +50,7 @@ def append(file: Path, record: Mapping[str, Any]) -> None:
 
 
 def read(file: Path) -> dict[Key, dict[str, Any]]:
-    """The last record of each row and seed; {} where there is no file.
+    """The last record of each line and seed; {} where there is no file.
 
     Raises:
         BoardError: a damaged line; a damaged last one without its end is a killed writer's, and skipped.
@@ -56,7 +62,14 @@ def read(file: Path) -> dict[Key, dict[str, Any]]:
     for number, line in enumerate(lines, 1):
         try:
             record = json.loads(line, parse_constant=refuse_constant)
+            if isinstance(record, dict) and set(record) & set(RENAMED):
+                raise BoardError(
+                    f"{file} was written by an earlier version: row, family and words are now line, role "
+                    f"and overrides. Rename them with sed -i {RENAME} {file}"
+                )
             found[named(record)] = record
+        except BoardError:
+            raise
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             if number == len(lines) and not line.endswith(b"\n"):
                 warnings.warn(f"{file}: the last line was cut off by a killed writer; skipped", stacklevel=2)
@@ -64,7 +77,7 @@ def read(file: Path) -> dict[Key, dict[str, Any]]:
             why = f"it lacks the key {error}" if isinstance(error, KeyError) else str(error)
             raise BoardError(
                 f"{file}, line {number} is not a result (at byte {offset:,} of the file): {why}. Restore the "
-                "file, or take this line out; `leaderboard run` then measures its row and seed again"
+                "file, or take this line of it out; `leaderboard run` then measures its line and seed again"
             ) from error
         offset += len(line)
     return found
@@ -80,17 +93,17 @@ def parsed(line: bytes) -> bool:
 
 
 def named(record: Any) -> Key:
-    """The row and seed of a record.
+    """The line and seed of a record.
 
     Raises:
         KeyError, TypeError: it has none.
     """
     if not isinstance(record, dict):
         raise TypeError(f"it is no JSON object but {type(record).__name__}")
-    row, seed = record["row"], record["seed"]
-    if not isinstance(row, str) or type(seed) is not int:
-        raise TypeError(f"row must be a text and seed an integer, not {row!r} and {seed!r}")
-    return row, seed
+    line, seed = record["line"], record["seed"]
+    if not isinstance(line, str) or type(seed) is not int:
+        raise TypeError(f"line must be a text and seed an integer, not {line!r} and {seed!r}")
+    return line, seed
 
 
 def refuse_constant(name: str) -> NoReturn:

@@ -1,38 +1,201 @@
-"""Standings of a board: its recipes and what is recorded of them, ready to be shown."""
+"""Standings of a board: its lines with what is recorded of them, in order, ready to be shown."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 from ssl_zoo.leaderboard import board as folders
-from ssl_zoo.leaderboard import records
-from ssl_zoo.leaderboard.cells import Cell
-from ssl_zoo.leaderboard.ranking import Record, Reference, Row, Standings, arrange
+from ssl_zoo.leaderboard import records, verdict
+from ssl_zoo.leaderboard.board import Recipe
+from ssl_zoo.transfer.report import format_score, interval, metric
+
+Record = dict[str, Any]  # of one line and seed, as results.jsonl holds it
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One line under one measure with one label budget and one training length: a value for each seed.
+
+    labels, steps: as in the records (None: all labels; the length that the protocol has by itself).
+    train, choosing: labelled samples trained and chosen on. validation: what was chosen scored there, None
+        where nothing was. seconds, flops: of stage 2, without the search for settings where the protocol
+        tells them apart; flops None where not counted. Of these, means over seeds.
+    """
+
+    metric: str
+    labels: int | float | None
+    steps: int | None
+    seeds: tuple[int, ...]
+    values: tuple[float, ...]
+    train: int
+    seconds: float
+    flops: float | None = None
+    choosing: int = 0
+    validation: float | None = None
+
+    @property
+    def mean(self) -> float:
+        return sum(self.values) / len(self.values)
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        return interval(self.values)
+
+    def text(self) -> str:
+        """ "50.1 ± 0.4": the mean and half its 95 % interval, which one seed does not have."""
+        return format_score(self.metric, self.mean, self.interval)
+
+
+def in_order(cells: Iterable[Cell]) -> list[tuple[int | float | None, int | None]]:
+    """The points (labels, steps) of cells, each once: fewer labels first, then shorter training."""
+    ordered = sorted(cells, key=lambda cell: (cell.train, cell.steps or 0))
+    return list(dict.fromkeys((cell.labels, cell.steps) for cell in ordered))
+
+
+def format_point(labels: int | float | None, steps: int | None) -> str:
+    """One point of a curve in words: "25 labels a class", "1 % of labels", "all labels, 500 steps"."""
+    if labels is None:
+        words = "all labels"
+    elif isinstance(labels, float):
+        words = f"{100 * labels:g} % of labels"
+    else:
+        words = f"{labels} label{'s' * (labels != 1)} a class"
+    return words if steps is None else f"{words}, {steps} steps"
+
+
+@dataclass(frozen=True)
+class Line:
+    """A recipe and its records.
+
+    Attributes:
+        backbone: name of its configuration, empty where a floor has none. trunk: all words that shape the
+            backbone, so that two lines with the same trunk differ in pretraining alone (and in dropout,
+            which has no weights).
+        cells: measure -> points in the order of the records. records: seed -> the one that counts.
+    """
+
+    recipe: Recipe
+    backbone: str
+    trunk: tuple[tuple[str, str], ...]
+    cells: dict[str, tuple[Cell, ...]]
+    records: dict[int, Record]
+
+    @property
+    def name(self) -> str:
+        return self.recipe.name
+
+    @property
+    def title(self) -> str:
+        return self.recipe.title
+
+    @property
+    def role(self) -> str:
+        return self.recipe.role
+
+    def headline(self, measure: str) -> Cell | None:
+        """What a table of one column a measure shows: the fewest labels, and then the longest training."""
+        cells = self.cells.get(measure)
+        if not cells:
+            return None
+        fewest = min(cells, key=lambda cell: cell.train).train
+        return max((cell for cell in cells if cell.train == fewest), key=lambda cell: cell.steps or 0)
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A result that others published: scores by the text of their metric, and how their protocol differs."""
+
+    name: str
+    source: str
+    scores: dict[str, float]
+    protocol: str
+
+
+@dataclass(frozen=True)
+class Standings:
+    """A board with its results.
+
+    lines: best first by the primary measure, those not run at the end. stale: line -> why its results are
+    older than the code, the data or the recipe, and checked: how that is known (see `verdict`).
+    """
+
+    name: str
+    title: str
+    about: str
+    hardware: str
+    primary: str
+    seeds: tuple[int, ...]
+    measures: Mapping[str, Mapping[str, Any]]
+    lines: tuple[Line, ...]
+    references: tuple[Reference, ...]
+    stale: Mapping[str, str] = field(default_factory=dict)
+    checked: str = ""
+
+    @property
+    def ranks(self) -> dict[str, int]:
+        """Places of the pretrained lines: references and floors stand between them without one."""
+        placed = [
+            line.name for line in self.lines if line.role == "pretrained" and line.headline(self.primary)
+        ]
+        return {name: place for place, name in enumerate(placed, 1)}
+
+    @property
+    def leader(self) -> Line | None:
+        """The best pretrained line, where one has run."""
+        return next((line for line in self.lines if line.name in self.ranks), None)
+
+    def label(self, measure: str) -> str:
+        """The title of a measure."""
+        return str(self.measures[measure].get("title", measure))
+
+    def point(self, measure: str) -> str:
+        """Which point of a curve the headline column shows, such as its label budget; empty for one point."""
+        points = {(cell.labels, cell.steps) for line in self.lines for cell in line.cells.get(measure, ())}
+        shown = next((cell for line in self.lines if (cell := line.headline(measure))), None)
+        return format_point(shown.labels, shown.steps) if shown and len(points) > 1 else ""
+
+    def heading(self, measure: str) -> str:
+        """The title of a measure with its point."""
+        return ", ".join(filter(None, (self.label(measure), self.point(measure))))
+
+
+def arrange(lines: Sequence[Line], primary: str) -> tuple[Line, ...]:
+    """Best first by the mean of the primary measure; lines without it last, in the order of their names."""
+
+    def key(line: Line) -> tuple[bool, float, str]:
+        cell = line.headline(primary)
+        if cell is None:
+            return True, 0.0, line.name
+        return False, cell.mean if metric(cell.metric).lower else -cell.mean, line.name
+
+    return tuple(sorted(lines, key=key))
 
 
 def load(folder: str | Path) -> Standings:
     """The standings of the board in a folder.
 
     Raises:
-        BoardError: no board there, one with faults, or a damaged line of results.
+        BoardError: no board there, one with faults, or a damaged record.
         ValueError: a metric that nobody said how to show.
     """
     return standings(folders.load(Path(folder)))
 
 
 def standings(board: folders.Board) -> Standings:
-    """The standings of a board, from its results.jsonl as it is now."""
+    """The standings of a board, from its results.jsonl and its verdict as they are now."""
     found: dict[str, dict[int, Record]] = {name: {} for name in board.recipes}
-    for (row, seed), record in sorted(records.read(board.results).items()):
-        if row not in found:
+    for (line, seed), record in sorted(records.read(board.results).items()):
+        if line not in found:
             raise folders.BoardError(
-                f"{board.results} has results of {row!r}, which is no recipe of {board.folder / 'recipes'}"
+                f"{board.results} has results of {line!r}, which is no recipe of {board.folder / 'recipes'}"
             )
-        found[row][seed] = record
-    rows = [_row(board, recipe, found[name]) for name, recipe in board.recipes.items()]
+        found[line][seed] = record
+    known = verdict.read(board)
+    lines = [_line(board, recipe, found[name]) for name, recipe in board.recipes.items()]
     return Standings(
         name=board.name,
         title=board.title,
@@ -41,8 +204,10 @@ def standings(board: folders.Board) -> Standings:
         primary=board.primary,
         seeds=board.seeds,
         measures=board.measures,
-        rows=arrange(rows, board.primary),
+        lines=arrange(lines, board.primary),
         references=tuple(_reference(board, one) for one in board.references),
+        stale=known.stale if known else {},
+        checked=verdict.format_verdict(board, known),
     )
 
 
@@ -56,12 +221,12 @@ def _reference(board: folders.Board, said: Mapping[str, Any]) -> Reference:
         ) from None
 
 
-def _row(board: folders.Board, recipe: folders.Recipe, found: dict[int, Record]) -> Row:
+def _line(board: folders.Board, recipe: folders.Recipe, found: dict[int, Record]) -> Line:
     every = {**board.fixed, **recipe.pretrain}
     network = recipe.floor not in ("pixels", "tfidf")  # these two look at no backbone
     shape = (key for key in every if key.split(".")[0] == "backbone" and not key.endswith(".dropout"))
     trunk = sorted((key, str(every[key])) for key in shape)
-    return Row(
+    return Line(
         recipe=recipe,
         backbone=str(every.get("backbone", "")) if network else "",
         trunk=tuple(trunk) if network else (),
@@ -83,7 +248,7 @@ def _cell(labels: int | float | None, steps: int | None, found: list[tuple[int, 
     results = [result for _, result in found]
     names = {result["metric"] for result in results}
     if len(names) > 1:
-        raise ValueError(f"seeds of one row have other metrics ({', '.join(sorted(names))}): run them again")
+        raise ValueError(f"seeds of one line have other metrics ({', '.join(sorted(names))}): run them again")
     chosen = [score for result in results if (score := result["chosen"].get("validation")) is not None]
     flops = [result["flops"] for result in results if result.get("flops")]
     return Cell(

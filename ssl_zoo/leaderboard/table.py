@@ -1,32 +1,29 @@
-"""A board as tables of text, for the terminal and for what pages and `docs/leaderboard/` show."""
+"""A board as tables: of text for the terminal, in Markdown for `docs/leaderboard/`, and what pages show."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
 
-from ssl_zoo.leaderboard.cells import Cell, in_order, point_text
-from ssl_zoo.leaderboard.curves import longer
-from ssl_zoo.leaderboard.ranking import Standings
-from ssl_zoo.leaderboard.worth import HOW, WORDS, leads, saved, scratch
+from ssl_zoo.leaderboard.curves import KINDS, Curves, curves, longer
+from ssl_zoo.leaderboard.standings import Cell, Line, Standings, format_point, in_order
+from ssl_zoo.leaderboard.worth import HOW, WORDS, Gain, gains, leads, lines_of, saved, scratch
 from ssl_zoo.transfer.efficiency import Saved
 from ssl_zoo.transfer.report import metric, table
 
-Stale = Mapping[str, str]  # row -> why its results are older than the code, the data or the recipe
 
-
-def show(board: Standings, stale: Stale | None = None) -> str:
-    """The standings and all measures, aligned, with the rows by the names that commands take. stale: row ->
-    reason."""
-    header, lines = standing(board)
-    names = [row.name for row in board.rows]
+def show(board: Standings) -> str:
+    """The standings and all measures, aligned, with the lines by the names that commands take."""
+    header, body = standing(board)
+    names = [line.name for line in board.lines]
     parts = [
         f"{board.title}. {MEANING}",
-        table(["", *header], [[n, *x] for n, x in zip(names, lines, strict=True)]),
+        table(["", *header], [[name, *cells] for name, cells in zip(names, body, strict=True)]),
     ]
-    if any(row.cells for row in board.rows):
+    if any(line.cells for line in board.lines):
         parts.append(table(["measure", *names], measured(board)))
-    parts += [f"stale: {name}: {(stale or {})[name]}" for name in names if name in (stale or {})]
-    return "\n\n".join(parts)
+    parts += [f"stale: {name}: {board.stale[name]}" for name in names if name in board.stale]
+    return "\n\n".join([*parts, board.checked])
 
 
 MEANING = "Mean ± half of the 95 % interval over seeds (Student's t)"
@@ -34,42 +31,45 @@ OVER = "“over”: the difference, seed by seed, with an interval of its own"
 
 
 def standing(board: Standings) -> tuple[list[str], list[list[str]]]:
-    """The primary measure: a header, and a line for each row with what it gains over the floors."""
+    """The primary measure: a header, and the cells of each line with what it gains over the floors."""
     found = {words: gained for kind, words in WORDS.items() if (gained := leads(board, kind))}
     over = [f"over {one}" for one in found]
-    header = ["row", "rank", heading(board, board.primary), *over, "kind", "seeds"]
-    lines = [
+    header = ["line", "rank", heading(board, board.primary), *over, "role", "seeds"]
+    body = [
         [
-            row.title,
-            str(board.ranks.get(row.name, "")),
-            cell.text() if (cell := row.headline(board.primary)) else "-",
-            *(gained[row.name].text if row.name in gained else "" for gained in found.values()),
-            row.family,
-            str(len(row.records)) if row.records else "not run",
+            line.title,
+            str(board.ranks.get(line.name, "")),
+            cell.text() if (cell := line.headline(board.primary)) else "-",
+            *(gained[line.name].text if line.name in gained else "" for gained in found.values()),
+            line.role,
+            str(len(line.records)) if line.records else "not run",
         ]
-        for row in board.rows
+        for line in board.lines
     ]
-    return header, lines
+    return header, body
 
 
 def measured(board: Standings) -> list[list[str]]:
-    """A line for each measure: its title, and what every row got."""
+    """For each measure: its title, and what every line got."""
     return [
-        [heading(board, name), *(cell.text() if (cell := row.headline(name)) else "-" for row in board.rows)]
+        [
+            heading(board, name),
+            *(cell.text() if (cell := line.headline(name)) else "-" for line in board.lines),
+        ]
         for name in board.measures
     ]
 
 
 def heading(board: Standings, measure: str) -> str:
     """The title of a measure with its point and its metric."""
-    shown = next((metric(cell.metric).title for row in board.rows if (cell := row.headline(measure))), "")
+    shown = next((metric(cell.metric).title for line in board.lines if (cell := line.headline(measure))), "")
     return ", ".join(filter(None, (board.heading(measure), shown)))
 
 
 def worth_words(floor: str) -> str:
     """What the table of gains over a kind of floor holds."""
     return (
-        f"Scores less those of {WORDS[floor]}, {HOW[floor]}, seed by seed; more is better in every line. "
+        f"Scores less those of {WORDS[floor]}, {HOW[floor]}, seed by seed; more is better everywhere. "
         "The interval is that of the differences"
     )
 
@@ -80,14 +80,15 @@ COST = (
 
 
 def cost(board: Standings, measure: str) -> tuple[list[str], list[list[str]]]:
-    """FLOPs and seconds behind every point of a measure: a header, and a line for each row."""
+    """FLOPs and seconds behind every point of a measure: a header, and the cells of each line."""
     spent = {
-        row.title: {point_text(cell.labels, cell.steps): _spent(cell) for cell in row.cells[measure]}
-        for row in board.rows
-        if measure in row.cells
+        line.title: {format_point(cell.labels, cell.steps): _spent(cell) for cell in line.cells[measure]}
+        for line in board.lines
+        if measure in line.cells
     }
     columns = [
-        point_text(*point) for point in in_order(c for row in board.rows for c in row.cells.get(measure, ()))
+        format_point(*point)
+        for point in in_order(c for line in board.lines for c in line.cells.get(measure, ()))
     ]
     return ["", *columns], [[title, *(found.get(c, "-") for c in columns)] for title, found in spent.items()]
 
@@ -99,10 +100,10 @@ def _spent(cell: Cell) -> str:
 
 def chosen_words(board: Standings, measure: str) -> str:
     """On how many validation labels the settings of a measure were chosen: they are labels too."""
-    counts = sorted({cell.choosing for row in board.rows for cell in row.cells.get(measure, ())})
+    counts = sorted({cell.choosing for line in board.lines for cell in line.cells.get(measure, ())})
     return (
         f"Settings were chosen on {' or '.join(f'{n:,}' for n in counts)} labelled validation rows at every "
-        "budget, the same for all rows: a user with so few labels would choose less well"
+        "budget, the same for all lines: a user with so few labels would choose less well"
     )
 
 
@@ -110,7 +111,7 @@ def saved_words(board: Standings, measure: str) -> str:
     """What the table of labels saved holds against each other."""
     sources = [board.label(measure), *(board.label(name) for name in longer(board, measure))]
     full = list(
-        dict.fromkeys(row.title for row, _, _ in scratch(board, measure) if row.family == "reference")
+        dict.fromkeys(line.title for line, _, _ in scratch(board, measure) if line.role == "reference")
     )
     words = "; ".join([*sources, *full])
     return (
@@ -121,16 +122,16 @@ def saved_words(board: Standings, measure: str) -> str:
     )
 
 
-def saved_lines(board: Standings, measure: str) -> list[list[str]]:
-    """Labels that pretraining saves, one line a row under a header; empty where nothing is compared."""
+def saved_labels(board: Standings, measure: str) -> list[list[str]]:
+    """Labels that pretraining saves: a header, and the cells of each line; empty without a comparison."""
     found = saved(board, measure)
     budgets = sorted({one.labels for _, points in found for one in points})
-    lines = [
-        [row.title, *({one.labels: _needed(one) for one in points}.get(n, "-") for n in budgets)]
-        for row, points in found
+    body = [
+        [line.title, *({one.labels: _needed(one) for one in points}.get(n, "-") for n in budgets)]
+        for line, points in found
     ]
     header = ["pretrained, labels per class", *(f"{n:g}" for n in budgets)]
-    return [header, *lines] if lines else []
+    return [header, *body] if body else []
 
 
 def _needed(one: Saved) -> str:
@@ -139,3 +140,117 @@ def _needed(one: Saved) -> str:
         return one.outside
     labels = f"{one.needed:,.0f}" if one.needed >= 100 else f"{one.needed:.3g}"
     return f"{labels} ({one.factor:.2g}x)"
+
+
+# As Markdown
+
+
+def markdown(board: Standings, pictures: Mapping[str, str]) -> str:
+    """The board as a Markdown page: the same results give the same page.
+
+    pictures: name of a chart ("primary", or `Curves.name`) -> file beside the page, if any.
+    """
+    parts = [
+        f"# {board.title}",
+        board.about,
+        f"{MEANING}, on test data that chose nothing; {OVER}. "
+        f"Ranked by {board.heading(board.primary)}; references and floors stand between without a rank. "
+        f"Read from `benchmarks/leaderboard/{board.name}/results.jsonl` by `ssl-zoo leaderboard docs`. "
+        f"Hardware: {board.hardware}.",
+        grid(*standing(board)),
+    ]
+    if "primary" in pictures:
+        parts.append(_image(f"{board.heading(board.primary)} by line", pictures["primary"]))
+        parts += [
+            "## All measures",
+            grid(["measure", *(line.title for line in board.lines)], measured(board)),
+        ]
+    for kind in WORDS:
+        parts += _worth(board, kind)
+    for one in curves(board):
+        parts += _curves(board, one, pictures)
+    if board.references:
+        published = [
+            [r.name, "; ".join(f"{k}: {v:g}" for k, v in r.scores.items()), r.protocol, r.source]
+            for r in board.references
+        ]
+        parts += [
+            "## What others published",
+            grid(["result", "score", "how the protocol differs", "source"], published, "---"),
+        ]
+    parts += ["## Lines", *[_about(line) for line in board.lines]]
+    return "\n\n".join(parts) + "\n"
+
+
+def _worth(board: Standings, kind: str) -> list[str]:
+    """What pretraining gains over a kind of floor."""
+    if not (found := gains(board, kind)):
+        return []
+    compared = lines_of(board, found)
+    body = [[one.title, *(_marked(one.gains.get(line.name)) for line in compared)] for one in found]
+    return [
+        f"## What pretraining gains over {WORDS[kind]}",
+        f"{worth_words(kind)}. **Bold**: all of it is above 0. ▼: all of it is below 0.",
+        grid(["measure", *(line.title for line in compared)], body),
+    ]
+
+
+def _marked(gain: Gain | None) -> str:
+    if gain is None:
+        return "-"
+    return {"better": f"**{gain.text}**", "worse": f"▼ {gain.text}"}.get(gain.verdict, gain.text)
+
+
+def _curves(board: Standings, one: Curves, pictures: Mapping[str, str]) -> list[str]:
+    if one.kind == "layers":  # trunks differ in depth: one cell for all blocks
+        header = ["line", f"{one.y} after each block"]
+        body = [[line.title, ", ".join(p.text for p in points)] for line, points in one.drawn]
+    else:
+        columns = list(dict.fromkeys(p.words for _, points in one.drawn for p in points))
+        header = [one.y, *columns]
+        body = [
+            [line.title, *({p.words: p.text for p in points}.get(c, "-") for c in columns)]
+            for line, points in one.drawn
+        ]
+    parts = [
+        f"## {one.title}, {KINDS[one.kind]}",
+        _image(f"{one.y} by {one.x}", pictures[one.name]),
+        grid(header, body),
+    ]
+    if one.kind == "labels":
+        parts.append(f"{chosen_words(board, one.measure)}.")
+    if one.kind == "labels" and (saving := saved_labels(board, one.measure)):
+        parts += [f"{saved_words(board, one.measure)}:", grid(saving[0], saving[1:])]
+    if one.kind == "cost":
+        parts += [f"{COST}:", grid(*cost(board, one.measure))]
+    return parts
+
+
+def _about(line: Line) -> str:
+    said = " ".join(f"{key}={json.dumps(value)}" for key, value in line.recipe.pretrain.items())
+    text = [
+        f"### {_plain(line.title)}",
+        f"- Paper: {line.recipe.paper}",
+        f"- Cost: {line.recipe.cost}",
+        f"- Expected: {line.recipe.expected}",
+    ]
+    text += [f"- Command: `{line.recipe.command}`", *([f"- Overrides: `{said}`"] if said else [])]
+    return "\n".join([text[0], "", *text[1:]])
+
+
+def _image(alt: str, file: str) -> str:
+    return f"![{alt}]({file})"
+
+
+def _plain(text: object) -> str:
+    """Text that Markdown shows as it is, inside a cell too."""
+    return str(text).replace("&", "&amp;").replace("<", "&lt;").replace("|", "\\|").replace("\n", " ")
+
+
+def grid(header: Sequence[str], body: Sequence[Sequence[str]], rest: str = "---:") -> str:
+    """A table. rest: how the columns after the first are aligned."""
+
+    def one(cells: Sequence[str]) -> str:
+        return "| " + " | ".join(map(_plain, cells)) + " |"
+
+    return "\n".join([one(header), one(["---", *[rest] * (len(header) - 1)]), *map(one, body)])

@@ -1,7 +1,8 @@
-"""One row and seed of a board: pretrain, measure, and the record of both.
+"""One line and seed of a board: pretrain, measure, and the record of both.
 
-Everything lies in one folder, RUNS/BOARD/ROW/sSEED-KEY, where KEY stands for the configuration, code and data
-that pretraining depends on: a unit that was interrupted goes on where it stopped, and a change starts anew.
+Everything lies in one folder, RUNS/BOARD/LINE/sSEED-KEY, where KEY stands for the configuration, code and
+data that pretraining depends on: a unit that was interrupted goes on where it stopped, and a change starts
+anew.
 """
 
 from __future__ import annotations
@@ -17,21 +18,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from omegaconf import DictConfig, OmegaConf
 
-from ssl_zoo import hub
-from ssl_zoo.compose import pretraining
-from ssl_zoo.compose.gate import instantiate
-from ssl_zoo.compose.tokenizer import new_tokenizer
+from ssl_zoo.data.images import ImageData
 from ssl_zoo.data.text import TextData
 from ssl_zoo.leaderboard import code
 from ssl_zoo.leaderboard.board import Board, Recipe
+from ssl_zoo.leaderboard.composer import Composer, Config, Trust
 from ssl_zoo.leaderboard.datasets import Datasets, agree
-from ssl_zoo.leaderboard.examiner import Examiner, plain, said
-from ssl_zoo.leaderboard.stages import built, code_of, settled, stage_one, stage_two
+from ssl_zoo.leaderboard.examiner import Examiner, format_measure, plain
+from ssl_zoo.leaderboard.stages import code_of, first_overrides
 from ssl_zoo.pretrain.checkpoint import write_atomically
 from ssl_zoo.pretrain.run import environment
-from ssl_zoo.transfer import floors
 from ssl_zoo.transfer.features import remembering
 
 
@@ -56,29 +53,31 @@ def alone(where: Path) -> Iterator[None]:
 
 
 class Unit:
-    """See the top of this file. runs: the folder of all runs; trust: see `stage_one`."""
+    """See the top of this file. runs: the folder of all runs; trust: see `Composer.pretraining`."""
 
     def __init__(
         self,
+        composer: Composer,
         board: Board,
         recipe: Recipe,
         seed: int,
         runs: Path,
         datasets: Datasets,
-        trust: frozenset[str] | None = frozenset(),
+        trust: Trust | None = frozenset(),
     ):
-        self.board, self.recipe, self.seed, self.datasets = board, recipe, seed, datasets
-        self.cfg = stage_one(board, recipe, seed, trust)
-        self.code = code_of(self.cfg, recipe)
-        self.config = settled(self.cfg)
+        self.composer, self.board, self.recipe, self.seed = composer, board, recipe, seed
+        self.cfg: Config = composer.pretraining(first_overrides(board, recipe, seed), trust)
+        self.code = code_of(composer, self.cfg, recipe)
+        self.config = composer.settled(self.cfg)
+        self.datasets = datasets
         self.data = {str(self.cfg.data.name): datasets.fingerprint(self.cfg.data)}
         depends = {"config": self.config, "code": self.code, "data": self.data, "floor": recipe.floor}
         key = hashlib.blake2b(json.dumps(depends, sort_keys=True).encode(), digest_size=4).hexdigest()
         self.where = runs / board.name / recipe.name / f"s{seed}-{key}"
-        self.examiner = Examiner(recipe, seed, self.where, datasets)
+        self.examiner = Examiner(composer, recipe, seed, self.where, datasets)
 
     def run(self, say: Callable[[str], None] = print) -> dict[str, Any]:
-        """The record of the row and seed. What takes long is done once, however often this is interrupted.
+        """The record of the line and seed. What takes long is done once, however often this is interrupted.
 
         Raises:
             Busy: another process works on it.
@@ -91,15 +90,15 @@ class Unit:
                 measures = {}
                 for name in self.board.measures_of(self.recipe):
                     measures[name] = self.measured(name)
-                    say(f"{self.recipe.name} seed {self.seed}: {said(name, measures[name])}")
+                    say(f"{self.recipe.name} seed {self.seed}: {format_measure(name, measures[name])}")
         finally:
             torch.set_num_threads(threads)
         facts = environment()
         return {
-            "row": self.recipe.name,
+            "line": self.recipe.name,
             "seed": self.seed,
             "title": self.recipe.title,
-            "family": self.recipe.family,
+            "role": self.recipe.role,
             "finished": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
             "config": self.config,
             "pretraining": pretraining,
@@ -117,30 +116,32 @@ class Unit:
     def changes(self, record: dict[str, Any]) -> list[str]:
         """What a record was made with that is otherwise now; [] for one that still stands."""
         found = [] if record["config"] == self.config else ["configuration changed"]
-        parts = {*record["code"], *self.code}
-        for part in sorted(parts):
-            if how := code.differs(record["code"].get(part), self.code.get(part)):
-                found.append(f"code of {part} {how}")
-        found += [] if agree(record["data"], self.data) else ["data changed"]
-        wanted = self.board.measures_of(self.recipe)
-        for name in wanted:
+        codes = [(part, record["code"].get(part), self.code.get(part)) for part in self.code | record["code"]]
+        others = [] if agree(record["data"], self.data) else ["data changed"]
+        for name in self.board.measures_of(self.recipe):
             before = record["measures"].get(name)
             if before is None:
-                found.append(f"{name}: not measured")
-            else:
-                now = self.facts(name, stage_two(self.board, name))
-                found += [f"words of {name} changed"] if before["words"] != now["words"] else []
-                found += (
-                    [f"code of {name} {how}"] if (how := code.differs(before["code"], now["code"])) else []
-                )
-                found += [] if agree(before["data"], now["data"]) else [f"data of {name} changed"]
-        return found
+                others.append(f"{name}: not measured")
+                continue
+            now = self.facts(name, self.measure(name))
+            codes.append((name, before["code"], now["code"]))
+            others += [] if before["overrides"] == now["overrides"] else [f"overrides of {name} changed"]
+            others += [] if agree(before["data"], now["data"]) else [f"data of {name} changed"]
+        differ: dict[str, list[str]] = {}
+        for name, before, now in codes:
+            differ.setdefault(code.differs(before, now), []).append(name)
+        found += [f"code of {', '.join(parts)} {how}" for how, parts in differ.items() if how]
+        return found + others
 
-    def facts(self, name: str, cfg: DictConfig) -> dict[str, Any]:
+    def measure(self, name: str) -> Config:
+        """The configuration of a measure."""
+        return self.composer.evaluation(self.board.evaluate_overrides(name))
+
+    def facts(self, name: str, cfg: Config) -> dict[str, Any]:
         """What a measure depends on besides the backbone."""
         return {
-            "words": self.board.evaluate_words(name),
-            "code": code.transfer(built(cfg.protocol)),
+            "overrides": self.board.evaluate_overrides(name),
+            "code": code.transfer(self.composer.targets(cfg.protocol)),
             "data": {str(cfg.data.name): self.datasets.fingerprint(cfg.data)},
         }
 
@@ -150,13 +151,11 @@ class Unit:
             return self.random()
         if self.recipe.floor is not None:
             return {}
-        cfg = self.cfg.copy()
-        cfg.run = str(self.where)
         spent = self.where / "processor_seconds.json"
         begun = (self.where / "checkpoints").exists()  # what other sessions took, nobody knows
         before = time.process_time()
         with quiet(self.where / "pretraining.log"):
-            pretraining.pretrain_from(cfg, {})
+            self.composer.pretrain(self.cfg, self.where)
         if not begun:
             write_atomically(spent, json.dumps(round(time.process_time() - before, 1)).encode())
         processor = json.loads(spent.read_text()) if spent.exists() else None
@@ -165,27 +164,19 @@ class Unit:
     def random(self) -> dict[str, Any]:
         """The backbone with random weights, in the folder as pretraining would leave it."""
         if not (self.where / "backbone").exists():
-            make: Any = instantiate(self.cfg.backbone, _convert_="all", _partial_=True)
             data = self.datasets.get(self.cfg.data)
-            if isinstance(data, TextData):
-                tokenizer = new_tokenizer(self.cfg, data.texts("train"), self.cfg.backbone)
-                tokenizer.save(self.where / "tokenizer")
-                words = tokenizer.vocabulary
-                backbone = floors.fresh(lambda: make(vocabulary=words), self.seed)
-            else:
-                backbone = floors.fresh(make, self.seed)
-            OmegaConf.save(self.cfg, self.where / "config.yaml")
-            hub.save(backbone, self.where / "backbone")
+            assert isinstance(data, (ImageData, TextData))
+            self.composer.draw(self.cfg, self.where, data, self.seed)
         return {"steps": 0, "seconds": 0.0}
 
     def measured(self, name: str) -> dict[str, Any]:
-        """Results of one measure, from its file where that was written with the same words, code and data."""
-        cfg = stage_two(self.board, name)
+        """Results of one measure, from its file where that has the same overrides, code and data."""
+        cfg = self.measure(name)
         facts = self.facts(name, cfg)
         file = self.where / "measures" / f"{name}.json"
         if file.exists():
             before = json.loads(file.read_text())
-            if all(before[key] == facts[key] for key in facts):
+            if all(before.get(key) == facts[key] for key in facts):
                 return before
         cfg.seeds = [self.seed]
         began = time.perf_counter()

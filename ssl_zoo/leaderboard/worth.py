@@ -1,6 +1,6 @@
-"""What pretraining is worth: what a row gains over a floor, and the labels that it saves.
+"""What pretraining is worth: what a line gains over a floor, and the labels that it saves.
 
-Seeds draw labels, weights and batches, the same labels for every row: scores are compared seed by seed, and
+Seeds draw labels, weights and batches, the same labels for every line: scores are compared seed by seed, and
 an interval is that of the differences.
 """
 
@@ -9,9 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
-from ssl_zoo.leaderboard.cells import Cell, in_order, point_text
 from ssl_zoo.leaderboard.curves import by_labels, classes, longer
-from ssl_zoo.leaderboard.ranking import Row, Standings
+from ssl_zoo.leaderboard.standings import Cell, Line, Standings, format_point, in_order
 from ssl_zoo.transfer.efficiency import Saved, labels_saved
 from ssl_zoo.transfer.report import interval, metric
 
@@ -23,7 +22,7 @@ WORDS = {
 }
 HOW = {
     "random": "under the same protocol (fine-tuned: with one learning rate for all layers and the head from "
-    "zero, in as many steps unless a line says otherwise)",
+    "zero, in as many steps unless a line of the table says otherwise)",
     "pixels": "under the same protocol",
     "tfidf": "on which a logistic regression (for similarity, the cosine) had the same labels",
 }
@@ -49,7 +48,7 @@ class Gain(NamedTuple):
 
 
 class Comparison(NamedTuple):
-    """One point (labels, steps) of a measure: row -> gain, for the pretrained rows measured there."""
+    """One point (labels, steps) of a measure: line -> gain, for the pretrained lines measured there."""
 
     title: str
     point: tuple[Any, Any]
@@ -57,7 +56,7 @@ class Comparison(NamedTuple):
 
 
 def gains(board: Standings, floor: str) -> list[Comparison]:
-    """What every pretrained row gains over a kind of floor, in the order of the measures.
+    """What every pretrained line gains over a kind of floor, in the order of the measures.
 
     Random weights are those of the same trunk; under fine-tuning they train from scratch, and also for longer
     (`scratch_of`). A measure in which no way is better is left out, and so is one that the floor lacks.
@@ -73,42 +72,42 @@ def gains(board: Standings, floor: str) -> list[Comparison]:
 
 
 def leads(board: Standings, floor: str) -> dict[str, Gain]:
-    """What pretrained rows gain over a kind of floor by the primary measure, at the point that ranks."""
-    point = {(cell.labels, cell.steps) for row in board.rows if (cell := row.headline(board.primary))}
+    """What pretrained lines gain over a kind of floor by the primary measure, at the point that ranks."""
+    point = {(cell.labels, cell.steps) for line in board.lines if (cell := line.headline(board.primary))}
     found = _compared(board, floor, board.primary, board.primary)
     return next((one.gains for one in found if one.point in point), {})
 
 
 def _compared(board: Standings, floor: str, measure: str, against: str) -> Iterator[Comparison]:
-    cells = [cell for row in board.rows for cell in row.cells.get(measure, ())]
+    cells = [cell for line in board.lines for cell in line.cells.get(measure, ())]
     points = in_order(cell for cell in cells if metric(cell.metric).scored)
     for point in points:
         found = {}
-        for row in board.rows:
-            ours = _at(row, measure, point)
-            theirs = next((_at(one, against, point) for one in _floors(board, floor, row)), None)
-            if row.family == "pretrained" and ours and theirs and (gain := difference(ours, theirs)):
-                found[row.name] = gain
+        for line in board.lines:
+            ours = _at(line, measure, point)
+            theirs = next((_at(one, against, point) for one in _floors(board, floor, line)), None)
+            if line.role == "pretrained" and ours and theirs and (gain := difference(ours, theirs)):
+                found[line.name] = gain
         if found:
-            title = board.label(measure) + (f", {point_text(*point)}" if len(points) > 1 else "")
+            title = board.label(measure) + (f", {format_point(*point)}" if len(points) > 1 else "")
             title += "" if measure == against else f" (less “{board.label(against)}”)"
             yield Comparison(title, point, found)
 
 
-def rows_of(board: Standings, found: Sequence[Comparison]) -> list[Row]:
-    """The rows that comparisons are about, in the order of the board."""
-    return [row for row in board.rows if any(row.name in one.gains for one in found)]
+def lines_of(board: Standings, found: Sequence[Comparison]) -> list[Line]:
+    """The lines that comparisons are about, in the order of the board."""
+    return [line for line in board.lines if any(line.name in one.gains for one in found)]
 
 
-def _at(row: Row, measure: str, point: tuple[Any, Any]) -> Cell | None:
-    cells = row.cells.get(measure, ())
+def _at(line: Line, measure: str, point: tuple[Any, Any]) -> Cell | None:
+    cells = line.cells.get(measure, ())
     return next((cell for cell in cells if (cell.labels, cell.steps) == point), None)
 
 
-def _floors(board: Standings, kind: str, row: Row) -> list[Row]:
-    """The floor of a kind that a row is held against, if it is on the board."""
-    rows = [one for one in board.rows if one.recipe.floor == kind]
-    return [one for one in rows if one.trunk == row.trunk] if kind == "random" else rows
+def _floors(board: Standings, kind: str, line: Line) -> list[Line]:
+    """The floor of a kind that a line is held against, if it is on the board."""
+    lines = [one for one in board.lines if one.recipe.floor == kind]
+    return [one for one in lines if one.trunk == line.trunk] if kind == "random" else lines
 
 
 def difference(ours: Cell, theirs: Cell) -> Gain | None:
@@ -129,8 +128,8 @@ def difference(ours: Cell, theirs: Cell) -> Gain | None:
     return Gain(mean, low, high, f"{mean:+.{shown.digits}f}{half}")
 
 
-def saved(board: Standings, measure: str) -> list[tuple[Row, list[Saved]]]:
-    """What pretraining saves in labels, for each pretrained row whose trunk was also trained from scratch.
+def saved(board: Standings, measure: str) -> list[tuple[Line, list[Saved]]]:
+    """What pretraining saves in labels, for each pretrained line whose trunk was also trained from scratch.
 
     Only measures with `protocol: finetune`: probing frozen random weights is no training from scratch. At
     each budget, of all trainings from scratch (see `scratch`) the one that did best on validation counts.
@@ -138,32 +137,32 @@ def saved(board: Standings, measure: str) -> list[tuple[Row, list[Saved]]]:
     if board.measures[measure].get("protocol") != "finetune" or classes(board, measure) is None:
         return []
     best: dict[Any, dict[float, Cell]] = {}  # by trunk and labels
-    for row, labels, cell in scratch(board, measure):
-        known = best.setdefault(row.trunk, {}).get(labels)
+    for line, labels, cell in scratch(board, measure):
+        known = best.setdefault(line.trunk, {}).get(labels)
         if known is None or (cell.validation or 0) > (known.validation or 0):
-            best[row.trunk][labels] = cell
+            best[line.trunk][labels] = cell
     found = []
-    for row in board.rows:
-        ours = [(labels, _shown(cell)) for labels, cell in by_labels(board, row, measure)]
-        theirs = [(labels, _shown(cell)) for labels, cell in sorted(best.get(row.trunk, {}).items())]
-        if row.family == "pretrained" and len(ours) > 1 and len(theirs) > 1:
-            found.append((row, labels_saved(ours, theirs)))
+    for line in board.lines:
+        ours = [(labels, _shown(cell)) for labels, cell in by_labels(board, line, measure)]
+        theirs = [(labels, _shown(cell)) for labels, cell in sorted(best.get(line.trunk, {}).items())]
+        if line.role == "pretrained" and len(ours) > 1 and len(theirs) > 1:
+            found.append((line, labels_saved(ours, theirs)))
     return found
 
 
-def scratch(board: Standings, measure: str) -> Iterator[tuple[Row, float, Cell]]:
+def scratch(board: Standings, measure: str) -> Iterator[tuple[Line, float, Cell]]:
     """Every training from scratch that a fine-tuning measure can be held against, with its labels per class:
     random weights in as many steps, in more of them, and the references, which trained with all labels for as
     long as others pretrained."""
-    for row in board.rows:
-        if row.recipe.floor == "random":
+    for line in board.lines:
+        if line.recipe.floor == "random":
             for name in (measure, *longer(board, measure)):
-                for labels, cell in by_labels(board, row, name):
-                    yield row, labels, cell
-        elif row.family == "reference":
-            for labels, cell in by_labels(board, row, measure):
+                for labels, cell in by_labels(board, line, name):
+                    yield line, labels, cell
+        elif line.role == "reference":
+            for labels, cell in by_labels(board, line, measure):
                 if cell.labels is None:
-                    yield row, labels, cell
+                    yield line, labels, cell
 
 
 def _shown(cell: Cell) -> float:

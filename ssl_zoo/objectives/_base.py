@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ssl_zoo.backbones._base import KINDS, Backbone, Kind, TokenBackbone
+from ssl_zoo.objectives._shown import Shown
 
 
 class Batch(NamedTuple):
@@ -49,12 +50,6 @@ class Tune(NamedTuple):
     constant: bool = False
 
 
-class Shown(NamedTuple):
-    """What a page draws of an objective's work on a batch. kind: which drawing it is."""
-
-    kind: str
-
-
 READS = ("x", "y", "index", "other")
 OLD = {"rows": "layout"}  # attributes of a class by their names before
 Layout = Literal["packed", "document"]
@@ -74,6 +69,7 @@ class Objective(nn.Module, ABC, Generic[B]):
         lookahead: ids read past the context because they are only ever targets.
         whole_batch: whether the loss compares the samples of a batch with each other, so that
             accumulated halves are not one larger batch.
+        unit: of its loss, as charts name it; empty: none.
         tiny: arguments with which tests build it small; what is left out keeps its default.
         t: buffer, fraction of training done, in [0, 1].
     """
@@ -84,6 +80,7 @@ class Objective(nn.Module, ABC, Generic[B]):
     layout: Layout = "packed"
     lookahead: int = 0
     whole_batch: bool = False
+    unit: ClassVar[str] = ""
     tiny: ClassVar[dict[str, Any]] = {}
     backbone: B
     t: Tensor
@@ -95,11 +92,11 @@ class Objective(nn.Module, ABC, Generic[B]):
 
     def __init__(self, backbone: B):
         super().__init__()
-        if backbone.modality not in {KINDS[kind][0] for kind in self.takes}:
+        if backbone.kind not in self.takes:
             works = ", ".join(KINDS[kind][1] for kind in self.takes)
             raise ValueError(
-                f"{type(self).__name__} cannot train {type(backbone).__name__}, which reads "
-                f"{backbone.modality}s; it takes {works}"
+                f"{type(self).__name__} cannot train {type(backbone).__name__}, which is of the kind "
+                f"{backbone.kind}; it takes {works}"
             )
         self.backbone = backbone
         self.register_buffer("t", torch.zeros(()))
@@ -123,7 +120,9 @@ class Objective(nn.Module, ABC, Generic[B]):
         return {"backbone": self.backbone}
 
     def show(self, batch: Batch) -> Shown | None:
-        """What a page draws of the objective's work on a batch; None where there is nothing to see."""
+        """What a page draws of the objective's work on a few rows; None where there is nothing to see.
+
+        It is called in evaluation mode, without gradients, and changes no state."""
         return None
 
 
@@ -156,12 +155,16 @@ class Sum(Objective[Backbone]):
         backbone: shared by all terms.
         terms: name -> a function that builds the objective on a backbone (a class, a partial).
         weights: name -> weight; a name left out weighs 1.
+        every: name -> n: the term reads every n-th row of a batch alone; a name left out reads all. A costly
+            term can so be added to one that needs large batches.
 
     Raises:
-        ValueError: no terms, a weight without a term, or terms that want text laid out differently.
+        ValueError: no terms, a weight or `every` without a term, or terms that want text laid out
+            differently; in training, rows of one process that do not divide by `every`.
     """
 
     family = "composition"
+    unit = "weighted sum of its terms"
     takes = ("vit", "cnn", "bag", "transformer", "encoder", "decoder")
 
     def __init__(
@@ -169,13 +172,17 @@ class Sum(Objective[Backbone]):
         backbone: Backbone,
         terms: Mapping[str, Callable[[Backbone], Objective]],
         weights: Mapping[str, float] | None = None,
+        every: Mapping[str, int] | None = None,
     ):
         super().__init__(backbone)
-        weights = weights or {}
+        weights, every = weights or {}, every or {}
         if not terms:
             raise ValueError("Sum needs at least one term")
-        if unknown := sorted(set(weights) - set(terms)):
-            raise ValueError(f"weights for {unknown}, but the terms are {sorted(terms)}")
+        for what, given in (("weights", weights), ("every", every)):
+            if unknown := sorted(set(given) - set(terms)):
+                raise ValueError(f"{what} for {unknown}, but the terms are {sorted(terms)}")
+        if wrong := {name: n for name, n in every.items() if n < 1}:
+            raise ValueError(f"every n-th row is read, n = 1 or more, not {wrong}")
         built: dict[str, Objective] = {}
         order = None
         for name, build in terms.items():
@@ -186,6 +193,7 @@ class Sum(Objective[Backbone]):
             backbone.order = order
         self.terms = nn.ModuleDict(built)
         self.weights = {name: float(weights.get(name, 1.0)) for name in terms}
+        self.every = {name: int(every.get(name, 1)) for name in terms}
         layouts: dict[str, Layout] = {name: term.layout for name, term in built.items()}
         if len(set(layouts.values())) > 1 and backbone.modality == "text":
             raise ValueError(f"these terms want text laid out differently: {layouts}")
@@ -195,7 +203,7 @@ class Sum(Objective[Backbone]):
         self.whole_batch = any(term.whole_batch for term in built.values())
 
     def forward(self, batch: Batch) -> Loss:
-        losses = {name: term(self.share(batch, term)) for name, term in self.terms.items()}
+        losses = {name: term(self.share(batch, name)) for name, term in self.terms.items()}
         total = sum(self.weights[name] * loss.value for name, loss in losses.items())
         parts = {f"{name}/loss": loss.value.detach() for name, loss in losses.items()}
         counts = {}
@@ -204,8 +212,15 @@ class Sum(Objective[Backbone]):
             counts |= {f"{name}/{part}": count for part, count in loss.counts.items()}
         return Loss(total, parts, counts)  # pyright: ignore[reportArgumentType]
 
-    def share(self, batch: Batch, term: nn.Module) -> Batch:
-        """What one term reads: the context, and no more ids past it than the term looks ahead."""
+    def share(self, batch: Batch, name: str) -> Batch:
+        """What one term reads: its rows of the context, and no more ids past it than the term looks ahead."""
+        term, every = self.terms[name], self.every[name]
+        if self.training and len(batch.x) % every:
+            raise ValueError(
+                f"{name} reads every {every}th row, and {len(batch.x)} rows in one process do not divide so: "
+                f"take a batch_size of a multiple of {every} in each process and accumulation step"
+            )
+        batch = _thinned(batch, every)
         extra = self.lookahead - term.lookahead  # pyright: ignore[reportOperatorIssue]
         if not extra or self.backbone.modality != "text":
             return batch
@@ -230,3 +245,13 @@ class Sum(Objective[Backbone]):
         for term in self.terms.values():
             found = term.export() | found  # pyright: ignore[reportCallIssue]
         return found
+
+
+def _thinned(batch: Batch, every: int) -> Batch:
+    """Every so manyth row. Where parts of a batch divide so, theirs together are those of the whole."""
+    if every == 1:
+        return batch
+    thin: dict[str, Any] = {
+        name: part[::every] for name, part in batch._asdict().items() if name != "other" and part is not None
+    }
+    return batch._replace(**thin, other=batch.other and _thinned(batch.other, every))

@@ -26,6 +26,7 @@ from torch import Tensor
 from ssl_zoo.backbones._base import ImageBackbone
 from ssl_zoo.heads import exact, mlp
 from ssl_zoo.objectives._base import Batch, Loss, Objective
+from ssl_zoo.objectives._shown import Pairs, cosines
 from ssl_zoo.schedules import ramp
 from ssl_zoo.teacher import Teacher
 from ssl_zoo.views.recipes import byol
@@ -89,3 +90,10 @@ class BYOL(Objective[ImageBackbone]):
     def advance(self, t: float) -> None:
         super().advance(t)
         self.teacher.update(self.momentum(t))
+
+    def show(self, batch: Batch) -> Pairs:
+        (x,) = self.views(batch.x)
+        first, second = x.chunk(2)
+        z = self.project(self.backbone(x).pooled)
+        note = "Two views of each image, and how alike their projections are: the diagonal should be near 1."
+        return Pairs(note, first, second, cosines(*z.chunk(2)))

@@ -49,7 +49,7 @@ class Towers(Objective[ImageBackbone]):
     tiny: ClassVar[dict[str, Any]] = {"text": "transformer", "out": 8}
     log_scale: Tensor
 
-    def __init__(self, backbone: Backbone, text: Backbone, out: int = 512, view: View | None = None):
+    def __init__(self, backbone: ImageBackbone, text: Backbone, out: int = 512, view: View | None = None):
         super().__init__(backbone)
         if text.modality != "text":
             raise ValueError(f"the second tower reads captions; {type(text).__name__} reads {text.modality}s")

@@ -20,6 +20,7 @@ from ssl_zoo.backbones._base import TokenBackbone, check_ids
 from ssl_zoo.contrast import nt_xent
 from ssl_zoo.noise import rand
 from ssl_zoo.objectives._base import Batch, Loss, Objective
+from ssl_zoo.objectives._shown import Pairs, cosines
 from ssl_zoo.tokens import mean_rows, take
 from ssl_zoo.views.text import longest, spans
 
@@ -42,6 +43,7 @@ class DocumentCrops(Objective[TokenBackbone]):
     """
 
     family = "contrastive"
+    unit = "nats"
     takes = ("bag", "transformer", "encoder", "decoder")
     whole_batch = True
     tiny: ClassVar[dict[str, Any]] = {"low": 2, "high": 5}
@@ -89,3 +91,11 @@ class DocumentCrops(Objective[TokenBackbone]):
             return self.backbone(x, segments).pooled
         check_ids(x, self.words.num_embeddings)
         return mean_rows(self.words.weight, x, segments)
+
+    def show(self, batch: Batch) -> Pairs:
+        x, segments = self.crops(batch)
+        first, second = torch.where(segments >= 0, x, -1).chunk(2)
+        note = (
+            "Two crops of each document, and how alike they are: the diagonal should be high, the rest low."
+        )
+        return Pairs(note, first, second, cosines(*self.read(x, segments).chunk(2)))

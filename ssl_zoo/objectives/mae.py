@@ -19,6 +19,7 @@ from ssl_zoo.backbones._base import ImageBackbone, TokenBackbone
 from ssl_zoo.heads import PatchDecoder, exact, grid_positions
 from ssl_zoo.noise import rand
 from ssl_zoo.objectives._base import Batch, Loss, Objective
+from ssl_zoo.objectives._shown import Pictures, painted
 from ssl_zoo.tokens import patchify, take
 from ssl_zoo.views.masks import random_split
 from ssl_zoo.views.recipes import crop_flip
@@ -44,6 +45,7 @@ class MAE(Objective[TokenBackbone]):
 
     family = "masked"
     takes = ("vit",)
+    unit = "mean squared error of normalised pixels"
     tiny: ClassVar[dict[str, Any]] = {"width": 16, "depth": 1, "heads": 2}
     position: Tensor
 
@@ -57,15 +59,10 @@ class MAE(Objective[TokenBackbone]):
         view: View | None = None,
     ):
         super().__init__(backbone)
-        if not isinstance(backbone, TokenBackbone) or backbone.patch is None:
-            raise ValueError(
-                f"MAE drops patches before the encoder, which {type(backbone).__name__} cannot do; "
-                "take a vision transformer: backbone=vit_micro, vit_tiny, vit_small, vit_base, "
-                "or any timm ViT"
-            )
         assert isinstance(backbone, ImageBackbone)
+        assert backbone.patch is not None
         high, wide = backbone.grid(*backbone.image_size)
-        self.keep = round(high * wide * (1 - masked))
+        self.patch, self.keep = backbone.patch, round(high * wide * (1 - masked))
         if not 0 < self.keep < high * wide:
             raise ValueError(
                 f"masked={masked} of {high * wide} patches keeps {self.keep}; both sides need at least one: "
@@ -77,17 +74,31 @@ class MAE(Objective[TokenBackbone]):
         self.register_buffer("position", grid_positions(width, high, wide), persistent=False)
         self.decoder = PatchDecoder(width, depth, heads, 3 * backbone.patch**2)
 
-    def forward(self, batch: Batch) -> Loss:
+    def predict(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Crops (B, 3, H, W) -> the dropped patches (B, M), and what is drawn there (B, M, p * p * 3)."""
         backbone = self.backbone
-        x = self.view(batch.x)
         tokens = backbone.embed(x)  # (B, N, D)
         seen, unseen = random_split(rand(*tokens.shape[:2], device=x.device), self.keep)
         code = self.widen(backbone.encode(take(tokens, seen), seen).tokens)  # (B, keep, width)
         blank = self.blank.to(code.dtype).expand(len(x), unseen.shape[1], -1)
         order = torch.cat([seen, unseen], dim=1)
-        drawn = self.decoder(torch.cat([code, blank], dim=1) + self.position[order], self.keep)
+        return unseen, self.decoder(torch.cat([code, blank], dim=1) + self.position[order], self.keep)
+
+    def forward(self, batch: Batch) -> Loss:
+        x = self.view(batch.x)
+        unseen, drawn = self.predict(x)
         # Pixels in [0, 1]; the reference code standardises channels first, which the per-patch
         # normalisation undoes but for the ratio between channels.
-        target = normalise(take(patchify(x, backbone.patch), unseen))  # pyright: ignore[reportArgumentType]
-        loss = exact(F.mse_loss)(drawn, target)
-        return Loss(loss, {})
+        target = normalise(take(patchify(x, self.patch), unseen))
+        return Loss(exact(F.mse_loss)(drawn, target), {})
+
+    def show(self, batch: Batch) -> Pictures:
+        x, patch = self.view(batch.x), self.patch
+        unseen, drawn = self.predict(x)
+        true = take(patchify(x, patch), unseen)
+        drawn = drawn * (true.var(-1, keepdim=True) + 1e-6).sqrt() + true.mean(-1, keepdim=True)
+        seen = painted(x, patch, unseen, torch.full_like(true, 0.5))
+        note = (
+            "A training crop, what is seen of it, and what is drawn: on the true patches' mean and deviation."
+        )
+        return Pictures(note, {"crop": x, "seen": seen, "drawn": painted(x, patch, unseen, drawn)})

@@ -14,13 +14,16 @@ whichever rows share its batch, so that parts of a batch average to the whole (d
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ssl_zoo.backbones._base import TokenBackbone, check_ids
 from ssl_zoo.heads import output_matrix, score_tokens
 from ssl_zoo.noise import rand
 from ssl_zoo.objectives._base import Batch, Loss, Objective
+from ssl_zoo.objectives._shown import Guesses
 from ssl_zoo.tokens import put, take
+from ssl_zoo.views.hiding import Hiding
 from ssl_zoo.views.masks import Masking, Tokens, corrupt
 
 
@@ -34,54 +37,48 @@ class MaskedLM(Objective[TokenBackbone]):
     """
 
     family = "masked"
+    unit = "nats per hidden token"
     takes = ("transformer", "encoder", "decoder")
     ordinary: Tensor  # (V - specials,) ids that may stand in as noise
-    special: Tensor  # (V,) bool
-    continues: Tensor  # (V,) bool
 
     def __init__(self, backbone: TokenBackbone, mask: Masking | None = None):
         super().__init__(backbone)
         backbone.refuse("both")
         backbone.order = "both"
-        vocabulary = backbone.vocabulary
-        if vocabulary is None or vocabulary.mask is None:
-            raise ValueError(
-                "MaskedLM needs a vocabulary with a mask token, and this tokenizer has none; "
-                "take tokenizer=bpe, bytes or characters, or a BERT-like pretrained one"
-            )
-        self.mask = mask or Tokens()
-        self.hidden = vocabulary.mask
-        special = torch.zeros(vocabulary.size, dtype=torch.bool)
-        special[list({*vocabulary.special, vocabulary.mask, vocabulary.pad})] = True
-        continues = torch.zeros(vocabulary.size, dtype=torch.bool)
-        continues[list(vocabulary.continues)] = True
-        # Derived from the vocabulary: not part of the state.
-        self.register_buffer("special", special, persistent=False)
-        self.register_buffer("continues", continues, persistent=False)
-        self.register_buffer("ordinary", (~special).nonzero().squeeze(1), persistent=False)
+        self.hiding = Hiding(backbone.vocabulary, mask or Tokens())
+        ordinary = (~self.hiding.special).nonzero().squeeze(1)
+        self.register_buffer("ordinary", ordinary, persistent=False)  # of the vocabulary, not of the state
         self.transform = nn.Sequential(
             nn.Linear(backbone.dim, backbone.dim), nn.GELU(), nn.LayerNorm(backbone.dim)
         )
         self.output = output_matrix(backbone)
-        self.bias = nn.Parameter(torch.zeros(vocabulary.size))
+        self.bias = nn.Parameter(torch.zeros(len(self.output.weight)))
 
     def forward(self, batch: Batch) -> Loss:
-        check_ids(batch.x, len(self.special))
+        check_ids(batch.x, self.hiding.size)
         ids, segments = batch.x.long(), batch.segments
-        b, t = ids.shape
-        candidates = ~self.special[ids]
-        if segments is not None:
-            candidates &= segments >= 0
-        at, valid = self.mask(rand(b, t, device=ids.device), ids, candidates, self.continues)  # (B, K)
+        at, valid = self.hiding(rand(*ids.shape, device=ids.device), ids, segments)  # (B, K)
         original = ids.gather(1, at)
-        noise = rand(b, 2, at.shape[1], device=ids.device)
+        noise = rand(len(ids), 2, at.shape[1], device=ids.device)
         random = self.ordinary[(noise[:, 1] * len(self.ordinary)).long()]
-        shown = torch.where(valid, corrupt(noise[:, 0], random, original, self.hidden), original)
+        shown = torch.where(valid, corrupt(noise[:, 0], random, original, self.hiding.mask), original)
 
         tokens = self.backbone.embed(put(ids, at, shown))
         code = self.backbone.encode(tokens, None, segments, order="both")
         rows = self.transform(take(code.tokens, at).flatten(0, 1))  # (B * K, D)
-        loss, nats, count = score_tokens(
-            rows, self.output.weight, original.flatten(), valid.flatten(), self.mask.rate * b * t, self.bias
-        )
+        places, target = self.hiding.choose.rate * ids.numel(), original.flatten()
+        loss, nats, count = score_tokens(rows, self.output.weight, target, valid.flatten(), places, self.bias)
         return Loss(loss, {"nats_per_masked_token": nats}, {"nats_per_masked_token": count})
+
+    def show(self, batch: Batch) -> Guesses:
+        """The first row; all that is hidden is the mask, where training leaves some or puts others."""
+        ids, segments = batch.x[:1].long(), None if batch.segments is None else batch.segments[:1]
+        at, valid = self.hiding(rand(*ids.shape, device=ids.device), ids, segments)
+        at = at[valid].sort().values[None]  # (1, K)
+        tokens = self.backbone.embed(put(ids, at, torch.full_like(at, self.hiding.mask)))
+        code = self.backbone.encode(tokens, None, segments, order="both")
+        scores = F.linear(self.transform(take(code.tokens, at)[0]), self.output.weight, self.bias)
+        note = (
+            "Tokens that were hidden (all shown to the network as the mask), and its guesses in their place."
+        )
+        return Guesses(note, ids[0], at[0], scores.float().softmax(1), hidden=True)

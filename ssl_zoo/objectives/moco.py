@@ -62,6 +62,7 @@ class MoCo(Objective[ImageBackbone]):
     """
 
     family = "contrastive"
+    unit = "nats"
     takes = ("vit", "cnn")
     tiny: ClassVar[dict[str, Any]] = {"width": 24, "out": 8, "queue": 10, "momentum": 0.9}
 

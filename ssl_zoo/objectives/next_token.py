@@ -11,10 +11,12 @@ of a batch average to the whole (docs/decisions/0005).
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 
 from ssl_zoo.backbones._base import TokenBackbone, check_ids
 from ssl_zoo.heads import output_matrix, score_tokens
 from ssl_zoo.objectives._base import Batch, Loss, Objective
+from ssl_zoo.objectives._shown import Guesses
 
 
 class NextToken(Objective[TokenBackbone]):
@@ -27,6 +29,7 @@ class NextToken(Objective[TokenBackbone]):
     """
 
     family = "autoregressive"
+    unit = "nats per token"
     takes = ("transformer", "encoder", "decoder")
     lookahead = 1
 
@@ -51,3 +54,10 @@ class NextToken(Objective[TokenBackbone]):
             scored = (batch.segments[:, 1:] >= 0).flatten()
         loss, nats, count = score_tokens(rows, self.output.weight, target, scored, len(target))
         return Loss(loss, {"nats_per_token": nats}, {"nats_per_token": count})
+
+    def show(self, batch: Batch) -> Guesses:
+        ids, segments = batch.x[:1], None if batch.segments is None else batch.segments[:1]
+        code = self.backbone.encode(self.backbone.embed(ids), None, segments, order="causal")
+        p = F.linear(code.tokens[0, :-1], self.output.weight).float().softmax(1)  # (T - 1, V)
+        note = "The probability of each token, given all before it; the first one was only read."
+        return Guesses(note, ids[0], torch.arange(1, ids.shape[1], device=ids.device), p, hidden=False)

@@ -7,11 +7,12 @@ better than one at random), and the network says which turn it sees: cross-entro
 from __future__ import annotations
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ssl_zoo.backbones._base import Backbone, ImageBackbone
 from ssl_zoo.heads import classification
 from ssl_zoo.objectives._base import Batch, Loss, Objective
+from ssl_zoo.objectives._shown import Choices
 from ssl_zoo.views.image import rot90
 from ssl_zoo.views.recipes import crop_flip
 from ssl_zoo.views.view import View
@@ -27,6 +28,7 @@ class Rotation(Objective[Backbone]):
     """
 
     family = "pretext"
+    unit = "nats"
     takes = ("vit", "cnn")
 
     def __init__(self, backbone: Backbone, view: View | None = None):
@@ -38,10 +40,20 @@ class Rotation(Objective[Backbone]):
         self.view = view or crop_flip(backbone.image_size, scale=(0.6, 1.0))
         self.classify = nn.Linear(backbone.dim, 4)
 
-    def forward(self, batch: Batch) -> Loss:
+    def turned(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """All four turns of every crop (4 B, C, H, W), and which it is (4 B,)."""
         x = self.view(batch.x)
-        turn = torch.arange(4, device=x.device).repeat_interleave(len(x))  # (4 B,)
-        turned = rot90(x.repeat(4, 1, 1, 1), turn)
+        turn = torch.arange(4, device=x.device).repeat_interleave(len(x))
+        return rot90(x.repeat(4, 1, 1, 1), turn), turn
+
+    def forward(self, batch: Batch) -> Loss:
+        turned, turn = self.turned(batch)
         pooled = self.backbone(turned).pooled  # (4 B, D)
         loss, accuracy = classification(pooled, self.classify.weight, self.classify.bias, turn)
         return Loss(loss, {"accuracy": accuracy.detach()})
+
+    def show(self, batch: Batch) -> Choices:
+        turned, turn = self.turned(batch)
+        p = self.classify(self.backbone(turned).pooled).float().softmax(1)
+        note = "Training crops in all four turns (counter-clockwise), and the probability given to each turn."
+        return Choices(note, turned, ("0°", "90°", "180°", "270°"), p, turn)

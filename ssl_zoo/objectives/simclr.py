@@ -14,12 +14,13 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ssl_zoo.backbones._base import Backbone, ImageBackbone
 from ssl_zoo.contrast import nt_xent
 from ssl_zoo.heads import mlp
 from ssl_zoo.objectives._base import Batch, Loss, Objective
+from ssl_zoo.objectives._shown import Pairs, cosines, dropping
 from ssl_zoo.views.recipes import simclr
 from ssl_zoo.views.view import View
 
@@ -37,6 +38,7 @@ class SimCLR(Objective[Backbone]):
     """
 
     family = "contrastive"
+    unit = "nats"
     takes = ("vit", "cnn", "transformer", "encoder", "decoder")
     layout = "document"
     whole_batch = True
@@ -69,11 +71,23 @@ class SimCLR(Objective[Backbone]):
         self.temperature = temperature
         self.project = mlp(backbone.dim, width, out)
 
+    def views(self, batch: Batch) -> tuple[Tensor, Tensor | None]:
+        """Both views of all samples, (2 B, ...), with their segments."""
+        if self.view is not None:
+            return torch.cat([self.view(batch.x), self.view(batch.x)]), None
+        # Two times the same ids (2 B, T): dropout makes the difference.
+        return batch.x.repeat(2, 1), None if batch.segments is None else batch.segments.repeat(2, 1)
+
     def forward(self, batch: Batch) -> Loss:
-        if self.view is None:
-            x = batch.x.repeat(2, 1)  # (2 B, T): dropout makes the difference
-            segments = None if batch.segments is None else batch.segments.repeat(2, 1)
-        else:
-            x, segments = torch.cat([self.view(batch.x), self.view(batch.x)]), None
+        x, segments = self.views(batch)
         loss, found = nt_xent(self.project(self.backbone(x, segments).pooled), self.temperature)
         return Loss(loss, {"pair_found": found.detach()})
+
+    def show(self, batch: Batch) -> Pairs:
+        x, segments = self.views(batch)
+        with dropping(self):
+            z = self.project(self.backbone(x, segments).pooled)
+        what = "views of each image" if self.view else "readings of each text with different dropout"
+        note = f"Two {what}, and how alike their projections are: the diagonal should be high, the rest low."
+        first, second = x.chunk(2)
+        return Pairs(note, first, second, cosines(*z.chunk(2)))

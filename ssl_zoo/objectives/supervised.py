@@ -15,6 +15,7 @@ from torch import nn
 from ssl_zoo.backbones._base import Backbone, ImageBackbone, outside
 from ssl_zoo.heads import classification
 from ssl_zoo.objectives._base import Batch, Loss, Objective
+from ssl_zoo.objectives._shown import Choices
 from ssl_zoo.views.recipes import crop_flip
 from ssl_zoo.views.view import View
 
@@ -31,6 +32,7 @@ class Supervised(Objective[Backbone]):
     """
 
     family = "reference"
+    unit = "nats"
     takes = ("vit", "cnn")
     reads = ("x", "y")
     tiny: ClassVar[dict[str, Any]] = {"classes": 3}
@@ -54,3 +56,13 @@ class Supervised(Objective[Backbone]):
         pooled = self.backbone(self.view(batch.x)).pooled  # (B, D)
         loss, accuracy = classification(pooled, self.classify.weight, self.classify.bias, y)
         return Loss(loss, {"accuracy": accuracy.detach()})
+
+    def show(self, batch: Batch) -> Choices | None:
+        if batch.y is None:
+            return None
+        x = self.view(batch.x)
+        p = self.classify(self.backbone(x).pooled).float().softmax(1)
+        names = tuple(f"class {i}" for i in range(p.shape[1]))
+        return Choices(
+            "Training crops, and the probability given to each class.", x, names, p, batch.y.long()
+        )

@@ -1,7 +1,7 @@
-"""Charts of a leaderboard as Vega-Lite: the primary measure by row, and curves over labels, depth and cost.
+"""Charts of a leaderboard as Vega-Lite: the primary measure by line, and curves over labels, depth and cost.
 
-Rows are told apart by colour, dash and shape together. Each colour has a contrast of 3 or more with the light
-ground and with the dark one; floors are grey and dashed.
+Lines are told apart by colour, dash and shape together. Each colour has a contrast of 3 or more with the
+light ground and with the dark one; floors are grey and dashed.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from ssl_zoo.leaderboard.curves import Curves, Point, curves
-from ssl_zoo.leaderboard.ranking import Row, Standings
+from ssl_zoo.leaderboard.standings import Line, Standings
 from ssl_zoo.transfer.report import metric
 
 Spec = dict[str, Any]
@@ -19,21 +19,21 @@ GREY = "#7d858e"
 DASHES = ([1, 0], [8, 2], [10, 2, 2, 2], [6, 2, 1, 2, 1, 2])
 SHAPES = ("circle", "triangle-up", "diamond", "triangle-down", "cross", "square")
 FLOOR_DASHES = ([3, 3], [1, 3], [5, 5], [2, 6])
-FAMILY_SHAPES = {"pretrained": "circle", "reference": "diamond", "floor": "square"}
+ROLE_SHAPES = {"pretrained": "circle", "reference": "diamond", "floor": "square"}
 
 
 def charts(board: Standings) -> dict[str, Spec]:
     """ "primary" and `Curves.name` -> specification; empty where nothing has run."""
-    if not any(row.headline(board.primary) for row in board.rows):
+    if not any(line.headline(board.primary) for line in board.lines):
         return {}
-    return {"primary": standing(board)} | {one.name: lines(board, one) for one in curves(board)}
+    return {"primary": standing(board)} | {one.name: drawn(board, one) for one in curves(board)}
 
 
-def looks(rows: list[Row]) -> list[tuple[str, list[int], str]]:
-    """(colour, dash, shape) of each row: the same one in every chart of its board."""
+def looks(board_lines: list[Line]) -> list[tuple[str, list[int], str]]:
+    """(colour, dash, shape) of each line: the same one in every chart of its board."""
     found, others, floors = [], 0, 0
-    for row in rows:
-        if row.family == "floor":
+    for line in board_lines:
+        if line.role == "floor":
             shape = SHAPES[-1 - floors % len(SHAPES)]
             found.append((GREY, list(FLOOR_DASHES[floors % len(FLOOR_DASHES)]), shape))
             floors += 1
@@ -47,38 +47,38 @@ def looks(rows: list[Row]) -> list[tuple[str, list[int], str]]:
 
 def standing(board: Standings) -> Spec:
     """Dot and 95 % interval of the primary measure, best at the top; the names stand above the dots."""
-    rows = [(row, cell) for row in board.rows if (cell := row.headline(board.primary))]
-    shown = metric(rows[0][1].metric)
+    ran = [(line, cell) for line in board.lines if (cell := line.headline(board.primary))]
+    shown = metric(ran[0][1].metric)
     values = []
-    for row, cell in rows:
+    for line, cell in ran:
         low, high = cell.interval or (cell.mean, cell.mean)
         y, low, high = (shown.factor * value for value in (cell.mean, low, high))
-        place = f"{board.ranks[row.name]}. " if row.name in board.ranks else ""
+        place = f"{board.ranks[line.name]}. " if line.name in board.ranks else ""
         values.append(
-            {"row": place + row.title, "kind": row.family, "mean": y, "low": low, "high": high}
+            {"line": place + line.title, "role": line.role, "mean": y, "low": low, "high": high}
             | {"text": cell.text(), "seeds": len(cell.seeds)}
         )
-    y = {"field": "row", "type": "nominal", "sort": None, "axis": None}
+    y = {"field": "line", "type": "nominal", "sort": None, "axis": None}
     title = f"{board.heading(board.primary)} ({shown.title})"
     x = {"type": "quantitative", "title": title, "axis": {"tickCount": 8}}
-    kinds = list(FAMILY_SHAPES)
+    roles = list(ROLE_SHAPES)
     colour = {
-        "field": "kind",
+        "field": "role",
         "type": "nominal",
-        "scale": {"domain": kinds, "range": [COLOURS[0], COLOURS[1], GREY]},
+        "scale": {"domain": roles, "range": [COLOURS[0], COLOURS[1], GREY]},
         "legend": {"title": None, "columns": 3},
     }
-    shape = {"field": "kind", "scale": {"domain": kinds, "range": list(FAMILY_SHAPES.values())}}
+    shape = {"field": "role", "scale": {"domain": roles, "range": list(ROLE_SHAPES.values())}}
     tooltip = [
-        {"field": "row", "title": "row"},
+        {"field": "line", "title": "line"},
         {"field": "text", "title": shown.title},
         {"field": "seeds", "title": "seeds"},
     ]
     return {
         "$schema": "https://vega.github.io/schema/vega-lite/v6.json",
-        "description": f"{board.heading(board.primary)} of every row, with 95 % intervals",
+        "description": f"{board.heading(board.primary)} of every line, with 95 % intervals",
         "width": "container",
-        "height": 36 * len(rows),
+        "height": 36 * len(ran),
         "data": {"values": values},
         "encoding": {"y": y, "tooltip": tooltip},
         "layer": [
@@ -96,29 +96,29 @@ def standing(board: Standings) -> Spec:
             },
             {
                 "mark": {"type": "text", "align": "left", "dy": -13, "fontSize": 12},
-                "encoding": {"x": {"value": 2}, "text": {"field": "row"}},
+                "encoding": {"x": {"value": 2}, "text": {"field": "line"}},
             },
         ],
     }
 
 
-def lines(board: Standings, one: Curves) -> Spec:
-    """One line a row with a band for its 95 % interval; a click on a name of the legend shows it alone."""
-    own = {row.name for row in board.rows}
-    rows = [*board.rows, *(row for row, _ in one.lines if row.name not in own)]
-    look = dict(zip([row.name for row in rows], looks(rows), strict=True))
-    titles = [row.title for row, _ in one.lines]
-    values = [_value(row, point) for row, points in one.lines for point in points]
+def drawn(board: Standings, one: Curves) -> Spec:
+    """A curve for each line with a band for its 95 % interval; a click on a name shows it alone."""
+    own = {line.name for line in board.lines}
+    every = [*board.lines, *(line for line, _ in one.drawn if line.name not in own)]
+    look = dict(zip([line.name for line in every], looks(every), strict=True))
+    titles = [line.title for line, _ in one.drawn]
+    values = [_value(line, point) for line, points in one.drawn for point in points]
 
     def channel(part: int) -> Spec:
-        scale = {"domain": titles, "range": [look[row.name][part] for row, _ in one.lines]}
+        scale = {"domain": titles, "range": [look[line.name][part] for line, _ in one.drawn]}
         legend = {
             "title": None,
             "columns": {"expr": "width > 520 ? 2 : 1"},
             "symbolSize": 120,
             "symbolOpacity": 1,
         }
-        return {"field": "row", "type": "nominal", "scale": scale, "legend": legend}
+        return {"field": "line", "type": "nominal", "scale": scale, "legend": legend}
 
     x: Spec = {"field": "x", "type": "quantitative", "title": one.x}
     if one.kind == "layers":
@@ -129,13 +129,13 @@ def lines(board: Standings, one: Curves) -> Spec:
     faded = {"condition": {"param": "picked", "value": 1}, "value": 0.08}
     band = {"condition": {"param": "picked", "value": 0.16}, "value": 0.02}
     tooltip = [
-        {"field": "row", "title": "row"},
+        {"field": "line", "title": "line"},
         {"field": "words", "title": "at"},
         {"field": "text", "title": one.y},
     ]
     return {
         "$schema": "https://vega.github.io/schema/vega-lite/v6.json",
-        "description": f"{one.title}: {one.y} over {one.x}, one line a row",
+        "description": f"{one.title}: {one.y} over {one.x}, a curve for each line of the board",
         "width": "container",
         "height": 300,
         "data": {"values": values},
@@ -147,7 +147,7 @@ def lines(board: Standings, one: Curves) -> Spec:
             },
             {
                 "params": [
-                    {"name": "picked", "select": {"type": "point", "fields": ["row"]}, "bind": "legend"}
+                    {"name": "picked", "select": {"type": "point", "fields": ["line"]}, "bind": "legend"}
                 ],
                 "mark": {"type": "line", "strokeWidth": 2},
                 "encoding": {"y": y, "strokeDash": channel(1), "opacity": faded},
@@ -160,15 +160,15 @@ def lines(board: Standings, one: Curves) -> Spec:
     }
 
 
-def _value(row: Row, point: Point) -> Spec:
-    return {"row": row.title, **point._asdict()}
+def _value(line: Line, point: Point) -> Spec:
+    return {"line": line.title, **point._asdict()}
 
 
 def _log_axis(one: Curves) -> Spec:
     """Ticks where points are; "all" stands at its real number."""
     if one.kind == "cost":
         return {"format": "~s", "tickCount": 5}
-    ticks = sorted({point.x for _, points in one.lines for point in points})
+    ticks = sorted({point.x for _, points in one.drawn for point in points})
     axis: Spec = {"values": ticks, "labelOverlap": True}
     if one.everything is not None:
         label = (

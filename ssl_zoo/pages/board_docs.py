@@ -5,12 +5,12 @@ README's table, and what a recipe's header expects. The same results give the sa
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-from ssl_zoo.leaderboard.markdown import grid, markdown
-from ssl_zoo.leaderboard.ranking import Row, Standings
-from ssl_zoo.leaderboard.table import Stale, standing
+from ssl_zoo.leaderboard.board import Board
+from ssl_zoo.leaderboard.standings import Line, Standings, standings
+from ssl_zoo.leaderboard.table import grid, markdown, standing
 from ssl_zoo.pages.board_charts import charts
 from ssl_zoo.pages.page import picture
 from ssl_zoo.transfer.report import metric
@@ -18,23 +18,21 @@ from ssl_zoo.transfer.report import metric
 WIDTH = 640  # of a picture, in pixels
 
 
-def documents(board: Standings, stale: Stale | None = None) -> dict[str, str]:
+def documents(board: Standings) -> dict[str, str]:
     """File name -> text: BOARD.md and the SVG of every chart it shows."""
     drawn = charts(board)
     names = {name: f"{board.name}-{name}.svg" for name in drawn}
     found = {names[name]: picture({**spec, "width": WIDTH}) for name, spec in drawn.items()}
-    return {f"{board.name}.md": markdown(board, names, stale)} | found
+    return {f"{board.name}.md": markdown(board, names)} | found
 
 
-def write_docs(
-    boards: Sequence[Standings], folder: str | Path, stale: Mapping[str, Stale] | None = None
-) -> list[Path]:
-    """Write the documents of every board; the paths written. stale: board -> row -> reason."""
+def write_docs(boards: Sequence[Standings], folder: str | Path) -> list[Path]:
+    """Write the documents of every board; the paths written."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     written = []
     for board in boards:
-        for name, text in documents(board, (stale or {}).get(board.name)).items():
+        for name, text in documents(board).items():
             (folder / name).write_text(text, encoding="utf-8")
             written.append(folder / name)
     return written
@@ -49,12 +47,12 @@ def lowered(words: str) -> str:
 
 
 def summary(boards: Sequence[Standings]) -> str:
-    """The README's tables: of each board that ran, all rows by the primary measure."""
+    """The README's tables: of each board that ran, all lines by the primary measure."""
     parts = []
     for board in boards:
         if board.leader is not None:
-            header, lines = standing(board)
-            parts += [f"[{board.title}](docs/leaderboard/{board.name}.md)", grid(header, lines)]
+            header, body = standing(board)
+            parts += [f"[{board.title}](docs/leaderboard/{board.name}.md)", grid(header, body)]
     return "\n\n".join(parts)
 
 
@@ -71,9 +69,9 @@ def with_summary(readme: str, boards: Sequence[Standings]) -> str:
     return f"{before}{BEGIN}\n{summary(boards)}\n{END}{after}"
 
 
-def expected(board: Standings, row: Row) -> str:
-    """What the header of a recipe says that its row scores."""
-    cell = row.headline(board.primary)
+def expected(board: Standings, line: Line) -> str:
+    """What the header of a recipe says that its line scores."""
+    cell = line.headline(board.primary)
     if cell is None:
         return "not run yet"
     unit = " %" if metric(cell.metric).factor == 100 else ""
@@ -82,7 +80,17 @@ def expected(board: Standings, row: Row) -> str:
 
 
 def with_expected(recipe: str, text: str) -> str:
-    """The text of a recipe with its Expected line made anew; of a row that has not run, as it was."""
+    """The text of a recipe with its Expected line made anew; of a line that has not run, as it was."""
     if text == "not run yet":
         return recipe
     return re.sub(r"^# Expected: .*$", lambda _: f"# Expected: {text}", recipe, count=1, flags=re.MULTILINE)
+
+
+def expect(board: Board) -> None:
+    """Write into the recipes of a board what they are expected to score."""
+    found = standings(board)
+    for line in found.lines:
+        file = board.folder / "recipes" / f"{line.name}.yaml"
+        text = file.read_text(encoding="utf-8")
+        if (now := with_expected(text, expected(found, line))) != text:
+            file.write_text(now, encoding="utf-8")

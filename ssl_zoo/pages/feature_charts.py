@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from ssl_zoo.pages.feature_views import FeatureView, Layers
-from ssl_zoo.pages.image_predictions import Pairs
 from ssl_zoo.pages.run_charts import COLOURS, WIDE, Chart
 
 
@@ -89,11 +90,11 @@ def layer_probe(layers: Layers) -> Chart:
     }
 
 
-def similarity(pairs: Pairs) -> Chart:
+def similarity(cosines: Sequence[Sequence[float]]) -> Chart:
     """Cosine similarity of first views (rows) and second views (columns), with its numbers."""
     values = [
         {"first": i + 1, "second": j + 1, "cosine": round(value, 4)}
-        for i, row in enumerate(pairs.similarity)
+        for i, row in enumerate(cosines)
         for j, value in enumerate(row)
     ]
     axes: Chart = {

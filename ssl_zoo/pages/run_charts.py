@@ -11,7 +11,6 @@ Group = dict[str, tuple[list[int], list[float]]]
 SOURCES = {"train": "training batch", "val": "held out"}
 # Where a name says too little: a title, and the unit.
 TITLES = {
-    "loss": "loss (nats; of a sum of objectives: weighted)",
     "nats_per_token": "loss (nats per token)",
     "nats_per_masked_token": "loss (nats per hidden token)",
     "bits_per_byte": "bits per byte",
@@ -23,34 +22,33 @@ TITLES = {
     "monitor/feature_std": "feature std (1 = spread evenly, 0 = collapsed)",
     "monitor/effective_rank": "effective rank (dimensions)",
 }
-SQUARED = "loss (mean squared error of normalised pixels)"
 COLOURS = ("#4c78a8", "#d9730d")  # on white and on black at least 3 : 1
 WIDE: Chart = {"width": "container", "height": 220}
 
 
-def title(name: str, objective: str) -> str:
-    """What the vertical axis says for a logged name without its source, for an objective by class name."""
-    if name == "loss" and objective == "MAE":
-        return SQUARED
+def title(name: str, unit: str) -> str:
+    """What the vertical axis says for a logged name without its source. unit: of the objective's loss."""
+    if name == "loss":
+        return f"loss ({unit})" if unit else "loss"
     if name.endswith("_per_second"):
         return name.replace("_", " ")
     return TITLES.get(name, name.removeprefix("monitor/").replace("_", " "))
 
 
-def curves(metrics: Metrics, objective: str) -> dict[str, Chart]:
+def curves(metrics: Metrics, unit: str) -> dict[str, Chart]:
     """Title -> line chart over optimizer steps; training and held-out values of one name share a chart.
 
     A name whose values are those of the loss (nats_per_token) replaces it: it has the better unit. What was
     logged at one step only is no curve (see `once`).
     """
     found = {name: group for name, group in grouped(metrics).items() if len(steps_of(group)) > 1}
-    return {title(name, objective): curve(group, title(name, objective)) for name, group in found.items()}
+    return {title(name, unit): curve(group, title(name, unit)) for name, group in found.items()}
 
 
-def once(metrics: Metrics, objective: str) -> list[tuple[str, int, float]]:
+def once(metrics: Metrics, unit: str) -> list[tuple[str, int, float]]:
     """Title, step and value of what was logged at one step only."""
     return [
-        (title(name, objective) + (f", {source}" if source else ""), steps[0], values[0])
+        (title(name, unit) + (f", {source}" if source else ""), steps[0], values[0])
         for name, group in grouped(metrics).items()
         if len(steps_of(group)) == 1
         for source, (steps, values) in group.items()

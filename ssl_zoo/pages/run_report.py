@@ -4,30 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
-from ssl_zoo.leaderboard.cells import point_text
+from ssl_zoo.leaderboard.standings import format_point
 from ssl_zoo.pages import feature_charts, run_charts
 from ssl_zoo.pages.feature_views import FeatureView
-from ssl_zoo.pages.image_predictions import Pairs
 from ssl_zoo.pages.page import render
-from ssl_zoo.transfer.report import shown
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """What an objective predicts.
-
-    kind: which part of the template shows it, and what `shown` holds: "reconstructions"
-    (list[Reconstruction]), "turns" (list[list[Turn]]), "pairs" (Pairs), "filled" (list[Token]), or "scored"
-    (Scored).
-    objective: class name, with the name of the term where it is one of a sum. rows: where its input is from.
-    """
-
-    kind: Literal["reconstructions", "turns", "pairs", "filled", "scored"]
-    objective: str
-    shown: Any
-    rows: str
+from ssl_zoo.pages.shown import Prediction
+from ssl_zoo.transfer.report import any_metric
 
 
 @dataclass(frozen=True)
@@ -35,12 +19,12 @@ class Report:
     """All that the page of a run shows.
 
     facts: names and values, in order. notes: what could not be shown, and why. metrics: see
-    `pretrain.logs.read_metrics`. objective: class name. evaluations: file name -> content of
+    `pretrain.logs.read_metrics`. unit: of the loss. evaluations: file name -> content of
     RUN/evaluations/*.json. config: YAML.
     """
 
     title: str
-    objective: str
+    unit: str
     facts: Sequence[tuple[str, str]]
     config: str
     notes: Sequence[str] = ()
@@ -54,7 +38,7 @@ def html(report: Report) -> str:
     """The page."""
     charts: dict[str, dict[str, Any]] = {}
     titles: dict[str, str] = {}
-    for i, (name, chart) in enumerate(run_charts.curves(report.metrics, report.objective).items()):
+    for i, (name, chart) in enumerate(run_charts.curves(report.metrics, report.unit).items()):
         charts[f"curve-{i}"], titles[f"curve-{i}"] = chart, name
     view = report.features
     if view is not None:
@@ -62,8 +46,8 @@ def html(report: Report) -> str:
         if view.layers is not None:
             charts["layers"] = feature_charts.layer_probe(view.layers)
     for i, prediction in enumerate(report.predictions):
-        if isinstance(prediction.shown, Pairs):
-            charts[f"similarity-{i}"] = feature_charts.similarity(prediction.shown)
+        if prediction.similarity:
+            charts[f"similarity-{i}"] = feature_charts.similarity(prediction.similarity)
     return render(
         "run.html",
         charts,
@@ -71,15 +55,15 @@ def html(report: Report) -> str:
         title=report.title,
         report=report,
         curves=titles,
-        once=run_charts.once(report.metrics, report.objective),
+        once=run_charts.once(report.metrics, report.unit),
         view=view,
         table=[row for name, found in report.evaluations.items() for row in evaluation_rows(name, found)],
     )
 
 
 @dataclass(frozen=True)
-class Row:
-    """A line of the table of evaluations.
+class Scored:
+    """A row of the table of evaluations.
 
     score: the mean over seeds, and span its interval, as the metric is shown. rows: used of each split.
     """
@@ -95,17 +79,17 @@ class Row:
     rows: str
 
 
-def evaluation_rows(name: str, report: Mapping[str, Any]) -> list[Row]:
+def evaluation_rows(name: str, report: Mapping[str, Any]) -> list[Scored]:
     """The results of one file of RUN/evaluations; a file of another shape gives none."""
     rows = []
     for what, result in report.get("results", {}).items():
-        how, span = shown(result["metric"]), result["interval"]
+        how, span = any_metric(result["metric"]), result["interval"]
         rows.append(
-            Row(
+            Scored(
                 data=str(report.get("data", name)),
                 what=what,
                 protocol=result["protocol"],
-                labels=point_text(result["labels"], result.get("steps")) if result["train"] else "none",
+                labels=format_point(result["labels"], result.get("steps")) if result["train"] else "none",
                 metric=how.title,
                 score=how.text(result["mean"]),
                 span="one value" if span is None else f"{how.text(span[0])} to {how.text(span[1])}",

@@ -6,7 +6,7 @@ Pages load nothing but charts.js beside them, which their Content-Security-Polic
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,22 +14,20 @@ from typing import Any, NamedTuple
 import yaml
 from markupsafe import Markup, escape
 
-from ssl_zoo.leaderboard.cells import Cell
 from ssl_zoo.leaderboard.curves import KINDS, curves
-from ssl_zoo.leaderboard.ranking import Row, Standings
+from ssl_zoo.leaderboard.standings import Cell, Line, Standings
 from ssl_zoo.leaderboard.table import (
     COST,
     MEANING,
     OVER,
-    Stale,
     chosen_words,
     cost,
-    saved_lines,
+    saved_labels,
     saved_words,
     standing,
     worth_words,
 )
-from ssl_zoo.leaderboard.worth import WORDS, gains, rows_of
+from ssl_zoo.leaderboard.worth import WORDS, gains, lines_of
 from ssl_zoo.pages.board_charts import charts
 from ssl_zoo.pages.page import charting_script, render
 from ssl_zoo.transfer.report import metric
@@ -55,7 +53,7 @@ class Shown(NamedTuple):
 
 
 class Column(NamedTuple):
-    """A measure: its title, the point and unit it shows, whether less is better, and a cell for each row."""
+    """A measure: its title, the point and unit it shows, whether less is better, and a cell for each line."""
 
     name: str
     title: str
@@ -64,43 +62,41 @@ class Column(NamedTuple):
     cells: list[Shown]
 
 
-def write_site(
-    boards: Sequence[Standings], folder: str | Path, stale: Mapping[str, Stale] | None = None
-) -> list[Path]:
-    """Write the site; the paths written. stale: board -> row -> why its results are out of date."""
-    folder, stale = Path(folder), stale or {}
+def write_site(boards: Sequence[Standings], folder: str | Path) -> list[Path]:
+    """Write the site; the paths written."""
+    folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    pages = {f"{board.name}.html": board_page(board, stale.get(board.name)) for board in boards}
-    pages["index.html"] = index_page(boards, stale)
+    pages = {f"{board.name}.html": board_page(board) for board in boards}
+    pages["index.html"] = index_page(boards)
     pages[SCRIPT] = charting_script()
     for name, text in pages.items():
         (folder / name).write_text(text, encoding="utf-8")
     return [folder / name for name in pages]
 
 
-def index_page(boards: Sequence[Standings], stale: Mapping[str, Stale]) -> str:
+def index_page(boards: Sequence[Standings]) -> str:
     """All boards with their standings, those that ran first."""
     ran = sorted(boards, key=lambda board: board.leader is None)
     return render(
         "boards.html",
         title="Leaderboards of ssl_zoo",
-        boards=[(board, stale.get(board.name) or {}, *standing(board)) for board in ran],
+        boards=[(board, *standing(board)) for board in ran],
         meaning=f"{MEANING}; {OVER}",
         board_style=_template("board.css"),
     )
 
 
-def board_page(board: Standings, stale: Stale | None = None) -> str:
-    """One board: the table, what others published, charts, and every row with its command and settings."""
+def board_page(board: Standings) -> str:
+    """One board: the table, what others published, charts, and every line with its command and settings."""
     drawn = charts(board)
     shown = [
         {
             "id": one.name,
             "title": f"{one.title}, {KINDS[one.kind]}",
             "unit": one.y,
-            "columns": list(dict.fromkeys(p.words for _, points in one.lines for p in points)),
-            "lines": [(row.title, {p.words: p.text for p in points}) for row, points in one.lines],
-            "saved": saved_lines(board, one.measure) if one.kind == "labels" else [],
+            "columns": list(dict.fromkeys(p.words for _, points in one.drawn for p in points)),
+            "drawn": [(line.title, {p.words: p.text for p in points}) for line, points in one.drawn],
+            "saved": saved_labels(board, one.measure) if one.kind == "labels" else [],
             "saved_words": saved_words(board, one.measure) if one.kind == "labels" else "",
             "chosen": chosen_words(board, one.measure) if one.kind == "labels" else "",
             "cost": cost(board, one.measure) if one.kind == "cost" else None,
@@ -114,15 +110,14 @@ def board_page(board: Standings, stale: Stale | None = None) -> str:
         ["board.js"],
         title=board.title,
         board=board,
-        stale=dict(stale or {}),
         columns=[column(board, name) for name in shown_measures(board)],
         curves=shown,
         worth=[found for kind in WORDS if (found := worth(board, kind))],
         cost_words=COST,
         meaning=MEANING,
-        details={row.name: details(row) for row in board.rows},
-        families=sorted({row.family for row in board.rows}),
-        backbones=sorted({row.backbone for row in board.rows if row.backbone}),
+        details={line.name: details(line) for line in board.lines},
+        roles=sorted({line.role for line in board.lines}),
+        backbones=sorted({line.backbone for line in board.lines if line.backbone}),
         bar=BAR,
         linked=linked,
         board_style=_template("board.css"),
@@ -130,8 +125,8 @@ def board_page(board: Standings, stale: Stale | None = None) -> str:
 
 
 def shown_measures(board: Standings) -> list[str]:
-    """The columns of the standings: the primary measure, then the others of which every row has its own."""
-    rest = [name for name, words in board.measures.items() if "scratch_of" not in words]
+    """The columns of the standings: the primary measure, then the others of which every line has its own."""
+    rest = [name for name, said in board.measures.items() if "scratch_of" not in said]
     return sorted(rest, key=lambda name: name != board.primary)
 
 
@@ -139,18 +134,18 @@ def worth(board: Standings, kind: str) -> dict[str, Any]:
     """What pretraining gains over a kind of floor; empty where nothing is compared."""
     if not (found := gains(board, kind)):
         return {}
-    rows = rows_of(board, found)
+    compared = lines_of(board, found)
     return {
         "floor": WORDS[kind],
         "words": worth_words(kind),
-        "titles": [row.title for row in rows],
-        "lines": [(one.title, [one.gains.get(row.name) for row in rows]) for one in found],
+        "titles": [line.title for line in compared],
+        "gains": [(one.title, [one.gains.get(line.name) for line in compared]) for one in found],
     }
 
 
 def column(board: Standings, measure: str) -> Column:
     """The headline cells of a measure, their bars on one scale."""
-    cells = [row.headline(measure) for row in board.rows]
+    cells = [line.headline(measure) for line in board.lines]
     ends = [end for cell in cells if cell for end in (cell.interval or (cell.mean, cell.mean))]
     there = next((cell for cell in cells if cell), None)
     shown = metric(there.metric) if there else None
@@ -170,18 +165,18 @@ def _shown(cell: Cell, low: float, high: float) -> Shown:
     return Shown(cell.mean, cell.text(), Bar(*places))
 
 
-def details(row: Row) -> dict[str, Any]:
-    """What a row's details show: its words, resolved configuration, and what each seed chose and took."""
-    first = next(iter(row.records.values()), {})
+def details(line: Line) -> dict[str, Any]:
+    """What a line's details show: overrides, resolved configuration, what each seed chose and took."""
+    first = next(iter(line.records.values()), {})
     seeds = []
-    for seed, record in row.records.items():
+    for seed, record in line.records.items():
         chosen = {
             measure: [result["chosen"] for result in said["results"] if result.get("chosen")]
             for measure, said in record["measures"].items()
         }
         seeds.append((seed, record, _yaml({name: found for name, found in chosen.items() if found})))
     return {
-        "words": _yaml(dict(row.recipe.pretrain)) if row.recipe.pretrain else "",
+        "overrides": _yaml(dict(line.recipe.pretrain)) if line.recipe.pretrain else "",
         "config": _yaml(first["config"]) if first.get("config") else "",
         "pretraining": first.get("pretraining") or {},
         "seeds": seeds,

@@ -55,7 +55,7 @@ METRICS = {
 }
 
 
-def shown(name: str) -> Metric:
+def any_metric(name: str) -> Metric:
     """How a metric is shown; of one unknown, as it is."""
     return METRICS.get(name, Metric(name, 1, 3))
 
@@ -115,12 +115,12 @@ class Result:
 
     def text(self) -> str:
         """The mean with half the interval: "91.3 ± 0.4" in percent; without it for a single seed."""
-        return written(self.metric, self.mean, self.interval)
+        return format_score(self.metric, self.mean, self.interval)
 
 
-def written(name: str, mean: float, span: tuple[float, float] | None) -> str:
+def format_score(name: str, mean: float, span: tuple[float, float] | None) -> str:
     """A mean with half its interval, "50.1 ± 0.4", as its metric is shown; of one unknown, as it is."""
-    how = shown(name)
+    how = any_metric(name)
     return how.text(mean) + ("" if span is None else f" ± {how.text((span[1] - span[0]) / 2)}")
 
 

@@ -8,7 +8,7 @@ from html import escape
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ssl_zoo.transfer.report import Result, results_table, shown
+from ssl_zoo.transfer.report import Result, any_metric, results_table
 
 
 class Row(NamedTuple):
@@ -92,7 +92,7 @@ class Table:
         head = ("name", "protocol", "labels", "metric", "test", "seeds")
         body = [
             (name, one.protocol if one.steps is None else f"{one.protocol}, {one.steps} steps",
-             "all" if one.labels is None else one.labels, shown(one.metric).title, one.text(), len(one.seeds))
+             "all" if one.labels is None else one.labels, any_metric(one.metric).title, one.text(), len(one.seeds))
             for name, one in self.results
         ]  # fmt: skip
         doubts = "".join(f"<p><b>Warning:</b> {escape(doubt)}</p>" for doubt in self.doubts)

@@ -264,18 +264,49 @@ class Spans:
         length, priority = span_lengths(noise, self.p, self.longest)
         starts = word_starts(ids, candidates, continues)
         span = torch.searchsorted(length.cumsum(1), starts.cumsum(1) - 1, right=True)  # (B, T) of each word
-        breaks = candidates.clone()
-        breaks[:, 1:] &= (span[:, 1:] != span[:, :-1]) | ~candidates[:, :-1]
-        group, size = _groups(breaks, candidates)
-        order = priority.argsort(1)
-        taken = size.gather(1, order)
-        before = torch.zeros_like(size).scatter(1, order, taken.cumsum(1) - taken)  # tokens of earlier spans
-        index = torch.arange(ids.shape[1], device=ids.device).expand_as(ids)
-        inside = index - (index * breaks).cummax(1).values  # place within the span, from 0
-        # Half of the rows cut the last span's head: cutting tails alone would favour the row's start.
-        inside = torch.where(priority[:, -1:] < 0.5, inside, size.gather(1, group) - 1 - inside)
-        chosen = candidates & (before.gather(1, group) + inside < _budget(candidates, self.rate))
-        return _first(chosen, self.rate)
+        return _hide_spans(span, candidates, priority, self.rate)
+
+
+@final
+class Runs:
+    """Runs of `length` neighbouring tokens are hidden together, as in data2vec (Baevski et al. 2022).
+
+    A row is cut into runs from a place of its own, and whole runs are taken in random order; the last one
+    is cut where the row's share ends. No run reaches over a position that is not a candidate.
+    """
+
+    def __init__(self, rate: float = 0.35, length: int = 4):
+        self.rate = _checked(rate)
+        if length < 1:
+            raise ValueError(f"length must be at least 1, not {length}")
+        self.length = length
+
+    def __call__(
+        self, noise: Tensor, ids: Tensor, candidates: Tensor, continues: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        place = (
+            noise[:, :1] * self.length
+        )  # its whole part says where runs begin, the rest is noise as before
+        index = torch.arange(ids.shape[1], device=ids.device)
+        run = (index + place.long()) // self.length  # (B, T)
+        priority = torch.cat([place % 1, noise[:, 1:]], 1)
+        return _hide_spans(run, candidates, priority, self.rate)
+
+
+def _hide_spans(span: Tensor, candidates: Tensor, priority: Tensor, rate: float) -> tuple[Tensor, Tensor]:
+    """Whole spans, numbered from left to right (B, T), in the order of the noise `priority` (B, T); they end
+    where a position is no candidate. Returns what a `Masking` does."""
+    breaks = candidates.clone()
+    breaks[:, 1:] &= (span[:, 1:] != span[:, :-1]) | ~candidates[:, :-1]
+    group, size = _groups(breaks, candidates)
+    order = priority.argsort(1)
+    taken = size.gather(1, order)
+    before = torch.zeros_like(size).scatter(1, order, taken.cumsum(1) - taken)  # tokens of earlier spans
+    index = torch.arange(span.shape[1], device=span.device).expand_as(span)
+    inside = index - (index * breaks).cummax(1).values  # place within the span, from 0
+    # Half of the rows cut the last span's head: cutting tails alone would favour the row's start.
+    inside = torch.where(priority[:, -1:] < 0.5, inside, size.gather(1, group) - 1 - inside)
+    return _first(candidates & (before.gather(1, group) + inside < _budget(candidates, rate)), rate)
 
 
 def word_starts(ids: Tensor, candidates: Tensor, continues: Tensor | None) -> Tensor:

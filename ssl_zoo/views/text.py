@@ -16,7 +16,7 @@ def spans(noise: Tensor, lengths: Tensor, low: int, high: int) -> tuple[Tensor, 
 
     Args:
         noise: (..., 2) uniform in [0, 1): of the length, and of the place.
-        lengths: (...) int64 tokens of the texts, or what `noise` broadcasts to.
+        lengths: int64 tokens of the texts, of the shape (...) or one that broadcasts to it.
         low, high: tokens of a stretch, 1 <= low <= high.
 
     Returns:

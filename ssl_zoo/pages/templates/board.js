@@ -26,10 +26,10 @@
 
   function filter() {
     const words = document.getElementById("words").value.toLowerCase().split(/\s+/);
-    const kind = document.getElementById("kind").value, backbone = document.getElementById("backbone").value;
+    const role = document.getElementById("role").value, backbone = document.getElementById("backbone").value;
     for (const row of rows) {
       const text = row.dataset.text.toLowerCase();
-      row.hidden = !words.every((word) => text.includes(word)) || (kind && row.dataset.kind !== kind)
+      row.hidden = !words.every((word) => text.includes(word)) || (role && row.dataset.role !== role)
         || (backbone && row.dataset.backbone !== backbone);
     }
     say();
@@ -37,11 +37,11 @@
 
   function say(more) {
     const seen = rows.filter((row) => !row.hidden).length;
-    status.textContent = `${seen} of ${rows.length} rows${more ? ", " + more : ""}`;
+    status.textContent = `${seen} of ${rows.length} lines${more ? ", " + more : ""}`;
   }
 
   for (const head of heads) head.querySelector("button")?.addEventListener("click", () => sort(head));
-  for (const id of ["words", "kind", "backbone"]) document.getElementById(id).addEventListener("input", filter);
+  for (const id of ["words", "role", "backbone"]) document.getElementById(id).addEventListener("input", filter);
   filter(); // a browser may have kept what was typed before a reload
 
   // Pages from disk may have no navigator.clipboard, or one that refuses.
@@ -70,7 +70,7 @@
     });
   }
 
-  // A link to a row's details opens them.
+  // A link to a line's details opens them.
   function open() {
     const target = document.getElementById(decodeURIComponent(location.hash.slice(1)));
     if (target instanceof HTMLDetailsElement) {

@@ -1,0 +1,114 @@
+"""Configurations and objects for leaderboards: what `leaderboard.composer` asks for."""
+
+from __future__ import annotations
+
+import functools
+import json
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import DictConfig, OmegaConf
+
+from ssl_zoo import hub
+from ssl_zoo.compose import composition, evaluation, gate, pretraining
+from ssl_zoo.compose.tokenizer import new_tokenizer
+from ssl_zoo.data.images import ImageData
+from ssl_zoo.data.text import TextData
+from ssl_zoo.leaderboard.composer import Setting, Trust
+from ssl_zoo.transfer import floors
+from ssl_zoo.transfer.evaluate import Protocol
+from ssl_zoo.transfer.measures import Subject
+from ssl_zoo.transfer.report import Result
+
+
+@functools.cache
+def composed(verb: str, overrides: tuple[str, ...], trust: Trust | None) -> DictConfig:
+    """One configuration; who changes it takes a copy."""
+    cfg = composition.build(verb, list(overrides))
+    gate.refuse_unknown_targets(cfg, targets(cfg.objective) if trust is None else trust)
+    return cfg
+
+
+def first(overrides: Sequence[str]) -> list[str]:
+    return gate.refuse_hydra_words(composition.with_custom_objective(list(overrides)))
+
+
+def second(overrides: Sequence[str]) -> list[str]:
+    return gate.refuse_hydra_words([*overrides, "run=.", "device=auto"])
+
+
+def targets(part: Any) -> list[str]:
+    """Every `_target_` of a part of a configuration."""
+    return [value for _, value in gate.targets(OmegaConf.to_container(part))]
+
+
+class BoardComposer:
+    """See `leaderboard.composer.Composer`."""
+
+    def check(self, verb: str, overrides: Sequence[str]) -> None:
+        composition.check(verb, first(overrides) if verb == "pretrain" else second(overrides))
+
+    def pretraining(self, overrides: Sequence[str], trust: Trust | None) -> DictConfig:
+        return composed("pretrain", tuple(first(overrides)), trust).copy()
+
+    def evaluation(self, overrides: Sequence[str]) -> DictConfig:
+        return composed("evaluate", tuple(second(overrides)), frozenset()).copy()
+
+    def settled(self, config: DictConfig) -> dict[str, Any]:
+        whole = composition.plain(config)
+        kept = {key: value for key, value in whole.items() if key not in (*pretraining.FREE, "seed")}
+        folder = re.escape(str(whole["data_dir"]))
+        plain = re.sub(f'"{folder}/', '"DATA/', json.dumps(kept | {"budget": whole["budget"]}))
+        return json.loads(plain)
+
+    def plain(self, part: DictConfig) -> Any:
+        return OmegaConf.to_container(part, resolve=True)
+
+    def targets(self, part: DictConfig) -> list[str]:
+        return targets(part)
+
+    def foreign(self, overrides: Sequence[str]) -> Trust:
+        named = (word.split("=", 1) for word in overrides)
+        return frozenset(value for key, value in named if key.endswith("_target_")) - gate.parts()
+
+    def build(self, part: DictConfig) -> Any:
+        return gate.instantiate(part, _convert_="all")
+
+    def find_objective(self, config: DictConfig, trust: Trust) -> None:
+        with gate.naming(trust):
+            settings = OmegaConf.to_container(config.objective)
+            gate.instantiate(OmegaConf.create({"_partial_": True, **settings}))  # pyright: ignore
+
+    def pretrain(self, config: DictConfig, where: Path) -> None:
+        cfg = config.copy()
+        cfg.run = str(where)
+        pretraining.pretrain_from(cfg, {})
+
+    def draw(self, config: DictConfig, where: Path, data: ImageData | TextData, seed: int) -> None:
+        make: Any = gate.instantiate(config.backbone, _convert_="all", _partial_=True)
+        if isinstance(data, TextData):
+            tokenizer = new_tokenizer(config, data.texts("train"), config.backbone)
+            tokenizer.save(where / "tokenizer")
+            vocabulary = tokenizer.vocabulary
+            backbone = floors.fresh(lambda: make(vocabulary=vocabulary), seed)
+        else:
+            backbone = floors.fresh(make, seed)
+        OmegaConf.save(config, where / "config.yaml")
+        hub.save(backbone, where / "backbone")
+
+    def subject(self, where: Path, device: str) -> Subject:
+        return evaluation.subject(where, None, device)
+
+    def splits(self, data: ImageData | TextData, subject: Subject) -> evaluation.Splits:
+        return evaluation.read_splits(data, subject)
+
+    def settings(self, config: DictConfig, protocol: Protocol, subject: Subject | None) -> Iterator[Setting]:
+        device = torch.device("cpu") if subject is None else subject.device
+        for point in evaluation.sweep(config, protocol):
+            yield Setting(point.protocol, point.steps, evaluation.options(config, point, device))
+
+    def tfidf(self, data: TextData, how: dict[str, Any]) -> Result:
+        return evaluation.tfidf(data, how)

@@ -1,0 +1,189 @@
+"""Two processes of N rows equal one of 2 N, and parts of a batch average to the whole: tried out.
+
+Processes meet over gloo, and average their gradients by hand as DDP does. `python -m ssl_zoo.contract.pair`
+is one of the two for an objective that lies in a file of its own.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import inspect
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from ssl_zoo.backbones._base import Kind
+from ssl_zoo.contract import tiny
+from ssl_zoo.distributed import rank, world
+from ssl_zoo.noise import free_noise, seed_noise
+from ssl_zoo.norm import BatchNorm, over_all_processes
+from ssl_zoo.objectives._base import Batch, Objective
+
+ROWS, STEPS, SEED = 8, 3, 5
+CLOSE = 1e-3  # of float32, relative to the largest value of a tensor; faults are of 1e-2 and more
+
+
+def learn(objective: Objective, rows: Batch, accumulate: int = 1) -> dict[str, Any]:
+    """Three SGD steps of this process's share: losses, the last gradient, weights and buffers."""
+    parameters = {key: p for key, p in objective.named_parameters() if p.requires_grad}
+    found: dict[str, Any] = {"losses": []}
+    each = len(rows.x) // (world() * accumulate)
+    for step in range(STEPS):
+        total = torch.zeros((), dtype=torch.float64)
+        for micro in range(accumulate):
+            part = micro * world() + rank()
+            seed_noise(SEED, step, part, accumulate * world())
+            loss = objective(tiny.part(rows, slice(part * each, (part + 1) * each)))
+            (loss.value / accumulate).backward()
+            total += loss.value.detach() / accumulate
+        gradients = {key: p.grad for key, p in parameters.items() if p.grad is not None}
+        for value in [total, *gradients.values()]:
+            if world() > 1:
+                dist.all_reduce(value)
+                value /= world()
+        found["losses"].append(total.item())
+        # The last one: a queue is empty at first.
+        found["gradient"] = {key: gradient.clone() for key, gradient in gradients.items()}
+        with torch.no_grad():
+            for key, gradient in gradients.items():
+                parameters[key].sub_(0.05 * gradient)
+                parameters[key].grad = None
+        objective.advance((step + 1) / STEPS)
+    free_noise()
+    found["weights"] = {key: x.detach().double() for key, x in objective.state_dict().items()}
+    return found
+
+
+def furthest(found: dict[str, Tensor], expected: dict[str, Tensor]) -> float:
+    """Largest difference, relative to the largest value of the tensor.
+
+    A gradient may be nothing but rounding (that of the keys' bias in attention is 0), hence the least value.
+    """
+    return max(
+        ((found[k] - e).abs().max() / e.abs().max().clamp_min(1e-6)).item() for k, e in expected.items()
+    )
+
+
+def in_parts(objective: Objective) -> bool:
+    """Whether each sample has a loss of its own: nothing compares or normalises it with its batch."""
+    normed = any(isinstance(module, BatchNorm) for module in objective.modules())
+    return not objective.whole_batch and not normed
+
+
+def tried(cls: type[Objective], kind: Kind) -> tuple[Objective, Batch]:
+    """The objective on a tiny backbone, and rows; those of text are of unequal lengths.
+
+    On text it is in evaluation mode, since the noise of dropout belongs to a process.
+    """
+    torch.set_num_threads(1)
+    objective = tiny.build(cls, tiny.backbone(kind)).train()
+    over_all_processes(objective)
+    rows = tiny.batch(objective, ROWS, length=20)
+    if rows.segments is not None:
+        objective.eval()
+        for row in range(ROWS):
+            rows.segments[row, rows.x.shape[1] - row :] = -1
+    return objective, rows
+
+
+def apart(one: dict[str, Any], other: dict[str, Any]) -> str | None:
+    """In words, how what two ways of learning found differs; None if it is the same."""
+    for step, (a, b) in enumerate(zip(one["losses"], other["losses"], strict=True)):
+        if abs(a - b) > CLOSE * max(1.0, abs(a)):
+            return f"the loss of step {step} is {a:g} and {b:g}"
+    for what in ("gradient", "weights"):
+        if (far := furthest(other[what], one[what])) > CLOSE:
+            return f"the {what} differ{'s' * (what == 'gradient')} by {far:.2g} of the largest"
+    return None
+
+
+def divided(cls: type[Objective], kinds: Sequence[Kind]) -> dict[Kind, list[str]]:
+    """What is wrong where a batch is divided, over accumulated parts or two processes: a sentence each."""
+    with torch.random.fork_rng(devices=[]):
+        alone = {kind: learn(*tried(cls, kind)) for kind in kinds}
+        found: dict[Kind, list[str]] = {kind: [] for kind in kinds}
+        for kind in kinds:
+            objective, rows = tried(cls, kind)
+            if in_parts(objective) and (how := apart(alone[kind], learn(objective, rows, 2))):
+                found[kind].append(
+                    f"Two halves of a batch do not average to the whole: {how}. Where the loss compares "
+                    "samples with each other, say whole_batch = True; where it is a mean over some places of "
+                    "a batch, divide by a number that depends on shapes alone (heads.score_tokens)."
+                )
+    for kind, two in together(cls, kinds).items():
+        if how := two if isinstance(two, str) else apart(alone[kind], two):
+            found[kind].append(
+                f"Two processes are not one: {how}. Draw noise with ssl_zoo.noise.rand, compare with the "
+                "rows of all processes (ssl_zoo.distributed.gather), and take batch norms of ssl_zoo.norm."
+            )
+    return found
+
+
+def together(cls: type[Objective], kinds: Sequence[Kind]) -> dict[Kind, Any]:
+    """What the first of two processes learns on each kind; a sentence where it failed.
+
+    Raises:
+        OSError: the class is in no file that a process of its own could read.
+    """
+    file = inspect.getfile(cls)
+    if not Path(file).is_file():
+        raise OSError(f"{cls.__name__} lies in no file, but in {file}")
+    about = {"module": cls.__module__, "file": file, "name": cls.__qualname__, "kinds": list(kinds)}
+    with tempfile.TemporaryDirectory() as folder:
+        if errors := two_run(folder, about):
+            return dict.fromkeys(kinds, f"they ended in {' and '.join(dict.fromkeys(errors))}")
+        return torch.load(Path(folder) / "found.pt")
+
+
+def two_run(folder: str, about: dict[str, Any]) -> list[str]:
+    """Let two processes of their own call `main`; the last line of what those that failed said."""
+    words = [sys.executable, "-m", __name__, folder, json.dumps(about)]
+    group = [
+        subprocess.Popen([*words, str(i)], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+        for i in range(2)
+    ]
+    told = [process.communicate()[1].strip().splitlines() for process in group]
+    return [lines[-1] for process, lines in zip(group, told, strict=True) if process.returncode and lines]
+
+
+def located(module: str, file: str, name: str) -> type[Objective]:
+    """The class, from its module if that can be imported, else from its file."""
+    try:
+        if module == "__main__":
+            raise ImportError
+        found: Any = importlib.import_module(module)
+    except ImportError:
+        spec = importlib.util.spec_from_file_location("checked", file)
+        assert spec is not None
+        assert spec.loader is not None
+        found = importlib.util.module_from_spec(spec)
+        sys.modules["checked"] = found
+        spec.loader.exec_module(found)
+    for part in name.split("."):
+        found = getattr(found, part)
+    return found
+
+
+def main(folder: str, about: dict[str, Any], number: int) -> None:
+    """One of the two processes."""
+    kinds = about.pop("kinds")
+    dist.init_process_group("gloo", f"file://{folder}/meeting", rank=number, world_size=2)
+    cls = located(**about)
+    found = {kind: learn(*tried(cls, kind)) for kind in kinds}
+    if number == 0:
+        torch.save(found, Path(folder) / "found.pt")
+    dist.barrier()
+    dist.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], json.loads(sys.argv[2]), int(sys.argv[3]))

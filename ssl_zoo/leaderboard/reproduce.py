@@ -1,0 +1,129 @@
+"""One line and seed of a board once more, from nothing: does it lie where the results say it should?"""
+
+from __future__ import annotations
+
+import math
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ssl_zoo.leaderboard import records
+from ssl_zoo.leaderboard.board import Board, BoardError, Recipe
+from ssl_zoo.leaderboard.composer import Composer, Trust
+from ssl_zoo.leaderboard.datasets import Datasets
+from ssl_zoo.leaderboard.standings import format_point
+from ssl_zoo.leaderboard.unit import Unit
+from ssl_zoo.transfer.report import format_score, interval
+
+
+def bounds(values: Sequence[float], again: bool, level: float = 0.95) -> tuple[float, float]:
+    """Where a new figure is expected: of a seed among the values (`again`) in the interval of the mean, of
+    another seed in Student's prediction interval of one more draw.
+
+    Raises:
+        BoardError: fewer than two values.
+    """
+    stated = interval(values, level)
+    if stated is None:
+        raise BoardError("an interval needs the results of two seeds or more: run the board first")
+    if again:
+        return stated
+    n, mean = len(values), sum(values) / len(values)
+    half = (stated[1] - mean) * math.sqrt(n) * math.sqrt(1 + 1 / n)
+    return mean - half, mean + half
+
+
+class Figure(NamedTuple):
+    """A reproduced figure. setting: label budget and steps in words. verdict: "same" as what was recorded of
+    its seed to the last bit, "inside" the stated bounds, "OUTSIDE" them, or "new" where fewer than two seeds
+    have it."""
+
+    measure: str
+    setting: str
+    metric: str
+    stated: str
+    new: str
+    verdict: str
+
+
+def compared(record: Mapping[str, Any], before: Mapping[int, Mapping[str, Any]], seed: int) -> list[Figure]:
+    """The figures of a new record beside those of `before` (seed -> record)."""
+    figures: list[Figure] = []
+    for name, found in record["measures"].items():
+        for one in found["results"]:
+            same = lambda other, one=one: all(other[k] == one[k] for k in ("metric", "labels", "steps"))  # noqa: E731
+            known = {s: r["value"] for s in before for r in recorded(before[s], name) if same(r)}
+            stated, verdict = judged(one["metric"], one["value"], known, seed)
+            new = format_score(one["metric"], one["value"], None)
+            setting = format_point(one["labels"], one["steps"])
+            figures.append(Figure(name, setting, one["metric"], stated, new, verdict))
+    return figures
+
+
+def judged(metric: str, value: float, known: Mapping[int, float], seed: int) -> tuple[str, str]:
+    """What is stated of a figure that is known of some seeds, and the verdict on a new value of a seed."""
+    values = list(known.values())
+    if len(values) < 2:
+        return "-", "new"
+    low, high = bounds(values, seed in known)
+    stated = format_score(metric, sum(values) / len(values), (low, high))
+    if value == known.get(seed):
+        return stated, "same"
+    return stated, "inside" if low - 1e-9 <= value <= high + 1e-9 else "OUTSIDE"
+
+
+def recorded(record: Mapping[str, Any], measure: str) -> Sequence[Mapping[str, Any]]:
+    """The results of a measure in a record; () of one that was added to the board since."""
+    return record["measures"].get(measure, {}).get("results", ())
+
+
+class Reproduced(NamedTuple):
+    """figures: all, in order. verdicts: on those of the primary measure. recorded: whether the seed's own
+    results are on the board."""
+
+    figures: list[Figure]
+    verdicts: set[str]
+    recorded: bool
+
+
+def only_measure(board: Board, recipe: Recipe, measure: str) -> Board:
+    """The board with one of its measures, which becomes the primary one.
+
+    Raises:
+        BoardError: there is none such for the line.
+    """
+    applicable = board.measures_of(recipe)
+    if measure not in applicable:
+        raise BoardError(f"{board.name}/{recipe.name} has no measure {measure!r}: {', '.join(applicable)}")
+    return replace(board, measures={measure: board.measures[measure]}, primary=measure)
+
+
+def reproduce(
+    composer: Composer,
+    board: Board,
+    recipe: Recipe,
+    seed: int,
+    runs: Path,
+    trust: Trust,
+    say: Callable[[str], None] = print,
+) -> Reproduced:
+    """Run it in a folder of `runs`, which is emptied first. Nothing is recorded.
+
+    Raises:
+        BoardError: fewer than two seeds of the line have results.
+    """
+    known = records.read(board.results)
+    before = {s: record for (line, s), record in known.items() if line == recipe.name}
+    seeds = sum(bool(recorded(record, board.primary)) for record in before.values())
+    if seeds < 2:
+        raise BoardError(
+            f"{board.name}/{recipe.name} has {board.primary} results of {seeds} seeds; "
+            "an interval needs 2 or more"
+        )
+    unit = Unit(composer, board, recipe, seed, runs, Datasets(composer), trust)
+    shutil.rmtree(unit.where, ignore_errors=True)
+    figures = compared(unit.run(say), before, seed)
+    verdicts = {figure.verdict for figure in figures if figure.measure == board.primary}
+    return Reproduced(figures, verdicts, seed in before)

@@ -1,0 +1,108 @@
+"""data2vec (Baevski et al. 2022, arXiv:2202.03555): predict from part of an input what a slow average of the
+network makes of the whole. With h_t^l what its block l of L gives at t, n() a norm without parameters,
+
+    y_t = 1/K sum_{l > L - K} n(h_t^l)
+    L = mean over hidden t of 1/sqrt(D) sum_d s(f_t - y_t)_d;  s(e) = e^2 / 2 b if |e| < b, else |e| - b / 2
+    average <- m average + (1 - m) network after each step
+
+Images hide blocks of patches behind a learnt vector, before positions are added; text hides runs of tokens
+behind the mask id. The average reads the network's own embeddings. 1 / sqrt(D) is of the authors' code, whose
+targets are what feed-forward layers give before the residual sum; here they are what whole blocks give.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ssl_zoo.backbones._base import ImageBackbone, TokenBackbone, check_ids
+from ssl_zoo.heads import exact, mlp, scoring_type
+from ssl_zoo.noise import rand
+from ssl_zoo.objectives._base import Batch, Loss, Objective
+from ssl_zoo.schedules import Ramp, ramp
+from ssl_zoo.teacher import Teacher
+from ssl_zoo.tokens import put, take
+from ssl_zoo.views.hiding import Hiding
+from ssl_zoo.views.masks import Runs, blocks
+from ssl_zoo.views.recipes import crop_flip
+from ssl_zoo.views.view import View
+
+
+@exact
+def regression(drawn: Tensor, target: Tensor, valid: Tensor, beta: float) -> Tensor:
+    """L of (B, K, D), in which positions that are not valid (B, K) are 0: parts average to the whole."""
+    each = F.smooth_l1_loss(drawn, target, reduction="none", beta=beta).sum(-1) / drawn.shape[-1] ** 0.5
+    return (each * valid).mean()
+
+
+def targets(layers: tuple[Tensor, ...], top: int) -> Tensor:
+    """Mean of the last `top` blocks' outputs (B, N, D), each normalised over D: (B, N, D)."""
+    return torch.stack([F.layer_norm(h.to(scoring_type(h)), h.shape[-1:]) for h in layers[-top:]]).mean(0)
+
+
+class Data2Vec(Objective[TokenBackbone]):
+    """Args:
+        backbone: a vision transformer, or a text backbone that sees both ways and has a mask token.
+        masked: share of patches or tokens that is hidden (0.6 for images, 0.35 for text).
+        block: patches in a rectangle at least (16), or tokens in a run (4).
+        top: K, blocks that are averaged (6 for images, 10 for text); all where there are fewer.
+        beta: b of the distance (2 for images, 4 for text).
+        head: linear layers of the prediction (1 for images, 2 for text).
+        momentum: m by the fraction of training done; default: 0.9998, a half-life of 3,465 steps.
+        view: images to training crops; default: random resized crop and flip. Text takes none.
+
+    Raises:
+        ValueError: the vocabulary has no mask token.
+    """
+
+    family = "distillation"
+    takes = ("vit", "transformer", "encoder")
+    tiny: ClassVar[dict[str, Any]] = {"block": 2, "top": 2, "momentum": ramp(0.9, 0.99)}
+
+    def __init__(
+        self, backbone: TokenBackbone, masked: float = 0.6, block: int = 16, top: int = 6, beta: float = 2.0,
+        head: int = 1, momentum: Ramp | None = None, view: View | None = None
+    ):  # fmt: skip
+        super().__init__(backbone)
+        backbone.order = "both"
+        self.masked, self.block, self.top, self.beta, self.view = masked, block, top, beta, view
+        if isinstance(backbone, ImageBackbone):
+            self.view, self.grid = view or crop_flip(backbone.image_size), backbone.grid(*backbone.image_size)
+            self.blank = nn.Parameter(torch.randn(backbone.dim) * 0.02)
+        else:
+            self.hiding = Hiding(backbone.vocabulary, Runs(masked, block))
+        self.predict = mlp(backbone.dim, *[2 * backbone.dim] * (head - 1), backbone.dim, act="gelu")
+        self.teacher, self.momentum = Teacher(backbone), momentum or ramp(0.9998, 0.9998)
+
+    def hide(self, x: Tensor, segments: Tensor | None) -> tuple[Tensor, ...]:
+        """Embeddings of the whole and of what is left (B, N, D), what is hidden, if it is valid (B, K)."""
+        backbone = self.backbone
+        if self.view is None:
+            check_ids(x, self.hiding.size)
+            at, valid = self.hiding(rand(*x.shape, device=x.device), ids := x.long(), segments)
+            shown = torch.where(valid, self.hiding.mask, ids.gather(1, at))
+            return backbone.embed(ids), backbone.embed(put(ids, at, shown)), at, valid
+        whole = backbone.embed(self.view(x))
+        count = round(self.masked * whole.shape[1])
+        noise = rand(len(x), 32, 4, device=x.device)  # BEiT's rectangles
+        at = blocks(noise, self.grid, count, (min(self.block, count), count), (0.3, 1 / 0.3))
+        left = put(whole, at, self.blank.to(whole.dtype).expand(*at.shape, -1))
+        return whole, left, at, torch.ones_like(at, dtype=torch.bool)
+
+    def forward(self, batch: Batch) -> Loss:
+        whole, left, at, valid = self.hide(batch.x, batch.segments)
+        drawn = self.predict(take(self.backbone.encode(left, None, batch.segments).tokens, at))  # (B, K, D)
+        slow: TokenBackbone = self.teacher[0]  # pyright: ignore[reportAssignmentType]
+        with torch.no_grad():
+            seen = slow.encode(whole, None, batch.segments, layers="tokens").layers
+            target = take(targets(seen, self.top), at)
+        rows = {"target_std": target, "prediction_std": drawn.detach().float()}  # near 0 where all are alike
+        parts = {name: row[valid].std(0, correction=0).mean() for name, row in rows.items()}
+        return Loss(regression(drawn, target, valid, self.beta), parts)
+
+    def advance(self, t: float) -> None:
+        super().advance(t)
+        self.teacher.update(self.momentum(t))

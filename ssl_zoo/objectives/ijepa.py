@@ -1,0 +1,103 @@
+"""Predicting an image's blocks in feature space: I-JEPA (Assran et al. 2023, arXiv:2301.08243).
+
+A student encodes some cells of a large block of the image, the context; a narrow transformer predicts from
+them what the teacher, which sees the whole image, says at the cells of four smaller blocks, the targets:
+
+    L = mean over targets, cells i and features of smooth_l1(predict(student(context), i), norm(teacher(x))_i)
+
+where norm is a layer norm of each cell, without parameters. The teacher follows the student.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ssl_zoo.backbones._base import Backbone, ImageBackbone, TokenBackbone
+from ssl_zoo.heads import PatchDecoder, exact, grid_positions
+from ssl_zoo.noise import rand, rand_shared
+from ssl_zoo.objectives._base import Batch, Loss, Objective
+from ssl_zoo.schedules import ramp
+from ssl_zoo.teacher import Teacher
+from ssl_zoo.tokens import take
+from ssl_zoo.views.masks import multiblock
+from ssl_zoo.views.recipes import crop
+from ssl_zoo.views.view import View
+
+
+class IJEPA(Objective[TokenBackbone]):
+    """Args:
+        backbone: a vision transformer; a CNN cannot skip the patches it does not see.
+        targets: blocks to predict.
+        keep: cells of the context that the student sees, as a share of the image's; the paper keeps all of
+            them, about as many.
+        width, depth, heads: the predictor's.
+        momentum: share of the teacher that stays in a step; rises to 1 on a line.
+        view: images to training crops; default: the paper's random resized crop, and nothing else.
+
+    Raises:
+        ValueError: the backbone is not a vision transformer, or too few patches would be left.
+    """
+
+    family = "masked"
+    takes = ("vit",)
+    tiny: ClassVar[dict[str, Any]] = {"width": 16, "depth": 1, "heads": 2}
+    position: Tensor
+
+    def __init__(
+        self,
+        backbone: TokenBackbone,
+        targets: int = 4,
+        keep: float = 0.35,
+        width: int = 384,
+        depth: int = 6,
+        heads: int = 12,
+        momentum: float = 0.996,
+        view: View | None = None,
+    ):
+        super().__init__(backbone)
+        if not isinstance(backbone, TokenBackbone) or not isinstance(backbone, ImageBackbone):
+            raise ValueError(
+                f"IJEPA drops patches before the encoder, which {type(backbone).__name__} cannot do; "
+                "take a vision transformer: backbone=vit_micro, vit_small, or any timm ViT"
+            )
+        self.grid = backbone.grid(*backbone.image_size)
+        self.keep, self.targets = round(keep * self.grid[0] * self.grid[1]), targets
+        if not 0 < self.keep < self.grid[0] * self.grid[1]:
+            raise ValueError(f"keep={keep} of {self.grid[0]}x{self.grid[1]} patches are {self.keep}")
+        self.view = view or crop(backbone.image_size)
+        self.widen = nn.Linear(backbone.dim, width)
+        self.blank = nn.Parameter(torch.randn(width) * 0.02)
+        self.register_buffer("position", grid_positions(width, *self.grid), persistent=False)
+        self.predict = PatchDecoder(width, depth, heads, backbone.dim)
+        self.teacher = Teacher(backbone)
+        self.momentum = ramp(momentum, 1.0, "linear")
+
+    def forward(self, batch: Batch) -> Loss:
+        x = self.view(batch.x)
+        b, n, device = len(x), len(self.position), x.device
+        places, order = rand(b, 1 + self.targets, 2, device=device), rand(b, n, device=device)
+        context, targets = multiblock(rand_shared(3), places, order, self.grid, self.keep)
+        code = self.backbone.encode(take(self.backbone.embed(x), context), context).tokens
+        code = self.widen(code) + self.position[context]  # (B, keep, width)
+        asked = self.blank + self.position[targets.flatten(0, 1)]  # (B * targets, K, width)
+        # Each target is predicted by itself: they do not see one another.
+        code = code.repeat_interleave(self.targets, 0)
+        drawn = self.predict(torch.cat([code, asked], 1), self.keep)  # (B * targets, K, D)
+        with torch.no_grad():
+            (teacher,) = self.teacher
+            whole = exact(F.layer_norm)(teacher(x).tokens, (self.backbone.dim,))  # (B, N, D)
+        loss = exact(F.smooth_l1_loss)(drawn.flatten(0, 1), take(whole, targets.flatten(1)).flatten(0, 1))
+        # A layer norm hides a shrinking scale; what collapse cannot hide is that images become alike.
+        return Loss(loss, {"target_std": whole.std(0, correction=0).mean()})
+
+    def advance(self, t: float) -> None:
+        super().advance(t)
+        self.teacher.update(self.momentum(t))
+
+    def export(self) -> dict[str, Backbone]:
+        """The teacher's backbone, which the paper measures."""
+        return {"backbone": self.teacher[0]}  # pyright: ignore[reportReturnType]

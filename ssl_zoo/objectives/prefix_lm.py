@@ -1,0 +1,73 @@
+"""Prefix language modelling: the second half of GPT and BERT in one (Liu et al. 2018, arXiv:1801.10198; T5:
+Raffel et al. 2020, arXiv:1910.10683, section 3.2.1).
+
+    L = - (1 / S) sum over i > P of log p(u_i | u_1 ... u_{i-1}),  S = half of rows x length
+
+The first P tokens of a document see each other. From there on, each sees what comes before it, and predicts
+the next. P is drawn evenly from 1 to one less than the document has, for each document of a packed row.
+Mistakes seen in public: a loss on the prefix, which sees its own targets; a mask that lets the prefix see
+what follows; one split for a packed row, which leaves whole documents without one.
+
+A token counts the same wherever the splits fall: S is what is scored on average, and a constant
+(docs/decisions/0005).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ssl_zoo.backbones._base import TokenBackbone, check_ids, segment_positions
+from ssl_zoo.heads import output_matrix, score_tokens
+from ssl_zoo.noise import rand
+from ssl_zoo.objectives._base import Batch, Loss, Objective
+
+
+def prefixes(noise: Tensor, segments: Tensor) -> tuple[Tensor, Tensor]:
+    """Split each document at random.
+
+    Args:
+        noise: (B, T) uniform in [0, 1); of a document, the number at its first token counts.
+        segments: (B, T) int64 document of each token.
+
+    Returns:
+        order: (B, T) int64, 0 in the prefix, and 1, 2, ... after it; and whether the token that follows each
+        one lies beyond the prefix, (B, T) bool.
+    """
+    place = segment_positions(segments)
+    first = torch.arange(segments.shape[1], device=segments.device) - place  # where its document begins
+    length = torch.zeros_like(place).scatter_add(1, first, torch.ones_like(place)).gather(1, first)
+    prefix = 1 + (noise.gather(1, first) * (length - 1)).long()
+    return (place - prefix + 1).clamp_min(0), place + 1 >= prefix
+
+
+class PrefixLM(Objective[TokenBackbone]):
+    """Args:
+        backbone: a text backbone that honours any order. Features are read in both directions, as a text
+            that is all prefix.
+
+    Raises:
+        ValueError: the backbone is not for text, or honours one order alone.
+    """
+
+    family = "autoregressive"
+    takes = ("transformer", "encoder", "decoder")
+    lookahead = 1
+
+    def __init__(self, backbone: TokenBackbone):
+        super().__init__(backbone)
+        backbone.refuse(torch.zeros(1, 1, dtype=torch.long))
+        backbone.order = "both"
+        self.output = output_matrix(backbone)
+
+    def forward(self, batch: Batch) -> Loss:
+        """batch.x (B, T + 1): T tokens are read, and those after the prefixes are scored."""
+        check_ids(batch.x, self.output.weight.shape[0])  # the last column too, which is only a target
+        read, target = batch.x[:, :-1], batch.x[:, 1:]
+        documents = torch.zeros_like(batch.x) if batch.segments is None else batch.segments
+        segments = documents[:, :-1]
+        order, after = prefixes(rand(*read.shape, device=read.device), segments)
+        code = self.backbone.encode(self.backbone.embed(read), None, segments, order=order)
+        scored, rows = (after & (documents[:, 1:] >= 0)).flatten(), code.tokens.flatten(0, 1)  # (B * T, D)
+        loss, nats, count = score_tokens(rows, self.output.weight, target.flatten(), scored, len(rows) / 2)
+        return Loss(loss, {"nats_per_target": nats}, {"nats_per_target": count})

@@ -1,0 +1,206 @@
+"""What any objective makes of a few rows, as plain data for a page, from what its `show` returns."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Literal, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ssl_zoo.backbones._base import TokenBackbone
+from ssl_zoo.data.rows import DataError, Rows
+from ssl_zoo.data.tokenizer import Tokenizer
+from ssl_zoo.noise import free_noise, seed_noise
+from ssl_zoo.objectives._base import Batch, Objective
+from ssl_zoo.objectives._shown import Choices, Guesses, Pairs, Pictures, Shown
+from ssl_zoo.pages.samples import beginning, data_uri
+from ssl_zoo.transfer.features import device_of
+from ssl_zoo.transfer.generate import Choice, end_of_document, follow
+
+IMAGES, TEXTS, LENGTH = 8, 8, 96  # rows of images, rows of text, tokens of a row
+PROMPT, DRAWN, CONTINUATIONS = 24, 40, 3  # tokens, tokens, samples
+
+Likely = Sequence[tuple[str, float]]  # tokens and their probabilities, the likeliest first
+
+
+class Token(NamedTuple):
+    """A token as it stands in the text.
+
+    p: the probability that the network gave it, None where it gave none (it was only read). likely: the
+    likeliest tokens in its place. hidden: its number, from 1, if it was hidden, else 0.
+    """
+
+    text: str
+    p: float | None = None
+    likely: Likely = ()
+    hidden: int = 0
+
+
+class Thing(NamedTuple):
+    """One view of a sample: a data URI, or the beginning of a text."""
+
+    image: str = ""
+    text: str = ""
+
+
+class Guess(NamedTuple):
+    """A picture, and every choice with its probability and whether it is the right one."""
+
+    image: str
+    choices: list[tuple[str, float, bool]]
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What the template draws. kind: which part of it. objective: class name, with the name of the term where
+    it is one of a sum. note: what is to be seen. rows: where they are from.
+
+    columns, pictures: titles, and the pictures of each sample. guesses: see `Guess`. first, second,
+    similarity: of pairs. tokens: of a text. continuations: a prompt, and the tokens drawn after it.
+    """
+
+    kind: Literal["pictures", "choices", "pairs", "hidden", "scored"]
+    objective: str
+    note: str
+    rows: str
+    columns: Sequence[str] = ()
+    pictures: Sequence[Sequence[str]] = ()
+    guesses: Sequence[Guess] = ()
+    first: Sequence[Thing] = ()
+    second: Sequence[Thing] = ()
+    similarity: Sequence[Sequence[float]] = ()
+    tokens: Sequence[Token] = ()
+    continuations: Sequence[tuple[str, Sequence[Token]]] = ()
+
+
+def predict(
+    objective: Objective, rows: Rows, tokenizer: Tokenizer | None, title: str, source: str
+) -> Prediction | None:
+    """What an objective makes of the first rows; None for one that has nothing to see.
+
+    Args:
+        rows: laid out as the objective wants them. tokenizer: of text.
+        title, source: what the page calls the objective and the rows.
+    """
+    shown = ask(objective, rows)
+    if shown is None:
+        return None
+    found = drawn(shown, tokenizer, title, source)
+    if isinstance(shown, Guesses) and not shown.hidden and tokenizer is not None:
+        prompt = shown.ids[:PROMPT].tolist()
+        runs = continuations(objective, tokenizer, prompt, DRAWN, CONTINUATIONS)
+        opening = tokenizer.decode(prompt)
+        return replace(found, continuations=[(opening, run) for run in runs])
+    return found
+
+
+@torch.no_grad()
+def ask(objective: Objective, rows: Rows) -> Shown | None:
+    """`show` of the first rows, the beginnings of texts, on the objective's device; the same each time."""
+    batch = rows.read(np.arange(min(IMAGES if rows.unit == "images" else TEXTS, len(rows))))
+    device = device_of(objective.backbone)
+    seed_noise(0, 0)
+    was = objective.training
+    objective.eval()
+    try:
+        return objective.show(cut(batch, device))
+    finally:
+        objective.train(was)
+        free_noise()
+
+
+def cut(batch: Batch, device: torch.device) -> Batch:
+    """A batch on a device, its texts no longer than a page shows."""
+    short = lambda x: None if x is None else (x[:, :LENGTH] if x.dim() == 2 else x).to(device)  # noqa: E731
+    x = short(batch.x)
+    assert x is not None
+    other = None if batch.other is None else cut(batch.other, device)
+    return batch._replace(x=x, segments=short(batch.segments), y=short(batch.y), other=other)
+
+
+def drawn(shown: Shown, tokenizer: Tokenizer | None, title: str, source: str) -> Prediction:
+    """Tensors as pictures and words."""
+    make = partial(Prediction, objective=title, note=shown.note, rows=source)
+    if isinstance(shown, Pictures):
+        pictures = [[data_uri(one.cpu()) for one in row] for row in zip(*shown.columns.values(), strict=True)]
+        return make("pictures", columns=list(shown.columns), pictures=pictures)
+    if isinstance(shown, Choices):
+        guesses = []
+        for image, p, right in zip(shown.images, shown.p.tolist(), shown.right.tolist(), strict=True):
+            choices = [
+                (name, one, i == right) for i, (name, one) in enumerate(zip(shown.names, p, strict=True))
+            ]
+            guesses.append(Guess(data_uri(image.cpu()), choices))
+        return make("choices", guesses=guesses)
+    if isinstance(shown, Pairs):
+        first, second = ([thing(x, tokenizer) for x in side] for side in (shown.first, shown.second))
+        similarity = shown.similarity.tolist()
+        return make("pairs", first=first, second=second, similarity=similarity)
+    assert tokenizer is not None
+    tokens = guessed(shown, tokenizer)
+    return make("hidden" if shown.hidden else "scored", tokens=tokens)
+
+
+def thing(x: Tensor, tokenizer: Tokenizer | None) -> Thing:
+    """An image (C, H, W), or ids (T,) of which those below 0 are none."""
+    if x.dim() == 3:
+        return Thing(image=data_uri(x.cpu()))
+    assert tokenizer is not None
+    return Thing(text=beginning(tokenizer.decode(x[x >= 0].tolist()), 60))
+
+
+def name(tokenizer: Tokenizer, token: int) -> str:
+    """The text of one id; the names of ids that are no text, and of bytes that are no character."""
+    v = tokenizer.vocabulary
+    names = {v.pad: "⟨padding⟩", v.separator: "⟨document⟩", v.mask: "⟨hidden⟩"}
+    text = tokenizer.decode([token])
+    if token in names or not text:
+        return names.get(token, f"⟨id {token}⟩")
+    return "⟨part of a character⟩" if "\ufffd" in text else text
+
+
+def likely(tokenizer: Tokenizer, p: Tensor, k: int = 3) -> Likely:
+    """The k likeliest tokens of a distribution (V,)."""
+    best = p.topk(min(k, len(p)))
+    return [(name(tokenizer, i), p) for i, p in zip(best.indices.tolist(), best.values.tolist(), strict=True)]
+
+
+def guessed(shown: Guesses, tokenizer: Tokenizer) -> list[Token]:
+    """The text, with the guesses where there are some."""
+    ids = shown.ids.tolist()
+    found = [Token(name(tokenizer, i)) for i in ids]
+    for number, (place, p) in enumerate(zip(shown.at.tolist(), shown.p, strict=True), 1):
+        hidden = number if shown.hidden else 0
+        found[place] = Token(found[place].text, float(p[ids[place]]), likely(tokenizer, p), hidden)
+    return found
+
+
+def continuations(
+    objective: Objective, tokenizer: Tokenizer, prompt: Sequence[int], length: int, count: int
+) -> list[list[Token]]:
+    """`count` times up to `length` tokens after a prompt, drawn from the network's own distribution.
+
+    `likely` holds the other likeliest tokens. [] for a network that does not read from left to right, or
+    whose output matrix is not its word embedding.
+    """
+    backbone = objective.backbone
+    if not isinstance(backbone, TokenBackbone) or backbone.order != "causal":
+        return []
+    end = end_of_document(tokenizer)
+    never = [i for i in tokenizer.vocabulary.special if i != end]
+    window = len(prompt) + length
+    try:
+        runs = follow(backbone, [prompt] * count, length, window, Choice(), end=end, never=never)
+    except DataError:
+        return []
+    return [
+        [
+            Token(name(tokenizer, step.id), step.p, [(name(tokenizer, i), p) for i, p in step.alternatives])
+            for step in run
+        ]
+        for run in runs
+    ]

@@ -1,0 +1,142 @@
+"""`ssl-zoo check` and `ssl_zoo.check_objective`: losses of one's own that are sound, and that are not."""
+
+import re
+import sys
+from pathlib import Path
+
+import pytest
+import tiny
+
+import ssl_zoo
+from ssl_zoo.contract import pair
+from ssl_zoo.contract.check import about
+
+MINE = '''
+import torch
+import torch.nn.functional as F
+from torch import nn
+from ssl_zoo import Loss, Objective
+from ssl_zoo.distributed import gather
+from ssl_zoo.noise import rand
+
+
+class Uniform(Objective):
+    """Wang & Isola 2020, the half of it that spreads features."""
+    family = "contrastive"
+    takes = ("vit",)
+    whole_batch = True
+
+    def __init__(self, backbone, out: int = 8):
+        super().__init__(backbone)
+        self.head = nn.Linear(backbone.dim, out)
+
+    def spread(self, z):
+        everyone = gather(z)
+        return torch.cdist(everyone, everyone).square().mul(-2).exp().mean().log()
+
+    def noise(self, rows):
+        return rand(rows, 1, 1, 1)
+
+    def forward(self, batch):
+        x = 0.5 * batch.x.float() / 255 + 0.5 * self.noise(len(batch.x))
+        z = F.normalize(self.head(self.backbone(x).pooled).float(), dim=1)
+        return Loss(self.spread(z), {"length": z.detach().norm()})
+
+
+class OfAProcess(Uniform):
+    """Compares the rows of one process alone."""
+
+    def spread(self, z):
+        return torch.cdist(z, z).square().mul(-2).exp().mean().log()
+
+
+class InParts(Uniform):
+    """Says that parts average to the whole, which they do not."""
+
+    whole_batch = False
+
+
+class OwnNoise(Uniform):
+    def noise(self, rows):
+        return torch.rand(rows, 1, 1, 1)
+
+
+class Odd(Uniform):
+    family = ""
+    takes = ("vit", "trees")
+    layout = "rows"
+'''
+
+
+@pytest.fixture(scope="module")
+def mine(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("mine")
+    (folder / "mine_checked.py").write_text(MINE)
+    sys.path.insert(0, str(folder))
+    yield __import__("mine_checked")
+    sys.path.remove(str(folder))
+
+
+@pytest.fixture
+def forked(monkeypatch):
+    """Processes that have imported everything already; the command, below, starts its own."""
+
+    def two_run(folder, about):
+        logs = [Path(folder) / f"log-{i}" for i in range(2)]
+        group = [tiny.spawn(log, pair.main, folder, about, i) for i, log in enumerate(logs)]
+        codes = [tiny.outcome(process, 300) for process in group]
+        return [log.read_text() for log, code in zip(logs, codes, strict=True) if code]
+
+    monkeypatch.setattr(pair, "two_run", two_run)
+
+
+@pytest.mark.usefixtures("forked")
+def test_a_sound_loss_keeps_the_contract(mine):
+    assert ssl_zoo.check_objective(mine.Uniform) == []
+    assert about(mine.Uniform) == []
+
+
+@pytest.mark.usefixtures("forked")
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        (
+            "OfAProcess",
+            r"On vit: Two processes are not one: the loss of step 0 is .* \(ssl_zoo.distributed.gather\)",
+        ),
+        ("InParts", r"On vit: Two halves of a batch do not average to the whole: the loss of step 0"),
+        ("OwnNoise", r"On vit: Two processes are not one.* Draw noise with ssl_zoo.noise.rand"),
+    ],
+)
+def test_what_goes_wrong_where_a_batch_is_divided_is_said(mine, name, said):
+    (sentence,) = ssl_zoo.check_objective(getattr(mine, name))
+    assert re.match(said, sentence), sentence
+
+
+def test_what_a_class_does_not_say_of_itself(mine):
+    odd, family, layout = about(mine.Odd)
+    assert odd.startswith("Odd.takes names ['trees']; the kinds are ['vit',")
+    assert family.startswith("Odd.family is empty")
+    assert layout == "Odd.layout is 'rows'; it is packed or document."
+    with pytest.raises(TypeError, match="takes a subclass of"):
+        ssl_zoo.check_objective(3)  # pyright: ignore
+
+
+def test_the_command_finds_classes_in_files_and_modules(tmp_path):
+    (tmp_path / "mine.py").write_text(MINE)
+    code, log = tiny.command(tmp_path, tmp_path, "check", "mine.OfAProcess")
+    assert code == 1
+    assert log.startswith("OfAProcess: on vit\n  - On vit: Two processes are not one")
+    for word, said in (
+        ("mine.Uniforn", "mine defines no objective 'Uniforn', but Uniform"),
+        ("other.Uniform", "there is no module 'other' in .*write FILE.CLASS"),
+        ("other.py", "there is no file other.py"),
+        ("ssl_zoo/heads.py", "there is no file ssl_zoo/heads.py"),
+        (str(Path(ssl_zoo.__file__).with_name("tokens.py")), "tokens.py defines no subclass"),
+    ):
+        code, log = tiny.command(tmp_path, tmp_path, "check", word)
+        assert code == 1
+        assert re.search(said, log), log
+    code, log = tiny.command(tmp_path, tmp_path, "check", "--help")
+    assert code == 0
+    assert "ssl-zoo check losses/mine.py" in log
