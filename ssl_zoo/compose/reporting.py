@@ -217,8 +217,6 @@ def predictions(opened: Run) -> list[Prediction]:
     for name, term in terms.items():
         assert isinstance(term, Objective)
         title = type(term).__name__ + (f" (term {name})" if name else "")
-        if "other" in term.reads:
-            continue
         if not isinstance(data, TextData):
             rows = data.rows("validation")
         else:

@@ -92,7 +92,8 @@ class Table:
         head = ("name", "protocol", "labels", "metric", "test", "seeds")
         body = [
             (name, one.protocol if one.steps is None else f"{one.protocol}, {one.steps} steps",
-             "all" if one.labels is None else one.labels, any_metric(one.metric).title, one.text(), len(one.seeds))
+             "all" if one.labels is None else one.labels, any_metric(one.metric).title, one.text(),
+             len(one.seeds))
             for name, one in self.results
         ]  # fmt: skip
         doubts = "".join(f"<p><b>Warning:</b> {escape(doubt)}</p>" for doubt in self.doubts)
