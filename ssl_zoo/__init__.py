@@ -41,7 +41,6 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOME = {
-    "check_objective": "contract.check",
     "pretrain": "front",
     "evaluate": "front",
     "report": "front",
@@ -54,6 +53,7 @@ _HOME = {
     "CheckpointError": "pretrain.checkpoint",
     "NonFinite": "pretrain.module",
     "HubError": "hub",
+    "check_objective": "contract.check",
     "load": "hub",
     "save": "hub",
     "Batch": "objectives._base",

@@ -97,6 +97,7 @@ def pretrain(
     samples: int | None = None,
     tokens: int | None = None,
     minutes: float | None = None,
+    init: Run | str | PathLike[str] | None = None,
     progress: Progress = True,
     **overrides: Any,
 ) -> Run:
@@ -109,6 +110,7 @@ def pretrain(
             "train", "validation" and "test" to rows.
         out: folder of the run; None = runs/OBJECTIVE-BACKBONE-DATA-sSEED.
         steps, epochs, samples, tokens, minutes: the budget; exactly one.
+        init: an earlier run, or its folder, whose backbone this one starts from; the backbone is the same.
         progress: whether lines on the way are printed; or a function that is handed each of them.
         overrides: any other key of `ssl-zoo pretrain --help`, such as batch_size=128, trainer="cpu",
             optimizer={"lr": 1e-3} or optimizer__lr=1e-3.
@@ -123,7 +125,7 @@ def pretrain(
     """
     budget = {"steps": steps, "epochs": epochs, "samples": samples, "tokens": tokens, "minutes": minutes}
     given = {f"budget.{name}": value for name, value in budget.items() if value is not None}
-    named = {"objective": objective, "backbone": backbone, "data": data, "run": out}
+    named = {"objective": objective, "backbone": backbone, "data": data, "run": out, "init": init}
     with at_the_door(progress):
         from ssl_zoo.compose.arguments import spelt
         from ssl_zoo.compose.pretraining import RunError, pretrain_from

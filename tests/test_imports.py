@@ -35,7 +35,6 @@ BELOW = {
     "flops": (),
     "scaling": (),
     "untrusted": (),
-    "messages": (),
     "backbones": ("tokens", "distributed", "norm", "backbones."),
     "assign": ("distributed",),
     "heads": BASE,

@@ -24,7 +24,7 @@ def spelt(verb: str, arguments: Mapping[str, Any]) -> tuple[list[str], Objects]:
     groups = groups_of(verb)
     for key, value in arguments.items():
         key = key.replace("__", ".")
-        if value is None and key in (*groups, "run", "out", "labels"):
+        if value is None and key in (*groups, "run", "init", "out", "labels"):
             continue
         if key == "objective" and not isinstance(value, (str, Mapping)):
             made = objects.as_objective(value)

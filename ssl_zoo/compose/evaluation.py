@@ -51,11 +51,15 @@ def subject(
     run: Path,
     length: int | None,
     device: str = "auto",
-    backbone: Backbone | None = None,
     modality: str | None = None,
+    backbone: Backbone | None = None,
 ) -> Subject:
-    """The backbone of a run (opened from its folder unless given), how it reads text, and where it runs; for
-    text, the text tower of a run that has two."""
+    """The backbone of a run, how it reads text, and where it runs.
+
+    Args:
+        modality: of the data; for text, the text tower of a run that has two.
+        backbone: of the run, where its folder alone does not open; else None.
+    """
     where, two = place(device), (hub.place(run, "text") / "config.json").exists()
     backbone = backbone or hub.load(run, name="text" if two and modality == "text" else hub.MAIN)
     if note := export.behind(run):
@@ -166,7 +170,7 @@ def evaluate_from(
     where = Path(cfg.run)
     protocol: Protocol | Measure = instantiate(cfg.protocol, _convert_="all")
     data: Data = objects.data or instantiate(cfg.data, _convert_="all")
-    one = subject(where, cfg.length, cfg.device, backbone, data.modality)
+    one = subject(where, cfg.length, cfg.device, data.modality, backbone)
     if data.modality != one.backbone.modality:
         raise ConfigError(
             f"{where} holds a backbone for {one.backbone.modality}s; "

@@ -87,7 +87,8 @@ def pretrain_from(cfg: DictConfig, choices: dict[str, str], objects: Objects = N
 def train(cfg: DictConfig, settings: dict[str, Any], where: Path, objects: Objects) -> Trained:
     """Build what the configuration names, and train it in the folder `where`."""
     # A start that failed before the first checkpoint leaves nothing worth keeping.
-    begun = not launch.leads() or bool(checkpoints(where / "checkpoints"))
+    new = not checkpoints(where / "checkpoints")
+    begun = not (new and launch.leads())
     if begun:
         refuse_other_run(where, settings)
     torch.manual_seed(cfg.seed)
@@ -104,7 +105,7 @@ def train(cfg: DictConfig, settings: dict[str, Any], where: Path, objects: Objec
         tokenizer = read_tokenizer(cfg, where, pairs.captions("train"), tower, begun)
     elif isinstance(data, TextData):
         tokenizer = read_tokenizer(cfg, where, data.texts("train"), cfg.backbone, begun)
-    objective = build_objective(cfg, tokenizer, objects)
+    objective = build_objective(cfg, tokenizer, objects, begin=new)
     if cfg.compile:
         objective.backbone.compile()
     watched = cfg.evaluate_every and "validation" in data.splits()
