@@ -29,6 +29,7 @@ BELOW = {
     "tokens": (),
     "schedules": (),
     "noise": (),
+    "messages": (),
     "distributed": (),
     "norm": ("distributed",),
     "flops": (),
@@ -56,11 +57,22 @@ BELOW = {
     ),
     "optim": (*BASE, "objectives._base"),
     "hub": ("backbones.", "untrusted"),
-    "data": (*BASE, "objectives._base", "data.", "untrusted"),
+    "data": (*BASE, "messages", "objectives._base", "data.", "untrusted"),
     "transfer": (*BASE, "flops", "heads", "hub", "optim", "views.", "objectives._base", "data.", "transfer."),
     "leaderboard": ("data.", "transfer.", "pretrain.", "leaderboard."),
     "pages": (*BASE, "views.", "objectives.", "data.", "transfer.", "leaderboard.", "pages."),
-    "pretrain": (*BASE, "hub", "optim", "views.", "objectives._base", "data.", "transfer.", "pretrain."),
+    "pretrain": (
+        *BASE,
+        "hub",
+        "messages",
+        "optim",
+        "views.",
+        "objectives._base",
+        "data.",
+        "transfer.",
+        "pretrain.",
+    ),
+    "front": (*BASE, "compose.", "data.rows", "hub", "messages", "objectives._base", "transfer.table"),
 }
 
 
