@@ -3,11 +3,21 @@
 Names are imported when they are first used, so that the command line answers at once.
 """
 
+import sys
 from importlib import import_module
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from ssl_zoo.compose.gate import ConfigError as ConfigError
     from ssl_zoo.contract.check import check_objective as check_objective
+    from ssl_zoo.data.own import rows as rows
+    from ssl_zoo.data.rows import DataError as DataError
+    from ssl_zoo.front import Run as Run
+    from ssl_zoo.front import evaluate as evaluate
+    from ssl_zoo.front import pretrain as pretrain
+    from ssl_zoo.front import report as report
+    from ssl_zoo.hub import HubError as HubError
     from ssl_zoo.hub import load as load
     from ssl_zoo.hub import save as save
     from ssl_zoo.objectives._base import Batch as Batch
@@ -23,10 +33,26 @@ if TYPE_CHECKING:
     from ssl_zoo.objectives.rotation import Rotation as Rotation
     from ssl_zoo.objectives.simclr import SimCLR as SimCLR
     from ssl_zoo.objectives.supervised import Supervised as Supervised
+    from ssl_zoo.pretrain.checkpoint import CheckpointError as CheckpointError
+    from ssl_zoo.pretrain.module import NonFinite as NonFinite
+    from ssl_zoo.pretrain.session import RunError as RunError
+    from ssl_zoo.transfer.table import Table as Table
 
 __version__ = "0.1.0"
 
 _HOME = {
+    "pretrain": "front",
+    "evaluate": "front",
+    "report": "front",
+    "Run": "front",
+    "Table": "transfer.table",
+    "rows": "data.own",
+    "ConfigError": "compose.gate",
+    "DataError": "data.rows",
+    "RunError": "pretrain.session",
+    "CheckpointError": "pretrain.checkpoint",
+    "NonFinite": "pretrain.module",
+    "HubError": "hub",
     "check_objective": "contract.check",
     "load": "hub",
     "save": "hub",
@@ -51,3 +77,22 @@ def __getattr__(name: str):
     if name not in _HOME:
         raise AttributeError(f"module 'ssl_zoo' has no attribute {name!r}")
     return getattr(import_module(f"ssl_zoo.{_HOME[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]
+
+
+class _Package(ModuleType):
+    """Keeps `ssl_zoo.pretrain` the function: Python would put the room of that name, once imported, there."""
+
+    @property
+    def pretrain(self):
+        return __getattr__("pretrain")
+
+    @pretrain.setter
+    def pretrain(self, room: ModuleType) -> None:
+        """The room stays within reach of `from ssl_zoo.pretrain import ...`."""
+
+
+sys.modules[__name__].__class__ = _Package

@@ -2,6 +2,7 @@
 
 import errno
 import json
+import os
 import shutil
 
 import pytest
@@ -9,9 +10,9 @@ import tiny
 from zoo_backbones import backbone
 
 import ssl_zoo
-from ssl_zoo.cli.report import evaluations
 from ssl_zoo.compose.evaluation import below_random
 from ssl_zoo.compose.gate import ConfigError
+from ssl_zoo.compose.reporting import evaluations
 from ssl_zoo.pretrain.checkpoint import write_atomically
 from ssl_zoo.transfer.report import Result
 
@@ -108,7 +109,7 @@ def test_a_full_disk_is_named_with_the_file(tmp_path, monkeypatch):
     def full(handle):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("ssl_zoo.pretrain.checkpoint.os.fsync", full)
+    monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError, match=r"No space left on device: '.*/knn\.json'"):
         write_atomically(tmp_path / "knn.json", b"{}")
     assert list(tmp_path.iterdir()) == []

@@ -29,12 +29,12 @@ BELOW = {
     "tokens": (),
     "schedules": (),
     "noise": (),
+    "messages": (),
     "distributed": (),
     "norm": ("distributed",),
     "flops": (),
     "scaling": (),
     "untrusted": (),
-    "messages": (),
     "backbones": ("tokens", "distributed", "norm", "backbones."),
     "assign": ("distributed",),
     "heads": BASE,
@@ -53,6 +53,7 @@ BELOW = {
         "views.",
         "objectives._base",
         "objectives._shown",
+        "objectives._towers",
     ),
     "optim": (*BASE, "objectives._base"),
     "hub": ("backbones.", "untrusted"),
@@ -71,6 +72,7 @@ BELOW = {
         "transfer.",
         "pretrain.",
     ),
+    "front": (*BASE, "compose.", "data.rows", "hub", "messages", "objectives._base", "transfer.table"),
 }
 
 

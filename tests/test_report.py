@@ -11,7 +11,7 @@ from browser import browser, page, show  # noqa: F401
 from zoo_backbones import backbone, batch, build, pairs
 
 from ssl_zoo.backbones.transformer import TextTransformer
-from ssl_zoo.cli.report import evaluations
+from ssl_zoo.compose.reporting import evaluations
 from ssl_zoo.data.tokenizer import bytes_tokenizer
 from ssl_zoo.objectives._base import Batch
 from ssl_zoo.objectives.mae import MAE

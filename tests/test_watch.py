@@ -13,6 +13,7 @@ from zoo_backbones import KINDS, backbone, text
 from zoo_backbones import images as pictures
 
 from ssl_zoo.backbones._base import Backbone, Features, Kind
+from ssl_zoo.pretrain import watch
 from ssl_zoo.pretrain.watch import Monitor, Validation, collapsed, off_one_line
 from ssl_zoo.transfer.features import forward
 
@@ -61,7 +62,7 @@ def watched(monitor: Monitor, model: Backbone, step: Callable[[], object], steps
 
 @pytest.fixture(autouse=True)
 def plain_modules(monkeypatch):
-    monkeypatch.setattr("ssl_zoo.pretrain.watch.pretraining", lambda module: module)
+    monkeypatch.setattr(watch, "pretraining", lambda module: module)
 
 
 @pytest.mark.parametrize("kind", KINDS)

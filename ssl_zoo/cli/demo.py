@@ -24,8 +24,8 @@ from tqdm import tqdm
 
 from ssl_zoo import hub
 from ssl_zoo.backbones._base import Backbone
-from ssl_zoo.cli import demo_plots
-from ssl_zoo.compose import composition, evaluation, pretraining
+from ssl_zoo.cli import demo_plots, pretrain
+from ssl_zoo.compose import composition, evaluation
 from ssl_zoo.compose.gate import instantiate
 from ssl_zoo.data.images import ImageData
 from ssl_zoo.data.text import TextData
@@ -190,7 +190,7 @@ def run_part(part: Part, where: Path, seed: int, began: float) -> Outcome:
     heading(f"{part.name}, stage 1: pretrain without labels", began)
     say(f"$ {command('pretrain', words)}")
     composition.check("pretrain", words)
-    pretraining.pretrain_from(composition.build("pretrain", words), {})
+    pretrain.run(composition.build("pretrain", words), {})
 
     words = [
         *part.transfer,

@@ -1,5 +1,22 @@
 """`ssl-zoo pretrain`: build what the configuration names, and train."""
 
-from ssl_zoo.compose.pretraining import pretrain_from as run
+from __future__ import annotations
 
-__all__ = ["run"]
+import json
+import sys
+
+from omegaconf import DictConfig
+
+from ssl_zoo.compose.pretraining import pretrain_from
+from ssl_zoo.pretrain import launch
+
+
+def run(cfg: DictConfig, choices: dict[str, str]) -> None:
+    """Train, and print the summary. Exit code 143 after a SIGTERM."""
+    found = pretrain_from(cfg, choices)
+    if found.leads:
+        print(json.dumps(found.summary, indent=1))
+    if found.summary["stopped"] and not launch.by_lightning():  # which kills all if one it launched fails
+        sys.exit(143)
+    if found.leads:
+        print(f"saved in {found.where}; next: ssl-zoo evaluate run={found.where} data=...")

@@ -21,7 +21,7 @@ import torch
 from omegaconf import DictConfig
 
 from ssl_zoo import scaling
-from ssl_zoo.cli import scale_ladder
+from ssl_zoo.cli import pretrain, scale_ladder
 from ssl_zoo.cli.scale_chart import chart, curve
 from ssl_zoo.cli.scale_cost import Cost, cost, open_data
 from ssl_zoo.cli.scale_ladder import Rung, rungs
@@ -56,7 +56,7 @@ def run(cfg: DictConfig, choices: dict[str, str]) -> None:
     for rung, own in planned:
         if records[rung.name] is None:
             say(f"\n--- {rung.name}, {costs[rung.size].flops * rung.steps:.3g} FLOPs ".ljust(100, "-"))
-            pretraining.pretrain_from(own, choices)
+            pretrain.run(own, choices)
             records[rung.name] = finish(rung, own, costs[rung.size])
     found = outcome([record for record in records.values() if record], cfg.resamples)
     found["configuration"] = plain(cfg)

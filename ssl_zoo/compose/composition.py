@@ -6,11 +6,12 @@ so a typo stops at once.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import sys
 from argparse import Namespace
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -144,18 +145,24 @@ def compose_and_run(verb: str, args: list[str]) -> None:
             if os.environ.get("SSL_ZOO_TRACEBACK"):
                 raise
             sys.exit(f"ssl-zoo {verb}: {explain(error)}")
-        except TypeError as error:
-            strange = re.search(r"unexpected keyword argument '(\w+)'", str(error))
-            if strange is None or not any(key.endswith(f".{strange[1]}") for key in flatten(cfg)):
-                raise
-            where = next(key for key in flatten(cfg) if key.endswith(f".{strange[1]}"))
-            sys.exit(f"ssl-zoo {verb}: {where}: {error}")
 
     hydra.main(version_base="1.3", config_path=str(config_folder()), config_name=verb)(task)()
 
 
 # Errors that explain themselves; anything else is a bug and keeps its traceback.
 EXPECTED = (ValueError, RuntimeError, OSError, ImportError, HydraException, OmegaConfBaseException)
+
+
+@contextlib.contextmanager
+def as_config_errors() -> Iterator[None]:
+    """Within, errors of Hydra and of OmegaConf become this library's; those that Hydra wraps come out."""
+    try:
+        yield
+    except (HydraException, OmegaConfBaseException) as error:
+        inner = error.__cause__
+        if isinstance(error, HydraException) and isinstance(inner, (ValueError, RuntimeError, OSError)):
+            raise inner from None
+        raise ConfigError(explain(error)) from error
 
 
 def explain(error: BaseException) -> str:

@@ -19,23 +19,26 @@ from ssl_zoo import hub
 from ssl_zoo.backbones._base import Backbone
 from ssl_zoo.compose.composition import ConfigError
 from ssl_zoo.compose.gate import instantiate
+from ssl_zoo.compose.objects import NONE, Objects
 from ssl_zoo.compose.own_data import absolute
 from ssl_zoo.compose.reopen import reopen_pair
-from ssl_zoo.data.image_captions import ImageCaptions
 from ssl_zoo.data.images import ImageData
+from ssl_zoo.data.own import OwnData
 from ssl_zoo.data.rows import DataError, Rows
 from ssl_zoo.data.text import TextData
 from ssl_zoo.data.text_pairs import TextPairs
 from ssl_zoo.data.tokenizer import Tokenizer
 from ssl_zoo.pretrain import export
+from ssl_zoo.pretrain.callbacks import say
 from ssl_zoo.pretrain.checkpoint import write_atomically
 from ssl_zoo.pretrain.run import FEW
 from ssl_zoo.transfer import floors
 from ssl_zoo.transfer.evaluate import Protocol, evaluate
 from ssl_zoo.transfer.features import place
-from ssl_zoo.transfer.measures import Data, Measure, Subject, examine
+from ssl_zoo.transfer.measures import Data, Images, Measure, Subject, examine
 from ssl_zoo.transfer.protocols import Finetune, Linear
-from ssl_zoo.transfer.report import Result, any_metric, results_table
+from ssl_zoo.transfer.report import Result, any_metric
+from ssl_zoo.transfer.table import Table
 
 
 class Splits(NamedTuple):
@@ -44,11 +47,21 @@ class Splits(NamedTuple):
     test: Rows
 
 
-def subject(run: Path, length: int | None, device: str = "auto", modality: str | None = None) -> Subject:
-    """The backbone of a run, how it reads text, and where it runs; for text, the text tower of a run that has
-    two."""
+def subject(
+    run: Path,
+    length: int | None,
+    device: str = "auto",
+    modality: str | None = None,
+    backbone: Backbone | None = None,
+) -> Subject:
+    """The backbone of a run, how it reads text, and where it runs.
+
+    Args:
+        modality: of the data; for text, the text tower of a run that has two.
+        backbone: of the run, where its folder alone does not open; else None.
+    """
     where, two = place(device), (hub.place(run, "text") / "config.json").exists()
-    backbone = hub.load(run, name="text" if two and modality == "text" else hub.MAIN)
+    backbone = backbone or hub.load(run, name="text" if two and modality == "text" else hub.MAIN)
     if note := export.behind(run):
         warnings.warn(note, stacklevel=2)
     if backbone.modality == "image" and not two:
@@ -59,7 +72,7 @@ def subject(run: Path, length: int | None, device: str = "auto", modality: str |
     return Subject(backbone, tokenizer, length, where, partial(reopen_pair, run) if two else None)
 
 
-def read_splits(data: ImageData | ImageCaptions | TextData, subject: Subject) -> Splits:
+def read_splits(data: Images | TextData, subject: Subject) -> Splits:
     """The three labelled splits; text through the tokenizer of the run."""
     wanted = ("train", "validation", "test")
     if lacking := [split for split in wanted if split not in data.splits()]:
@@ -67,7 +80,7 @@ def read_splits(data: ImageData | ImageCaptions | TextData, subject: Subject) ->
             f"{data.name} has no {' and no '.join(lacking)} split; name its source, or carve it with "
             f"data.{lacking[0]}_fraction=0.1"
         )
-    if isinstance(data, ImageData):
+    if isinstance(data, ImageData | OwnData):
         return Splits(*(data.labelled(split) for split in wanted))
     if not data.classes:
         raise DataError(f"{data.name} has no labels to measure transfer with")
@@ -114,11 +127,7 @@ def options(cfg: DictConfig, setting: Setting, device: torch.device) -> dict[str
 
 
 def rows_of_table(
-    one: Subject,
-    data: ImageData | ImageCaptions | TextData,
-    splits: Splits,
-    setting: Setting,
-    cfg: DictConfig,
+    one: Subject, data: Images | TextData, splits: Splits, setting: Setting, cfg: DictConfig
 ) -> Iterator[tuple[str, Result]]:
     """The pretrained backbone and, if asked for, its floors, at one point of a sweep."""
     how, protocol = options(cfg, setting, one.device), setting.protocol
@@ -143,13 +152,25 @@ def tfidf(data: TextData, how: dict[str, Any]) -> Result:
     return floors.tfidf(*texts, labels=how["labels"], seeds=how["seeds"], metric=how["metric"])
 
 
-def evaluate_from(cfg: DictConfig, choices: dict[str, str]) -> None:
+def evaluate_from(
+    cfg: DictConfig, choices: dict[str, str], backbone: Backbone | None = None, objects: Objects = NONE
+) -> Table:
+    """Measure a run as a configuration asks, and write RUN/evaluations.
+
+    Args:
+        choices: group -> the choice that the files are called after.
+        backbone: of the run, where its folder alone does not open; else None.
+        objects: what code hands over in the place of groups.
+
+    Raises:
+        ConfigError, DataError, HubError: what was asked for cannot be.
+    """
     if cfg.threads is not None:
         torch.set_num_threads(cfg.threads)
     where = Path(cfg.run)
     protocol: Protocol | Measure = instantiate(cfg.protocol, _convert_="all")
-    data: Data = instantiate(cfg.data, _convert_="all")
-    one = subject(where, cfg.length, cfg.device, data.modality)
+    data: Data = objects.data or instantiate(cfg.data, _convert_="all")
+    one = subject(where, cfg.length, cfg.device, data.modality, backbone)
     if data.modality != one.backbone.modality:
         raise ConfigError(
             f"{where} holds a backbone for {one.backbone.modality}s; "
@@ -177,10 +198,7 @@ def evaluate_from(cfg: DictConfig, choices: dict[str, str]) -> None:
         write_atomically(folder / f"{choices['data']}-{name}.json", json.dumps(report, indent=1).encode())
         table += found
         doubts += below_random(dict(found)) + below_chance(dict(found))
-    print(results_table(table))
-    for doubt in doubts:
-        print(f"WARNING: {doubt}")
-    print(f"written to {folder}")
+    return Table(tuple(table), tuple(doubts), folder)
 
 
 def untrained(where: Path) -> list[str]:
@@ -221,7 +239,7 @@ def measured(
     if isinstance(protocol, Measure):
         if cfg.floors:
             raise ConfigError(f"floors=true is for protocols that predict classes, not for {protocol.name}")
-        yield protocol.name, [said("pretrained", examine(one, data, protocol, seeds=tuple(cfg.seeds)))], {}
+        yield protocol.name, [told("pretrained", examine(one, data, protocol, seeds=tuple(cfg.seeds)))], {}
         return
     if isinstance(data, TextPairs):
         raise ConfigError(f"{data.name} holds pairs of sentences; take protocol=similarity or completion")
@@ -229,17 +247,17 @@ def measured(
     fingerprints = {name: rows.fingerprint for name, rows in splits._asdict().items()}
     for setting in sweep(cfg, protocol):
         rows = rows_of_table(one, data, splits, setting, cfg)
-        found = [said(name, replace(result, steps=setting.steps)) for name, result in rows]
+        found = [told(name, replace(result, steps=setting.steps)) for name, result in rows]
         labels = "all" if setting.labels is None else setting.labels
         steps = "" if setting.steps is None else f"-{setting.steps}"
         yield f"{protocol.name}-{labels}{steps}", found, fingerprints
 
 
-def said(name: str, result: Result) -> tuple[str, Result]:
-    """The same, printed at once: the next may take minutes."""
+def told(name: str, result: Result) -> tuple[str, Result]:
+    """The same, and a line on it at once: the next may take minutes."""
     how = any_metric(result.metric)
     spans = result.details.get("interval", ())
     more = "".join(f", 95 % of test rows: {how.text(low)} to {how.text(high)}" for low, high in spans)
     more += "".join(f", chance {how.text(chance)}" for chance in result.others.get("chance", ()))
-    print(f"{name}: {result.metric} {result.text()}{more} ({result.seconds:.0f} s)", flush=True)
+    say(f"{name}: {result.metric} {result.text()}{more} ({result.seconds:.0f} s)")
     return name, result

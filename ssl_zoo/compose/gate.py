@@ -32,6 +32,7 @@ from omegaconf.errors import OmegaConfBaseException
 import ssl_zoo
 
 TARGET = "_target_"
+HANDED_OVER = "handed_over"  # marks what code gave as an object: config.yaml only says what it is called
 SEARCHPATH, MODE = "hydra.searchpath", "hydra.mode"  # Hydra itself adds the mode to what was typed
 
 # Parts that no YAML file of this library names, but configurations of runs and boards may.
@@ -170,6 +171,11 @@ def instantiate(config: DictConfig | ListConfig | dict[str, Any], *args: Any, **
     Raises:
         ConfigError: the configuration names what it may not build.
     """
+    if isinstance(config, (dict, DictConfig)) and config.get(HANDED_OVER):
+        raise ConfigError(
+            f"{config.get(TARGET)} was handed over as an object by the program that started the run: "
+            "config.yaml says what it is called, and cannot build it"
+        )
     refuse_unknown_targets(config)
     return hydra.utils.instantiate(config, *args, **options)
 

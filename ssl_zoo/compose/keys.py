@@ -14,7 +14,7 @@ from typing import Any
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from ssl_zoo.compose import overrides
-from ssl_zoo.compose.gate import ConfigError, config_folder
+from ssl_zoo.compose.gate import HANDED_OVER, ConfigError, config_folder
 from ssl_zoo.compose.signatures import signature
 
 
@@ -43,7 +43,7 @@ def refuse_unread(verb: str, cfg: DictConfig) -> None:
     for path, target in targets.items():
         taken = signature(target)
         node = OmegaConf.select(cfg, path)
-        if taken is None or node is None:
+        if taken is None or node is None or node.get(HANDED_OVER):
             continue
         given = [str(key) for key in node if str(key) not in RESERVED]
         if not taken.open and (strange := [key for key in given if key not in taken.names]):

@@ -6,34 +6,67 @@ pairs, which is configured under the key `text` of the objective, or of a term o
 
 from __future__ import annotations
 
+import re
 from functools import partial
 from typing import Any
 
 from omegaconf import DictConfig
 
-from ssl_zoo.backbones._base import Vocabulary
+from ssl_zoo.backbones._base import Backbone, Vocabulary
 from ssl_zoo.compose.gate import ConfigError, instantiate
+from ssl_zoo.compose.objects import NONE, Objects
+from ssl_zoo.compose.weights import drawn, exported_folder, start_from
 from ssl_zoo.data.tokenizer import Tokenizer
 from ssl_zoo.objectives._base import Objective
 
 TOWER = "text"
 
 
-def build_objective(cfg: DictConfig, tokenizer: Tokenizer | None) -> Objective:
-    """The objective of a pretraining run, with its new backbone.
+def build_objective(
+    cfg: DictConfig, tokenizer: Tokenizer | None, objects: Objects = NONE, begin: bool = False
+) -> Objective:
+    """The objective of a pretraining run, with its new backbone, or with those that code handed over.
+
+    Args:
+        begin: whether this is the start of the run, at which weights of an earlier one are read. They are
+            the backbone's before the objective is built around it: a teacher is a copy of it.
 
     Raises:
-        ConfigError: a text tower without a tokenizer.
+        ConfigError: a text tower without a tokenizer, or weights of another architecture.
     """
-    make: Any = instantiate(cfg.backbone, _convert_="all", _partial_=True)
-    around = instantiate(cfg.objective, _convert_="all")
-    if text_tower(cfg.objective) is not None:
+    around: Any = objects.objective or instantiate(cfg.objective, _convert_="all")
+    paired = text_tower(cfg.objective) is not None
+    if paired:
         if tokenizer is None:
             raise ConfigError("the objective has a text tower, and there is no tokenizer of its captions")
-        backbone, around = make(), with_vocabulary(around, tokenizer.vocabulary)
+        around = with_vocabulary(around, tokenizer.vocabulary)
+    if objects.backbone is not None:
+        backbone = objects.backbone
     else:
-        backbone = make() if tokenizer is None else make(vocabulary=tokenizer.vocabulary)
-    return around(backbone)
+        make: Any = instantiate(drawn(cfg), _convert_="all", _partial_=True)
+        backbone = make() if tokenizer is None or paired else make(vocabulary=tokenizer.vocabulary)
+    if begin and objects.backbone is None and (folder := exported_folder(cfg)) is not None:
+        start_from(backbone, folder, "backbone.pretrained")
+    if begin and cfg.get("init") is not None:
+        start_from(backbone, cfg.init, "init")
+    return made(around, backbone)
+
+
+def made(around: Any, backbone: Backbone) -> Objective:
+    """`around(backbone)`.
+
+    Raises:
+        ConfigError: the objective has no such argument, or what was made is no objective.
+    """
+    try:
+        objective = around(backbone)
+    except TypeError as error:
+        if strange := re.search(r"unexpected keyword argument '(\w+)'", str(error)):
+            raise ConfigError(f"objective.{strange[1]}: {error}") from error
+        raise
+    if not isinstance(objective, Objective):
+        raise ConfigError(f"objective: it made {type(objective).__name__}, which is no ssl_zoo.Objective")
+    return objective
 
 
 def text_tower(objective: Any) -> DictConfig | None:

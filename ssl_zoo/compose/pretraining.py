@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from omegaconf import DictConfig, OmegaConf
 
 from ssl_zoo import hub
+from ssl_zoo.backbones._base import Backbone
 from ssl_zoo.compose.composition import ConfigError, plain
 from ssl_zoo.compose.gate import instantiate
 from ssl_zoo.compose.objective import build_objective, text_tower
+from ssl_zoo.compose.objects import NONE, Objects
 from ssl_zoo.compose.tokenizer import new_tokenizer
 from ssl_zoo.data.captions import ClassCaptions, captioned
 from ssl_zoo.data.image_captions import ImageCaptions
 from ssl_zoo.data.images import ImageData
+from ssl_zoo.data.own import OwnData
 from ssl_zoo.data.rows import Rows
 from ssl_zoo.data.text import TextData
 from ssl_zoo.data.tokenizer import Tokenizer
@@ -47,7 +48,26 @@ def folder(cfg: DictConfig, choices: dict[str, str]) -> Path:
     )
 
 
-def pretrain_from(cfg: DictConfig, choices: dict[str, str]) -> None:
+class Trained(NamedTuple):
+    """What a session of pretraining left. leads: whether this is the process that looks after the folder."""
+
+    where: Path
+    summary: dict[str, Any]
+    backbone: Backbone
+    leads: bool
+
+
+def pretrain_from(cfg: DictConfig, choices: dict[str, str], objects: Objects = NONE) -> Trained:
+    """Train what a configuration names, in a folder of its own.
+
+    Args:
+        choices: group -> the choice that the folder is called after.
+        objects: what code hands over in the place of groups.
+
+    Raises:
+        ConfigError, DataError, RunError: what was asked for cannot be; and what `pretrain` raises.
+        KeyboardInterrupt: Ctrl-C; what was trained is saved.
+    """
     if cfg.threads is not None:
         torch.set_num_threads(cfg.threads)
     where = folder(cfg, choices)
@@ -56,24 +76,25 @@ def pretrain_from(cfg: DictConfig, choices: dict[str, str]) -> None:
     launch.refuse_absent_device(settings["trainer"])
     requeue_when_told()
     if not launch.grouped():
-        train(cfg, settings, where)
-        return
+        return train(cfg, settings, where, objects)
     # The first process of a group reads the data before the others do: it fills caches, trains the tokenizer.
     with locked(where) as session:
         if not session.leads:
             session.wait("files")
-        train(cfg, settings, where)
+        return train(cfg, settings, where, objects)
 
 
-def train(cfg: DictConfig, settings: dict[str, Any], where: Path) -> None:
+def train(cfg: DictConfig, settings: dict[str, Any], where: Path, objects: Objects) -> Trained:
     """Build what the configuration names, and train it in the folder `where`."""
     # A start that failed before the first checkpoint leaves nothing worth keeping.
-    begun = not launch.leads() or bool(checkpoints(where / "checkpoints"))
+    new = not checkpoints(where / "checkpoints")
+    begun = not (new and launch.leads())
     if begun:
         refuse_other_run(where, settings)
     torch.manual_seed(cfg.seed)
     budget = Budget(**settings["budget"])
-    data: ImageData | ImageCaptions | TextData = instantiate(cfg.data, _convert_="all")
+    data: ImageData | ImageCaptions | OwnData | TextData
+    data = objects.data or instantiate(cfg.data, _convert_="all")
     tower = text_tower(cfg.objective)
     pairs = None if tower is None else captioned(data, cfg.templates)
     tokenizer = None
@@ -84,7 +105,7 @@ def train(cfg: DictConfig, settings: dict[str, Any], where: Path) -> None:
         tokenizer = read_tokenizer(cfg, where, pairs.captions("train"), tower, begun)
     elif isinstance(data, TextData):
         tokenizer = read_tokenizer(cfg, where, data.texts("train"), cfg.backbone, begun)
-    objective = build_objective(cfg, tokenizer)
+    objective = build_objective(cfg, tokenizer, objects, begin=new)
     if cfg.compile:
         objective.backbone.compile()
     watched = cfg.evaluate_every and "validation" in data.splits()
@@ -141,12 +162,7 @@ def train(cfg: DictConfig, settings: dict[str, Any], where: Path) -> None:
             wandb=cfg.wandb,
             **trainer,
         )
-    if session.leads:
-        print(json.dumps(summary, indent=1))
-    if summary["stopped"] and not launch.by_lightning():  # which kills all processes if one it launched fails
-        sys.exit(143)
-    if session.leads:
-        print(f"saved in {where}; next: ssl-zoo evaluate run={where} data=...")
+    return Trained(where, summary, objective.backbone, session.leads)
 
 
 def read_tokenizer(

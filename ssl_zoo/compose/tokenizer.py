@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
@@ -20,12 +21,14 @@ def new_tokenizer(cfg: DictConfig, texts: Iterable[str], reader: DictConfig) -> 
     """A tokenizer of the training texts, for the backbone that `reader` configures.
 
     To pretrained weights an id of another tokenizer means another word. So they bring their own, unless
-    backbone.pretrained=weights takes them alone.
+    backbone.pretrained=weights takes them alone; those of an earlier run (init=RUN) bring that run's.
 
     Raises:
         ConfigError: another tokenizer was chosen for pretrained weights, or they lie without theirs.
     """
     name, asked = reader.get("name"), plain(cfg.tokenizer)
+    if cfg.get("init") is not None and reader is cfg.backbone:
+        return of_run(Path(cfg.init), asked)
     if reader.get("pretrained") is not True or asked.get("name") == name:
         return instantiate(cfg.tokenizer, _convert_="all")(texts)
     instead = "for another one, whose ids mean other words to them, say backbone.pretrained=weights"
@@ -40,6 +43,25 @@ def new_tokenizer(cfg: DictConfig, texts: Iterable[str], reader: DictConfig) -> 
         raise ConfigError(f"the weights of {name} need {name}'s own tokenizer: {error}; {instead}") from error
     say(f"tokenizer   {name}'s own tokenizer, with which its weights were trained")
     return own
+
+
+def of_run(run: Path, asked: dict[str, Any]) -> Tokenizer:
+    """The tokenizer of an earlier run, for its backbone.
+
+    Raises:
+        ConfigError: there is none, or another one was chosen.
+    """
+    if asked != default():
+        raise ConfigError(
+            f"the weights of {run} were trained with that run's own tokenizer: leave out tokenizer=... and "
+            "its keys to have it"
+        )
+    if not (run / "tokenizer").exists():
+        raise ConfigError(
+            f"init={run} holds no tokenizer, and ids without it mean nothing: name the run's folder"
+        )
+    say(f"tokenizer   that of {run}, with which its backbone was trained")
+    return Tokenizer.load(run / "tokenizer")
 
 
 def default() -> dict[str, Any]:

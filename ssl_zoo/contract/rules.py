@@ -47,7 +47,8 @@ def broken(make: Make) -> list[str]:
 
 
 def told(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}"
+    first = (f"{error}".splitlines() or [""])[0]
+    return f"{type(error).__name__}: {first[:300]}"
 
 
 def loss_of(objective: Objective, rows: Batch, step: int) -> Loss:

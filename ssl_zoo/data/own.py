@@ -64,8 +64,8 @@ def rows(dataset: Any, *, classes: Sequence[str] | None = None) -> OwnRows:
 
     Args:
         dataset: a torch map-style Dataset, or a list, whose items are images or pairs (image, label); or
-            images (N, 3, H, W), (N, 1, H, W) or (N, H, W, 3). An image is a PIL image, a tensor (3 or 1, H, W)
-            or an array (H, W, 3 or 1) of uint8, or of floats in [0, 1]. All are of one size.
+            images (N, 3, H, W), (N, 1, H, W) or (N, H, W, 3). An image is a PIL image, a tensor (C, H, W)
+            or an array (H, W, C), C 3 or 1, of uint8, or of floats in [0, 1]. All are of one size.
         classes: names of the labels 0, 1, ...; else those of `dataset.classes`, else "0", "1", ...
 
     Raises:
@@ -96,7 +96,7 @@ def rows(dataset: Any, *, classes: Sequence[str] | None = None) -> OwnRows:
         raise DataError("the data set is empty: there is no image to read")
     if not np.array_equal(as_pixels(item(dataset[0], 0)[0], 0), x[0]):
         raise DataError(
-            "the data set gives another image each time that image 0 is read: take its random transforms out; "
+            "the data set gives another image each time that image 0 is read: take out what is random in it; "
             "an objective makes the views that it needs"
         )
     named = classes if classes is not None else getattr(dataset, "classes", None)

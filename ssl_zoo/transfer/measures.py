@@ -18,6 +18,7 @@ import torch
 from ssl_zoo.backbones._base import Backbone
 from ssl_zoo.data.image_captions import ImageCaptions
 from ssl_zoo.data.images import ImageData
+from ssl_zoo.data.own import OwnData
 from ssl_zoo.data.rows import DataError, Rows
 from ssl_zoo.data.text import TextData
 from ssl_zoo.data.text_pairs import TextPairs
@@ -25,7 +26,8 @@ from ssl_zoo.data.tokenizer import Tokenizer
 from ssl_zoo.transfer.labels import drawable
 from ssl_zoo.transfer.report import Result
 
-Data = ImageData | ImageCaptions | TextData | TextPairs
+Images = ImageData | ImageCaptions | OwnData
+Data = Images | TextData | TextPairs
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,144 @@
+"""What code hands over as an object in the place of a configuration: its own objective, backbone or rows.
+
+A run writes down what they are called. What only names them cannot be built again: whoever opens such a run
+later hands over the same.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from functools import partial
+from typing import Any
+
+from torch import nn
+
+from ssl_zoo.backbones._base import Backbone
+from ssl_zoo.compose.gate import HANDED_OVER, ConfigError
+from ssl_zoo.data.image_captions import ImageCaptions
+from ssl_zoo.data.images import ImageData
+from ssl_zoo.data.own import PARTS, OwnData, refuse_others
+from ssl_zoo.data.text import TextData
+from ssl_zoo.data.text_pairs import TextPairs
+from ssl_zoo.objectives._base import Objective
+
+DATA = (ImageData, ImageCaptions, TextData, TextPairs, OwnData)
+
+
+@dataclass(frozen=True)
+class Objects:
+    """Live objects by the group that each stands for; None where the configuration says it.
+
+    objective: a function of the backbone, as a class or a partial is. data: one of `DATA`.
+    """
+
+    objective: Callable[[Backbone], Objective] | None = None
+    backbone: Backbone | None = None
+    data: Any = None
+
+    def described(self) -> dict[str, dict[str, Any]]:
+        """Group -> what config.yaml says of it."""
+        found = {one.name: getattr(self, one.name) for one in fields(self)}
+        return {group: described(one) for group, one in found.items() if one is not None}
+
+
+NONE = Objects()
+
+
+def described(one: Any) -> dict[str, Any]:
+    """What an object is, in plain values."""
+    made = one.func if isinstance(one, partial) else one
+    kind = made if isinstance(made, type) or not isinstance(made, (Backbone, *DATA)) else type(made)
+    about = {"_target_": named(kind), HANDED_OVER: True}
+    if isinstance(one, partial):
+        about |= {key: value for key, value in one.keywords.items() if is_plain(value)}
+    if isinstance(one, Backbone):
+        about |= {key: value for key, value in one.config.items() if is_plain(value)}
+    if isinstance(one, DATA):
+        about |= {"name": one.name}
+        about |= {key: value for key in ("image_size",) if (value := getattr(one, key, None)) is not None}
+    return about
+
+
+def named(made: Any) -> str:
+    """The full name of a class or function, as far as it has one."""
+    return f"{getattr(made, '__module__', '')}.{getattr(made, '__qualname__', type(made).__name__)}"
+
+
+def is_plain(value: Any) -> bool:
+    """Whether YAML holds it."""
+    if isinstance(value, Mapping):
+        return all(isinstance(key, str) and is_plain(one) for key, one in value.items())
+    if isinstance(value, (list, tuple)):
+        return all(map(is_plain, value))
+    return value is None or isinstance(value, (bool, int, float, str))
+
+
+def can_be_named(made: Any) -> bool:
+    """Whether the configuration can say which class this is: its name leads to it, in this process."""
+    found = sys.modules.get(made.__module__)
+    for part in made.__qualname__.split("."):
+        found = getattr(found, part, None)
+    return found is made and "." not in made.__qualname__
+
+
+def as_objective(given: Any) -> Callable[[Backbone], Objective]:
+    """A function that makes the objective around its backbone.
+
+    Raises:
+        ConfigError: something else, with what to hand over instead.
+    """
+    if isinstance(given, Objective):
+        raise ConfigError(
+            f"objective: this {type(given).__name__} has a backbone already. Hand over its class, or "
+            "functools.partial(ITS_CLASS, ...): the run builds it around backbone=..."
+        )
+    if isinstance(given, nn.Module) or not callable(given):
+        raise ConfigError(
+            f"objective: {type(given).__name__} is none. Take a name ('simclr'), a subclass of "
+            "ssl_zoo.Objective, or a function that makes one of a backbone"
+        )
+    if isinstance(given, type) and not issubclass(given, Objective):
+        raise ConfigError(
+            f"objective: {given.__name__} is not a subclass of ssl_zoo.Objective: derive it from that"
+        )
+    return given  # pyright: ignore[reportReturnType]
+
+
+def as_backbone(given: Any) -> Backbone:
+    """A backbone.
+
+    Raises:
+        ConfigError: something else, with what to wrap it in.
+    """
+    if isinstance(given, Backbone):
+        return given
+    if isinstance(given, nn.Module):
+        raise ConfigError(
+            f"backbone: {type(given).__name__} is a plain nn.Module: take backbone=ssl_zoo.backbone(module)"
+        )
+    if isinstance(given, type):
+        raise ConfigError(f"backbone: {given.__name__} is a class: hand over an instance of it")
+    raise ConfigError(
+        f"backbone: {type(given).__name__} is none. Take a name ('resnet18') or ssl_zoo.backbone(module)"
+    )
+
+
+def as_data(given: Any, verb: str) -> Any:
+    """A data set with splits.
+
+    Raises:
+        ConfigError, DataError: something else, with what to wrap it in.
+    """
+    if isinstance(given, DATA):
+        return given
+    parts = given if isinstance(given, Mapping) else {"train": given}
+    for split, rows in parts.items():
+        if split not in PARTS:
+            raise ConfigError(f"data: rows are given for train, validation and test, not for {split!r}")
+        if not hasattr(rows, "read") or not hasattr(rows, "fingerprint"):
+            refuse_others(rows)
+            raise ConfigError(f"data: {type(rows).__name__} is no rows yet: wrap it, data=ssl_zoo.rows(...)")
+    test = 0.2 if verb == "evaluate" else 0.0
+    return OwnData("own", parts, {"validation": 0.1, "test": test})

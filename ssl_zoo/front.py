@@ -1,0 +1,265 @@
+"""The front door from Python: what the command `ssl-zoo` does, as functions of a script or a notebook.
+
+Arguments are the words of the command and are checked in the same way. Keys within keys are written as
+dicts, optimizer={"lr": 1e-3}, with a double underscore, optimizer__lr=1e-3, or as they are, within
+**{"optimizer.lr": 1e-3}.
+Nothing here ends the process or touches Hydra's global state; errors are those of the library.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import cached_property
+from os import PathLike, fspath
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ssl_zoo.backbones._base import Backbone
+    from ssl_zoo.compose.composition import Composed
+    from ssl_zoo.data.rows import Rows
+    from ssl_zoo.objectives._base import Objective
+    from ssl_zoo.transfer.table import Table
+
+Progress = bool | Callable[[str], object]  # True: lines on the terminal; False: none; a function: gets them
+
+
+class Run:
+    """A pretraining run in its folder.
+
+    Args:
+        path: the folder.
+        backbone: the trained backbone, for a class outside of this library, which the folder alone does not
+            open.
+
+    Raises:
+        ConfigError: there is no run.
+    """
+
+    def __init__(self, path: str | PathLike[str], backbone: Backbone | None = None):
+        self.path = Path(path)
+        if backbone is not None:
+            self.backbone = backbone
+        if not (self.path / "config.yaml").exists():
+            from ssl_zoo.compose.gate import ConfigError
+
+            raise ConfigError(f"{self.path} holds no run: there is no config.yaml that pretrain wrote")
+
+    @cached_property
+    def backbone(self) -> Backbone:
+        """The trained backbone, on the CPU, in evaluation mode. Raises HubError before training has ended."""
+        from ssl_zoo import hub
+
+        return hub.load(self.path)
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """The figures of the end, as in summary.json; {} before the end."""
+        file = self.path / "summary.json"
+        return json.loads(file.read_bytes()) if file.exists() else {}
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """What was asked for, as in config.yaml."""
+        import yaml
+
+        return yaml.safe_load((self.path / "config.yaml").read_text(encoding="utf-8"))
+
+    def __fspath__(self) -> str:
+        return fspath(self.path)
+
+    def __repr__(self) -> str:
+        found = self.summary
+        if not found:
+            return f"Run in {self.path}: not finished"
+        losses = [f"{name} {found[name]:.4g}" for name in ("val/loss", "train/loss") if name in found]
+        parts = [
+            f"{found['objective']} on {found['backbone']}",
+            f"{found['steps']:,} steps in {found['seconds']:,.0f} s",
+            "stopped before its end" if found["stopped"] else "finished",
+            *losses,
+        ]
+        return f"Run in {self.path}: {', '.join(parts)}"
+
+
+def pretrain(
+    objective: str | type[Objective] | Callable[[Backbone], Objective] | None = None,
+    *,
+    backbone: str | Backbone | None = None,
+    data: str | PathLike[str] | Rows | Mapping[str, Rows] | Any = None,
+    out: str | PathLike[str] | None = None,
+    steps: int | None = None,
+    epochs: float | None = None,
+    samples: int | None = None,
+    tokens: int | None = None,
+    minutes: float | None = None,
+    init: Run | str | PathLike[str] | None = None,
+    progress: Progress = True,
+    **overrides: Any,
+) -> Run:
+    """Pretrain a backbone, as `ssl-zoo pretrain` does; the same call again goes on where it stopped.
+
+    Args:
+        objective: a name ("simclr"), a subclass of `Objective` or a function that makes one of a backbone.
+        backbone: a name ("resnet18"), or an object (see `ssl_zoo.backbone`), which is copied.
+        data: a name, the path of a folder or file of your own, `ssl_zoo.rows(dataset)`, or a mapping of
+            "train", "validation" and "test" to rows.
+        out: folder of the run; None = runs/OBJECTIVE-BACKBONE-DATA-sSEED.
+        steps, epochs, samples, tokens, minutes: the budget; exactly one.
+        init: an earlier run, or its folder, whose backbone this one starts from; the backbone is the same.
+        progress: whether lines on the way are printed; or a function that is handed each of them.
+        overrides: any other key of `ssl-zoo pretrain --help`, such as batch_size=128, trainer="cpu",
+            optimizer={"lr": 1e-3} or optimizer__lr=1e-3.
+
+    Returns:
+        The run, finished.
+
+    Raises:
+        ConfigError: an argument that is not there or cannot be; says what would work.
+        DataError, RunError, CheckpointError, NonFinite: what went wrong with data, folder or training.
+        KeyboardInterrupt: Ctrl-C; what was trained is saved.
+    """
+    budget = {"steps": steps, "epochs": epochs, "samples": samples, "tokens": tokens, "minutes": minutes}
+    given = {f"budget.{name}": value for name, value in budget.items() if value is not None}
+    named = {"objective": objective, "backbone": backbone, "data": data, "run": out, "init": init}
+    with at_the_door(progress):
+        from ssl_zoo.compose.arguments import spelt
+        from ssl_zoo.compose.pretraining import RunError, pretrain_from
+
+        words, parts = spelt("pretrain", {**named, **given, **overrides})
+        if parts.backbone is not None:
+            parts = replace(parts, backbone=copy.deepcopy(parts.backbone))
+        with composed("pretrain", words, parts) as (cfg, choices):
+            done = pretrain_from(cfg, choices, parts)
+        if done.summary["stopped"]:
+            raise RunError(
+                f"a signal stopped training at step {done.summary['steps']:,}; it is saved in {done.where}, "
+                "and the same call goes on from there"
+            )
+        return Run(done.where, None if parts.backbone is None else done.backbone.eval())
+
+
+def evaluate(
+    run: Run | str | PathLike[str],
+    *,
+    data: str | PathLike[str] | Rows | Mapping[str, Rows] | Any = None,
+    protocol: str | None = None,
+    labels: int | float | Sequence[int | float | None] | None = None,
+    floors: bool = False,
+    progress: Progress = True,
+    **overrides: Any,
+) -> Table:
+    """Measure what the backbone of a run is worth, as `ssl-zoo evaluate` does.
+
+    Args:
+        run: what `pretrain` returned, or the folder of a run.
+        data: labelled: a name, the path of a folder or file of your own, `ssl_zoo.rows(dataset)`, or a
+            mapping of "train", "validation" and "test" to rows. What is missing is carved from train.
+        protocol: "linear" (also None), "knn", "finetune", ...
+        labels: labels per class (25), a fraction (0.01), several ([5, 25]), or None = all.
+        floors: whether random weights and raw pixels or TF-IDF are measured as well.
+        progress: whether lines on the way are printed; or a function that is handed each of them.
+        overrides: any other key of `ssl-zoo evaluate --help`, such as seeds=[0] or protocol__lrs=[1e-3].
+
+    Returns:
+        The table, whose lines have names, means and intervals; it is written to RUN/evaluations as well.
+
+    Raises:
+        ConfigError, DataError, HubError: what was asked for cannot be; says what would work.
+    """
+    named = {"run": as_folder(run), "data": data, "protocol": protocol, "labels": labels, "floors": floors}
+    with at_the_door(progress):
+        from ssl_zoo.compose.arguments import spelt
+        from ssl_zoo.compose.evaluation import evaluate_from
+
+        words, parts = spelt("evaluate", {**named, **overrides})
+        own = run.__dict__.get("backbone") if isinstance(run, Run) else None
+        with composed("evaluate", words, parts) as (cfg, choices):
+            return evaluate_from(cfg, choices, own, parts)
+
+
+def report(
+    run: Run | str | PathLike[str],
+    *,
+    out: str | PathLike[str] | None = None,
+    data: str | PathLike[str] | None = None,
+    progress: Progress = True,
+    **overrides: Any,
+) -> Path:
+    """Write a page about a run, as `ssl-zoo report` does.
+
+    Args:
+        run: what `pretrain` returned, or the folder of a run.
+        out: the HTML file; None = RUN/report.html.
+        data: what the features are looked at on; None = the data of the run.
+        progress: whether lines on the way are printed; or a function that is handed each of them.
+        overrides: any other key of `ssl-zoo report --help`.
+
+    Returns:
+        The path of the page.
+
+    Raises:
+        ConfigError, DataError: what was asked for cannot be; says what would work.
+    """
+    with at_the_door(progress):
+        from ssl_zoo.compose.arguments import spelt
+        from ssl_zoo.compose.reporting import report_from
+
+        words, parts = spelt("report", {"run": as_folder(run), "out": out, "data": data, **overrides})
+        with composed("report", words, parts) as (cfg, _):
+            return report_from(cfg)
+
+
+def as_folder(run: Any) -> str:
+    """The folder of a run.
+
+    Raises:
+        ConfigError: it is neither a run nor a path.
+    """
+    if isinstance(run, (str, PathLike)):
+        return fspath(run)
+    from ssl_zoo.compose.gate import ConfigError
+
+    raise ConfigError(
+        f"run: {type(run).__name__} is none. Take what pretrain returned, or the folder of a run; a backbone "
+        "is saved first, by ssl_zoo.save(backbone, FOLDER)"
+    )
+
+
+@contextlib.contextmanager
+def at_the_door(progress: Progress) -> Iterator[None]:
+    """Within, lines go where they are wanted, and torch's threads and random numbers stay."""
+    import torch
+
+    from ssl_zoo.compose.composition import as_config_errors
+    from ssl_zoo.messages import heard_by, ignore
+
+    listener = None if progress is True else ignore if progress is False else progress
+    threads, devices = torch.get_num_threads(), []
+    if torch.cuda.is_available() and torch.cuda.is_initialized():
+        devices = list(range(torch.cuda.device_count()))
+    try:
+        with heard_by(listener), as_config_errors(), torch.random.fork_rng(devices):
+            yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+@contextlib.contextmanager
+def composed(verb: str, words: list[str], parts: Any) -> Iterator[Composed]:
+    """The checked configuration of a verb; within, what its words name may be built."""
+    from ssl_zoo.compose import composition, gate, own_data
+
+    described = parts.described()
+    settled = composition.settle(verb, words, objects=described)
+    made = composition.compose(verb, settled, given=described)
+    with gate.naming(gate.named(words)):
+        gate.refuse_unknown_targets(made.cfg, [one["_target_"] for one in described.values()])
+        if made.cfg.get("data") is not None:
+            own = "data" in described
+            made.choices["data"] = "own" if own else own_data.own_name(made.cfg.data, made.choices["data"])
+        yield made

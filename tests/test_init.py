@@ -1,0 +1,84 @@
+"""Runs that start from an earlier one's backbone: init=RUN, and backbone.pretrained=FOLDER."""
+
+import shutil
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+import ssl_zoo
+from ssl_zoo import ConfigError
+from ssl_zoo.backbones.cnn import TimmCNN
+from ssl_zoo.hub import HubError
+
+SMALL = {"batch_size": 32, "steps": 1, "evaluate_every": 0, "trainer": "cpu", "progress": False}
+IMAGES = {"objective": "rotation", "backbone": "resnet_micro", "data": "digits", **SMALL}
+STILL = {"optimizer__lr": 0.0, "schedule": "constant"}  # what it starts from is what it ends with
+
+
+@pytest.fixture(scope="module")
+def first(tmp_path_factory):
+    return ssl_zoo.pretrain(**IMAGES, out=tmp_path_factory.mktemp("runs") / "first", seed=5)
+
+
+def weights(run):
+    return dict(run.backbone.named_parameters())
+
+
+def same(a, b):
+    return all(torch.equal(value, weights(b)[name]) for name, value in weights(a).items())
+
+
+def test_a_run_starts_from_another_with_another_objective(first, tmp_path):
+    images = IMAGES | STILL | {"objective": "simclr_small"}
+    assert not same(first, ssl_zoo.pretrain(**images, out=tmp_path / "new"))
+    second = ssl_zoo.pretrain(**images, init=first, out=tmp_path / "second")
+    assert same(first, second)
+    assert second.config["init"] == str(first.path)
+    third = ssl_zoo.pretrain(**images, backbone__pretrained=str(first.path), out=tmp_path / "third")
+    assert same(first, third)
+
+
+def test_it_is_part_of_what_a_run_is_and_read_once(first, tmp_path):
+    moved = shutil.copytree(first.path, tmp_path / "moved")
+    ssl_zoo.pretrain(**IMAGES | STILL, init=moved, out=tmp_path / "a")
+    with pytest.raises(ssl_zoo.RunError, match=r"init: .*moved -> None"):
+        ssl_zoo.pretrain(**IMAGES | STILL | {"steps": 2}, out=tmp_path / "a")
+    shutil.rmtree(moved)
+    on = ssl_zoo.pretrain(**IMAGES | STILL | {"steps": 2}, init=moved, out=tmp_path / "a")
+    assert same(first, on)
+
+
+def test_another_architecture_is_told_apart(first, tmp_path):
+    with pytest.raises(
+        ConfigError, match=r"init=.*channels \[16, 48, 96, 192\] there, \[16, 24, 32, 40\] here"
+    ):
+        ssl_zoo.pretrain(**IMAGES, backbone__channels=[16, 24, 32, 40], init=first, out=tmp_path / "a")
+    with pytest.raises(ConfigError, match="TimmCNN there, TimmViT here"):
+        ssl_zoo.pretrain(**IMAGES | {"backbone": "vit_micro"}, init=first, out=tmp_path / "a")
+    with pytest.raises(HubError, match="no backbone in"):
+        ssl_zoo.pretrain(**IMAGES, init=tmp_path / "none", out=tmp_path / "a")
+
+
+def test_a_folder_of_timms_own_is_read(first, tmp_path):
+    timms = TimmCNN(**first.backbone.config | {"stem": "imagenet"})
+    state = {name: value.contiguous() for name, value in timms.model.state_dict().items()}
+    save_file(state, tmp_path / "model.safetensors")
+    keys = {"backbone__pretrained": str(tmp_path), "backbone__stem": "imagenet"}
+    made = ssl_zoo.pretrain(**IMAGES | STILL | keys, out=tmp_path / "a")
+    assert all(torch.equal(value, weights(made)[name]) for name, value in timms.named_parameters())
+
+
+def test_text_brings_its_tokenizer(tmp_path):
+    text = {"objective": "masked_lm", "backbone": "transformer_micro", "data": "stdlib_roles", "context": 32}
+    text |= SMALL | {"tokenizer__size": 300}
+    first = ssl_zoo.pretrain(**text, out=tmp_path / "first")
+    del text["tokenizer__size"]
+    second = ssl_zoo.pretrain(
+        **text | STILL | {"objective": "next_token"}, init=first, out=tmp_path / "second"
+    )
+    assert same(first, second)
+    files = [(run.path / "tokenizer/tokenizer.json").read_bytes() for run in (first, second)]
+    assert files[0] == files[1]
+    with pytest.raises(ConfigError, match="leave out tokenizer="):
+        ssl_zoo.pretrain(**text, tokenizer="bytes", init=first, out=tmp_path / "third")
