@@ -200,9 +200,8 @@ def test_everything_of_the_package_can_be_read():
 def test_a_name_imported_in_a_try_counts_with_what_stands_in_for_it(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     file = tmp_path / "fallback.py"
-    file.write_text(
-        "try:\n    from torch import quick\nexcept ImportError:\n    quick = None\n\ndef f():\n    return quick\n"
-    )
+    text = "try:\n    from torch import quick\nexcept ImportError:\n    quick = None\n\n"
+    file.write_text(text + "def f():\n    return quick\n")
     definitions.forget()
     before = digest(reached(["fallback.f"]))
     edit(file, "quick = None", "quick = 1")
