@@ -13,8 +13,7 @@ from omegaconf import OmegaConf
 from PIL import Image
 
 from ssl_zoo import cli
-from ssl_zoo.cli import manual
-from ssl_zoo.compose import composition, overrides, own_data
+from ssl_zoo.compose import composition, manual, overrides, own_data
 from ssl_zoo.compose.composition import ConfigError, config_folder
 from ssl_zoo.compose.signatures import signature
 

@@ -105,7 +105,7 @@ def run_verb(verb: str, args: list[str]) -> None:
     try:
         flags, given = overrides.flags(args)
         if flags.help:
-            from ssl_zoo.cli.manual import page
+            from ssl_zoo.compose.manual import page
 
             print(page(verb, given))
             return
