@@ -206,6 +206,9 @@ def test_help_explains_every_key(verb, capsys):
     for group, (_, meaning) in manual.groups_of(verb).items():
         assert meaning, group
         assert all(choice in page for choice in composition.options(group))
+        for choice in composition.options(group) if group != "experiment" else ():
+            for one in manual.explained(verb, group, choice):
+                assert one.meaning, f"{one.key} of {group}={choice} has neither a comment nor a docstring"
 
 
 # data=PATH
