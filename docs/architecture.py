@@ -1,6 +1,6 @@
 """Writes docs/architecture.md: the picture from the imports, the two ways from what runs.
 
-    python docs/architecture.py
+    python docs/architecture.py [FILE]
 
 The picture: rooms of the package (its folders, and its single files by what they build on) and who imports
 whom, without the arrows that follow from others. The ways: the files of the package in which a function is
@@ -40,6 +40,8 @@ ROOMS = {
     "leaderboard": "boards: running a line, checking, tables",
     "pages": "what people look at",
     "compose": "overrides to configurations to objects; the one place that knows Hydra",
+    "contract": "what an objective promises, checked on any class",
+    "front": "the functions of `ssl_zoo`, for scripts and notebooks",
     "cli": "verbs: parse, call, print",
 }
 
@@ -120,10 +122,10 @@ def reduced(found: dict[str, set[str]]) -> dict[str, set[str]]:
 def picture() -> str:
     """The rooms as a Mermaid flowchart: an arrow points to what is imported."""
     known = tree()
-    counts = {name: sum(room(one, known) == name for one in known) for name in ROOMS}
+    there = {room(one, known) for one in known}
     names = {name: name.replace(" ", "_") for name in ROOMS}
     lines = ["flowchart TD"]
-    lines += [f'    {names[one]}["{one}<br/>{counts[one]} files"]' for one in reversed(ROOMS) if counts[one]]
+    lines += [f'    {names[one]}["{one}"]' for one in reversed(ROOMS) if one in there]
     for name, used in reversed(reduced(edges()).items()):
         lines += [f"    {names[name]} --> {names[one]}" for one in ROOMS if one in used]
     return "\n".join(lines)
@@ -142,7 +144,8 @@ def entered(work: Callable[[], Any]) -> list[str]:
 
     def note(frame: FrameType, event: str, _: Any) -> None:
         code = frame.f_code
-        if event == "call" and code.co_filename.startswith(root) and not code.co_name.startswith("<"):
+        inside = code.co_filename.startswith(root) and code.co_filename.endswith(".py")
+        if event == "call" and inside and not code.co_name.startswith("<"):
             found.setdefault(code.co_filename.removeprefix(root).replace(os.sep, "/"))
 
     threading.setprofile(note)
@@ -162,9 +165,9 @@ def jpeg_to_loss(folder: Path) -> list[str]:
 
     from ssl_zoo.backbones.vision import timm_backbone
     from ssl_zoo.data.images import ImageData
+    from ssl_zoo.data.plan import Parts, Plan, loader
     from ssl_zoo.noise import free_noise, seed_noise
     from ssl_zoo.objectives.simclr import SimCLR
-    from ssl_zoo.pretrain import PretrainingData
 
     for name in ("cats", "dogs"):
         (folder / name).mkdir()
@@ -175,9 +178,8 @@ def jpeg_to_loss(folder: Path) -> list[str]:
 
     def work() -> None:
         rows = ImageData("made-up", train=str(folder), image_size=32, validation_fraction=0.25).rows("train")
-        batches = PretrainingData(rows, batch_size=8, seed=0)
-        batches.stop = 1
-        for batch in batches.train_dataloader():
+        parts = Parts(rows, Plan(len(rows), 8, 0), 1, 1, 0, True, False)
+        for _, batch in loader(parts, lambda: 0, 1, 0, False):
             seed_noise(0, 0)
             objective(batch)
         free_noise()
@@ -252,7 +254,8 @@ Files in which a function is entered, in that order, without the command and the
 
 def page() -> str:
     """The whole page."""
-    rooms = "\n".join(f"| {name} | {what} |" for name, what in ROOMS.items())
+    there = {room(one, known) for known in [tree()] for one in known}
+    rooms = "\n".join(f"| {name} | {what} |" for name, what in ROOMS.items() if name in there)
     told = [
         f"**From {name}**: {len(files)} files. " + " → ".join(f"`{one.removesuffix('.py')}`" for one in files)
         for name, files in ways().items()
@@ -261,4 +264,4 @@ def page() -> str:
 
 
 if __name__ == "__main__":
-    PAGE.write_text(page(), encoding="utf-8")
+    (Path(sys.argv[1]) if len(sys.argv) > 1 else PAGE).write_text(page(), encoding="utf-8")

@@ -38,32 +38,3 @@ def nt_xent(z: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
     similarity = similarity.scatter(1, (first + rows)[:, None], float("-inf"))
     pair = first + (rows + len(z) // 2) % len(z)
     return F.cross_entropy(similarity, pair), (similarity.argmax(1) == pair).float().mean()
-
-
-@exact
-def clip_loss(u: Tensor, v: Tensor, log_scale: Tensor) -> tuple[Tensor, Tensor]:
-    """CLIP's loss of this process's rows against the global batch.
-
-    Args:
-        u, v: (B, D) projections; rows of the same number are a pair. Need not be normalised.
-        log_scale: s, which the cosines are multiplied by as e^s.
-
-    Returns:
-        The mean of both ways of cross-entropy, from u to v and from v to u, and the fraction of rows whose
-        nearest row on the other side is their pair.
-    """
-    u, v = F.normalize(u, dim=1), F.normalize(v, dim=1)
-    own = rank() * len(u) + torch.arange(len(u), device=u.device)
-    ways = [log_scale.exp() * one @ gather(two).T for one, two in ((u, v), (v, u))]  # (B, world * B)
-    found = torch.stack([(logits.argmax(1) == own).float().mean() for logits in ways]).mean()
-    return torch.stack([F.cross_entropy(logits, own) for logits in ways]).mean(), found
-
-
-@exact
-def siglip_loss(u: Tensor, v: Tensor, log_scale: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
-    """SigLIP's loss: each row of u with each of v is a pair or none. Arguments as of `clip_loss`."""
-    u, v = F.normalize(u, dim=1), F.normalize(v, dim=1)
-    own = rank() * len(u) + torch.arange(len(u), device=u.device)
-    logits = log_scale.exp() * u @ gather(v).T + bias  # (B, world * B)
-    sign = torch.full_like(logits, -1.0).scatter(1, own[:, None], 1.0)
-    return -F.logsigmoid(sign * logits).sum() / len(u), (logits.argmax(1) == own).float().mean()

@@ -19,6 +19,7 @@ from typing import Any
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
+from torch import nn
 
 from ssl_zoo.backbones._base import Backbone, TokenBackbone
 from ssl_zoo.untrusted import Bounded, Untrusted, read_json, refuse_odd_values
@@ -79,6 +80,11 @@ def build(about: dict[str, Any], limit: int | None = None) -> Backbone:
             f"backbone format {about.get('format')} is not {FORMAT}: use the ssl_zoo that wrote it"
         )
     title, config, order = about.get("class"), about.get("config"), about.get("order")
+    if isinstance(config, dict) and isinstance(whose := config.get("of"), str):
+        raise HubError(
+            f"this backbone is a module of your own, {whose[:200]}: build one and call "
+            "ssl_zoo.load(path, backbone=module)"
+        )
     if not isinstance(title, str) or title not in CLASSES:
         raise HubError(
             f"backbone class {title!r} is not one of {sorted(CLASSES)}; for a class of your own, build it "
@@ -182,12 +188,13 @@ def locate(path: str | Path, name: str = MAIN) -> Path:
     )
 
 
-def load(path: str | Path, backbone: Backbone | None = None, *, name: str = MAIN) -> Backbone:
+def load(path: str | Path, backbone: Backbone | nn.Module | None = None, *, name: str = MAIN) -> Backbone:
     """Open a saved backbone, on the CPU, in evaluation mode.
 
     Args:
         path: a run folder, or the folder `save` wrote.
-        backbone: an instance to fill, for classes outside this library.
+        backbone: an instance to fill, for classes outside this library; or the module that `ssl_zoo.backbone`
+            was given, with any weights.
         name: which backbone of a run; "text" is the text tower of CLIP and SigLIP.
 
     Raises:
@@ -202,6 +209,8 @@ def load(path: str | Path, backbone: Backbone | None = None, *, name: str = MAIN
     try:
         if backbone is None:
             backbone = build(about, SLACK + ROOM * file.stat().st_size)
+        elif not isinstance(backbone, Backbone):
+            backbone = around(backbone, about)
         if about.get(DIGEST, found := digest(file)) != found:
             raise OSError(
                 "its bytes are not those that were saved (SHA-256 differs): copy or export it again"
@@ -213,4 +222,21 @@ def load(path: str | Path, backbone: Backbone | None = None, *, name: str = MAIN
         raise HubError(f"{file} cannot be read: {error}") from error
     except RuntimeError as error:
         raise HubError(f"{file} does not fit {type(backbone).__name__}: {error}") from error
+    if isinstance(backbone, TokenBackbone) and (order := renewed(about).get("order")) in backbone.orders:
+        backbone.order = order  # pyright: ignore[reportAttributeAccessIssue]
     return backbone.eval()
+
+
+def around(module: nn.Module, about: dict[str, Any]) -> Backbone:
+    """A backbone that reads with this module, as this description says."""
+    from ssl_zoo.backbones import own  # loads timm
+
+    config = about.get("config")
+    if not isinstance(config, dict) or "of" not in config:
+        raise HubError("it was not made of a module of your own, and opens without one")
+    image = "patch_size" not in config  # a vision transformer of timm's has its own size
+    keys = ("image_size", "features", "mean", "std") if image else ("mean", "std")
+    try:
+        return own.backbone(module, **{key: config.get(key) for key in keys})
+    except (ValueError, TypeError) as error:
+        raise HubError(f"it does not fit this {type(module).__name__}: {error}") from error

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from ssl_zoo.data import image_rows
-from ssl_zoo.data.image_rows import ImageRows
+from ssl_zoo.data import image_store
+from ssl_zoo.data.image_store import ImageRows
 from ssl_zoo.data.rows import DataError
 
 SHAPE = (3, 32, 32)
@@ -31,7 +31,7 @@ def numbers(x: torch.Tensor) -> list[int]:
 
 @pytest.mark.parametrize("mapped", [0, 1 << 20])
 def test_both_ways_of_reading_give_the_same_rows(tmp_path, monkeypatch, mapped):
-    monkeypatch.setattr(image_rows, "MAPPED", mapped)
+    monkeypatch.setattr(image_store, "MAPPED", mapped)
     index = np.array([7, 3, 9, 0, 1])
     rows = ImageRows(store(tmp_path / "a.npy", 10), index, index * 10, ("x",), "")
     batch = rows.read(np.array([4, 0, 4, 2]))
@@ -46,7 +46,7 @@ def test_both_ways_of_reading_give_the_same_rows(tmp_path, monkeypatch, mapped):
 
 
 def test_a_batch_costs_its_own_bytes_read_forwards(tmp_path, monkeypatch):
-    monkeypatch.setattr(image_rows, "MAPPED", 0)
+    monkeypatch.setattr(image_store, "MAPPED", 0)
     rows = ImageRows(store(tmp_path / "a.npy", 100), np.arange(100), None, (), "")
     read, seen = os.preadv, []
 
@@ -54,7 +54,7 @@ def test_a_batch_costs_its_own_bytes_read_forwards(tmp_path, monkeypatch):
         seen.append((start, sum(len(b) for b in buffers)))
         return read(file, buffers, start)
 
-    monkeypatch.setattr(image_rows.os, "preadv", counted)
+    monkeypatch.setattr(image_store.os, "preadv", counted)
     assert numbers(rows.read(np.array([60, 2, 41])).x) == [60, 2, 41]
     assert [(start - rows.array.offset) / ROW for start, _ in seen] == [2, 41, 60]
     assert [size for _, size in seen] == [ROW] * 3
@@ -63,7 +63,7 @@ def test_a_batch_costs_its_own_bytes_read_forwards(tmp_path, monkeypatch):
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 @pytest.mark.parametrize("mapped", [0, 1 << 30])
 def test_what_is_read_of_a_large_store_does_not_stay(tmp_path, monkeypatch, mapped):
-    monkeypatch.setattr(image_rows, "MAPPED", mapped)
+    monkeypatch.setattr(image_store, "MAPPED", mapped)
     rows = ImageRows(store(tmp_path / "a.npy", 4000), np.arange(4000), None, (), "")
     for part in np.random.default_rng(0).permutation(4000).reshape(-1, 250):
         rows.read(part)
@@ -75,7 +75,7 @@ def test_what_is_read_of_a_large_store_does_not_stay(tmp_path, monkeypatch, mapp
 
 
 def test_a_store_that_became_shorter_is_named(tmp_path, monkeypatch):
-    monkeypatch.setattr(image_rows, "MAPPED", 0)
+    monkeypatch.setattr(image_store, "MAPPED", 0)
     path = store(tmp_path / "a.npy", 10)
     rows = ImageRows(path, np.arange(10), None, (), "")
     os.truncate(path, path.stat().st_size - 1)

@@ -53,6 +53,7 @@ BELOW = {
         "views.",
         "objectives._base",
         "objectives._shown",
+        "objectives._towers",
     ),
     "optim": (*BASE, "objectives._base"),
     "hub": ("backbones.", "untrusted"),

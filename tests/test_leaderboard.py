@@ -3,6 +3,8 @@
 import errno
 import json
 import multiprocessing
+import re
+import subprocess
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -14,12 +16,13 @@ from scipy import stats
 
 from ssl_zoo.cli import leaderboard
 from ssl_zoo.compose.boards import BoardComposer
-from ssl_zoo.leaderboard import code, records
+from ssl_zoo.leaderboard import code, records, verdict
 from ssl_zoo.leaderboard.board import BoardError, load, spelt
 from ssl_zoo.leaderboard.check import changed
 from ssl_zoo.leaderboard.datasets import AbsentDatasets, Datasets
 from ssl_zoo.leaderboard.find import find
 from ssl_zoo.leaderboard.reproduce import bounds, compared
+from ssl_zoo.leaderboard.standings import standings
 from ssl_zoo.leaderboard.unit import Unit
 
 REPOSITORY = Path(__file__).parents[1]
@@ -79,6 +82,35 @@ def test_each_damage_of_a_line_is_named(tmp_path, line, says):
     with pytest.raises(BoardError, match=says) as refused:
         records.read(file)
     assert str(file) in str(refused.value)
+
+
+def test_records_of_the_old_words_are_refused_with_the_command_that_renames(tmp_path):
+    file = tmp_path / "results.jsonl"
+    file.write_text('{"row": "a", "seed": 0, "family": "floor", "measures": {"knn": {"words": ["row=1"]}}}\n')
+    with pytest.raises(BoardError, match="row, family and words are now line, role and overrides") as refused:
+        records.read(file)
+    subprocess.run(str(refused.value).partition("Rename them with ")[2], shell=True, check=True)
+    assert records.read(file)["a", 0]["measures"]["knn"]["overrides"] == ["row=1"]
+    assert records.read(file)["a", 0]["role"] == "floor"
+
+
+# The verdict
+
+
+def test_a_verdict_says_when_it_was_made_and_of_what(board):
+    loaded = load(board)
+    assert "was not checked: ssl-zoo leaderboard check tiny" in standings(loaded).checked
+    assert verdict.write(loaded, {"random": "code of backbone changed"}, "0123456789abcdef")
+    told = standings(loaded)
+    assert told.stale == {"random": "code of backbone changed"}
+    assert re.fullmatch(
+        r"Checked on \d{4}-\d\d-\d\dT.*, commit 0123456789, with .* as they are now: 1 line is stale",
+        told.checked,
+    )
+    records.append(loaded.results, {"line": "random", "seed": 0, "measures": {}})
+    assert "results have changed since: ssl-zoo leaderboard check tiny" in standings(loaded).checked
+    (board / "verdict.json").write_text("{")
+    assert "was not checked" in standings(loaded).checked
 
 
 def test_a_whole_last_line_without_its_end_is_kept(tmp_path):
@@ -309,6 +341,8 @@ def test_run_record_check_and_reproduce(here, capsys):
     assert found["random", 0]["measures"]["knn"]["results"][0]["value"] > 0.1
     assert str(here.parents[2]) not in json.dumps(one), "no path of this machine"
 
+    assert "Checked on" in printed
+    assert "as they are now: no line is stale" in printed, "a run ends with a check"
     leaderboard.main(["check", "tiny"])
     assert "no result of seed 2" in capsys.readouterr().out
     with pytest.raises(SystemExit, match="2 of 2 lines do not stand"):

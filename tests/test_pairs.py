@@ -17,7 +17,6 @@ import ssl_zoo
 from ssl_zoo import hub, optim
 from ssl_zoo.compose.evaluation import subject
 from ssl_zoo.compose.reopen import reopen_pair
-from ssl_zoo.contrast import clip_loss, siglip_loss
 from ssl_zoo.data.captions import ClassCaptions, captioned, filled
 from ssl_zoo.data.image_captions import ImageCaptions
 from ssl_zoo.data.images import ImageData
@@ -29,7 +28,8 @@ from ssl_zoo.data.text_rows import DocumentRows
 from ssl_zoo.data.tokenizer import bytes_tokenizer
 from ssl_zoo.noise import free_noise, seed_noise
 from ssl_zoo.objectives._base import Batch, Loss, Objective
-from ssl_zoo.objectives.clip import CLIP, SigLIP
+from ssl_zoo.objectives.clip import CLIP, clip_loss
+from ssl_zoo.objectives.siglip import SigLIP, siglip_loss
 from ssl_zoo.objectives.simclr import SimCLR
 from ssl_zoo.pretrain import Budget, Pretraining, PretrainingData
 from ssl_zoo.transfer.features import move
@@ -434,7 +434,9 @@ def test_the_command_classifies_without_labels_and_reports(runs):
     assert "chance 10.0" in log
     code, log = tiny.command(where, where / "cache", "report", "whole")
     assert code == 0, log
-    assert "CLIP" in (where / "whole/report.html").read_text()
+    page = (where / "whole/report.html").read_text()
+    assert "Images and their captions, and how near they lie in the shared space." in page
+    assert "Not shown" not in page
 
 
 def test_a_table_is_guessed_from_its_columns(folder):

@@ -26,6 +26,7 @@ from ssl_zoo.noise import seed_noise
 from ssl_zoo.objectives._base import Batch, Loss, Objective, Tune
 from ssl_zoo.objectives.next_token import NextToken
 from ssl_zoo.pretrain import Budget, Pretraining, PretrainingData, pretrain
+from ssl_zoo.pretrain import data as pretrain_data
 from ssl_zoo.pretrain import module as pretrain_module
 from ssl_zoo.pretrain.budget import ENDLESS, Clock
 from ssl_zoo.pretrain.watch import Monitor, Validation, spread
@@ -161,7 +162,7 @@ def test_training_one_ahead_ends_alike(tmp_path, monkeypatch):
         return feed
 
     train(tmp_path / "plain", steps=7)
-    monkeypatch.setattr(pretrain_module, "loader", ahead)
+    monkeypatch.setattr(pretrain_data, "loader", ahead)
     train(tmp_path / "ahead", steps=7)
     assert (tmp_path / "ahead/sha256").read_text() == (tmp_path / "plain/sha256").read_text()
     assert one_ahead_threads() == 0

@@ -16,6 +16,7 @@ from ssl_zoo.backbones.transformer import TextTransformer
 from ssl_zoo.noise import free_noise, rand, seed_noise
 from ssl_zoo.objectives._base import Batch
 from ssl_zoo.objectives.electra import Electra, detection
+from ssl_zoo.objectives.masked_lm import MaskedLM
 from ssl_zoo.objectives.prefix_lm import PrefixLM, prefixes
 from ssl_zoo.objectives.span_corruption import SpanCorruption
 from ssl_zoo.views.noise_spans import noise_spans, one_stack
@@ -212,6 +213,21 @@ def test_prefix_lm_is_that_of_each_document_alone(kind, by_loops):
     assert model.order == "both"
 
 
+@torch.no_grad()
+def test_prefix_lm_shows_what_it_predicts_after_the_prefixes():
+    model = stirred(backbone("transformer", dropout=0.0)).eval()
+    objective, batch = PrefixLM(model), text(length=25)
+    batch.segments[0, 20:] = -1
+    seed_noise(0, 0)
+    found = objective.show(batch)
+    seed_noise(0, 0)
+    order, after = prefixes(rand(1, 25), batch.segments[:1])
+    code = model.encode(model.embed(batch.x[:1]), None, batch.segments[:1], order=order).tokens[0]
+    assert found.at.tolist() == [i for i in range(1, 20) if after[0, i - 1]]
+    for place, p in zip(found.at.tolist(), found.p, strict=True):
+        torch.testing.assert_close(p, (code[place - 1] @ objective.output.weight.T).softmax(0))
+
+
 # ELECTRA
 
 
@@ -284,6 +300,8 @@ def test_electra_keeps_the_discriminator_and_shares_its_words():
     assert objective.generator.dim == objective.backbone.dim // 4
     generator = sum(p.numel() for p in objective.generator.parameters() if p.requires_grad)
     assert generator < sum(p.numel() for p in objective.backbone.blocks()[0].parameters()) / 4
+    with pytest.raises(ValueError, match=r"fraction 2 .* not in \(0, 1\]"):
+        Electra(backbone("transformer"), fraction=2)
     with pytest.raises(ValueError, match="tokenizer=bpe, bytes or characters"):
         Electra(TextTransformer(Vocabulary(64, mask=None, special=(0, 1)), width=16, depth=1, heads=1))
 
@@ -305,3 +323,12 @@ def test_a_token_that_the_generator_guesses_is_no_replacement(monkeypatch):
     loss = objective(batch)
     assert loss.parts["replaced"] == 0
     assert loss.parts["nats_per_masked_token"] > 0
+
+
+@pytest.mark.parametrize("cls", [MaskedLM, Electra, PrefixLM, SpanCorruption])
+def test_a_model_may_have_more_embeddings_than_its_tokenizer_has_ids(cls):
+    """As those have whose tables are rounded up for speed."""
+    model = backbone("encoder", vocab_size=80)
+    objective = build(cls, model)
+    assert objective.output.weight.shape[0] == 80
+    assert objective(text(length=24 + objective.lookahead)).value.isfinite()

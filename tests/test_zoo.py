@@ -182,8 +182,8 @@ def test_every_objective_has_a_yaml(cls):
     stem = cls.__module__.rsplit(".", 1)[-1]
     named = {name: about["_target_"] for name, about in objective_files().items()}
     assert f"{cls.__module__}.{cls.__name__}" in named.values()
-    if not stem.startswith("_"):  # a file has a YAML of its own name, of one of its papers
-        assert named[stem].rpartition(".")[0] == cls.__module__
+    if not stem.startswith("_"):  # a paper's file has a YAML of its own name
+        assert named[stem] == f"{cls.__module__}.{cls.__name__}"
 
 
 @pytest.mark.parametrize("kind", KINDS)

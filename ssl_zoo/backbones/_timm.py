@@ -39,6 +39,7 @@ __all__ = [
     "default_input",
     "is_vit",
     "plain",
+    "published",
     "side_pair",
 ]
 
@@ -196,6 +197,15 @@ def default_input(name: str) -> tuple[tuple[int, int], bool]:
     return (known.input_size[1], known.input_size[2]), bool(known.fixed_input_size)  # pyright: ignore
 
 
+Known = tuple[Sequence[float], Sequence[float]]  # mean and standard deviation of each channel
+
+
+def published(name: str) -> Known:
+    """Of the images that the weights of this name were made with."""
+    known = timm.get_pretrained_cfg(name)
+    return known.mean, known.std  # pyright: ignore[reportOptionalMemberAccess]
+
+
 class Normalise(nn.Module):
     """The door of every image backbone: images are checked, and leave as (x - mean) / std per channel.
 
@@ -206,12 +216,18 @@ class Normalise(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, name: str, channels: int, mean: Sequence[float] | None, std: Sequence[float] | None):
+    def __init__(
+        self,
+        known: Known,
+        channels: int,
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
+    ):
+        """known: what holds where `mean` or `std` are not given."""
         super().__init__()
-        known = timm.get_pretrained_cfg(name)
         self.values: list[list[float]] = []
-        for key, given in (("mean", mean), ("std", std)):
-            value = list(getattr(known, key)) if given is None else [float(v) for v in given]
+        for key, published, given in (("mean", known[0], mean), ("std", known[1], std)):
+            value = list(published) if given is None else [float(v) for v in given]
             if given is None and len(value) != channels:  # grey or multi-band images: one value for all
                 value = [sum(value) / len(value)] * channels
             if len(value) != channels:

@@ -19,10 +19,46 @@ from ssl_zoo.backbones._timm import (
     check_name,
     default_input,
     plain,
+    published,
     side_pair,
 )
 
 STRIDES = {"small": 1, "half": 2}  # of the one 3x3 convolution of a stem for small images
+
+
+def as_cells(out: Tensor, prefix: int = 0, nhwc: bool = False) -> Tensor:
+    """What a block gives, as tokens (B, N, D).
+
+    out: (B, D, h, w), or (B, h, w, D) if `nhwc`; (B, prefix + N, D); or (B, D), which is one token.
+    """
+    if out.dim() == 2:
+        return out[:, None]
+    if out.dim() == 3:
+        return out[:, prefix:]
+    return out.flatten(1, 2) if nhwc else out.flatten(2).mT
+
+
+def sides(out: Tensor, image: tuple[int, int], prefix: int = 0, nhwc: bool = False) -> tuple[int, int]:
+    """Rows and columns of the same; of bare tokens, those in the shape of the image (height, width)."""
+    if out.dim() == 2:
+        return 1, 1
+    if out.dim() == 4:
+        high, wide = out.shape[1:3] if nhwc else out.shape[2:]
+        return int(high), int(wide)
+    count = out.shape[1] - prefix
+    high = round((count * image[0] / image[1]) ** 0.5)
+    if not high or count % high:
+        raise ValueError(f"{count} tokens of an image of {image[0]}x{image[1]} are no grid")
+    return high, count // high
+
+
+def stages(model: nn.Module) -> list[nn.Module]:
+    """The parts of a model that follow one another, by their usual names; the model itself if it has none."""
+    for key in ("stages", "blocks", "layers", "features"):
+        if isinstance(trunk := getattr(model, key, None), (nn.Sequential, nn.ModuleList)):
+            return [block for block in trunk if any(True for _ in block.parameters())]
+    named = model.named_children()
+    return [stage for key, stage in named if re.fullmatch(r"(layer|stage|block|s)_?\d+", key)] or [model]
 
 
 class TimmCNN(ImageBackbone):
@@ -73,7 +109,7 @@ class TimmCNN(ImageBackbone):
         if stem in STRIDES:
             _small_stem(name, model, STRIDES[stem])
         channels = int(overrides.get("in_chans", 3))
-        normalise = Normalise(name, channels, mean, std)
+        normalise = Normalise(published(name), channels, mean, std)
         super().__init__(
             {
                 "name": name,
@@ -112,10 +148,7 @@ class TimmCNN(ImageBackbone):
         return self._cells(out).shape[-1]
 
     def _cells(self, out: Tensor) -> Tensor:
-        """A block's output as tokens: (B, D, h, w), (B, h, w, D) or (B, P + N, D) -> (B, N, D)."""
-        if out.dim() == 3:
-            return out[:, self.prefix :]
-        return out.flatten(1, 2) if self.nhwc else out.flatten(2).mT
+        return as_cells(out, self.prefix, self.nhwc)
 
     def grid(self, height: int, width: int) -> tuple[int, int]:
         if (height, width) not in self.grids:
@@ -126,19 +159,8 @@ class TimmCNN(ImageBackbone):
                 raise ValueError(
                     f"{self.config['name']} cannot read images of {height}x{width}: {error}"
                 ) from error
-            self.grids[height, width] = self._sides(out, height, width)
+            self.grids[height, width] = sides(out, (height, width), self.prefix, self.nhwc)
         return self.grids[height, width]
-
-    def _sides(self, out: Tensor, height: int, width: int) -> tuple[int, int]:
-        """Rows and columns of a feature map; of bare tokens, those in the shape of the image."""
-        if out.dim() == 4:
-            high, wide = out.shape[1:3] if self.nhwc else out.shape[2:]
-            return int(high), int(wide)
-        count = out.shape[1] - self.prefix
-        high = round((count * height / width) ** 0.5)
-        if not high or count % high:
-            raise ValueError(f"{self.config['name']} gives {count} tokens, which are no grid")
-        return high, count // high
 
     def forward(self, x: Tensor, segments: Tensor | None = None, *, layers: Layers | None = None) -> Features:
         if segments is not None:
@@ -164,12 +186,7 @@ class TimmCNN(ImageBackbone):
 
     def blocks(self) -> Sequence[nn.Module]:
         """The stages."""
-        for key in ("stages", "blocks", "layers", "features"):
-            if isinstance(trunk := getattr(self.model, key, None), (nn.Sequential, nn.ModuleList)):
-                return [block for block in trunk if any(True for _ in block.parameters())]
-        named = self.model.named_children()
-        stages = [stage for key, stage in named if re.fullmatch(r"(layer|stage|block|s)_?\d+", key)]
-        return stages or [self.model]
+        return stages(self.model)
 
 
 def _small_stem(name: str, model: nn.Module, stride: int) -> None:

@@ -8,10 +8,11 @@ learned positions are resampled (bicubic, antialiased), rotary ones are worked o
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 import torch.nn.functional as F
@@ -39,9 +40,15 @@ from ssl_zoo.backbones._timm import (
     check_name,
     is_vit,
     plain,
+    published,
     side_pair,
 )
 from ssl_zoo.backbones.cnn import TimmCNN
+
+
+def in_patches(model: nn.Module) -> TypeGuard[VisionTransformer | Eva]:
+    """Whether a model of timm's is a vision transformer whose patches are cut apart and embedded alike."""
+    return isinstance(model, (VisionTransformer, Eva)) and type(model.patch_embed) is PatchEmbed
 
 
 def cells(height: int, width: int, patch: int) -> tuple[int, int]:
@@ -113,41 +120,58 @@ class TimmViT(ImageBackbone, TokenBackbone):
             arguments["patch_size"] = patch_size
         # A model that is built for one size keeps the rotary positions of that size alone.
         model = build(name, pretrained, drop_path_rate=drop_path, dynamic_img_size=True, **arguments)
-        if not isinstance(model, (VisionTransformer, Eva)) or type(model.patch_embed) is not PatchEmbed:
+        if not in_patches(model):
             raise ValueError(f"{name} does not cut its image into plain patches; build it as TimmCNN")
+        normalise = Normalise(published(name), model.patch_embed.proj.in_channels, mean, std)
+        self._wrap(model, normalise, {"name": name, "drop_path": drop_path, **overrides})
 
+    def _wrap(self, model: VisionTransformer | Eva, normalise: Normalise, config: dict[str, Any]) -> None:
+        """Become the backbone that reads with this model. What only its classifier needs goes."""
         height, width = side_pair(model.patch_embed.img_size, ())  # pyright: ignore[reportArgumentType]
         patch = int(model.patch_embed.patch_size[0])
         cells(height, width, patch)
         # Models made for average pooling keep their final norm behind the pool: move it to the tokens,
-        # so that tokens and their mean are always read after it. What only a classifier needs goes.
+        # so that tokens and their mean are always read after it.
         if isinstance(model.norm, nn.Identity):
             model.norm = model.fc_norm
         model.fc_norm = nn.Identity()
         model.attn_pool = None
-
-        normalise = Normalise(name, model.patch_embed.proj.in_channels, mean, std)
-        super().__init__(
-            {
-                "name": name,
-                "image_size": [height, width],
-                "patch_size": patch,
-                "drop_path": drop_path,
-                "mean": normalise.values[0],
-                "std": normalise.values[1],
-                **overrides,
-            }
-        )
+        sizes = {"image_size": [height, width], "patch_size": patch}
+        mean, std = normalise.values
+        super().__init__({**config, **sizes, "mean": mean, "std": std})
         self.model, self.normalise = model, normalise
         self.dim, self.image_size, self.patch = model.embed_dim, (height, width), patch
         self.prefix: int = model.num_prefix_tokens
         self.register_buffer("turns", self._own_turns(), persistent=False)
 
+    @classmethod
+    def around(
+        cls, model: VisionTransformer | Eva, mean: Sequence[float] | None, std: Sequence[float] | None
+    ) -> TimmViT:
+        """The backbone that reads with a model of timm's that is there already; weights are shared with it.
+
+        Raises:
+            ValueError: it drops patches by itself, or its sides do not divide.
+        """
+        if getattr(model, "patch_drop", None) is not None and not isinstance(model.patch_drop, nn.Identity):
+            raise ValueError(
+                "this model drops patches by itself (patch_drop_rate), which is the objective's to do"
+            )
+        twin = copy.copy(model)  # with parts of its own list: the model keeps its classifier
+        twin._modules = {**model._modules, "head": nn.Identity(), "head_dist": nn.Identity()}
+        twin.patch_embed.strict_img_size = False
+        about: Any = model.pretrained_cfg
+        made = cls.__new__(cls)
+        normalise = Normalise((about["mean"], about["std"]), model.patch_embed.proj.in_channels, mean, std)
+        made._wrap(twin, normalise, {"of": f"{type(model).__module__}.{type(model).__name__}"})
+        return made
+
     def embed(self, x: Tensor) -> Tensor:
         """Images (B, C, H, W), uint8 or in [0, 1] -> patches (B, N, D), row by row, without positions."""
         x = self.normalise(x)
         self.grid(*x.shape[-2:])
-        return self.model.patch_embed(x).flatten(1, 2)  # (B, h, w, D) before
+        patches = self.model.patch_embed(x)  # (B, h, w, D) of models that are built for any size
+        return patches if patches.dim() == 3 else patches.flatten(1, 2)
 
     def forward(self, x: Tensor, segments: Tensor | None = None, *, layers: Layers | None = None) -> Features:
         tokens = self.embed(x)
@@ -247,6 +271,12 @@ class TimmViT(ImageBackbone, TokenBackbone):
         return [table] * len(self.model.blocks)
 
     def grid(self, height: int, width: int) -> tuple[int, int]:
+        rope = getattr(self.model, "rope", None)
+        if isinstance(rope, RotaryEmbeddingCat) and rope.feat_shape and (height, width) != self.image_size:
+            raise ValueError(
+                f"this model has rotary positions of {self.image_size} pixels alone, and none of "
+                f"{(height, width)}: build it with dynamic_img_size=True"
+            )
         return cells(height, width, self.config["patch_size"])
 
     def blocks(self) -> Sequence[nn.Module]:

@@ -171,7 +171,7 @@ def instantiate(config: DictConfig | ListConfig | dict[str, Any], *args: Any, **
     Raises:
         ConfigError: the configuration names what it may not build.
     """
-    if config and hasattr(config, "get") and config.get(HANDED_OVER):
+    if isinstance(config, (dict, DictConfig)) and config.get(HANDED_OVER):
         raise ConfigError(
             f"{config.get(TARGET)} was handed over as an object by the program that started the run: "
             "config.yaml says what it is called, and cannot build it"

@@ -15,6 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from ssl_zoo.compose.composition import ConfigError
 from ssl_zoo.compose.gate import instantiate
 from ssl_zoo.compose.reopen import Run, reopen
+from ssl_zoo.data.captions import captioned
 from ssl_zoo.data.image_captions import ImageCaptions
 from ssl_zoo.data.images import ImageData
 from ssl_zoo.data.rows import DataError, Rows, Subset
@@ -217,11 +218,15 @@ def predictions(opened: Run) -> list[Prediction]:
     for name, term in terms.items():
         assert isinstance(term, Objective)
         title = type(term).__name__ + (f" (term {name})" if name else "")
-        if not isinstance(data, TextData):
+        context = opened.config.context
+        if "other" in term.reads:
+            assert opened.tokenizer is not None
+            pairs = captioned(data, opened.config.get("templates"))
+            rows = pairs.pairs("validation", opened.tokenizer, context)
+        elif not isinstance(data, TextData):
             rows = data.rows("validation")
         else:
             assert opened.tokenizer is not None
-            context = opened.config.context
             rows = data.rows("validation", opened.tokenizer, context, term.layout, term.lookahead)
         one = predict(term, rows, opened.tokenizer, title, f"validation rows of {data.name}")
         found += [] if one is None else [one]

@@ -47,7 +47,8 @@ def broken(make: Make) -> list[str]:
 
 
 def told(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}"
+    first = (f"{error}".splitlines() or [""])[0]
+    return f"{type(error).__name__}: {first[:300]}"
 
 
 def loss_of(objective: Objective, rows: Batch, step: int) -> Loss:
@@ -250,7 +251,7 @@ def adds_up(make: Make) -> Iterator[str]:
     both = Sum(alone.backbone, {"own": lambda _: alone, "beside": beside}, {"beside": 0.5}).train()
     rows = batch(both)
     loss = loss_of(both, rows, 0)
-    own = loss_of(alone, both.share(rows, alone), 0).value
+    own = loss_of(alone, both.share(rows, "own"), 0).value
     if not torch.equal(loss.parts["own/loss"], own.detach()):
         yield f"as a term of a Sum its loss is {loss.parts['own/loss'].item():g}, and alone {own.item():g}."
     learn(both, rows)

@@ -20,8 +20,8 @@ from ssl_zoo.backbones._base import Modality
 from ssl_zoo.data.image_decoding import MAX_PIXELS
 from ssl_zoo.data.image_encoded import EncodedRows
 from ssl_zoo.data.image_listing import list_folder
-from ssl_zoo.data.image_rows import ImageRows
 from ssl_zoo.data.image_sources import Sample, Samples, Source
+from ssl_zoo.data.image_store import ImageRows
 from ssl_zoo.data.images import PARTS, ImageData
 from ssl_zoo.data.pairs import DrawnRows, PairRows
 from ssl_zoo.data.rows import DataError

@@ -7,7 +7,7 @@ import torch
 
 from ssl_zoo.data.image_decoding import POLICY, decode
 from ssl_zoo.data.image_listing import Listing
-from ssl_zoo.data.image_rows import fingerprint
+from ssl_zoo.data.image_store import fingerprint
 from ssl_zoo.data.rows import DataError
 from ssl_zoo.objectives._base import Batch
 

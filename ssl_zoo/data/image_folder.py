@@ -13,10 +13,9 @@ from collections import Counter, deque
 from pathlib import Path
 from typing import NamedTuple
 
-from ssl_zoo.data.absent import counted
 from ssl_zoo.data.image_decoding import is_image, open_file, suffixes
 from ssl_zoo.data.image_shards import SHARDS
-from ssl_zoo.data.rows import DataError
+from ssl_zoo.data.rows import DataError, counted
 from ssl_zoo.messages import note
 
 SPLITS = {"train", "training", "val", "valid", "validation", "dev", "test", "testing"}

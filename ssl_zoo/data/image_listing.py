@@ -17,12 +17,11 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from ssl_zoo.data.absent import NOTHING, holds_none
 from ssl_zoo.data.cache import store
 from ssl_zoo.data.image_classes import class_index
 from ssl_zoo.data.image_decoding import MAX_PIXELS, check_size, read_image
 from ssl_zoo.data.image_shards import list_shard
-from ssl_zoo.data.rows import DataError
+from ssl_zoo.data.rows import NOTHING, DataError, holds_none
 
 
 class Images(Protocol):

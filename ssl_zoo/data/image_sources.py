@@ -20,12 +20,11 @@ import numpy as np
 import torch
 from PIL import Image
 
-from ssl_zoo.data.absent import NOTHING, absent
 from ssl_zoo.data.image_classes import class_index
 from ssl_zoo.data.image_folder import read_folder
 from ssl_zoo.data.image_listing import Listing, list_folder, list_shards, list_table
 from ssl_zoo.data.image_shards import SHARDS, read_shard
-from ssl_zoo.data.rows import DataError
+from ssl_zoo.data.rows import NOTHING, DataError, absent
 
 
 class Sample(NamedTuple):

@@ -13,16 +13,14 @@ from typing import ClassVar, Literal
 import numpy as np
 
 from ssl_zoo.backbones._base import Modality
-from ssl_zoo.data.absent import left_out
 from ssl_zoo.data.cache import root as cache_root
 from ssl_zoo.data.image_classes import read_names
 from ssl_zoo.data.image_decoding import MAX_PIXELS
 from ssl_zoo.data.image_encoded import EncodedRows
 from ssl_zoo.data.image_listing import Listing, count_shared
-from ssl_zoo.data.image_rows import ImageRows
 from ssl_zoo.data.image_sources import Source, resolve
-from ssl_zoo.data.image_store import Decoding, Store, open_store
-from ssl_zoo.data.rows import DataError
+from ssl_zoo.data.image_store import Decoding, ImageRows, Store, open_store
+from ssl_zoo.data.rows import DataError, left_out
 from ssl_zoo.data.splits import carve
 from ssl_zoo.messages import note
 

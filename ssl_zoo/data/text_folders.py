@@ -12,8 +12,7 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
-from ssl_zoo.data.absent import absent
-from ssl_zoo.data.rows import DataError
+from ssl_zoo.data.rows import DataError, absent
 from ssl_zoo.data.text_files import kind
 from ssl_zoo.data.text_formats import WHOLE
 from ssl_zoo.data.text_tally import Tally

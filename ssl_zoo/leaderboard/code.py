@@ -14,9 +14,10 @@ from ssl_zoo.leaderboard.definitions import PACKAGE, Definition, digest, reached
 
 # What trains an objective, and the rooms of what makes its batches, noise and updates. What the data hold is
 # told by their fingerprint; how texts become rows of ids is code.
-TRAINING = ("ssl_zoo.pretrain.module.Pretraining", "ssl_zoo.pretrain.module.PretrainingData")
+TRAINING = ("ssl_zoo.pretrain.module.Pretraining", "ssl_zoo.pretrain.data.PretrainingData")
 UPDATES = (
-    *("optim", "schedules", "distributed", "noise", "norm", "pretrain.module", "pretrain.budget"),
+    *("optim", "schedules", "distributed", "noise", "norm"),
+    *("pretrain.module", "pretrain.data", "pretrain.budget"),
     *("data.plan", "data.permutation", "data.pairs", "data.captions", "data.text_rows", "data.tokenizer"),
     "data.tokenizer_pretrained",
 )

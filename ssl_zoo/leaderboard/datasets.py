@@ -8,10 +8,9 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from ssl_zoo.data.image_captions import ImageCaptions
-from ssl_zoo.data.images import ImageData
 from ssl_zoo.data.rows import DataError
 from ssl_zoo.data.text import TextData
+from ssl_zoo.data.text_pairs import TextPairs
 from ssl_zoo.leaderboard.composer import Composer, Config
 from ssl_zoo.transfer.measures import Data
 
@@ -46,15 +45,15 @@ def fingerprint(data: Data) -> str:
     made = hashlib.blake2b(digest_size=6)
     for split in data.splits():
         made.update(split.encode())
-        if isinstance(data, ImageData | ImageCaptions):
-            made.update(data.rows(split).fingerprint.encode())
+        if isinstance(data, TextPairs):
+            made.update(json.dumps([data.pairs(split), data.scores(split).tolist()]).encode())
         elif isinstance(data, TextData):
             for text in data.texts(split):
                 made.update(text.encode() + b"\0")
             labels = data.labels(split)
             made.update(b"" if labels is None else np.ascontiguousarray(labels, "<i8").tobytes())
         else:
-            made.update(json.dumps([data.pairs(split), data.scores(split).tolist()]).encode())
+            made.update(data.rows(split).fingerprint.encode())
     return made.hexdigest()
 
 

@@ -75,5 +75,6 @@ def format_verdict(board: Board, verdict: Verdict | None) -> str:
     when = f"Checked on {verdict.made}{commit}"
     if verdict.state != state(board):
         return f"{when}; code, configurations or results have changed since: {renew}"
-    stands = "no line is stale" if not verdict.stale else f"{len(verdict.stale)} lines are stale"
+    many = len(verdict.stale)
+    stands = f"{many or 'no'} line{'s are' if many > 1 else ' is'} stale"
     return f"{when}, with the code, configurations and results as they are now: {stands}"

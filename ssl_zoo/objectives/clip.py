@@ -1,88 +1,43 @@
-"""CLIP (Radford et al. 2021, arXiv:2103.00020) and SigLIP (Zhai et al. 2023, arXiv:2303.15343).
+"""CLIP (Radford et al. 2021, arXiv:2103.00020): each image finds its caption, and each caption its image.
 
-An image tower and a text tower end in one space, in which an image lies near its own caption. With u_i and
-v_i the unit vectors of image and caption i of the N pairs of the undivided batch:
+With u_i and v_i the unit vectors of image and caption i of the N pairs of the undivided batch,
 
-    CLIP    L = (CE(e^s u v^T, i) + CE(e^s v u^T, i)) / 2,   s learnt from ln(1 / 0.07), never above ln 100
-    SigLIP  L = -1/N sum_ij log sigmoid(y_ij (e^s u_i . v_j + b)),   y = 1 on the diagonal and -1 elsewhere,
-            s learnt from ln 10 and b from -10
+    L = (CE(e^s u v^T, i) + CE(e^s v u^T, i)) / 2,   s learnt from ln(1 / 0.07), and never above ln 100
 
-Each process scores its own rows against everybody's. Vectors are linear in `Features.pooled`, which for a
-text is the mean of its tokens (CLIP takes the last one).
+Each process scores its own rows against everybody's.
 """
 
 from __future__ import annotations
 
 import math
-from abc import abstractmethod
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
-from ssl_zoo.backbones._base import Backbone, ImageBackbone
-from ssl_zoo.contrast import clip_loss, siglip_loss
-from ssl_zoo.distributed import world
-from ssl_zoo.objectives._base import Batch, Loss, Objective
-from ssl_zoo.views.recipes import crop
-from ssl_zoo.views.view import View
+from ssl_zoo.distributed import gather, rank
+from ssl_zoo.heads import exact
+from ssl_zoo.objectives._towers import Towers
 
 
-class Towers(Objective[ImageBackbone]):
-    """Args:
-        backbone: of images; it is the one that is measured.
-        text: the tower of captions, exported as "text". From the command, its vocabulary is that of a
-            tokenizer of the captions.
-        out: width of the shared space.
-        view: of the images; None crops 90 % of the area or more, and mirrors nothing, as captions may say
-            left and right.
+@exact
+def clip_loss(u: Tensor, v: Tensor, log_scale: Tensor) -> tuple[Tensor, Tensor]:
+    """CLIP's loss of this process's rows against the global batch.
 
-    Raises:
-        ValueError: `text` reads no text.
+    Args:
+        u, v: (B, D) projections; rows of the same number are a pair. Need not be normalised.
+        log_scale: s, which the cosines are multiplied by as e^s.
+
+    Returns:
+        The mean of both ways of cross-entropy, from u to v and from v to u, and the fraction of rows whose
+        nearest row on the other side is their pair.
     """
-
-    reads = ("x", "other")
-    layout = "document"
-    whole_batch = True
-    starts: ClassVar[dict[str, float]]  # learnt scalars, which do not decay
-    tiny: ClassVar[dict[str, Any]] = {"text": "transformer", "out": 8}
-    log_scale: Tensor
-
-    def __init__(self, backbone: ImageBackbone, text: Backbone, out: int = 512, view: View | None = None):
-        super().__init__(backbone)
-        if text.modality != "text":
-            raise ValueError(f"the second tower reads captions; {type(text).__name__} reads {text.modality}s")
-        self.text = text
-        self.view = view or crop(scale=(0.9, 1.0))
-        self.image_out = nn.Linear(backbone.dim, out, bias=False)
-        self.text_out = nn.Linear(text.dim, out, bias=False)
-        for name, value in self.starts.items():
-            self.register_parameter(name, nn.Parameter(torch.tensor(value)))
-
-    def image_vectors(self, pooled: Tensor) -> Tensor:
-        """`Features.pooled` of images (B, D) -> unit vectors (B, out)."""
-        return F.normalize(self.image_out(pooled), dim=1)
-
-    def text_vectors(self, pooled: Tensor) -> Tensor:
-        """The same of captions."""
-        return F.normalize(self.text_out(pooled), dim=1)
-
-    def forward(self, batch: Batch) -> Loss:
-        if len(batch.x) * world() < 2:
-            raise ValueError("a contrast compares pairs, and here is one alone: raise batch_size")
-        assert batch.other is not None  # the base class has seen to it
-        u = self.image_out(self.backbone(self.view(batch.x)).pooled)
-        v = self.text_out(self.text(batch.other.x, batch.other.segments).pooled)
-        loss, found = self.score(u, v)
-        return Loss(loss, {"pair_found": found.detach(), "scale": self.log_scale.detach().exp()})
-
-    @abstractmethod
-    def score(self, u: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        """The loss of pairs of projections (B, out), and how often the pair is found."""
-
-    def export(self) -> dict[str, Backbone]:
-        return {"backbone": self.backbone, "text": self.text}
+    u, v = F.normalize(u, dim=1), F.normalize(v, dim=1)
+    own = rank() * len(u) + torch.arange(len(u), device=u.device)
+    ways = [log_scale.exp() * one @ gather(two).T for one, two in ((u, v), (v, u))]  # (B, world * B)
+    found = torch.stack([(logits.argmax(1) == own).float().mean() for logits in ways]).mean()
+    return torch.stack([F.cross_entropy(logits, own) for logits in ways]).mean(), found
 
 
 class CLIP(Towers):
@@ -99,15 +54,3 @@ class CLIP(Towers):
     def advance(self, t: float) -> None:
         super().advance(t)
         self.log_scale.clamp_(max=math.log(100))
-
-
-class SigLIP(Towers):
-    """A yes or no for each image with each caption of the batch. Arguments are those of `Towers`."""
-
-    family = "pairs"
-    takes = ("vit", "cnn")
-    starts: ClassVar[dict[str, float]] = {"log_scale": math.log(10), "bias": -10.0}
-    bias: Tensor
-
-    def score(self, u: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        return siglip_loss(u, v, self.log_scale, self.bias)

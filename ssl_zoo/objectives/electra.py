@@ -53,7 +53,8 @@ class Electra(Objective[TokenBackbone]):
         weight: of the detection loss.
 
     Raises:
-        ValueError: the backbone cannot be bidirectional, or its vocabulary lacks what the mask needs.
+        ValueError: the backbone cannot be bidirectional, its vocabulary lacks what the mask needs, or the
+            fraction is not in (0, 1].
     """
 
     family = "masked"
@@ -64,6 +65,8 @@ class Electra(Objective[TokenBackbone]):
         self, backbone: TokenBackbone, mask: Masking | None = None, fraction: float = 0.25, weight: float = 50
     ):
         super().__init__(backbone)
+        if not 0 < fraction <= 1:
+            raise ValueError(f"fraction {fraction} of the backbone's width is not in (0, 1]")
         backbone.refuse("both")
         backbone.order = "both"
         self.hiding, self.weight = Hiding(backbone.vocabulary, mask or Tokens()), weight
@@ -71,9 +74,8 @@ class Electra(Objective[TokenBackbone]):
         words = self.generator.word_embedding()  # never read: one row is kept, and does not learn
         words.weight = nn.Parameter(words.weight[:1].detach().clone(), requires_grad=False)
         small, wide = self.generator.dim, backbone.dim
-        self.enter = nn.Linear(wide, small)
+        self.enter, self.output = nn.Linear(wide, small), output_matrix(backbone)
         self.leave = nn.Sequential(nn.Linear(small, wide), nn.GELU(), nn.LayerNorm(wide))
-        self.output = output_matrix(backbone)
         self.bias = nn.Parameter(torch.zeros(len(self.output.weight)))
         self.read, self.tell = nn.Sequential(nn.Linear(wide, wide), nn.GELU()), nn.Linear(wide, 1)
 

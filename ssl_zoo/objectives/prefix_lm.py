@@ -15,12 +15,14 @@ A token counts the same wherever the splits fall: S is what is scored on average
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from ssl_zoo.backbones._base import TokenBackbone, check_ids, segment_positions
 from ssl_zoo.heads import output_matrix, score_tokens
 from ssl_zoo.noise import rand
 from ssl_zoo.objectives._base import Batch, Loss, Objective
+from ssl_zoo.objectives._shown import Guesses
 
 
 def prefixes(noise: Tensor, segments: Tensor) -> tuple[Tensor, Tensor]:
@@ -71,3 +73,13 @@ class PrefixLM(Objective[TokenBackbone]):
         scored, rows = (after & (documents[:, 1:] >= 0)).flatten(), code.tokens.flatten(0, 1)  # (B * T, D)
         loss, nats, count = score_tokens(rows, self.output.weight, target.flatten(), scored, len(rows) / 2)
         return Loss(loss, {"nats_per_target": nats}, {"nats_per_target": count})
+
+    def show(self, batch: Batch) -> Guesses:
+        ids = batch.x[:1]
+        documents = torch.zeros_like(ids) if batch.segments is None else batch.segments[:1]
+        order, after = prefixes(rand(*ids.shape, device=ids.device), documents)
+        code = self.backbone.encode(self.backbone.embed(ids), None, documents, order=order)
+        at = (after[0, :-1] & (documents[0, 1:] >= 0)).nonzero().squeeze(1) + 1
+        p = F.linear(code.tokens[0, at - 1], self.output.weight).float().softmax(1)  # (K, V)
+        note = "The probability of each token after a prefix, given all before it; prefixes were only read."
+        return Guesses(note, ids[0], at, p, hidden=False)

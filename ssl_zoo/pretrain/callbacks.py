@@ -73,6 +73,9 @@ class Meter(PerStep):
     def __init__(self, every: int = 50):
         self.every = interval(every, "log_every")
 
+    def setup(self, trainer, pl_module, stage) -> None:
+        pretraining(pl_module).metered = True
+
     def on_train_start(self, trainer, pl_module) -> None:
         module = pretraining(pl_module)
         data, objective = module.data, module.objective

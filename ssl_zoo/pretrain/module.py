@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -12,101 +13,20 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from ssl_zoo.data.pairs import PairRows
-from ssl_zoo.data.plan import Parts, Plan, loader
-from ssl_zoo.data.rows import DataError, Rows, everything, refuse_lacking
-from ssl_zoo.data.workers import may_have_children
+from ssl_zoo.data.rows import refuse_lacking
 from ssl_zoo.distributed import rank, world
 from ssl_zoo.noise import free_noise, seed_model, seed_noise
 from ssl_zoo.norm import over_all_processes
-from ssl_zoo.objectives._base import Batch, Loss, Objective
-from ssl_zoo.pretrain.budget import Budget, Clock
+from ssl_zoo.objectives._base import Loss, Objective
+from ssl_zoo.pretrain.budget import ENDLESS, Budget, Clock
 from ssl_zoo.pretrain.checkpoint import CheckpointError
+from ssl_zoo.pretrain.data import PretrainingData, as_batch
 from ssl_zoo.schedules import Schedule, constant, cosine
 from ssl_zoo.views.view import View
-
-RESIDENT = 2 * 2**30  # bytes of images that may live on the device
 
 
 class NonFinite(RuntimeError):
     """The loss became NaN or infinite; says at which step and on which rows."""
-
-
-class PretrainingData(L.LightningDataModule):
-    """Batches that are a pure function of (seed, step).
-
-    Args:
-        rows: what to train on.
-        batch_size: rows per optimizer step, over all processes and accumulation steps.
-        seed: decides which rows make which batch.
-        accumulate: accumulation steps; must be the trainer's `accumulate_grad_batches`.
-        workers: loader processes; the batches are the same for any number.
-
-    Attributes:
-        feed: the batches, and how long training waited for them.
-        resident: all images (N, 3, H, W) where they live on the device; then only row numbers travel, and
-            what belongs to the rows besides.
-        numbered: whether batches carry the numbers of their rows; set when training is set up.
-    """
-
-    def __init__(self, rows: Rows, batch_size: int, seed: int = 0, accumulate: int = 1, workers: int = 0):
-        super().__init__()
-        self.rows, self.seed, self.accumulate, self.workers = rows, seed, accumulate, workers
-        self.plan = Plan(len(rows), batch_size, seed)
-        self.stop = 0  # parts to yield; set when training is set up
-        self.resident: Tensor | None = None
-        self.numbered = False
-
-    def setup(self, stage: str | None = None) -> None:
-        trainer = self.trainer
-        assert trainer is not None
-        if trainer.accumulate_grad_batches != self.accumulate:
-            raise DataError(
-                f"PretrainingData(accumulate={self.accumulate}) does not match the trainer's "
-                f"accumulate_grad_batches={trainer.accumulate_grad_batches}"
-            )
-        device = trainer.strategy.root_device
-        images = self.rows.first if isinstance(self.rows, PairRows) else self.rows
-        if device.type == "cuda" and getattr(images, "nbytes", RESIDENT + 1) <= RESIDENT:
-            self.resident = everything(images, device)
-
-    def train_dataloader(self):
-        trainer = self.trainer
-        assert trainer is not None
-        parts = Parts(
-            self.rows, self.plan, self.accumulate, world(), rank(), self.resident is None, self.numbered
-        )
-        pin = trainer.strategy.root_device.type == "cuda"
-        start = lambda: trainer.global_step * self.accumulate  # noqa: E731
-        workers = self.workers
-        if workers and not may_have_children():
-            workers = 0
-            warnings.warn(
-                f"workers={self.workers}: this is a daemonic process, which may not start others; it reads "
-                "the data itself, as with workers=0",
-                stacklevel=2,
-            )
-        self.feed = loader(parts, start, self.stop, workers, pin)
-        return self.feed
-
-    def on_after_batch_transfer(self, batch: tuple[int, Batch], dataloader_idx: int) -> tuple[int, Batch]:
-        if self.resident is None:
-            return batch
-        micro, rows = batch
-        return micro, rows._replace(x=self.resident[rows.x])
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"fingerprint": self.rows.fingerprint, "seed": self.seed, "batch_size": self.plan.batch}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        now = self.state_dict()
-        changed = [f"{k}: {state_dict.get(k)} -> {now[k]}" for k in now if state_dict.get(k) != now[k]]
-        if changed:
-            raise DataError(
-                "this checkpoint was trained on other batches, and going on would mix them: "
-                + "; ".join(changed)
-                + ". Restore the old settings, or start a new run (another run name)."
-            )
 
 
 @torch.no_grad()
@@ -130,6 +50,9 @@ class Pretraining(L.LightningModule):
         decay: fraction done -> factor on the weight decay.
         clip: longest gradient of any one tensor of weights; longer ones are scaled to it. None: as long as
             they are. (`gradient_clip_val` of Lightning's Trainer is the length of all of them together.)
+
+    Batches come from PretrainingData, or from a loader of your own in a Lightning Trainer of your own, in
+    which loggers, progress bars and callbacks see the loss as "train/loss", and its parts likewise.
 
     `loss` holds the last loss and its parts, detached, on the device. `stopped` is True when a signal ends
     training before its budget does.
@@ -157,6 +80,8 @@ class Pretraining(L.LightningModule):
         self.lr = 0.0
         self.step_at_start = 0
         self.stopped = False
+        self.metered = False  # whether a Meter logs loss and parts in its own rhythm
+        self.exact = True  # whether batches are those of PretrainingData
         self.budget_before: Budget | None = None  # of the session that wrote the checkpoint
         self.register_buffer("first_bad", torch.tensor(-1), persistent=False)
 
@@ -169,6 +94,9 @@ class Pretraining(L.LightningModule):
         return optimizer
 
     def setup(self, stage: str) -> None:
+        self.exact = isinstance(getattr(self.trainer, "datamodule", None), PretrainingData)
+        if not self.exact:
+            return
         data = self.data
         refuse_lacking(self.objective, data.rows)
         data.numbered = "index" in self.objective.reads
@@ -182,10 +110,42 @@ class Pretraining(L.LightningModule):
     def data(self) -> PretrainingData:
         data = self.trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue]
         if not isinstance(data, PretrainingData):
-            raise TypeError("Pretraining takes its batches from PretrainingData: trainer.fit(module, data)")
+            raise TypeError("these batches come from a loader of your own, and not from PretrainingData")
         return data
 
+    def follow_loader(self) -> None:
+        """Set the clock by a loader of your own, and say what it cannot promise.
+
+        Raises:
+            ValueError: a budget that it has no measure for.
+        """
+        trainer, given = self.trainer, self.budget.given()
+        warnings.warn(
+            "the batches come from a loader of your own, which decides which rows make which batch. That "
+            "workers, processes, accumulated parts and interruptions change nothing is promised for "
+            "ssl_zoo.pretrain.PretrainingData alone",
+            stacklevel=2,
+        )
+        each = trainer.num_training_batches / trainer.accumulate_grad_batches
+        if {"samples", "tokens"} & set(given) or ("epochs" in given and math.isinf(each)):
+            raise ValueError(
+                f"{self.budget}: with a loader of your own take budget.steps or budget.minutes, or "
+                "budget.epochs where the loader has a length"
+            )
+        steps = given.get("steps") or round(given.get("epochs", 0) * math.ceil(each)) or ENDLESS
+        spent, self.clock = self.clock.spent, Clock(self.budget, int(steps))
+        self.clock.spent = spent
+        most = trainer.estimated_stepping_batches
+        if most < steps < ENDLESS:
+            warnings.warn(
+                f"the trainer ends after {most:,} steps, and {self.budget} is {steps:,}: learning rate and "
+                "momentum will not come to their ends; raise max_epochs, or lower the budget",
+                stacklevel=2,
+            )
+
     def on_train_start(self) -> None:
+        if not self.exact:
+            self.follow_loader()
         if self.device.type == "cpu" and any(isinstance(part, View) for part in self.objective.modules()):
             from ssl_zoo.views.kernels import warm_up
 
@@ -214,14 +174,21 @@ class Pretraining(L.LightningModule):
     def on_train_end(self) -> None:
         free_noise()
 
-    def training_step(self, batch: tuple[int, Batch], _: int) -> Tensor:
-        micro, rows = batch
-        accumulate = self.data.accumulate
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        accumulate = self.trainer.accumulate_grad_batches
+        if self.exact:
+            micro, rows = batch
+        else:
+            micro = self.trainer.global_step * accumulate + batch_idx % accumulate
+            rows = as_batch(batch)
         step, part = divmod(micro, accumulate)
         seed_noise(self.seed, step, part * world() + rank(), accumulate * world())
         seed_model(self.device, "model", self.seed, micro, rank())
         loss = self.objective(rows)
         self.watch(loss, micro)
+        if not self.metered:
+            values = {f"train/{name}": value for name, value in self.loss.items()}
+            self.log_dict(values, prog_bar=True, on_step=True, on_epoch=True, batch_size=len(rows.x))
         return loss.value
 
     def watch(self, loss: Loss, micro: int) -> None:
@@ -246,12 +213,14 @@ class Pretraining(L.LightningModule):
             if weights:
                 self.check_weights()
             return
-        step = micro // self.data.accumulate
-        index = self.data.plan.rows(step)
-        shown = ", ".join(map(str, index[:16])) + (", ..." if len(index) > 16 else "")
+        step = micro // self.trainer.accumulate_grad_batches
+        shown = ""
+        if self.exact:
+            index = self.data.plan.rows(step)
+            shown = ", rows " + ", ".join(map(str, index[:16])) + (", ..." if len(index) > 16 else "")
         parts = ", ".join(f"{k}={v.item():g}" for k, v in self.loss.items())
         raise NonFinite(
-            f"the loss was not finite at step {step} (seed {self.seed}, rows {shown}; last loss: {parts}). "
+            f"the loss was not finite at step {step} (seed {self.seed}{shown}; last loss: {parts}). "
             "Nothing since the last checkpoint was saved. Lower optimizer.lr, clip gradients "
             "(trainer.gradient_clip_val=1), or use trainer.precision=32."
         )
@@ -325,6 +294,8 @@ class Pretraining(L.LightningModule):
         self.trainer.precision_plugin.convert_module(self)
         if "budget" in checkpoint:
             self.budget_before = Budget(**checkpoint["budget"])
+        if not self.exact:
+            return
         # Lightning counts parts of steps, and remembers whether the last one was seen. Here a run goes on
         # from its number of steps, whatever its budget and accumulation are now.
         loop = checkpoint["loops"]["fit_loop"]

@@ -42,9 +42,10 @@ from ssl_zoo.pretrain.checkpoint import (
     refuse_other_files,
     write_atomically,
 )
+from ssl_zoo.pretrain.data import PretrainingData
 from ssl_zoo.pretrain.export import exported, read_summary
 from ssl_zoo.pretrain.loggers import loggers
-from ssl_zoo.pretrain.module import Pretraining, PretrainingData
+from ssl_zoo.pretrain.module import Pretraining
 from ssl_zoo.pretrain.saver import Checkpoint
 from ssl_zoo.pretrain.session import RunError, Session, locked
 from ssl_zoo.pretrain.stopping import Stop, requeue
