@@ -15,6 +15,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from ssl_zoo.compose import overrides
 from ssl_zoo.compose.gate import HANDED_OVER, ConfigError, config_folder
+from ssl_zoo.compose.renamed import new_argument
 from ssl_zoo.compose.schema import fits, kind, least, named, types_of, written
 from ssl_zoo.compose.signatures import signature
 
@@ -51,7 +52,7 @@ def refuse_unread(verb: str, cfg: DictConfig) -> None:
             takes = [name for name in taken.names if not (node.get("_partial_") and name in taken.needed[:1])]
             raise ConfigError(
                 f"{path}.{strange[0]}: {target.rpartition('.')[2]} takes no {strange[0]!r}"
-                f"{renamed(strange[0], takes) or near(strange[0], takes)}; "
+                f"{now_called(strange[0], takes) or near(strange[0], takes)}; "
                 f"it takes {', '.join(takes) or 'nothing'}"
             )
         lacking = [] if node.get("_partial_") or path == "backbone" or "_args_" in node else taken.needed
@@ -199,8 +200,8 @@ def unknown(word: str, keys: dict[str, Any], targets: dict[str, str], every: lis
     else:
         parent = key.rpartition(".")[0]
         taken = signature(targets[parent]) if parent in targets else None
-        if taken and (now := renamed(key.rpartition(".")[2], taken.names)):
-            return f"there is no key {key!r}{now}: {parent}.{RENAMED[key.rpartition('.')[2]]}={value}"
+        if taken and (now := new_argument(key.rpartition(".")[2], taken.names)):
+            return f"there is no key {key!r}; it is now called {parent}.{now}={value}"
         more = [f"{parent}.{name}" for name in taken.names] if taken else []
         hint = near(key, [k for k in (*keys, *more, *every) if not key.startswith(f"{k}.")])
         if taken and taken.open:  # what it passes on, nobody can tell from here
@@ -208,12 +209,10 @@ def unknown(word: str, keys: dict[str, Any], targets: dict[str, str], every: lis
     return f"there is no key {key!r}{hint}"
 
 
-RENAMED = {"hidden": "width"}  # arguments by their names in earlier versions
-
-
-def renamed(word: str, taken: Collection[str]) -> str:
+def now_called(word: str, takes: Collection[str]) -> str:
     """That an argument has another name by now, if it has."""
-    return f"; it is now called {RENAMED[word]}" if RENAMED.get(word) in taken else ""
+    now = new_argument(word, takes)
+    return f"; it is now called {now}" if now else ""
 
 
 def near(word: str, words: list[str]) -> str:

@@ -1,7 +1,7 @@
 """The types of the keys of each verb: what a value may be, null among it, and the least that makes sense.
 
-Defaults and meanings stand in configs/VERB.yaml alone; the classes here say the types of these keys, and a test
-holds the two together. Keys of groups have the types of the arguments of what they build.
+Defaults and meanings stand in configs/VERB.yaml alone; the classes here say the types of these keys, and a
+test holds the two together. Keys of groups have the types of the arguments of what they build.
 
 OmegaConf could check the same from such classes, but it turns texts into numbers where it can, and says less
 of what it refuses.
