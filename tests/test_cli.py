@@ -37,7 +37,7 @@ def cache(tmp_path_factory):
         ((*IMAGES, "trainer.devicess=2"), r"no key 'trainer.devicess'; did you mean 'trainer.devices'\?"),
         (
             ("objective=simclr", *IMAGES[1:], "objective.hidden=8"),
-            r"it is now called width: objective.width=8",
+            r"it is now called objective.width=8",
         ),
         ((*IMAGES, "bakcbone=vit_tiny"), r"no key 'bakcbone'; did you mean 'backbone'\?"),
         (

@@ -45,8 +45,8 @@ def build_objective(
         known = getattr(backbone, "vocabulary", None)
         if tokenizer is not None and not paired and known is not None and known != tokenizer.vocabulary:
             raise ConfigError(
-                f"backbone: it was built for a vocabulary of {known.size} ids, and the tokenizer of this run has "
-                f"{tokenizer.vocabulary.size}: take backbone=NAME, which gets that of the run"
+                f"backbone: it was built for a vocabulary of {known.size} ids, and the tokenizer of this run "
+                f"has {tokenizer.vocabulary.size}: take backbone=NAME, which gets that of the run"
             )
     else:
         make: Any = instantiate(drawn(cfg), _convert_="all", _partial_=True)
