@@ -321,7 +321,7 @@ def checked(verb: str, made: list[str], place: Place, objects: Given = NOTHING) 
     if missing:
         raise ConfigError(f"{missing[0]}=... is missing. {known(missing[0], place)}")
     full = composed(verb, [f"+{w}" if overrides.split(w).key in added else w for w in made], place, objects)
-    refuse_values(keys, flatten(full))
+    refuse_values(verb, keys, full)
     refuse_unread(verb, full)
     return added
 
