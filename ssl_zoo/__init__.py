@@ -9,6 +9,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from ssl_zoo.backbones.own import backbone as backbone
     from ssl_zoo.compose.gate import ConfigError as ConfigError
     from ssl_zoo.contract.check import check_objective as check_objective
     from ssl_zoo.data.own import rows as rows
@@ -46,6 +47,7 @@ _HOME = {
     "report": "front",
     "Run": "front",
     "Table": "transfer.table",
+    "backbone": "backbones.own",
     "rows": "data.own",
     "ConfigError": "compose.gate",
     "DataError": "data.rows",

@@ -37,7 +37,7 @@ def cache(tmp_path_factory):
         ((*IMAGES, "trainer.devicess=2"), r"no key 'trainer.devicess'; did you mean 'trainer.devices'\?"),
         (
             ("objective=simclr", *IMAGES[1:], "objective.hidden=8"),
-            r"it is now called width: objective.width=8",
+            r"it is now called objective.width=8",
         ),
         ((*IMAGES, "bakcbone=vit_tiny"), r"no key 'bakcbone'; did you mean 'backbone'\?"),
         (
@@ -54,7 +54,7 @@ def cache(tmp_path_factory):
         ((*IMAGES, "compile=3"), "compile=3 is a whole number; it takes a truth value"),
         ((*IMAGES, "seed=true"), r"seed=True is a truth value \(true or false\); it takes a whole number"),
         ((*IMAGES, "optimizer.betas=3"), "optimizer.betas=3 is a whole number; it takes a list"),
-        ((*IMAGES, "budget.steps=many"), "budget.steps='many' is a text; it takes a number"),
+        ((*IMAGES, "budget.steps=many"), "budget.steps='many' is a text; it takes a whole number, or null"),
         ((*IMAGES, "seed"), "'seed' is not KEY=VALUE"),
         (IMAGES[:2], r"data=\.\.\. is missing. Choices for data: .*digits"),
         (IMAGES[1:], r"objective=\.\.\. is missing. Choices for objective: .*simclr"),
@@ -119,7 +119,7 @@ finally:
         (
             ("pretrian",),
             1,
-            "leaderboard, scale, demo; did you mean 'pretrain'?",
+            "leaderboard, scale, demo, check; did you mean 'pretrain'?",
         ),
         (("--help",), 0, "ssl-zoo pretrain KEY=VALUE ..."),
         (("--version",), 0, __version__),
@@ -157,7 +157,7 @@ def refused(folder: Path, cache: Path, *words: str, code: int = 1) -> str:
     [
         (("objective=mae_small", "backbone=resnet_micro", "data=digits"), "backbone=vit_micro, vit_tiny"),
         (("objective=mae_small", "backbone=transformer_micro", *TEXT[2:]), "it takes any timm ViT"),
-        (("objective=rotation", "backbone=transformer_micro", *TEXT[2:]), "any timm ViT, any timm CNN"),
+        (("objective=rotation", "backbone=transformer_micro", *TEXT[2:]), "any timm ViT (backbone=vit_micro"),
         (("objective=simcse", "backbone=transformer_micro", *TEXT[2:]), "set backbone.dropout=0.1"),
         (("objective=next_token", "backbone=vit_micro", "data=digits"), "it takes TextTransformer"),
         (("objective=next_token", "backbone=vit_micro", *TEXT[2:]), "take backbone=transformer_micro"),

@@ -139,7 +139,7 @@ def test_a_class_takes_its_arguments_as_keys(tmp_path):
     [
         ({"objective": "simcrl"}, "did you mean 'simclr'"),
         ({"stepz": 3}, "no key 'stepz'"),
-        ({"steps": "three"}, "budget.steps='three' is a text; it takes a number"),
+        ({"steps": "three"}, "budget.steps='three' is a text; it takes a whole number, or null"),
         ({"optimizer__lr": [1]}, "is a list; it takes a number"),
         ({"data": None}, "data=... is missing"),
         ({"backbone": torch.nn.Linear(2, 2)}, r"ssl_zoo\.backbone\(module\)"),

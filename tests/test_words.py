@@ -13,9 +13,9 @@ from omegaconf import OmegaConf
 from PIL import Image
 
 from ssl_zoo import cli
-from ssl_zoo.cli import manual
-from ssl_zoo.compose import composition, overrides, own_data
+from ssl_zoo.compose import composition, manual, overrides, own_data, renamed
 from ssl_zoo.compose.composition import ConfigError, config_folder
+from ssl_zoo.compose.gate import is_own
 from ssl_zoo.compose.signatures import signature
 
 IMAGES = ["objective=simclr_small", "backbone=vit_micro", "data=digits"]
@@ -206,6 +206,9 @@ def test_help_explains_every_key(verb, capsys):
     for group, (_, meaning) in manual.groups_of(verb).items():
         assert meaning, group
         assert all(choice in page for choice in composition.options(group))
+        for choice in composition.options(group) if group != "experiment" else ():
+            for one in manual.explained(verb, group, choice):
+                assert one.meaning, f"{one.key} of {group}={choice} has neither a comment nor a docstring"
 
 
 # data=PATH
@@ -343,3 +346,12 @@ def test_a_table_is_guessed_within_the_limits_of_reading_it(tmp_path):
         file.write(b'{"text": "' + b"a" * 2**25 + b'"}\n')
     with pytest.raises(ConfigError, match=r"cannot be read as a table: .* unpacks to more than"):
         own_data.columns(tmp_path / "bomb.jsonl.gz")
+
+
+def test_old_words_are_answered_with_the_new_ones():
+    assert refused("objective.hidden=8").endswith("it is now called objective.width=8")
+    assert "it is now called width" in refused("+objective.hidden=8")
+    old = "ssl_zoo.views.recipes.View"
+    with pytest.raises(ConfigError, match=r"it is now called ssl_zoo\.views\.view\.View"):
+        composition.refuse_unknown_targets(OmegaConf.create({"view": {"_target_": old}}))
+    assert all(is_own(new) and not is_own(old) for old, new in renamed.PARTS.items())

@@ -15,7 +15,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from ssl_zoo.compose.composition import ConfigError, flatten, near, same_type
-from ssl_zoo.compose.keys import kind
+from ssl_zoo.compose.schema import kind
 
 OWN = ("widths", "ladder", "steps", "seeds", "resamples")  # keys of scale.yaml that pretraining lacks
 # A loss compares only with losses on the same text and images, by the same objective.

@@ -105,7 +105,7 @@ def run_verb(verb: str, args: list[str]) -> None:
     try:
         flags, given = overrides.flags(args)
         if flags.help:
-            from ssl_zoo.cli.manual import page
+            from ssl_zoo.compose.manual import page
 
             print(page(verb, given))
             return
@@ -321,7 +321,7 @@ def checked(verb: str, made: list[str], place: Place, objects: Given = NOTHING) 
     if missing:
         raise ConfigError(f"{missing[0]}=... is missing. {known(missing[0], place)}")
     full = composed(verb, [f"+{w}" if overrides.split(w).key in added else w for w in made], place, objects)
-    refuse_values(keys, flatten(full))
+    refuse_values(verb, keys, full)
     refuse_unread(verb, full)
     return added
 

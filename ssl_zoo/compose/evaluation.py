@@ -136,10 +136,13 @@ def rows_of_table(
         return
     about = hub.describe(one.backbone)
     make: Callable[[], Backbone] = lambda: hub.build(about)  # noqa: E731
-    if isinstance(protocol, Finetune):
-        yield "from scratch", floors.random_weights(make, *splits, floors.from_scratch(protocol), **how)
-    frozen = Linear() if isinstance(protocol, Finetune) else protocol
-    yield "random, frozen", floors.random_weights(make, *splits, frozen, **how)
+    if about["class"] not in hub.CLASSES:
+        say("random weights are left out: a backbone of your own cannot be built anew")
+    else:
+        if isinstance(protocol, Finetune):
+            yield "from scratch", floors.random_weights(make, *splits, floors.from_scratch(protocol), **how)
+        frozen = Linear() if isinstance(protocol, Finetune) else protocol
+        yield "random, frozen", floors.random_weights(make, *splits, frozen, **how)
     if isinstance(data, TextData):
         yield "TF-IDF", tfidf(data, how)
     else:

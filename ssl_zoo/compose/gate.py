@@ -30,6 +30,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 import ssl_zoo
+from ssl_zoo.compose import renamed
 
 TARGET = "_target_"
 HANDED_OVER = "handed_over"  # marks what code gave as an object: config.yaml only says what it is called
@@ -144,6 +145,8 @@ def refuse_unknown_targets(cfg: Any, trusted: Collection[str] = ()) -> None:
 
 
 def near(name: Any, allowed: Collection[str]) -> str:
+    if name in renamed.PARTS:
+        return f" (it is now called {renamed.PARTS[name]})"
     found = get_close_matches(str(name), allowed, 1, 0.8)
     return f" (did you mean {found[0]}?)" if found else ""
 

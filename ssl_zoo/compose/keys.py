@@ -15,6 +15,8 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from ssl_zoo.compose import overrides
 from ssl_zoo.compose.gate import HANDED_OVER, ConfigError, config_folder
+from ssl_zoo.compose.renamed import new_argument
+from ssl_zoo.compose.schema import fits, kind, least, named, types_of, written
 from ssl_zoo.compose.signatures import signature
 
 
@@ -50,7 +52,7 @@ def refuse_unread(verb: str, cfg: DictConfig) -> None:
             takes = [name for name in taken.names if not (node.get("_partial_") and name in taken.needed[:1])]
             raise ConfigError(
                 f"{path}.{strange[0]}: {target.rpartition('.')[2]} takes no {strange[0]!r}"
-                f"{renamed(strange[0], takes) or near(strange[0], takes)}; "
+                f"{now_called(strange[0], takes) or near(strange[0], takes)}; "
                 f"it takes {', '.join(takes) or 'nothing'}"
             )
         lacking = [] if node.get("_partial_") or path == "backbone" or "_args_" in node else taken.needed
@@ -76,69 +78,67 @@ def refuse_unread(verb: str, cfg: DictConfig) -> None:
 
 RESERVED = ("_target_", "_partial_", "_convert_", "_recursive_", "_args_")
 
-# Null unless set, and then no text.
-NUMBERS = re.compile(
-    r"steps|clip|budget\.\w+|threads|validation_limit|labels|length|trainer\.gradient_clip_val"
-)
-# The least that makes sense.
-LEAST = (
-    (re.compile(r"(.*\.)?(batch_size|image_size)|context|threads|length|validation_limit"), 1),
-    (re.compile(r"trainer\.(accumulate_grad_batches|num_nodes)|resamples"), 1),
-    (re.compile(r"seed|workers|(log|evaluate|save)_every"), 0),
-)
 LARGEST = 2**63 - 1
-# Another type than the default's is as good: devices=auto, the path of a weight file.
-WORDY = {"trainer.devices": (int, str, ListConfig), "backbone.pretrained": (bool, str)}
+LEAST = {"batch_size": 1, "image_size": 1, "context": 1}  # of arguments of what is built, by their last name
 
 
-# Numbers without which nothing can be trained or measured; of the others, null is "none" or "never".
-NEVER_NULL = ("seed", "batch_size", "workers", "save_every", "log_every", "keep", "optimizer.lr",
-              "trainer.accumulate_grad_batches", "trainer.devices")  # fmt: skip
+def type_of(verb: str, key: str, targets: dict[str, str]) -> Any:
+    """The type of a key, as `schema` or the source of what is built says it; `Any` where neither does."""
+    known = types_of(verb)
+    if key in known:
+        return known[key]
+    parent, _, name = key.rpartition(".")
+    taken = signature(targets[parent]) if parent in targets else None
+    found = written(taken.types[name]) if taken and name in taken.types else None
+    return Any if found is None else found
 
 
-def kind(value: Any) -> str:
-    """What people call a value of this type."""
-    names = {
-        bool: "a truth value (true or false)",
-        int: "a whole number",
-        float: "a number",
-        str: "a text",
-        ListConfig: "a list",
-    }
-    return next(
-        (name for made, name in names.items() if isinstance(value, made)), f"a {type(value).__name__}"
-    )
+def refuse_values(verb: str, defaults: dict[str, Any], cfg: DictConfig) -> None:
+    """Raise ConfigError for values of another type than their key has, or out of range.
 
-
-def refuse_values(defaults: dict[str, Any], changed: dict[str, Any]) -> None:
-    """Raise ConfigError for values of another type than the defaults, or out of range."""
-    for key, value in changed.items():
-        default = defaults.get(key)
+    Args:
+        defaults: the values of the same choices, of which nothing else was set.
+    """
+    targets = node_targets(cfg)
+    for key, value in flatten(cfg).items():
+        default, hint = defaults.get(key), type_of(verb, key, targets)
         inner = [one for one in defaults if one.startswith(f"{key}.")]
         if inner and value is not None and not isinstance(value, DictConfig):
             raise ConfigError(f"{key}={value} has keys of its own; set {' or '.join(inner[:5])}")
-        if default is None and NUMBERS.fullmatch(key) and isinstance(value, str):
-            raise ConfigError(f"{key}={value!r} is a text; it takes a number, or null")
-        if value is None and default is not None and key in NEVER_NULL:
-            raise ConfigError(f"{key}=null: it takes {kind(default)}, for example {default!r}")
-        allowed = value is None or (
-            isinstance(value, WORDY[key]) if key in WORDY else same_type(default, value)
-        )
-        if key in defaults and not allowed:
-            raise ConfigError(
-                f"{key}={value!r} is {kind(value)}; it takes {kind(default)}, for example {default!r}"
-            )
-        listed = isinstance(default, ListConfig) or key in ("seeds", "labels", "steps")
-        if listed and isinstance(value, ListConfig) and not len(value):
+        if is_open(value) or (value is None and default is None):
+            continue
+        example = "" if default is None or is_open(default) else f", for example {default!r}"
+        if value is None and not fits(None, hint):
+            raise ConfigError(f"{key}=null: it takes {named(hint)}{example}")
+        typed = fits(value, hint) if hint is not Any else key not in defaults or same_type(default, value)
+        if not typed:
+            takes = kind(default) if hint is Any else named(hint)
+            raise ConfigError(f"{key}={shown(value)} is {kind(value)}; it takes {takes}{example}")
+        if isinstance(value, ListConfig) and not len(value) and (hint is not Any or default):
             raise ConfigError(f"{key}=[] is empty; give one or more")
-        for number in [*value] if isinstance(value, ListConfig) and not value._is_none() else [value]:
-            if isinstance(number, bool) or not isinstance(number, (int, float)):
-                continue
-            if not abs(number) <= LARGEST:  # nan is not, either
-                raise ConfigError(f"{key}={str(number)[:20]} is out of range: no number of such size works")
-            least = next((n for names, n in LEAST if names.fullmatch(key)), None)
-            if least is not None and number < least:
-                raise ConfigError(f"{key}={number} is too small; it takes {least} or more")
+        for number in value if isinstance(value, ListConfig) else [value]:
+            refuse_number(
+                key, number, least(hint) if least(hint) is not None else LEAST.get(key.split(".")[-1])
+            )
+
+
+def refuse_number(key: str, number: Any, smallest: float | None) -> None:
+    """Raise ConfigError for a number that is out of range; other values pass."""
+    if isinstance(number, bool) or not isinstance(number, (int, float)):
+        return
+    if not abs(number) <= LARGEST:  # nan is not, either
+        raise ConfigError(f"{key}={str(number)[:20]} is out of range: no number of such size works")
+    if smallest is not None and number < smallest:
+        raise ConfigError(f"{key}={number} is too small; it takes {smallest} or more")
+
+
+def is_open(value: Any) -> bool:
+    """Whether a value is still to be found: an interpolation, or one that must be given."""
+    return isinstance(value, str) and ("${" in value or value == "???")
+
+
+def shown(value: Any) -> str:
+    return str(value) if isinstance(value, (ListConfig, DictConfig)) else repr(value)
 
 
 @functools.cache
@@ -200,8 +200,8 @@ def unknown(word: str, keys: dict[str, Any], targets: dict[str, str], every: lis
     else:
         parent = key.rpartition(".")[0]
         taken = signature(targets[parent]) if parent in targets else None
-        if taken and (now := renamed(key.rpartition(".")[2], taken.names)):
-            return f"there is no key {key!r}{now}: {parent}.{RENAMED[key.rpartition('.')[2]]}={value}"
+        if taken and (now := new_argument(key.rpartition(".")[2], taken.names)):
+            return f"there is no key {key!r}; it is now called {parent}.{now}={value}"
         more = [f"{parent}.{name}" for name in taken.names] if taken else []
         hint = near(key, [k for k in (*keys, *more, *every) if not key.startswith(f"{k}.")])
         if taken and taken.open:  # what it passes on, nobody can tell from here
@@ -209,12 +209,10 @@ def unknown(word: str, keys: dict[str, Any], targets: dict[str, str], every: lis
     return f"there is no key {key!r}{hint}"
 
 
-RENAMED = {"hidden": "width"}  # arguments by their names in earlier versions
-
-
-def renamed(word: str, taken: Collection[str]) -> str:
+def now_called(word: str, takes: Collection[str]) -> str:
     """That an argument has another name by now, if it has."""
-    return f"; it is now called {RENAMED[word]}" if RENAMED.get(word) in taken else ""
+    now = new_argument(word, takes)
+    return f"; it is now called {now}" if now else ""
 
 
 def near(word: str, words: list[str]) -> str:
@@ -235,18 +233,15 @@ def flatten(cfg: DictConfig, prefix: str = "") -> dict[str, Any]:
 
 
 def same_type(default: Any, value: Any) -> bool:
-    """Whether `value` may replace `default`: same type, an int for a float, null either way."""
-    free = (type(None), DictConfig)
-    if isinstance(default, free) or value is None:
+    """Whether `value` may replace `default`, where no type is known: the same kind of value, or null."""
+    if (
+        default is None
+        or value is None
+        or isinstance(default, DictConfig)
+        or is_open(default)
+        or is_open(value)
+    ):
         return True
-    if isinstance(default, str) and ("${" in default or default == "???"):
-        return True
-    if isinstance(value, str) and "${" in value:
-        return True
-    if isinstance(default, bool) or isinstance(value, bool):
-        return isinstance(default, bool) and isinstance(value, bool)
-    if isinstance(default, float):
-        return isinstance(value, (int, float))
-    if isinstance(default, str) and isinstance(value, (int, str)):
-        return True
-    return isinstance(value, type(default))
+    if isinstance(default, ListConfig):
+        return isinstance(value, ListConfig)
+    return fits(value, type(default))

@@ -42,6 +42,12 @@ def build_objective(
         around = with_vocabulary(around, tokenizer.vocabulary)
     if objects.backbone is not None:
         backbone = objects.backbone
+        known = getattr(backbone, "vocabulary", None)
+        if tokenizer is not None and not paired and known is not None and known != tokenizer.vocabulary:
+            raise ConfigError(
+                f"backbone: it was built for a vocabulary of {known.size} ids, and the tokenizer of this run "
+                f"has {tokenizer.vocabulary.size}: take backbone=NAME, which gets that of the run"
+            )
     else:
         make: Any = instantiate(drawn(cfg), _convert_="all", _partial_=True)
         backbone = make() if tokenizer is None or paired else make(vocabulary=tokenizer.vocabulary)

@@ -179,7 +179,8 @@ def refuse_mixed_modalities(cfg: DictConfig) -> None:
     backbone, data = str(cfg.backbone._target_), str(cfg.data._target_)
     if not (backbone.startswith("ssl_zoo.") and data.startswith("ssl_zoo.")):
         return
-    reads_text = not backbone.startswith(("ssl_zoo.backbones.cnn", "ssl_zoo.backbones.vision"))
+    images = ("ssl_zoo.backbones.cnn", "ssl_zoo.backbones.own", "ssl_zoo.backbones.vision")
+    reads_text = not backbone.startswith(images)
     holds_text = data.startswith("ssl_zoo.data.text")
     if reads_text != holds_text:
         kind = "text" if holds_text else "images"

@@ -14,12 +14,13 @@ from typing import NamedTuple
 
 class Signature(NamedTuple):
     """names: of all arguments. needed: those without a default. open: whether there is a **KWARGS.
-    about: name -> what the docstring says of it."""
+    about: name -> what the docstring says of it. types: name -> its annotation, as it is written."""
 
     names: tuple[str, ...]
     needed: tuple[str, ...]
     open: bool
     about: dict[str, str]
+    types: dict[str, str]
 
 
 @functools.cache
@@ -47,7 +48,8 @@ def signature(target: str) -> Signature | None:
             ]
             names = tuple(ast.unparse(n.target) for n in fields)
             needed = tuple(ast.unparse(n.target) for n in fields if n.value is None)
-            return Signature(names, needed, False, explained(text))
+            types = {ast.unparse(n.target): ast.unparse(n.annotation) for n in fields}
+            return Signature(names, needed, False, explained(text), types)
         if len(node.bases) == 1 and isinstance(node.bases[0], ast.Name):
             return signature(f"{module}.{node.bases[0].id}")
         return None
@@ -68,9 +70,10 @@ def of_function(node: ast.FunctionDef, text: str | None, method: bool) -> Signat
         *(a.arg for a, d in zip(given.kwonlyargs, given.kw_defaults, strict=True) if d is None),
     ]
     names = (*places, *(a.arg for a in given.kwonlyargs))
-    return Signature(
-        names, tuple(needed), given.kwarg is not None, explained(text or ast.get_docstring(node))
-    )
+    arguments = (*given.posonlyargs, *given.args, *given.kwonlyargs)
+    types = {a.arg: ast.unparse(a.annotation) for a in arguments if a.annotation is not None}
+    about = explained(text or ast.get_docstring(node))
+    return Signature(names, tuple(needed), given.kwarg is not None, about, types)
 
 
 def explained(text: str | None) -> dict[str, str]:

@@ -74,24 +74,31 @@ def entries(file: Path) -> list[Entry]:
     return found
 
 
-def choice_entries(group: str, choice: str) -> Iterator[Entry]:
-    """Keys of a choice of a group; meanings that its YAML lacks come from the docstring of what it builds."""
+def choice_entries(group: str, choice: str) -> list[Entry]:
+    """Keys of a choice of a group; meanings that its YAML lacks are those of the choice that it builds on, or
+    come from the docstring of what it builds."""
     file = config_folder() / group / f"{choice}.yaml"
     if not file.is_file():
-        return
+        return []
     raw = OmegaConf.load(file)
     assert isinstance(raw, DictConfig)
+    found: dict[str, Entry] = {}
     for base in raw.get("defaults") or ():
-        if isinstance(base, str) and "@" not in base and base != "_self_":
-            yield from choice_entries(group, base)
+        if isinstance(base, str) and base != "_self_":
+            found |= {one.key: one for one in choice_entries(group, base.partition("@")[0])}
+    start = "" if "# @package _global_" in file.read_text(encoding="utf-8") else f"{group}."
     for one in entries(file):
-        name = one.key.rpartition(".")
-        target = raw.get("_target_") if not name[0] else OmegaConf.select(raw, f"{name[0]}._target_")
+        parent, _, last = one.key.rpartition(".")
+        target = OmegaConf.select(raw, f"{parent}._target_") if parent else raw.get("_target_")
         taken = signature(str(target)) if target else None
-        if name[2].startswith("_") or one.key.split(".")[0] in ("defaults", "hydra"):
+        if last.startswith("_") or one.key.split(".")[0] in ("defaults", "hydra"):
             continue
-        said = one.meaning or (taken.about.get(name[2], "") if taken else "")
-        yield Entry(f"{group}.{one.key}", one.default, said)
+        key = f"{start}{one.key}"
+        meaning = one.meaning or (taken.about.get(last, "") if taken else "")
+        if not meaning and key in found:
+            meaning = found[key].meaning
+        found[key] = Entry(key, one.default, meaning)
+    return list(found.values())
 
 
 def own_entries(verb: str) -> Iterator[Entry]:
@@ -103,6 +110,15 @@ def own_entries(verb: str) -> Iterator[Entry]:
     taken = {one.key for one in own}
     for base in bases:
         yield from (one for one in own_entries(base) if one.key.split(".")[0] not in taken)
+
+
+def explained(verb: str, group: str, choice: str) -> list[Entry]:
+    """`choice_entries`; those that set keys of the verb itself mean what they mean there."""
+    own = {one.key: one.meaning for one in own_entries(verb)}
+    return [
+        one if one.meaning else one._replace(meaning=own.get(one.key, ""))
+        for one in choice_entries(group, choice)
+    ]
 
 
 def page(verb: str, given: list[str]) -> str:
@@ -123,7 +139,7 @@ def page(verb: str, given: list[str]) -> str:
         lines += wrapped(f"{group} ({start})", f"{meaning}: {', '.join(choices)}")
     for group, (default, _) in groups.items():
         choice = chosen.get(group, default)
-        found = list(choice_entries(group, choice))
+        found = explained(verb, group, choice)
         if found:
             lines += ["", f"{group.upper()}={choice}"]
             for one in found:

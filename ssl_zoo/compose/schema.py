@@ -1,0 +1,220 @@
+"""The types of the keys of each verb: what a value may be, null among it, and the least that makes sense.
+
+Defaults and meanings stand in configs/VERB.yaml alone; the classes here say the types of these keys, and a
+test holds the two together. Keys of groups have the types of the arguments of what they build.
+
+OmegaConf could check the same from such classes, but it turns texts into numbers where it can, and says less
+of what it refuses.
+"""
+
+from __future__ import annotations
+
+import ast
+import functools
+from dataclasses import dataclass
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+
+from omegaconf import DictConfig, ListConfig
+
+Natural = Annotated[int, 0]  # with the least that makes sense
+Count = Annotated[int, 1]
+Share = Annotated[float, 0]
+
+
+@dataclass
+class BudgetKeys:
+    steps: int | None
+    epochs: float | None
+    samples: int | None
+    tokens: int | None
+    minutes: float | None
+
+
+@dataclass
+class TrainerKeys:
+    accelerator: str
+    devices: int | str | list[int]
+    num_nodes: Count
+    strategy: str
+    precision: str
+    gradient_clip_val: float | None
+    accumulate_grad_batches: Count
+
+
+@dataclass
+class BackboneKeys:
+    pretrained: bool | str  # of many classes, not all of which name it as an argument
+
+
+@dataclass
+class PretrainKeys:
+    data_dir: str
+    run: str | None
+    init: str | None
+    seed: Natural
+    batch_size: Count
+    context: Count
+    templates: list[str] | None
+    budget: BudgetKeys
+    workers: Natural
+    threads: Count | None
+    clip: Share | None
+    compile: bool
+    resume: str
+    log_every: Natural
+    evaluate_every: Natural
+    save_every: Natural
+    keep: int
+    validation_limit: Count | None
+    wandb: str | None
+    trainer: TrainerKeys
+    backbone: BackboneKeys
+
+
+@dataclass
+class ScaleKeys(PretrainKeys):
+    widths: list[int] | None
+    ladder: Any
+    steps: int | list[int]
+    seeds: int | list[int]
+    budget: BudgetKeys | None  # pyright: ignore[reportIncompatibleVariableOverride]
+    resamples: Count
+
+
+@dataclass
+class EvaluateKeys:
+    data_dir: str
+    run: str
+    labels: int | float | list[int | float | None] | None
+    steps: int | list[int | None] | None
+    seeds: list[int]
+    metric: str
+    validation_limit: Count | None
+    floors: bool
+    length: Count | None
+    device: str
+    threads: Count | None
+
+
+@dataclass
+class ReportKeys:
+    data_dir: str
+    run: str
+    out: str | None
+    limit: int
+    threads: Count | None
+
+
+VERBS = {"pretrain": PretrainKeys, "scale": ScaleKeys, "evaluate": EvaluateKeys, "report": ReportKeys}
+
+
+@functools.cache
+def types_of(verb: str) -> dict[str, Any]:
+    """Full key -> its type, of the keys of a verb that are no groups."""
+    return dict(flat(VERBS[verb]))
+
+
+def flat(made: type, prefix: str = "") -> list[tuple[str, Any]]:
+    found = []
+    for name, hint in get_type_hints(made, include_extras=True).items():
+        inner = [
+            one
+            for one in alternatives(hint)
+            if isinstance(one, type) and hasattr(one, "__dataclass_fields__")
+        ]
+        found += flat(inner[0], f"{prefix}{name}.") if inner else [(f"{prefix}{name}", hint)]
+    return found
+
+
+# Types as they stand in a source
+
+
+def written(annotation: str) -> Any:
+    """The type that an annotation means; None where it is no plain one."""
+    try:
+        return meaning(ast.parse(annotation, mode="eval").body)
+    except (SyntaxError, LookupError, ValueError):
+        return None
+
+
+PLAIN = {"int": int, "float": float, "bool": bool, "str": str}
+LISTS = ("list", "tuple", "Sequence", "Iterable")
+
+
+def meaning(node: ast.expr) -> Any:
+    """Raises LookupError or ValueError for what is no plain type."""
+    match node:
+        case ast.Constant(value=None):
+            return None
+        case ast.Name(id=name):
+            return PLAIN[name]
+        case ast.BinOp(left=left, op=ast.BitOr(), right=right):
+            return Union[meaning(left), meaning(right)]  # noqa: UP007
+        case ast.Subscript(value=ast.Name(id="Literal"), slice=inside):
+            return Literal[ast.literal_eval(inside)]
+        case ast.Subscript(value=ast.Name(id=name), slice=inside) if name in LISTS:
+            first = inside.elts[0] if isinstance(inside, ast.Tuple) else inside
+            return list[meaning(first)]
+    raise ValueError(f"{ast.unparse(node)} is no plain type")
+
+
+# Values
+
+
+def alternatives(hint: Any) -> tuple[Any, ...]:
+    return get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
+
+
+def bare(hint: Any) -> Any:
+    """The type without the least that makes sense."""
+    return get_args(hint)[0] if get_origin(hint) is Annotated else hint
+
+
+TAKES = {bool: bool, int: int, float: (int, float), str: (int, str)}  # a text may look like a number
+
+
+def fits(value: Any, hint: Any) -> bool:
+    """Whether a value is of a type."""
+    return any(fits_one(value, bare(one)) for one in alternatives(hint))
+
+
+def fits_one(value: Any, one: Any) -> bool:
+    if one in (Any, None, NoneType):
+        return one is Any or value is None
+    if get_origin(one) is Literal:
+        return value in get_args(one)
+    if get_origin(one) is list:
+        return isinstance(value, ListConfig) and all(fits(item, get_args(one)[0]) for item in value)
+    return one is bool if isinstance(value, bool) else isinstance(value, TAKES[one])
+
+
+def least(hint: Any) -> float | None:
+    """The least that makes sense; None where every number does."""
+    return next((get_args(one)[1] for one in alternatives(hint) if get_origin(one) is Annotated), None)
+
+
+NAMES = {bool: "a truth value (true or false)", int: "a whole number", float: "a number", str: "a text"}
+
+
+def named(hint: Any) -> str:
+    """What people call a type: "a whole number, or null"."""
+    found = []
+    for one in map(bare, alternatives(hint)):
+        if get_origin(one) is Literal:
+            found += [str(value) for value in get_args(one)]
+        elif get_origin(one) is list:
+            found.append("a list")
+        else:
+            found.append("null" if one in (None, NoneType) else NAMES.get(one, "anything"))
+    if "a number" in found and "a whole number" in found:
+        found.remove("a whole number")
+    return found[0] if len(found) == 1 else ", ".join(found[:-1]) + f", or {found[-1]}"
+
+
+def kind(value: Any) -> str:
+    """What people call a value of this type."""
+    if isinstance(value, ListConfig):
+        return "a list"
+    names = (name for made, name in NAMES.items() if isinstance(value, made))
+    return "keys of its own" if isinstance(value, DictConfig) else next(names, f"a {type(value).__name__}")
