@@ -229,11 +229,11 @@ def refuse_hydra_words(words: list[str]) -> list[str]:
     return words
 
 
-def from_command_line(function: Callable[[str, list[str]], None]) -> Callable[[str, list[str]], None]:
-    """`function(verb, words)` within what its words name, and with Hydra behind the gate."""
+def from_command_line(function: Callable[..., None]) -> Callable[..., None]:
+    """`function(verb, words, ...)` within what its words name, and with Hydra behind the gate."""
 
     @functools.wraps(function)
-    def wrapped(verb: str, words: list[str]) -> None:
+    def wrapped(verb: str, words: list[str], *more: Any) -> None:
         flags, after = get_args_parser().parse_known_args(words)
         if flags.experimental_rerun is not None:
             sys.exit(
@@ -242,7 +242,7 @@ def from_command_line(function: Callable[[str, list[str]], None]) -> Callable[[s
             )
         typed = [*flags.overrides, *after]
         with naming(named(typed)), guarded(typed):
-            function(verb, words)
+            function(verb, words, *more)
 
     return wrapped
 
