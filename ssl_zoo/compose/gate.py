@@ -145,8 +145,8 @@ def refuse_unknown_targets(cfg: Any, trusted: Collection[str] = ()) -> None:
 
 
 def near(name: Any, allowed: Collection[str]) -> str:
-    if name in renamed.PARTS:
-        return f" (it is now called {renamed.PARTS[name]})"
+    if str(name) in renamed.PARTS:
+        return f" (it is now called {renamed.PARTS[str(name)]})"
     found = get_close_matches(str(name), allowed, 1, 0.8)
     return f" (did you mean {found[0]}?)" if found else ""
 
