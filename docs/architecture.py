@@ -169,10 +169,11 @@ def jpeg_to_loss(folder: Path) -> list[str]:
     from ssl_zoo.noise import free_noise, seed_noise
     from ssl_zoo.objectives.simclr import SimCLR
 
+    noise = np.random.default_rng(0)
     for name in ("cats", "dogs"):
         (folder / name).mkdir()
         for i in range(8):
-            pixels = np.random.default_rng(i).integers(0, 256, (40, 40, 3), dtype=np.uint8)
+            pixels = noise.integers(0, 256, (40, 40, 3), dtype=np.uint8)
             Image.fromarray(pixels).save(folder / name / f"{i}.jpg")
     objective = SimCLR(timm_backbone("resnet18", image_size=32, pretrained=False), width=8, out=4)
 

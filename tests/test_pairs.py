@@ -31,7 +31,8 @@ from ssl_zoo.objectives._base import Batch, Loss, Objective
 from ssl_zoo.objectives.clip import CLIP, clip_loss
 from ssl_zoo.objectives.siglip import SigLIP, siglip_loss
 from ssl_zoo.objectives.simclr import SimCLR
-from ssl_zoo.pretrain import Budget, Pretraining, PretrainingData
+from ssl_zoo.pretrain import Budget, Pretraining, PretrainingData, pretrain
+from ssl_zoo.pretrain.watch import Validation
 from ssl_zoo.transfer.features import move
 from ssl_zoo.transfer.measures import Subject, examine
 from ssl_zoo.transfer.retrieval import own_rank
@@ -205,10 +206,12 @@ def numbered_pairs() -> PairRows:
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_row_numbers_and_second_halves_reach_the_objective(tmp_path, workers):
+def test_row_numbers_and_second_halves_reach_the_objective(tmp_path, capsys, workers):
     objective = Numbered(tiny.vit())
     module = Pretraining(objective, optim.sgd, Budget(steps=3))
-    ssl_zoo_pretrain(module, PretrainingData(numbered_pairs(), 8, 0, workers=workers), tmp_path / "run")
+    data = PretrainingData(numbered_pairs(), 8, 0, workers=workers)
+    trained(module, data, tmp_path / "run", validation=Validation(numbered_pairs(), 3, 8))
+    assert "no validation loss: held-out rows have no number in training" in capsys.readouterr().out
     plan, rows = Plan(32, 8, 0), numbered_pairs()
     for step, (index, texts, x) in enumerate(objective.seen):
         assert index.tolist() == plan.rows(step).tolist() == list(map(int, texts))
@@ -216,10 +219,8 @@ def test_row_numbers_and_second_halves_reach_the_objective(tmp_path, workers):
     assert len(objective.seen) == 3
 
 
-def ssl_zoo_pretrain(module, data, run):
-    from ssl_zoo.pretrain import pretrain
-
-    return pretrain(module, data, run, accelerator="cpu", devices=1, save_every=0)
+def trained(module, data, run, **options):
+    return pretrain(module, data, run, accelerator="cpu", devices=1, save_every=0, **options)
 
 
 def test_images_that_live_on_the_device_keep_what_belongs_to_them():
@@ -239,7 +240,7 @@ def test_images_that_live_on_the_device_keep_what_belongs_to_them():
 def test_what_the_rows_lack_is_said_before_the_first_step(tmp_path):
     module = Pretraining(build(CLIP, tiny.vit()), optim.sgd, Budget(steps=1))
     with pytest.raises(DataError, match="CLIP learns from pairs, and these rows are single"):
-        ssl_zoo_pretrain(module, PretrainingData(tiny.Pictures(32), 8), tmp_path / "run")
+        trained(module, PretrainingData(tiny.Pictures(32), 8), tmp_path / "run")
     refuse_lacking(build(CLIP, tiny.vit()), numbered_pairs())
     refuse_lacking(build(SimCLR, tiny.vit()), tiny.Pictures(32))
 

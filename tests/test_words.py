@@ -13,9 +13,8 @@ from omegaconf import OmegaConf
 from PIL import Image
 
 from ssl_zoo import cli
-from ssl_zoo.cli import manual
 from ssl_zoo.cli.verb import run_verb
-from ssl_zoo.compose import composition, overrides, own_data, renamed
+from ssl_zoo.compose import composition, manual, overrides, own_data, renamed
 from ssl_zoo.compose.composition import ConfigError, config_folder
 from ssl_zoo.compose.gate import is_own
 from ssl_zoo.compose.signatures import signature

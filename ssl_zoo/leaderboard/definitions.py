@@ -8,7 +8,6 @@ are read, without docstrings, comments and annotations, which nothing is compute
 from __future__ import annotations
 
 import ast
-import builtins
 import functools
 import hashlib
 import importlib.util
@@ -96,23 +95,25 @@ class Bare(ast.NodeTransformer):
 
 def _enter(source: Source, statement: ast.stmt) -> None:
     """Put a statement of a module's top under the names that it binds."""
-    if isinstance(statement, ast.If) and ast.unparse(statement.test).endswith("TYPE_CHECKING"):
-        source.imports.update(imported(statement))  # of lazy packages, such as ssl_zoo itself
-        return
     source.imports.update(imported(statement))
-    names = set(_names_bound(statement))
-    for name in names or ({""} if not isinstance(statement, (ast.Import, ast.ImportFrom)) else set()):
+    if isinstance(statement, (ast.Import, ast.ImportFrom)) or _for_types(statement):
+        return
+    for name in set(_names_bound(statement)) or {""}:
         source.bound.setdefault(name, []).append(statement)
-    if isinstance(statement, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
-        for decorator in statement.decorator_list:
-            called = decorator.func if isinstance(decorator, ast.Call) else decorator
-            if isinstance(called, ast.Attribute):
-                root = ast.unparse(called).split(".")[0]
-                source.joined.setdefault(root, set()).add(statement.name)
+    for decorator in getattr(statement, "decorator_list", ()):
+        called = decorator.func if isinstance(decorator, ast.Call) else decorator
+        if isinstance(called, ast.Attribute):
+            root = ast.unparse(called).split(".")[0]
+            source.joined.setdefault(root, set()).update(_names_bound(statement))
 
 
-def _names_bound(statement: ast.stmt) -> Iterator[str]:
-    """Names that a statement binds at the top of its module, but for imports that are all of it."""
+def _for_types(statement: ast.stmt) -> bool:
+    """Whether it is `if TYPE_CHECKING`: its imports say where the names of a lazy package lead."""
+    return isinstance(statement, ast.If) and ast.unparse(statement.test).endswith("TYPE_CHECKING")
+
+
+def _names_bound(statement: ast.AST) -> Iterator[str]:
+    """Names that a statement binds at the top of its module; of `if`, `try` and others, all inside."""
     if isinstance(statement, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
         yield statement.name
     elif isinstance(statement, (ast.Assign, ast.AnnAssign, ast.AugAssign)):
@@ -120,15 +121,12 @@ def _names_bound(statement: ast.stmt) -> Iterator[str]:
         for target in targets:
             inner = target.elts if isinstance(target, (ast.Tuple, ast.List)) else [target]
             yield from (one.id for one in inner if isinstance(one, ast.Name))
-    elif not isinstance(statement, (ast.Import, ast.ImportFrom)):
-        for child in ast.iter_child_nodes(statement):  # if, try, with, for
-            if isinstance(child, (ast.Import, ast.ImportFrom)):
-                yield from imported(child)
-            elif isinstance(child, ast.stmt):
+    elif isinstance(statement, (ast.Import, ast.ImportFrom)):
+        yield from imported(statement)
+    else:
+        for child in ast.iter_child_nodes(statement):
+            if isinstance(child, (ast.stmt, ast.ExceptHandler)):
                 yield from _names_bound(child)
-            elif isinstance(child, ast.ExceptHandler):
-                for inner in child.body:
-                    yield from imported(inner) if isinstance(inner, ast.Import) else _names_bound(inner)
 
 
 def imported(node: ast.AST) -> dict[str, str]:
@@ -137,9 +135,8 @@ def imported(node: ast.AST) -> dict[str, str]:
     for one in ast.walk(node):
         if isinstance(one, ast.Import):
             for alias in one.names:
-                found[alias.asname or alias.name.split(".")[0]] = (
-                    alias.name if alias.asname else alias.name.split(".")[0]
-                )
+                first = alias.name.split(".")[0]  # `import a.b` binds a
+                found[alias.asname or first] = alias.name if alias.asname else first
         elif isinstance(one, ast.ImportFrom):
             found |= {alias.asname or alias.name: f"{one.module}.{alias.name}" for alias in one.names}
     return found
@@ -184,11 +181,8 @@ def uses(one: Definition) -> dict[str, Definition | str]:
             root, _, rest = name.partition(".")
             if root in imports:
                 found[name] = resolve(f"{imports[root]}.{rest}" if rest else imports[root])
-            elif root in source.bound:
-                found[root] = Definition(one.module, root)
-            elif not hasattr(builtins, root):
-                continue  # a local
-    found.pop(one.name, None)
+            if root in source.bound:  # in both, where it is imported in a `try`
+                found[f"own {root}"] = Definition(one.module, root)
     return found
 
 

@@ -6,8 +6,8 @@ predicts what the teacher says of every other crop g, as a distribution over K p
     q_g = softmax((teacher(x_g) - c) / T_t)
     L   = mean over g and v, v != g, of - sum_k q_gk log softmax(student(x_v) / T_s)_k
 
-The teacher follows the student, c the mean of the teacher's scores (eq. 4): a low T_t keeps q from becoming
-uniform, c from becoming one prototype for all. Heads read the mean of the content tokens, as probes do.
+The teacher follows the student, and the centre c follows the mean of the teacher's scores (eq. 4). A low T_t
+keeps q from becoming uniform, c keeps images from all having one prototype. Heads read the pooled tokens.
 """
 
 from __future__ import annotations
@@ -30,11 +30,10 @@ from ssl_zoo.views.view import Views
 
 
 @exact
-def distillation(student: Tensor, teacher: Tensor, count: int, temperature: float) -> Tensor:
-    """The loss of `count` images: scores (V * B, K) of all crops, large ones first; q (G * B, K) of these."""
-    log_p = (student / temperature).log_softmax(1)
-    log_p, q = (x.unflatten(0, (-1, count)) for x in (log_p, teacher))  # (V, B, K), (G, B, K)
-    pairs = torch.einsum("gbk,vbk->gvb", q, log_p).mean(2)  # (G, V)
+def distillation(student: Tensor, q: Tensor, count: int, temperature: float) -> Tensor:
+    """The loss of B = count images. student (V * B, K): scores of crops, large ones first. q (G * B, K)."""
+    log_p = (student / temperature).log_softmax(1).unflatten(0, (-1, count))  # (V, B, K)
+    pairs = torch.einsum("gbk,vbk->gvb", q.unflatten(0, (-1, count)), log_p).mean(2)  # (G, V)
     other = 1 - torch.eye(*pairs.shape, dtype=pairs.dtype, device=pairs.device)
     return -(pairs * other).sum() / (pairs.numel() - len(pairs))
 
@@ -47,7 +46,7 @@ class DINO(Objective[ImageBackbone]):
         teacher_temperature: T_t, first and last; it rises over the fraction `warmup` of training.
         momentum: share of the teacher that stays in a step; rises to 1 by a cosine.
         frozen: fraction of training for which the prototypes stand still.
-        views: crops; the teacher sees those of the first size. Default: the paper's, small ones 3/7 as wide.
+        views: crops; the teacher sees those of the first size. None: the paper's, small ones 3/7 as wide.
 
     Raises:
         ValueError: the backbone is not for images, or an image has a single crop.

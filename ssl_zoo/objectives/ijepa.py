@@ -32,8 +32,7 @@ class IJEPA(Objective[TokenBackbone]):
     """Args:
         backbone: a vision transformer; a CNN cannot skip the patches it does not see.
         targets: blocks to predict.
-        keep: cells of the context that the student sees, as a share of the image's; the paper keeps all of
-            them, about as many.
+        keep: share of the image's cells that the student sees, taken at random from the context.
         width, depth, heads: the predictor's.
         momentum: share of the teacher that stays in a step; rises to 1 on a line.
         view: images to training crops; default: the paper's random resized crop, and nothing else.
@@ -67,7 +66,10 @@ class IJEPA(Objective[TokenBackbone]):
         self.grid = backbone.grid(*backbone.image_size)
         self.keep, self.targets = round(keep * self.grid[0] * self.grid[1]), targets
         if not 0 < self.keep < self.grid[0] * self.grid[1]:
-            raise ValueError(f"keep={keep} of {self.grid[0]}x{self.grid[1]} patches are {self.keep}")
+            raise ValueError(
+                f"keep={keep} of {self.grid[0]}x{self.grid[1]} patches are {self.keep}: the student sees one "
+                "at least, and not all; change `keep`, or use smaller patches or larger images"
+            )
         self.view = view or crop(backbone.image_size)
         self.widen = nn.Linear(backbone.dim, width)
         self.blank = nn.Parameter(torch.randn(width) * 0.02)

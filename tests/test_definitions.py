@@ -195,3 +195,15 @@ def test_everything_of_the_package_can_be_read():
     code.freeze()
     assert definitions.read("ssl_zoo").imports["SimCLR"] == "ssl_zoo.objectives.simclr.SimCLR"
     assert ssl_zoo.__version__
+
+
+def test_a_name_imported_in_a_try_counts_with_what_stands_in_for_it(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    file = tmp_path / "fallback.py"
+    text = "try:\n    from torch import quick\nexcept ImportError:\n    quick = None\n\n"
+    file.write_text(text + "def f():\n    return quick\n")
+    definitions.forget()
+    before = digest(reached(["fallback.f"]))
+    edit(file, "quick = None", "quick = 1")
+    assert digest(reached(["fallback.f"])) != before
+    definitions.forget()
