@@ -15,7 +15,7 @@ from zoo_backbones import backbone
 
 import ssl_zoo
 from ssl_zoo import ConfigError, DataError
-from ssl_zoo.compose.arguments import spelt
+from ssl_zoo.compose.arguments import as_words
 from ssl_zoo.views.recipes import simclr_small
 
 SMALL = {"batch_size": 32, "steps": 2, "evaluate_every": 0, "trainer": "cpu", "progress": False}
@@ -42,7 +42,7 @@ def test_arguments_become_the_words_of_the_command():
         "schedule": None, "run": None, "protocol.lrs": (0.1, np.float64(0.5)), "wandb": None,
         "compile": False,
     }  # fmt: skip
-    words, objects = spelt("pretrain", given)
+    words, objects = as_words("pretrain", given)
     assert words == [
         "objective=simclr", "data=a b/", "optimizer.lr=0.001", "trainer.devices=2", "seed=3",
         "protocol.lrs=[0.1,0.5]", "wandb=null", "compile=false",
