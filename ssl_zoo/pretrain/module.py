@@ -77,6 +77,8 @@ class Pretraining(L.LightningModule):
         self.seed = seed
         self.clock = Clock(budget, 0)
         self.loss: dict[str, Tensor] = {}
+        # Also here, as a run that goes on within an epoch does not start it.
+        self.sums, self.rows_seen = dict[str, Tensor](), 0
         self.lr = 0.0
         self.step_at_start = 0
         self.stopped = False
