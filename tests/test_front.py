@@ -11,7 +11,7 @@ import torch
 from hydra.core.global_hydra import GlobalHydra
 from PIL import Image
 from torch.utils.data import DataLoader, TensorDataset
-from zoo_backbones import backbone, discover
+from zoo_backbones import backbone
 
 import ssl_zoo
 from ssl_zoo import ConfigError, DataError
