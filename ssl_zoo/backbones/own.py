@@ -39,8 +39,8 @@ def backbone(
         image_size: side in pixels, or (height, width), that images are resized to; None = timm's model's.
         features: name of the part whose output is read, such as "layer4" or "encoder.norm"; what comes after
             it is run all the same. None = what the module gives; of timm's models, what their
-            `forward_features` gives; of torchvision's, what the classifier reads, which is `layer4` of ResNets
-            and `features` of most others.
+            `forward_features` gives; of torchvision's, what the classifier reads: `layer4` of ResNets and
+            `features` of most others.
         mean, std: per channel, of images in [0, 1]. None = those that timm's and torchvision's models were
             published with; any other module reads images in [0, 1] as they are.
 
