@@ -21,7 +21,7 @@ from ssl_zoo.pages.samples import beginning, data_uri
 from ssl_zoo.transfer.features import device_of
 from ssl_zoo.transfer.generate import Choice, end_of_document, follow
 
-IMAGES, TEXTS, LENGTH = 8, 8, 96  # rows of images, rows of text, tokens of a row
+ROWS, LENGTH = 8, 96  # that an objective is asked about; tokens of one
 PROMPT, DRAWN, CONTINUATIONS = 24, 40, 3  # tokens, tokens, samples
 
 Likely = Sequence[tuple[str, float]]  # tokens and their probabilities, the likeliest first
@@ -101,7 +101,7 @@ def predict(
 @torch.no_grad()
 def ask(objective: Objective, rows: Rows) -> Shown | None:
     """`show` of the first rows, the beginnings of texts, on the objective's device; the same each time."""
-    batch = rows.read(np.arange(min(IMAGES if rows.unit == "images" else TEXTS, len(rows))))
+    batch = rows.read(np.arange(min(ROWS, len(rows))))
     device = device_of(objective.backbone)
     seed_noise(0, 0)
     was = objective.training
