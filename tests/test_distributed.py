@@ -95,6 +95,7 @@ def everything() -> dict[str, Any]:
     found: dict[str, Any] = {name: learned(name) for name in ZOO}
     found |= {"norms": norms(), "gathered": gathered(), "noise": noise(), "assigned": assigned()}
     found["contrast of two"] = contrast_of_two()
+    found["summed"] = summed()
     found["accumulated"] = learned("MAE vit", accumulate=2)
     found["own norm"] = with_fault(norm, "world", lambda: 1, "Rotation cnn")
     found["own chunk"] = with_fault(distributed._Gather, "backward", staticmethod(own_chunk), "SimCLR vit")
@@ -271,6 +272,29 @@ def test_gather_orders_by_rank_and_sums_gradients(pair):
     # Rank 0 weighs its rows 1 and 2; rank 1 doubles that: 1 + 2 and 2 + 4.
     assert gradient.flatten().tolist() == [3, 6]
     assert beside.flatten().tolist() == [1, 2, 3, 4]  # what shares its gradient keeps it
+
+
+def summed() -> dict[str, torch.Tensor]:
+    """Sums and means over both processes' rows, of which the first chooses one and the second all three."""
+    x = torch.tensor([[1.0, 2.0, 3.0], [10.0, 20.0, 60.0]])[rank()].requires_grad_()
+    where = torch.tensor([[True, False, False], [True, True, True]])[rank()]
+    part = distributed.mean(x, where)
+    part.backward()
+    dist.all_reduce(whole := part.detach().clone())
+    return {
+        "total": distributed.total(x),
+        "everybody": distributed.everybody(x),
+        "mean": whole / world(),
+        "gradient": x.grad / world(),
+    }
+
+
+def test_sums_and_means_are_those_of_all_processes(pair):
+    found = pair["summed"]
+    assert found["total"].tolist() == [11, 22, 63]
+    assert found["everybody"].tolist() == [1, 2, 3, 10, 20, 60]
+    assert found["mean"].item() == pytest.approx((1 + 10 + 20 + 60) / 4)
+    assert found["gradient"].tolist() == [0.25, 0, 0]  # of the first process's rows, averaged as DDP does
 
 
 def contrast_of_two() -> float:

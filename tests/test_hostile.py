@@ -29,6 +29,7 @@ from zoo_backbones import backbone
 
 from ssl_zoo import hub
 from ssl_zoo.cli import leaderboard
+from ssl_zoo.cli.verb import run_verb
 from ssl_zoo.compose import composition, gate
 from ssl_zoo.compose.gate import ConfigError, instantiate, naming, refuse_unknown_targets
 from ssl_zoo.compose.reopen import reopen
@@ -257,7 +258,7 @@ def test_hydra_keys_of_the_command_line_are_obeyed():
     ):
         gate.refuse_hydra_words(words)
     with pytest.raises(SystemExit, match="unpickles a file"):
-        composition.run_verb("pretrain", ["--experimental-rerun", "config.pickle"])
+        run_verb("pretrain", ["--experimental-rerun", "config.pickle"])
 
 
 def test_a_launcher_takes_the_gate_along():

@@ -9,7 +9,16 @@ import torch
 from scipy import stats
 
 from ssl_zoo import noise
-from ssl_zoo.noise import fold, free_noise, rand, rand_shared, seed_noise, uniform
+from ssl_zoo.noise import (
+    fold,
+    free_noise,
+    rand,
+    rand_shared,
+    row_numbers,
+    seed_noise,
+    stratified,
+    uniform,
+)
 
 MASK = 2**64 - 1
 BLAKE2B = "228012c520be0408"  # of ('noise', 0, 0), 8 bytes
@@ -78,6 +87,19 @@ def test_one_number_that_all_parts_share():
     free_noise()
     assert (one.shape, row.shape) == ((), (2,))
     assert 0 <= one.item() < 1
+
+
+@pytest.mark.parametrize("parts", [1, 2, 6])
+def test_rows_are_numbered_and_spread_over_the_whole_batch(parts):
+    numbers, spread = [], []
+    for part in range(parts):
+        seed_noise(3, 4, part, parts)
+        numbers += row_numbers(12 // parts).tolist()
+        spread += stratified(12 // parts).tolist()
+    seed_noise(3, 4)
+    u = rand_shared().item()
+    assert numbers == list(range(12))
+    assert spread == pytest.approx([(r + u) / 12 for r in range(12)])
 
 
 def test_there_is_no_part_beyond_the_last():

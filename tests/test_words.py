@@ -13,6 +13,7 @@ from omegaconf import OmegaConf
 from PIL import Image
 
 from ssl_zoo import cli
+from ssl_zoo.cli.verb import run_verb
 from ssl_zoo.compose import composition, manual, overrides, own_data, renamed
 from ssl_zoo.compose.composition import ConfigError, config_folder
 from ssl_zoo.compose.gate import is_own
@@ -90,9 +91,9 @@ def test_flags_stand_anywhere_and_take_their_values():
 def test_what_is_wrong_is_said_with_flags_as_without(monkeypatch, flag):
     monkeypatch.setattr(sys, "argv", ["ssl-zoo"])
     with pytest.raises(SystemExit, match=r"no key 'sed'; did you mean 'seed'\?"):
-        composition.run_verb("pretrain", [*IMAGES, *flag, "sed=3"])
+        run_verb("pretrain", [*IMAGES, *flag, "sed=3"])
     with pytest.raises(SystemExit, match=r"data=\.\.\. is missing"):
-        composition.run_verb("pretrain", [*IMAGES[:2], *flag])
+        run_verb("pretrain", [*IMAGES[:2], *flag])
 
 
 @pytest.mark.parametrize(
@@ -191,7 +192,7 @@ def test_the_first_word_of_report_is_the_run(tmp_path, monkeypatch):
 @pytest.mark.parametrize("verb", ["pretrain", "evaluate", "report", "scale"])
 def test_help_explains_every_key(verb, capsys):
     began = time.process_time()
-    composition.run_verb(verb, ["--help"])
+    run_verb(verb, ["--help"])
     assert time.process_time() - began < 1
     page = capsys.readouterr().out
     keys = [

@@ -122,6 +122,6 @@ def call_verb() -> None:
 
         leaderboard(rest)
     else:
-        from ssl_zoo.compose.composition import run_verb
+        from ssl_zoo.cli.verb import run_verb
 
         run_verb(verb, rest)

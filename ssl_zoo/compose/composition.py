@@ -7,35 +7,26 @@ so a typo stops at once.
 from __future__ import annotations
 
 import contextlib
-import os
 import re
-import sys
 from argparse import Namespace
-from collections.abc import Callable, Iterator, Mapping
-from importlib import import_module
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import hydra
 from hydra._internal.utils import create_config_search_path
 from hydra.core.config_search_path import SearchPathQuery
 from hydra.core.config_store import ConfigStore
-from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-import ssl_zoo
 from ssl_zoo.compose import overrides, own_data
 from ssl_zoo.compose.gate import (
     ConfigError,
     Loader,
     config_folder,
-    from_command_line,
     hydra_words,
-    names_of_command_line,
-    naming,
     refuse_unknown_targets,
 )
 from ssl_zoo.compose.keys import (
@@ -98,55 +89,6 @@ def options(group: str, place: Place = SHIPPED) -> list[str]:
         (folder / group, path) for folder in place.folders() for path in (folder / group).rglob("*.yaml")
     )
     return sorted({path.relative_to(root).with_suffix("").as_posix() for root, path in found})
-
-
-def run_verb(verb: str, args: list[str]) -> None:
-    """Compose, check, and run `ssl_zoo.cli.VERB.run(cfg)`, or do what Hydra's own flags ask for."""
-    try:
-        flags, given = overrides.flags(args)
-        if flags.help:
-            from ssl_zoo.compose.manual import page
-
-            print(page(verb, given))
-            return
-        if flags.version:
-            print(ssl_zoo.__version__)
-            return
-        place = place_of(flags)
-        flags.config_path = str(place.folder) if place.alone else None
-        for line in overrides.twice(given):
-            print(f"ssl-zoo {verb}: {line}", file=sys.stderr)
-        settled = settle(verb, given, place, flags.multirun)
-    except ConfigError as error:
-        sys.exit(f"ssl-zoo {verb}: {error}")
-    compose_and_run(verb, [*overrides.spelt(flags), *settled])
-
-
-@from_command_line
-def compose_and_run(verb: str, args: list[str]) -> None:
-    """Hand checked words to Hydra, with its flags."""
-    named, script = names_of_command_line(), sys.argv[0]
-    sys.argv = [f"ssl-zoo {verb}", *args]
-    run: Callable[..., None] = import_module(f"ssl_zoo.cli.{verb}").run
-
-    def task(cfg: DictConfig) -> None:
-        one = HydraConfig.get()
-        swept = one.mode == RunMode.MULTIRUN
-        # Lightning starts the other processes of DDP by it.
-        sys.argv = [script, verb, *(one.overrides.task if swept else args)]
-        try:
-            choices = {str(k): str(v) for k, v in one.runtime.choices.items()}
-            with naming(named):  # again: a launcher may run this in a process of its own
-                refuse_unknown_targets(cfg)
-                if cfg.get("data") is not None:
-                    choices["data"] = own_data.own_name(cfg.data, choices["data"])
-                run(cfg, choices)
-        except EXPECTED as error:
-            if os.environ.get("SSL_ZOO_TRACEBACK"):
-                raise
-            sys.exit(f"ssl-zoo {verb}: {explain(error)}")
-
-    hydra.main(version_base="1.3", config_path=str(config_folder()), config_name=verb)(task)()
 
 
 # Errors that explain themselves; anything else is a bug and keeps its traceback.

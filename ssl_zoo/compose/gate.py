@@ -145,8 +145,8 @@ def refuse_unknown_targets(cfg: Any, trusted: Collection[str] = ()) -> None:
 
 
 def near(name: Any, allowed: Collection[str]) -> str:
-    if name in renamed.PARTS:
-        return f" (it is now called {renamed.PARTS[name]})"
+    if str(name) in renamed.PARTS:
+        return f" (it is now called {renamed.PARTS[str(name)]})"
     found = get_close_matches(str(name), allowed, 1, 0.8)
     return f" (did you mean {found[0]}?)" if found else ""
 
@@ -229,11 +229,11 @@ def refuse_hydra_words(words: list[str]) -> list[str]:
     return words
 
 
-def from_command_line(function: Callable[[str, list[str]], None]) -> Callable[[str, list[str]], None]:
-    """`function(verb, words)` within what its words name, and with Hydra behind the gate."""
+def from_command_line(function: Callable[..., None]) -> Callable[..., None]:
+    """`function(verb, words, ...)` within what its words name, and with Hydra behind the gate."""
 
     @functools.wraps(function)
-    def wrapped(verb: str, words: list[str]) -> None:
+    def wrapped(verb: str, words: list[str], *more: Any) -> None:
         flags, after = get_args_parser().parse_known_args(words)
         if flags.experimental_rerun is not None:
             sys.exit(
@@ -242,7 +242,7 @@ def from_command_line(function: Callable[[str, list[str]], None]) -> Callable[[s
             )
         typed = [*flags.overrides, *after]
         with naming(named(typed)), guarded(typed):
-            function(verb, words)
+            function(verb, words, *more)
 
     return wrapped
 

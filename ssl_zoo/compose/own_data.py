@@ -12,7 +12,6 @@ import hashlib
 import json
 import os
 import re
-import sys
 from collections import Counter
 from itertools import islice
 from pathlib import Path
@@ -22,6 +21,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from ssl_zoo.compose import overrides
 from ssl_zoo.compose.gate import ConfigError, config_folder
+from ssl_zoo.messages import note
 
 PACKED = (".gz", ".xz", ".bz2")  # as text_files.py unpacks
 SHARDS = (".tar", ".tar.gz", ".tgz")
@@ -60,7 +60,7 @@ def chosen(verb: str, given: list[str], choices: list[str]) -> list[str]:
     path = Path(value).expanduser()
     if value in choices:
         if path.exists():
-            say(f"data={value} is the data set of that name; your own {value} is data=./{value}")
+            note(f"data={value} is the data set of that name; your own {value} is data=./{value}")
         return given
     if not path.exists():
         if "/" in value or (path.suffix and kind_of(path) is not None):
@@ -70,10 +70,6 @@ def chosen(verb: str, given: list[str], choices: list[str]) -> list[str]:
     typed = {overrides.split(word).key for word in given}
     made = [word for word in made if overrides.split(word).key not in typed - {"data"}]
     return [*given[:at], *made, *given[at + 1 :]]
-
-
-def say(line: str) -> None:
-    print(line, file=sys.stderr)
 
 
 @functools.cache
@@ -153,7 +149,7 @@ def spelt(verb: str, path: Path) -> list[str]:
         made.append(f"data.test_fraction={HELD_OUT}")
         said += f"; a test split of {HELD_OUT} is carved (data.test_fraction)"
     given = "".join(f", {split} from {part.name}" for split, part in parts.items() if len(parts) > 1)
-    say(f"data={path}: {said}{given}{left} (data={group} data.train=...)")
+    note(f"data={path}: {said}{given}{left} (data={group} data.train=...)")
     return made
 
 

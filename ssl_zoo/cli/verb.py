@@ -1,0 +1,32 @@
+"""The verbs that a configuration says: pretrain, evaluate, report and scale."""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+
+import ssl_zoo
+from ssl_zoo.compose.manual import page
+from ssl_zoo.compose import overrides
+from ssl_zoo.compose.application import launch
+from ssl_zoo.compose.composition import ConfigError, place_of, settle
+
+
+def run_verb(verb: str, args: list[str]) -> None:
+    """Check the words, and run `ssl_zoo.cli.VERB.run`, or do what Hydra's own flags ask for."""
+    try:
+        flags, given = overrides.flags(args)
+        if flags.help:
+            print(page(verb, given))
+            return
+        if flags.version:
+            print(ssl_zoo.__version__)
+            return
+        place = place_of(flags)
+        flags.config_path = str(place.folder) if place.alone else None
+        for line in overrides.twice(given):
+            print(f"ssl-zoo {verb}: {line}", file=sys.stderr)
+        settled = settle(verb, given, place, flags.multirun)
+    except ConfigError as error:
+        sys.exit(f"ssl-zoo {verb}: {error}")
+    launch(verb, [*overrides.spelt(flags), *settled], import_module(f"ssl_zoo.cli.{verb}").run)

@@ -1,0 +1,46 @@
+"""Hydra's application: its flags, its sweeps and launchers around what a verb of the command does."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig
+
+from ssl_zoo.compose import own_data
+from ssl_zoo.compose.composition import EXPECTED, config_folder, explain, refuse_unknown_targets
+from ssl_zoo.compose.gate import from_command_line, names_of_command_line, naming
+
+
+@from_command_line
+def launch(verb: str, args: list[str], run: Callable[[DictConfig, dict[str, str]], None]) -> None:
+    """Hand checked words to Hydra, with its flags.
+
+    Args:
+        run: gets the configuration and the choice of each group; once for each run of a sweep.
+    """
+    named, script = names_of_command_line(), sys.argv[0]
+    sys.argv = [f"ssl-zoo {verb}", *args]
+
+    def task(cfg: DictConfig) -> None:
+        one = HydraConfig.get()
+        swept = one.mode == RunMode.MULTIRUN
+        # Lightning starts the other processes of DDP by it.
+        sys.argv = [script, verb, *(one.overrides.task if swept else args)]
+        try:
+            choices = {str(k): str(v) for k, v in one.runtime.choices.items()}
+            with naming(named):  # again: a launcher may run this in a process of its own
+                refuse_unknown_targets(cfg)
+                if cfg.get("data") is not None:
+                    choices["data"] = own_data.own_name(cfg.data, choices["data"])
+                run(cfg, choices)
+        except EXPECTED as error:
+            if os.environ.get("SSL_ZOO_TRACEBACK"):
+                raise
+            sys.exit(f"ssl-zoo {verb}: {explain(error)}")
+
+    hydra.main(version_base="1.3", config_path=str(config_folder()), config_name=verb)(task)()
