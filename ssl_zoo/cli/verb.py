@@ -6,10 +6,10 @@ import sys
 from importlib import import_module
 
 import ssl_zoo
-from ssl_zoo.compose.manual import page
 from ssl_zoo.compose import overrides
 from ssl_zoo.compose.application import launch
 from ssl_zoo.compose.composition import ConfigError, place_of, settle
+from ssl_zoo.compose.manual import page
 
 
 def run_verb(verb: str, args: list[str]) -> None:
