@@ -3,10 +3,12 @@
 Names are imported when they are first used, so that the command line answers at once.
 """
 
+import re
 import sys
 from importlib import import_module
+from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ssl_zoo.backbones.own import backbone as backbone
@@ -25,15 +27,6 @@ if TYPE_CHECKING:
     from ssl_zoo.objectives._base import Loss as Loss
     from ssl_zoo.objectives._base import Objective as Objective
     from ssl_zoo.objectives._base import Sum as Sum
-    from ssl_zoo.objectives.byol import BYOL as BYOL
-    from ssl_zoo.objectives.crops import DocumentCrops as DocumentCrops
-    from ssl_zoo.objectives.mae import MAE as MAE
-    from ssl_zoo.objectives.masked_lm import MaskedLM as MaskedLM
-    from ssl_zoo.objectives.moco import MoCo as MoCo
-    from ssl_zoo.objectives.next_token import NextToken as NextToken
-    from ssl_zoo.objectives.rotation import Rotation as Rotation
-    from ssl_zoo.objectives.simclr import SimCLR as SimCLR
-    from ssl_zoo.objectives.supervised import Supervised as Supervised
     from ssl_zoo.pretrain.checkpoint import CheckpointError as CheckpointError
     from ssl_zoo.pretrain.module import NonFinite as NonFinite
     from ssl_zoo.pretrain.session import RunError as RunError
@@ -62,20 +55,15 @@ _HOME = {
     "Loss": "objectives._base",
     "Objective": "objectives._base",
     "Sum": "objectives._base",
-    "BYOL": "objectives.byol",
-    "DocumentCrops": "objectives.crops",
-    "MAE": "objectives.mae",
-    "MaskedLM": "objectives.masked_lm",
-    "MoCo": "objectives.moco",
-    "NextToken": "objectives.next_token",
-    "Rotation": "objectives.rotation",
-    "SimCLR": "objectives.simclr",
-    "Supervised": "objectives.supervised",
 }
+# Whatever a file of objectives/ defines is found, so that a new one is a file and no line here.
+for _file in (Path(__file__).parent / "objectives").glob("[!_]*.py"):
+    for _name in re.findall(r"^class (\w+)\(", _file.read_text(encoding="utf-8"), re.MULTILINE):
+        _HOME[_name] = f"objectives.{_file.stem}"
 __all__ = sorted(_HOME)  # pyright: ignore[reportUnsupportedDunderAll]
 
 
-def __getattr__(name: str):
+def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module 'ssl_zoo' has no attribute {name!r}")
     return getattr(import_module(f"ssl_zoo.{_HOME[name]}"), name)
