@@ -308,7 +308,7 @@ def test_vit_refuses_what_it_cannot_honour():
     ],
 )
 def test_configs_build(file, kind, dim, tokens, million):
-    path = Path(__file__).parents[1] / "configs" / "backbone" / f"{file}.yaml"
+    path = Path(__file__).parents[2] / "configs" / "backbone" / f"{file}.yaml"
     fields = yaml.safe_load(path.read_text())
     assert fields.pop("_target_") == f"{kind.__module__}.{kind.__name__}"
     backbone = kind(**fields | {"image_size": 32})
