@@ -29,4 +29,4 @@ def run_verb(verb: str, args: list[str]) -> None:
         settled = settle(verb, given, place, flags.multirun)
     except ConfigError as error:
         sys.exit(f"ssl-zoo {verb}: {error}")
-    launch(verb, [*overrides.spelt(flags), *settled], import_module(f"ssl_zoo.cli.{verb}").run)
+    launch(verb, [*overrides.as_words(flags), *settled], import_module(f"ssl_zoo.cli.{verb}").run)

@@ -134,21 +134,35 @@ def copies(objective: Objective) -> dict[str, nn.Module]:
 
 
 def evaluates(make: Make) -> Iterator[str]:
-    """Evaluation gives the same loss twice, and changes nothing."""
-    objective, undisturbed = make(0).train(), make(0).train()
+    """Evaluation gives the same loss twice, and a checkpoint holds all there is to the state."""
+    objective = make(0).train()
     rows = batch(objective)
-    for one in (objective, undisturbed):
-        learn(one, rows)
+    learn(objective, rows)
     before = state(objective.eval())
     first, second = (loss_of(objective, rows, 2).value for _ in range(2))
     if not torch.equal(first, second):
         yield f"evaluating twice gives {first.item():g} and {second.item():g}."
     if names := changed(before, state(objective)):
         yield f"evaluating changes {names}."
-    for one in (objective.train(), undisturbed):
-        learn(one, rows)
-    if names := changed(state(objective), state(undisturbed)):
+    if "t" not in before:
+        yield "its state holds no `t`: call super().__init__(backbone)."
+    if not (names := goes_on(make, objective.train(), rows)):
+        return
+    undisturbed = make(0).train()
+    learn(undisturbed, rows)
+    if elsewhere := goes_on(make, undisturbed, rows):
+        yield f"one that is built anew and loads the state goes on in another way: {elsewhere} differ."
+    else:
         yield f"evaluating leaves something behind, which changes {names} a step later."
+
+
+def goes_on(make: Make, objective: Objective, rows: Batch) -> str:
+    """What differs a step later in one that is built anew and loads the state before; "" if nothing does."""
+    anew = make(1).train()
+    anew.load_state_dict(objective.state_dict())
+    for one in (objective, anew):
+        learn(one, rows)
+    return changed(state(objective), state(anew))
 
 
 def repeats(make: Make) -> Iterator[str]:
@@ -169,34 +183,23 @@ def reads_what_it_says(make: Make) -> Iterator[str]:
     objective = make(0).eval()
     rows = batch(objective)
     want = loss_of(objective, rows, 0).value
-    for name in READS:
-        if name in objective.reads or getattr(rows, name) is None:
-            continue
-        other = getattr(rows, name).flip(0) + 1
-        for changed_, how in ((None, "is missing"), (other, "is another")):
-            try:
-                got = loss_of(objective, rows._replace(**{name: changed_}), 0).value
-            except Exception as error:
-                yield f"it reads `{name}`, which `reads` does not name: {told(error)}"
-                break
-            if not torch.equal(got, want):
-                yield f"the loss is another where `{name}` {how}: `reads` does not name it."
-                break
+    unread = [name for name in READS if name not in objective.reads and getattr(rows, name) is not None]
+    missing = dict.fromkeys(unread)
+    another = {name: getattr(rows, name).flip(0) + 1 for name in unread}
 
+    def fault(fields: dict[str, Tensor | None]) -> str | None:
+        try:
+            got = loss_of(objective, rows._replace(**fields), 0).value
+        except Exception as error:
+            return f"it reads what `reads` does not name: {told(error)}"
+        return None if torch.equal(got, want) else "the loss is another, and `reads` does not name it."
 
-def resumes(make: Make) -> Iterator[str]:
-    """What a checkpoint holds is all there is to the state."""
-    one = make(0).train()
-    rows = batch(one)
-    learn(one, rows)
-    two = make(1).train()
-    two.load_state_dict(one.state_dict())
-    for objective in (one, two):
-        learn(objective, rows)
-    if names := changed(state(one), state(two)):
-        yield f"one that is built anew and loads the state goes on in another way: {names} differ."
-    if "t" not in one.state_dict():
-        yield "its state holds no `t`: call super().__init__(backbone)."
+    if fault(missing) or fault(another):  # all at once; if anything is wrong, each by itself
+        for name in unread:
+            for how, fields in (("missing", missing), ("another", another)):
+                if wrong := fault({name: fields[name]}):
+                    yield f"where `{name}` is {how}, {wrong}"
+                    break
 
 
 def exports(make: Make) -> Iterator[str]:
@@ -265,7 +268,6 @@ RULES = (
     evaluates,
     repeats,
     reads_what_it_says,
-    resumes,
     exports,
     works_in_half,
     adds_up,

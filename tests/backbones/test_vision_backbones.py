@@ -1,6 +1,7 @@
 """timm backbones against timm's own forward, and what they refuse."""
 
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -203,6 +204,7 @@ def test_config_builds_the_same_backbone(name, arguments):
     two.load_state_dict(one.state_dict())
     x = torch.rand(2, 3, *one.image_size)
     assert torch.equal(one(x).tokens, two(x).tokens)
+    assert math.prod(one.grid(*one.image_size)) == one(x).tokens.shape[1]
     assert two.config == one.config
     assert type(two) is type(one)
 

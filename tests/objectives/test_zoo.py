@@ -127,10 +127,13 @@ FAULTS = {
         {"then": "self.hidden += 1", "after": "loss = loss * (1 + self.hidden)"},
         "loads the state goes on in another way",
     ),
-    "reads labels": ({"after": "loss = loss + batch.y.float().mean()"}, "it reads `y`, which `reads`"),
+    "reads labels": (
+        {"after": "loss = loss + batch.y.float().mean()"},
+        "where `y` is missing, it reads what",
+    ),
     "reads numbers": (
         {"after": "loss = loss + (0 if batch.index is None else batch.index.sum())"},
-        "the loss is another where `index` is missing",
+        "where `index` is missing, the loss is another",
     ),
     "exports nothing": ({"more": "def export(self): return {}"}, "no 'backbone', which is what is measured"),
     "exports what cannot be opened": (
