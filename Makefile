@@ -57,9 +57,9 @@ clean: ## remove .venv and caches; runs/ stays
 	touch $@
 
 # Old versions warn of newer ones: their warnings are no errors here.
-OLD := -o filterwarnings=default --disable-warnings tests/test_hostile.py tests/test_cli.py \
-	tests/test_configs.py tests/test_objectives.py tests/test_tokenizer.py tests/test_zoo.py \
-	tests/test_vision_backbones.py tests/test_hf_backbones.py
+OLD := -o filterwarnings=default --disable-warnings tests/test_hostile.py tests/cli/test_cli.py \
+	tests/compose/test_configs.py tests/objectives/test_objectives.py tests/data/test_tokenizer.py tests/objectives/test_zoo.py \
+	tests/backbones/test_vision_backbones.py tests/backbones/test_hf_backbones.py
 
 .venv-lowest/.ready: .venv/.ready
 	$(BIN)/uv venv --quiet --clear --python $(BIN)/python .venv-lowest

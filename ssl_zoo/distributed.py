@@ -3,8 +3,8 @@
 Everything here is the identity (or the plain mean) on one process. There is one differentiable
 `gather`: its backward *sums* the gradients of all processes, which with DDP's averaging gives
 exactly the gradient of the undivided batch. Two forms of a loss are exact with it, as long as every
-process does the same (tests/test_distributed.py checks value and gradient): each process computes the
-loss of its own rows against everybody's, or all compute the same loss of everybody's rows.
+process does the same (tests/objectives/test_distributed.py checks value and gradient): each process
+computes the loss of its own rows against everybody's, or all compute the same loss of everybody's rows.
 """
 
 from __future__ import annotations

@@ -127,10 +127,10 @@ def pretrain(
     given = {f"budget.{name}": value for name, value in budget.items() if value is not None}
     named = {"objective": objective, "backbone": backbone, "data": data, "run": out, "init": init}
     with at_the_door(progress):
-        from ssl_zoo.compose.arguments import spelt
+        from ssl_zoo.compose.arguments import as_words
         from ssl_zoo.compose.pretraining import RunError, pretrain_from
 
-        words, parts = spelt("pretrain", {**named, **given, **overrides})
+        words, parts = as_words("pretrain", {**named, **given, **overrides})
         if parts.backbone is not None:
             parts = replace(parts, backbone=copy.deepcopy(parts.backbone))
         with composed("pretrain", words, parts) as (cfg, choices):
@@ -173,10 +173,10 @@ def evaluate(
     """
     named = {"run": as_folder(run), "data": data, "protocol": protocol, "labels": labels, "floors": floors}
     with at_the_door(progress):
-        from ssl_zoo.compose.arguments import spelt
+        from ssl_zoo.compose.arguments import as_words
         from ssl_zoo.compose.evaluation import evaluate_from
 
-        words, parts = spelt("evaluate", {**named, **overrides})
+        words, parts = as_words("evaluate", {**named, **overrides})
         own = run.__dict__.get("backbone") if isinstance(run, Run) else None
         with composed("evaluate", words, parts) as (cfg, choices):
             return evaluate_from(cfg, choices, own, parts)
@@ -206,10 +206,10 @@ def report(
         ConfigError, DataError: what was asked for cannot be; says what would work.
     """
     with at_the_door(progress):
-        from ssl_zoo.compose.arguments import spelt
+        from ssl_zoo.compose.arguments import as_words
         from ssl_zoo.compose.reporting import report_from
 
-        words, parts = spelt("report", {"run": as_folder(run), "out": out, "data": data, **overrides})
+        words, parts = as_words("report", {"run": as_folder(run), "out": out, "data": data, **overrides})
         with composed("report", words, parts) as (cfg, _):
             return report_from(cfg)
 

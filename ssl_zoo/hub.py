@@ -222,8 +222,8 @@ def load(path: str | Path, backbone: Backbone | nn.Module | None = None, *, name
         raise HubError(f"{file} cannot be read: {error}") from error
     except RuntimeError as error:
         raise HubError(f"{file} does not fit {type(backbone).__name__}: {error}") from error
-    if isinstance(backbone, TokenBackbone) and (order := renewed(about).get("order")) in backbone.orders:
-        backbone.order = order  # pyright: ignore[reportAttributeAccessIssue]
+    if isinstance(backbone, TokenBackbone) and (order := renewed(about).get("order")) in [*backbone.orders]:
+        backbone.order = order  # read as it was trained, by whomever it was built
     return backbone.eval()
 
 

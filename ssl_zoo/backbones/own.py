@@ -37,9 +37,10 @@ def backbone(
         module: what it gives for images, or its part `features` gives, is feature maps (B, C, h, w), tokens
             (B, N, D) or vectors (B, D).
         image_size: side in pixels, or (height, width), that images are resized to; None = timm's model's.
-        features: name of the part whose output is read, such as "layer4" or "encoder.norm". None = what the
-            module gives; of timm's models, what their `forward_features` gives; of torchvision's, what the
-            classifier reads, which is `layer4` of ResNets and `features` of most others.
+        features: name of the part whose output is read, such as "layer4" or "encoder.norm"; what comes after
+            it is run all the same. None = what the module gives; of timm's models, what their
+            `forward_features` gives; of torchvision's, what the classifier reads: `layer4` of ResNets and
+            `features` of most others.
         mean, std: per channel, of images in [0, 1]. None = those that timm's and torchvision's models were
             published with; any other module reads images in [0, 1] as they are.
 
@@ -186,10 +187,9 @@ class Own(ImageBackbone):
             out = self._blank(*self.image_size)
             weights = [p for p in self.model.parameters() if p.requires_grad]
             if out.requires_grad:
-                for weight, found in zip(
-                    weights, torch.autograd.grad(out.sum(), weights, allow_unused=True), strict=True
-                ):
-                    weight.requires_grad_(found is not None)
+                read = torch.autograd.grad(out.sum(), weights, allow_unused=True)
+                for weight, gradient in zip(weights, read, strict=True):
+                    weight.requires_grad_(gradient is not None)
         self.grids[self.image_size] = sides(out, self.image_size, self.prefix, self.nhwc)
         return as_cells(out, self.prefix, self.nhwc).shape[-1]
 

@@ -6,10 +6,10 @@ import sys
 from importlib import import_module
 
 import ssl_zoo
-from ssl_zoo.compose.manual import page
 from ssl_zoo.compose import overrides
 from ssl_zoo.compose.application import launch
 from ssl_zoo.compose.composition import ConfigError, place_of, settle
+from ssl_zoo.compose.manual import page
 
 
 def run_verb(verb: str, args: list[str]) -> None:
@@ -29,4 +29,4 @@ def run_verb(verb: str, args: list[str]) -> None:
         settled = settle(verb, given, place, flags.multirun)
     except ConfigError as error:
         sys.exit(f"ssl-zoo {verb}: {error}")
-    launch(verb, [*overrides.spelt(flags), *settled], import_module(f"ssl_zoo.cli.{verb}").run)
+    launch(verb, [*overrides.as_words(flags), *settled], import_module(f"ssl_zoo.cli.{verb}").run)

@@ -12,7 +12,7 @@ from ssl_zoo.compose.keys import groups_of
 from ssl_zoo.compose.objects import Objects
 
 
-def spelt(verb: str, arguments: Mapping[str, Any]) -> tuple[list[str], Objects]:
+def as_words(verb: str, arguments: Mapping[str, Any]) -> tuple[list[str], Objects]:
     """The words of the command that say the same, and the objects that no word can say.
 
     Raises:
@@ -35,7 +35,7 @@ def spelt(verb: str, arguments: Mapping[str, Any]) -> tuple[list[str], Objects]:
                 live[key] = made
         elif key == "backbone" and not isinstance(value, (str, Mapping)):
             live[key] = objects.as_backbone(value)
-        elif key == "data" and not is_spelt(value):
+        elif key == "data" and not is_worded(value):
             live[key] = objects.as_data(value, verb)
         else:
             words += [f"{name}={literal(one, name)}" for name, one in flattened(key, value)]
@@ -48,7 +48,7 @@ def spelt(verb: str, arguments: Mapping[str, Any]) -> tuple[list[str], Objects]:
     return words, objects.Objects(**live)
 
 
-def is_spelt(data: Any) -> bool:
+def is_worded(data: Any) -> bool:
     """Whether words can say it: a name, a path, or keys of the group."""
     if isinstance(data, Mapping):
         return not any(hasattr(one, "__getitem__") and not isinstance(one, (str, list, Mapping))

@@ -255,10 +255,10 @@ def checked(verb: str, made: list[str], place: Place, objects: Given = NOTHING) 
             parent, _, name = key.rpartition(".")
             taken = signature(targets[parent]) if parent in targets else None
             if taken is None or name not in taken.names:
-                said = unknown(word, keys, targets, every)
-                if missing and "did you mean" not in said:
+                told = unknown(word, keys, targets, every)
+                if missing and "did you mean" not in told:
                     break
-                raise ConfigError(said)
+                raise ConfigError(told)
             added[key] = word
     if missing:
         raise ConfigError(f"{missing[0]}=... is missing. {known(missing[0], place)}")

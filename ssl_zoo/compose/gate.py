@@ -274,7 +274,7 @@ class Loader(ConfigLoaderImpl):
     ) -> DictConfig:
         cfg = super().load_configuration(config_name, overrides, run_mode, *args, **options)
         own = tuple(word for word in hydra_words(overrides) if not word.startswith(MODE))
-        found, usual = written(cfg), usual_hydra(own)
+        found, usual = leaves(cfg), usual_hydra(own)
         for key in (*found, *usual):
             if found.get(key) != usual.get(key) and not FREE.fullmatch(key):
                 raise not_typed(f"hydra.{key}", found.get(key))
@@ -301,7 +301,7 @@ def not_typed(key: str, value: Any) -> HydraKeyError:
     )
 
 
-def written(cfg: DictConfig) -> dict[str, Any]:
+def leaves(cfg: DictConfig) -> dict[str, Any]:
     """Full key and value of what the node `hydra` says, before interpolation; empty containers too."""
     tree = OmegaConf.to_container(cfg.hydra, resolve=False)
     return {key: value for key, value in nodes(tree) if not isinstance(value, (dict, list)) or not value}
@@ -316,4 +316,4 @@ def usual_hydra(words: tuple[str, ...]) -> dict[str, Any]:
     cfg = loader.load_configuration("report", kept, RunMode.RUN)
     for one in places:
         cfg.hydra.searchpath = one.value()
-    return written(cfg)
+    return leaves(cfg)

@@ -16,7 +16,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from ssl_zoo.compose import overrides
 from ssl_zoo.compose.gate import HANDED_OVER, ConfigError, config_folder
 from ssl_zoo.compose.renamed import new_argument
-from ssl_zoo.compose.schema import fits, kind, least, named, types_of, written
+from ssl_zoo.compose.schema import fits, kind, least, name_type, parse_annotation, types_of
 from ssl_zoo.compose.signatures import signature
 
 
@@ -89,7 +89,7 @@ def type_of(verb: str, key: str, targets: dict[str, str]) -> Any:
         return known[key]
     parent, _, name = key.rpartition(".")
     taken = signature(targets[parent]) if parent in targets else None
-    found = written(taken.types[name]) if taken and name in taken.types else None
+    found = parse_annotation(taken.types[name]) if taken and name in taken.types else None
     return Any if found is None else found
 
 
@@ -109,11 +109,11 @@ def refuse_values(verb: str, defaults: dict[str, Any], cfg: DictConfig) -> None:
             continue
         example = "" if default is None or is_open(default) else f", for example {default!r}"
         if value is None and not fits(None, hint):
-            raise ConfigError(f"{key}=null: it takes {named(hint)}{example}")
+            raise ConfigError(f"{key}=null: it takes {name_type(hint)}{example}")
         typed = fits(value, hint) if hint is not Any else key not in defaults or same_type(default, value)
         if not typed:
-            takes = kind(default) if hint is Any else named(hint)
-            raise ConfigError(f"{key}={shown(value)} is {kind(value)}; it takes {takes}{example}")
+            takes = kind(default) if hint is Any else name_type(hint)
+            raise ConfigError(f"{key}={format_value(value)} is {kind(value)}; it takes {takes}{example}")
         if isinstance(value, ListConfig) and not len(value) and (hint is not Any or default):
             raise ConfigError(f"{key}=[] is empty; give one or more")
         for number in value if isinstance(value, ListConfig) else [value]:
@@ -137,7 +137,7 @@ def is_open(value: Any) -> bool:
     return isinstance(value, str) and ("${" in value or value == "???")
 
 
-def shown(value: Any) -> str:
+def format_value(value: Any) -> str:
     return str(value) if isinstance(value, (ListConfig, DictConfig)) else repr(value)
 
 

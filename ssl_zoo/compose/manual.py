@@ -129,7 +129,7 @@ def page(verb: str, given: list[str]) -> str:
     ]
     lines = [head[0], *head[1:2], "", "KEYS, each with its default"]
     for one in own_entries(verb):
-        lines += shown(one)
+        lines += format_entry(one)
     chosen = {word.key: overrides.unquoted(word.value) for word in map(overrides.split, given) if word.value}
     groups = groups_of(verb)
     lines += ["", "GROUPS: GROUP=CHOICE takes a file of configs/; its keys are set as GROUP.KEY=VALUE"]
@@ -143,13 +143,13 @@ def page(verb: str, given: list[str]) -> str:
         if found:
             lines += ["", f"{group.upper()}={choice}"]
             for one in found:
-                lines += shown(one)
+                lines += format_entry(one)
     lines += ["", f"Keys of another choice: ssl-zoo {verb} GROUP=CHOICE ... --help. What pairs: ssl-zoo list"]
     lines += ["", "FLAGS, Hydra's", FLAGS.rstrip(), "", "EXAMPLES", *(f"  {one}" for one in EXAMPLES[verb])]
     return "\n".join(lines)
 
 
-def shown(one: Entry) -> list[str]:
+def format_entry(one: Entry) -> list[str]:
     default = {"???": "must be given", "": "..."}.get(one.default, one.default)
     return wrapped(
         f"{one.key}={default}" if default != "must be given" else f"{one.key} (must be given)", one.meaning

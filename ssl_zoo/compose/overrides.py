@@ -85,7 +85,7 @@ def flags(words: list[str]) -> tuple[argparse.Namespace, list[str]]:
     return found, found.overrides
 
 
-def spelt(found: argparse.Namespace) -> list[str]:
+def as_words(found: argparse.Namespace) -> list[str]:
     """The flags as Hydra reads them."""
     switches = [dashed(one) for one in SWITCHES if getattr(found, one)]
     valued = [(dashed(one), getattr(found, one)) for one in VALUED if getattr(found, one)]

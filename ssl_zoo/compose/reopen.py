@@ -29,7 +29,7 @@ T = TypeVar("T")
 
 
 @dataclass
-class Run:
+class Opened:
     """A run folder and what could be opened of it.
 
     step: optimizer steps of the newest checkpoint; None without one. objective: with trained heads, in
@@ -54,7 +54,7 @@ class Run:
             return None
 
 
-def reopen(where: Path) -> Run:
+def reopen(where: Path) -> Opened:
     """Open what is there of a run.
 
     Raises:
@@ -65,7 +65,7 @@ def reopen(where: Path) -> Run:
         raise ConfigError(f"{where} holds no run: there is no {file}; name a folder that pretrain wrote")
     config = OmegaConf.load(file)
     assert isinstance(config, DictConfig)
-    run = Run(where, config)
+    run = Opened(where, config)
     if (where / "tokenizer").exists():
         run.tokenizer = run.attempt("anything of text", lambda: Tokenizer.load(where / "tokenizer"))
     run.data = run.attempt("rows of the run's own data", lambda: instantiate(config.data, _convert_="all"))
@@ -88,14 +88,14 @@ def reopen_pair(where: Path) -> Objective:
     """
     config = OmegaConf.load(where / "config.yaml")
     assert isinstance(config, DictConfig)
-    run = Run(where, config, tokenizer=Tokenizer.load(where / "tokenizer"))
+    run = Opened(where, config, tokenizer=Tokenizer.load(where / "tokenizer"))
     state = weights(run)
     if state is None:
         raise ConfigError(f"{where} has no checkpoint, where the heads of its two towers are")
     return next(part for part in trained(run, state).modules() if hasattr(part, "text_vectors"))  # pyright: ignore
 
 
-def weights(run: Run) -> dict[str, Any] | None:
+def weights(run: Opened) -> dict[str, Any] | None:
     """The objective's state in the newest whole checkpoint; None where there is none."""
     found = newest(run.where / "checkpoints")
     if found is None:
@@ -108,7 +108,7 @@ def weights(run: Run) -> dict[str, Any] | None:
     return {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
 
 
-def trained(run: Run, state: dict[str, Any]) -> Objective:
+def trained(run: Opened, state: dict[str, Any]) -> Objective:
     """The objective of the configuration with the weights of a checkpoint.
 
     Raises:

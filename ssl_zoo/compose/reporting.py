@@ -14,7 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from ssl_zoo.compose.composition import ConfigError
 from ssl_zoo.compose.gate import instantiate
-from ssl_zoo.compose.reopen import Run, reopen
+from ssl_zoo.compose.reopen import Opened, reopen
 from ssl_zoo.data.captions import captioned
 from ssl_zoo.data.image_captions import ImageCaptions
 from ssl_zoo.data.images import ImageData
@@ -53,7 +53,7 @@ def report_from(cfg: DictConfig) -> Path:
     return out
 
 
-def gather(opened: Run, other: ImageData | ImageCaptions | TextData | None, limit: int) -> Report:
+def gather(opened: Opened, other: ImageData | ImageCaptions | TextData | None, limit: int) -> Report:
     """All facts of the page. other: labelled data to look at instead of the run's own."""
     where, config = opened.where, opened.config
     metrics = read_metrics(where)
@@ -83,7 +83,7 @@ def gather(opened: Run, other: ImageData | ImageCaptions | TextData | None, limi
 
 
 def once(what: str, make: Callable[[], Any]) -> Any:
-    """As `Run.attempt`, but errors are raised."""
+    """As `Opened.attempt`, but errors are raised."""
     return make()
 
 
@@ -132,7 +132,7 @@ def read(file: Path) -> dict[str, Any]:
 
 
 def facts(
-    opened: Run, summary: dict[str, Any], environment: dict[str, Any], metrics: dict[str, Any]
+    opened: Opened, summary: dict[str, Any], environment: dict[str, Any], metrics: dict[str, Any]
 ) -> list[tuple[str, str]]:
     """Names and values, in order; what is not known is left out."""
     config, count = opened.config, lambda module: f"{sum(p.numel() for p in module.parameters()):,}"
@@ -169,7 +169,7 @@ def facts(
     return [(name, value) for name, value in found if value]
 
 
-def rows_of(opened: Run, data: ImageData | ImageCaptions | TextData, split: str) -> Rows:
+def rows_of(opened: Opened, data: ImageData | ImageCaptions | TextData, split: str) -> Rows:
     """A split, one sample a row; text of too few documents for a map in packed rows."""
     if not isinstance(data, TextData):
         return data.rows(split)
@@ -186,7 +186,7 @@ def some(rows: Rows, limit: int) -> Subset:
     return Subset(rows, np.random.default_rng(0).permutation(len(rows))[:limit])
 
 
-def features(opened: Run, data: ImageData | ImageCaptions | TextData, limit: int) -> FeatureView:
+def features(opened: Opened, data: ImageData | ImageCaptions | TextData, limit: int) -> FeatureView:
     """Map, neighbours and, where there are labels, layers: of validation rows, in a drawn order."""
     backbone = opened.backbone
     assert backbone is not None
@@ -208,7 +208,7 @@ def features(opened: Run, data: ImageData | ImageCaptions | TextData, limit: int
     return FeatureView(pictures, places, explained, near, layers, data.name, "validation", held_out.classes)
 
 
-def predictions(opened: Run) -> list[Prediction]:
+def predictions(opened: Opened) -> list[Prediction]:
     """What the objective, or each term of a sum, makes of validation rows of the run's own data."""
     objective, data = opened.objective, opened.data
     if objective is None or data is None or "validation" not in data.splits():

@@ -130,7 +130,7 @@ def flat(made: type, prefix: str = "") -> list[tuple[str, Any]]:
 # Types as they stand in a source
 
 
-def written(annotation: str) -> Any:
+def parse_annotation(annotation: str) -> Any:
     """The type that an annotation means; None where it is no plain one."""
     try:
         return meaning(ast.parse(annotation, mode="eval").body)
@@ -197,7 +197,7 @@ def least(hint: Any) -> float | None:
 NAMES = {bool: "a truth value (true or false)", int: "a whole number", float: "a number", str: "a text"}
 
 
-def named(hint: Any) -> str:
+def name_type(hint: Any) -> str:
     """What people call a type: "a whole number, or null"."""
     found = []
     for one in map(bare, alternatives(hint)):

@@ -34,7 +34,7 @@ def state(board: Board) -> str:
     """A hash of the files that a verdict depends on: the code, the configurations and the board."""
     places = [
         PACKAGE,
-        next(one for one in (PACKAGE.parent, PACKAGE) if (one / "configs").is_dir()) / "configs",
+        next(one for one in (PACKAGE, PACKAGE.parent) if (one / "configs").is_dir()) / "configs",
     ]
     files = [file for place in places for kind in ("*.py", "*.yaml") for file in place.rglob(kind)]
     files += [board.results, board.folder / "board.yaml", *(board.folder / "recipes").glob("*.yaml")]

@@ -77,6 +77,8 @@ class Pretraining(L.LightningModule):
         self.seed = seed
         self.clock = Clock(budget, 0)
         self.loss: dict[str, Tensor] = {}
+        self.sums: dict[str, Tensor] = {}  # of the loss and its parts over the rows of this epoch
+        self.rows_seen = 0
         self.lr = 0.0
         self.step_at_start = 0
         self.stopped = False

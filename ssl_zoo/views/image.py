@@ -1,7 +1,7 @@
 """Image operations on whole batches, each sample with its own parameters.
 
 Images are float (B, C, H, W) in [0, 1], on any device. Every operation gives what the function of
-the same name in `torchvision.transforms.v2.functional` gives image by image (tests/test_views.py
+the same name in `torchvision.transforms.v2.functional` gives image by image (tests/views/test_views.py
 holds each to it), with no loop over samples, no wait for the device and shapes that do not depend
 on the parameters. Random choices are made in `view.py`.
 

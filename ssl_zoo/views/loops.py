@@ -3,8 +3,8 @@
 torch's operations pass over the batch once for each step of the recipe, some fifty times for a SimCLR
 view. Here one image goes through the whole recipe, in the cache, before the next is touched, and steps that
 its draw left out cost nothing. The numbers are those of `views.image`, which serves all other devices
-(tests/test_views.py holds the two to each other). Numba's store notices changes of this file alone, so all
-that is compiled is here. x and out are float32 and C-contiguous; single images change in place.
+(tests/views/test_views.py holds the two to each other). Numba's store notices changes of this file alone, so
+all that is compiled is here. x and out are float32 and C-contiguous; single images change in place.
 """
 
 from __future__ import annotations

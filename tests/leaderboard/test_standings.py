@@ -381,7 +381,7 @@ def test_markdown_escapes_and_says_how_protocols_differ(folder):
     assert "`ssl-zoo leaderboard run made-up simclr-resnet`" in text
 
 
-BOARDS = sorted(Path(__file__).parents[1].glob("benchmarks/leaderboard/*/board.yaml"))
+BOARDS = sorted(Path(__file__).parents[2].glob("benchmarks/leaderboard/*/board.yaml"))
 
 
 @pytest.mark.parametrize("file", BOARDS, ids=[file.parent.name for file in BOARDS])

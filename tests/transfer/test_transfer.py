@@ -243,7 +243,7 @@ def test_yaml_builds_the_defaults(name):
     from hydra.utils import instantiate
     from omegaconf import OmegaConf
 
-    path = Path(__file__).parents[1] / "configs" / "protocol" / f"{name}.yaml"
+    path = Path(__file__).parents[2] / "configs" / "protocol" / f"{name}.yaml"
     built = instantiate(OmegaConf.load(path))
     default = type(built)()
     assert built.name == name

@@ -135,7 +135,7 @@ def test_it_trains_is_saved_and_is_opened_with_another_module(tmp_path, kind):
     optimizer.step()
     assert any(not torch.equal(p, q) for p, q in zip(one.parameters(), start, strict=True))
     if kind == "vit":
-        one.order = "causal"
+        one.order = "causal"  # is kept
     folder = ssl_zoo.save(one, tmp_path / "backbone")
     opened = ssl_zoo.load(folder, backbone=module())
     x = torch.rand(2, 3, 32, 32)

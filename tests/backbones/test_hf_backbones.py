@@ -272,7 +272,7 @@ def test_without_transformers_the_extra_is_named(monkeypatch):
 
 @pytest.mark.parametrize("file", ["hf_bert", "hf_gpt2", "hf_llama"])
 def test_configs_build(file):
-    path = Path(__file__).parents[1] / "configs" / "backbone" / f"{file}.yaml"
+    path = Path(__file__).parents[2] / "configs" / "backbone" / f"{file}.yaml"
     fields = yaml.safe_load(path.read_text())
     assert fields.pop("_target_") == "ssl_zoo.backbones.hf.HFBackbone"
     assert fields.pop("_convert_") == "all"

@@ -29,12 +29,12 @@ def test_the_trainers_keys_have_types():
 
 
 def test_plain_annotations_are_understood():
-    assert schema.written("int") is int
-    assert schema.named(schema.written("float | None")) == "a number, or null"
-    assert schema.named(schema.written("Literal['a', 'b'] | None")) == "a, b, or null"
-    assert schema.fits(ListConfig([1, 2.5]), schema.written("Sequence[float]"))
-    assert not schema.fits(ListConfig([1, "x"]), schema.written("tuple[float, float]"))
-    assert schema.written("Path | None") is None
+    assert schema.parse_annotation("int") is int
+    assert schema.name_type(schema.parse_annotation("float | None")) == "a number, or null"
+    assert schema.name_type(schema.parse_annotation("Literal['a', 'b'] | None")) == "a, b, or null"
+    assert schema.fits(ListConfig([1, 2.5]), schema.parse_annotation("Sequence[float]"))
+    assert not schema.fits(ListConfig([1, "x"]), schema.parse_annotation("tuple[float, float]"))
+    assert schema.parse_annotation("Path | None") is None
 
 
 @pytest.mark.parametrize(

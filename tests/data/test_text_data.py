@@ -25,7 +25,7 @@ from ssl_zoo.data.text_rows import PackedRows, shift, write_stream
 from ssl_zoo.data.text_sources import read
 from ssl_zoo.data.tokenizer import bytes_tokenizer, characters
 
-CONFIGS = Path(__file__).parents[1] / "configs"
+CONFIGS = Path(__file__).parents[2] / "configs"
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
 

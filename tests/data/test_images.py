@@ -466,7 +466,7 @@ def test_two_processes_build_at_once(tmp_path):
 def test_configs_name_real_arguments(tmp_path):
     files = [
         path
-        for path in sorted((Path(__file__).parents[1] / "configs/data").glob("*.yaml"))
+        for path in sorted((Path(__file__).parents[2] / "configs/data").glob("*.yaml"))
         if "images.ImageData" in path.read_text()
     ]
     assert len(files) == 9

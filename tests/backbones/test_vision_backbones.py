@@ -1,6 +1,7 @@
 """timm backbones against timm's own forward, and what they refuse."""
 
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -203,6 +204,7 @@ def test_config_builds_the_same_backbone(name, arguments):
     two.load_state_dict(one.state_dict())
     x = torch.rand(2, 3, *one.image_size)
     assert torch.equal(one(x).tokens, two(x).tokens)
+    assert math.prod(one.grid(*one.image_size)) == one(x).tokens.shape[1]
     assert two.config == one.config
     assert type(two) is type(one)
 
@@ -306,7 +308,7 @@ def test_vit_refuses_what_it_cannot_honour():
     ],
 )
 def test_configs_build(file, kind, dim, tokens, million):
-    path = Path(__file__).parents[1] / "configs" / "backbone" / f"{file}.yaml"
+    path = Path(__file__).parents[2] / "configs" / "backbone" / f"{file}.yaml"
     fields = yaml.safe_load(path.read_text())
     assert fields.pop("_target_") == f"{kind.__module__}.{kind.__name__}"
     backbone = kind(**fields | {"image_size": 32})

@@ -25,7 +25,7 @@ from ssl_zoo.leaderboard.reproduce import bounds, compared
 from ssl_zoo.leaderboard.standings import standings
 from ssl_zoo.leaderboard.unit import Unit
 
-REPOSITORY = Path(__file__).parents[1]
+REPOSITORY = Path(__file__).parents[2]
 BOARDS = REPOSITORY / "benchmarks/leaderboard"
 
 # Records

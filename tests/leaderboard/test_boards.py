@@ -15,7 +15,7 @@ from ssl_zoo.leaderboard.table import markdown
 from ssl_zoo.pages.board_charts import charts
 from ssl_zoo.pages.board_docs import BEGIN, expected, with_expected, with_summary
 
-REPOSITORY = Path(__file__).parents[1]
+REPOSITORY = Path(__file__).parents[2]
 BOARDS = [load(file.parent) for file in sorted((REPOSITORY / "benchmarks/leaderboard").glob("*/board.yaml"))]
 TRAINED = [(board, recipe) for board in BOARDS for recipe in board.recipes.values() if not recipe.floor]
 FOR_GPUS = [(board, recipe) for board, recipe in TRAINED if "GPU" in board.hardware]
