@@ -186,7 +186,7 @@ def report(
     run: Run | str | PathLike[str],
     *,
     out: str | PathLike[str] | None = None,
-    data: str | PathLike[str] | None = None,
+    data: str | PathLike[str] | Rows | Mapping[str, Rows] | Any = None,
     progress: Progress = True,
     **overrides: Any,
 ) -> Path:
@@ -195,7 +195,7 @@ def report(
     Args:
         run: what `pretrain` returned, or the folder of a run.
         out: the HTML file; None = RUN/report.html.
-        data: what the features are looked at on; None = the data of the run.
+        data: what the features are looked at on, as `evaluate` takes it; None = the data of the run.
         progress: whether lines on the way are printed; or a function that is handed each of them.
         overrides: any other key of `ssl-zoo report --help`.
 
@@ -211,7 +211,7 @@ def report(
 
         words, parts = as_words("report", {"run": as_folder(run), "out": out, "data": data, **overrides})
         with composed("report", words, parts) as (cfg, _):
-            return report_from(cfg)
+            return report_from(cfg, parts)
 
 
 def as_folder(run: Any) -> str:

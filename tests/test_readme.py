@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+import ssl_zoo
+from ssl_zoo.cli import check
 from ssl_zoo.cli.verb import run_verb
 
 README = (Path(__file__).parent.parent / "README.md").read_text()
@@ -26,14 +28,22 @@ def elsewhere(tmp_path, monkeypatch):
 
 
 def test_python_blocks_run_one_after_the_other(tmp_path):
-    loop, compose, extract, _ = PYTHON
+    *blocks, _ = PYTHON  # the last is a file
     names: dict = {}
     with warnings.catch_warnings():
         # Lightning's own advice, and its use of torch's pytree, are not the README's.
         warnings.filterwarnings("ignore", module="lightning")
         warnings.filterwarnings("ignore", message=".*treespec.*")
-        for code in (loop, compose, extract):
+        warnings.filterwarnings("ignore", message=".*a loader of your own.*")
+        for code in blocks:
             exec(compile(code, "README.md", "exec"), names)
+            if "EarlyStopping" in code:
+                assert 1 < names["trainer"].current_epoch <= 3
+                assert "train/loss" in names["trainer"].callback_metrics
+    assert [row.labels for row in names["table"].rows] == [25, 25, 25, 5, 5, 5]
+    assert names["run"].summary["steps"] == 20
+    assert names["run"].summary["backbone"] == "Own"
+    assert ssl_zoo.load("runs/trainer", backbone=names["mine"]).dim == 64
     assert names["loss"].value.isfinite()
     assert names["trainer"].global_step == names["module"].data.plan.steps_per_epoch
     assert names["features"].pooled.shape == (4, 64)
@@ -42,11 +52,20 @@ def test_python_blocks_run_one_after_the_other(tmp_path):
     assert (tmp_path / "runs" / "both" / "model.safetensors").exists()
 
 
-def test_own_objective_trains_from_the_command_line(tmp_path):
+def test_own_objective_trains_from_the_command_line(tmp_path, capsys):
     own = next(code for code in PYTHON if code.startswith("# mine.py"))
     (tmp_path / "mine.py").write_text(own)
-    command = next(line for _, code in BLOCKS for line in code.splitlines() if "mine.AlignUniform" in line)
-    words = command.split()[2:]
-    run_verb("pretrain", [*words, "run=mine", "trainer=cpu"])
+    lines = [line.partition("  #")[0].split() for _, code in BLOCKS for line in code.splitlines()]
+    examined, trained = (
+        next(
+            words[2:]
+            for words in lines
+            if words[:2] == ["ssl-zoo", verb] and "mine.AlignUniform" in str(words)
+        )
+        for verb in ("check", "pretrain")
+    )
+    check.main(examined)
+    assert "keeps the contract" in capsys.readouterr().out
+    run_verb("pretrain", [*trained, "run=mine", "trainer=cpu"])
     assert (tmp_path / "mine" / "backbone" / "model.safetensors").exists()
     assert '"steps": 5' in (tmp_path / "mine" / "summary.json").read_text()

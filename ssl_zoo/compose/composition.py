@@ -1,7 +1,6 @@
 """From the words of a command line to a checked configuration, with errors that name the near match.
 
-The only place that composes with Hydra; the verbs only instantiate. Composition and checks need no torch,
-so a typo stops at once.
+Composition and checks need no torch, so a typo stops at once. What is composed is built elsewhere.
 """
 
 from __future__ import annotations

@@ -56,8 +56,9 @@ def described(one: Any) -> dict[str, Any]:
     if isinstance(one, Backbone):
         about |= {key: value for key, value in one.config.items() if is_plain(value)}
     if isinstance(one, DATA):
-        about |= {"name": one.name}
-        about |= {key: value for key in ("image_size",) if (value := getattr(one, key, None)) is not None}
+        about["name"] = one.name
+    if isinstance(one, ImageData | ImageCaptions | OwnData):
+        about["image_size"] = one.image_size
     return about
 
 

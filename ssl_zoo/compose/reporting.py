@@ -14,10 +14,9 @@ from omegaconf import DictConfig, OmegaConf
 
 from ssl_zoo.compose.composition import ConfigError
 from ssl_zoo.compose.gate import instantiate
+from ssl_zoo.compose.objects import NONE, Objects
 from ssl_zoo.compose.reopen import Opened, reopen
 from ssl_zoo.data.captions import captioned
-from ssl_zoo.data.image_captions import ImageCaptions
-from ssl_zoo.data.images import ImageData
 from ssl_zoo.data.rows import DataError, Rows, Subset
 from ssl_zoo.data.text import TextData
 from ssl_zoo.objectives._base import Objective, Sum
@@ -28,13 +27,17 @@ from ssl_zoo.pages.shown import Prediction, predict
 from ssl_zoo.pretrain.checkpoint import write_atomically
 from ssl_zoo.pretrain.logs import read_metrics
 from ssl_zoo.transfer.features import extract
+from ssl_zoo.transfer.measures import Images
 
 PROBED = 2000  # rows of train, and of validation, that the probes of the layers read at most
 FEWEST = 20  # rows that make a map
 
 
-def report_from(cfg: DictConfig) -> Path:
+def report_from(cfg: DictConfig, objects: Objects = NONE) -> Path:
     """Write the page that a configuration asks for.
+
+    Args:
+        objects: what code hands over in the place of groups.
 
     Raises:
         ConfigError, DataError: no run is named, or there is none; too few rows for a map.
@@ -46,14 +49,16 @@ def report_from(cfg: DictConfig) -> Path:
     if cfg.threads is not None:
         torch.set_num_threads(cfg.threads)
     opened = reopen(Path(cfg.run))
-    other = None if cfg.get("data") is None else instantiate(cfg.data, _convert_="all")
+    other = objects.data
+    if other is None and cfg.get("data") is not None:
+        other = instantiate(cfg.data, _convert_="all")
     out = opened.where / "report.html" if cfg.out is None else Path(cfg.out)
     out.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(out, html(gather(opened, other, cfg.limit)).encode())
     return out
 
 
-def gather(opened: Opened, other: ImageData | ImageCaptions | TextData | None, limit: int) -> Report:
+def gather(opened: Opened, other: Images | TextData | None, limit: int) -> Report:
     """All facts of the page. other: labelled data to look at instead of the run's own."""
     where, config = opened.where, opened.config
     metrics = read_metrics(where)
@@ -169,7 +174,7 @@ def facts(
     return [(name, value) for name, value in found if value]
 
 
-def rows_of(opened: Opened, data: ImageData | ImageCaptions | TextData, split: str) -> Rows:
+def rows_of(opened: Opened, data: Images | TextData, split: str) -> Rows:
     """A split, one sample a row; text of too few documents for a map in packed rows."""
     if not isinstance(data, TextData):
         return data.rows(split)
@@ -186,7 +191,7 @@ def some(rows: Rows, limit: int) -> Subset:
     return Subset(rows, np.random.default_rng(0).permutation(len(rows))[:limit])
 
 
-def features(opened: Opened, data: ImageData | ImageCaptions | TextData, limit: int) -> FeatureView:
+def features(opened: Opened, data: Images | TextData, limit: int) -> FeatureView:
     """Map, neighbours and, where there are labels, layers: of validation rows, in a drawn order."""
     backbone = opened.backbone
     assert backbone is not None

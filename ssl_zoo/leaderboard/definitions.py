@@ -156,6 +156,10 @@ def resolve(full: str) -> Definition | str:
             return Definition(module, name)
         if name in source.imports:
             return resolve(".".join([source.imports[name], *parts[length + 1 :]]))
+        if module == "ssl_zoo":  # which finds objectives by their files
+            files = sorted((PACKAGE / "objectives").glob("[!_]*.py"))
+            homes = [f"ssl_zoo.objectives.{file.stem}" for file in files]
+            return next((Definition(home, name) for home in homes if name in read(home).bound), full)
         break
     return full
 

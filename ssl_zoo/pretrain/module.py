@@ -84,6 +84,7 @@ class Pretraining(L.LightningModule):
         self.stopped = False
         self.metered = False  # whether a Meter logs loss and parts in its own rhythm
         self.exact = True  # whether batches are those of PretrainingData
+        self.sums, self.rows_seen = dict[str, Tensor](), 0  # of this epoch; resumption does not start it anew
         self.budget_before: Budget | None = None  # of the session that wrote the checkpoint
         self.register_buffer("first_bad", torch.tensor(-1), persistent=False)
 
@@ -217,7 +218,8 @@ class Pretraining(L.LightningModule):
 
     def on_train_epoch_end(self) -> None:
         """For callbacks that look at the end of an epoch: the mean over its rows, of this process."""
-        self.trainer.callback_metrics.update({k: v / self.rows_seen for k, v in self.sums.items()})
+        means = {name: value / self.rows_seen for name, value in self.sums.items()}
+        self.trainer.callback_metrics.update(means)
 
     def watch(self, loss: Loss, micro: int) -> None:
         """Keep the loss for the log, and note the first part that was not finite."""

@@ -108,7 +108,8 @@ def test_a_page_of_a_run_of_objects_says_what_it_lacks(shapes, tmp_path):
     rows = ssl_zoo.rows(shapes)
     made = ssl_zoo.pretrain(KEYS["objective"], backbone=KEYS["backbone"], data=rows, out=tmp_path, **SMALL)
     text = ssl_zoo.report(made, progress=False).read_text()
-    assert "was handed over as an object" in text
+    assert "was handed over as an object by" in text
+    assert "Not shown: the map" not in ssl_zoo.report(made, data=rows, progress=False, limit=20).read_text()
 
 
 def test_own_objects_train_and_are_measured(shapes, tmp_path):

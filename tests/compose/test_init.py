@@ -69,8 +69,10 @@ def test_a_folder_of_timms_own_is_read(first, tmp_path):
     assert all(torch.equal(value, weights(made)[name]) for name, value in timms.named_parameters())
 
 
-def test_text_brings_its_tokenizer(tmp_path):
-    text = {"objective": "masked_lm", "backbone": "transformer_micro", "data": "stdlib_roles", "context": 32}
+def test_text_brings_its_tokenizer(tmp_path, capfd):
+    (tmp_path / "texts.txt").write_text("\n\n".join(f"document {i} speaks of {i * 7}" for i in range(200)))
+    text = {"objective": "masked_lm", "backbone": "transformer_micro", "data": tmp_path / "texts.txt"}
+    text |= {"context": 16, "backbone__width": 32, "backbone__depth": 1}
     text |= SMALL | {"tokenizer__size": 300}
     first = ssl_zoo.pretrain(**text, out=tmp_path / "first")
     del text["tokenizer__size"]
@@ -80,5 +82,6 @@ def test_text_brings_its_tokenizer(tmp_path):
     assert same(first, second)
     files = [(run.path / "tokenizer/tokenizer.json").read_bytes() for run in (first, second)]
     assert files[0] == files[1]
+    assert capfd.readouterr() == ("", "")
     with pytest.raises(ConfigError, match="leave out tokenizer="):
         ssl_zoo.pretrain(**text, tokenizer="bytes", init=first, out=tmp_path / "third")
