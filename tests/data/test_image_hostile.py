@@ -39,6 +39,19 @@ def left(capsys, source) -> str:
 
 
 @BOTH
+def test_files_that_are_linked_to_one_by_one_and_by_their_folder_are_read_once(tmp_path, capsys, unpack):
+    root = folder(tmp_path / "in", {"a": 1})
+    outside = folder(tmp_path / "out", {"": 3})
+    for i in range(3):
+        (outside / f"{i:03d}.png").write_bytes(solid((90 + i, 90, 90)))
+    (root / "a" / "0before.png").symlink_to(outside / "000.png")
+    (root / "a" / "1all").symlink_to(outside)
+    (root / "a" / "2after.png").symlink_to(outside / "001.png")
+    assert len(rows(tmp_path, root, unpack=unpack, validation_fraction=0)) == 4
+    assert left(capsys, root) == "2 links to files that are read anyway"
+
+
+@BOTH
 def test_links_are_followed_once_and_what_really_lies_there_goes_first(tmp_path, capsys, unpack):
     root = folder(tmp_path / "in", {"a": 2, "b": 2})
     outside = folder(tmp_path / "out", {"": 2})
