@@ -22,10 +22,11 @@ from ssl_zoo.data.image_encoded import EncodedRows
 from ssl_zoo.data.image_listing import list_folder
 from ssl_zoo.data.image_sources import Sample, Samples, Source
 from ssl_zoo.data.image_store import ImageRows
-from ssl_zoo.data.images import PARTS, ImageData
+from ssl_zoo.data.images import ImageData
 from ssl_zoo.data.pairs import DrawnRows, PairRows
 from ssl_zoo.data.rows import DataError
-from ssl_zoo.data.text_files import Errors
+from ssl_zoo.data.splits import PARTS
+from ssl_zoo.data.text_files import Errors, kind
 from ssl_zoo.data.text_rows import DocumentRows
 from ssl_zoo.data.text_tables import field, named, table, text_of
 from ssl_zoo.data.text_tally import Tally
@@ -147,8 +148,8 @@ class ImageCaptions:
     def _read(self, path: Path) -> Table:
         path, tally = path.expanduser(), Tally()
         root = path.parent if self._root is None else Path(self._root).expanduser()
-        delimiter = self._delimiter or ("\t" if ".tsv" in path.name.lower() else ",")
-        header = not any(isinstance(column, int) for column in self._columns)
+        delimiter = self._delimiter or ("\t" if kind(path) == ".tsv" else ",")
+        header = not all(isinstance(column, int) for column in self._columns)
         columns: tuple[Column, Column] | None = None
         found = Table(path, root, [], [], [], [])
         numbers: dict[str, int] = {}
@@ -190,7 +191,8 @@ class ImageCaptions:
         if image is not None and caption is not None:
             return image, caption
         image = named(names, IMAGES) if image is None else image
-        caption = named([name for name in names if name != image], CAPTIONS) if caption is None else caption
+        if caption is None:
+            caption = named([name for i, name in enumerate(names) if image not in (i, name)], CAPTIONS)
         if image is None or caption is None:
             lacks = "image files" if image is None else "captions"
             raise DataError(

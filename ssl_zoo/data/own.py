@@ -7,6 +7,7 @@ their own views, on the device.
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any, ClassVar
@@ -17,11 +18,11 @@ from PIL import Image
 from torch import Tensor
 
 from ssl_zoo.backbones._base import Modality
+from ssl_zoo.data.image_decoding import as_rgb
 from ssl_zoo.data.rows import DataError, Rows, Subset
-from ssl_zoo.data.splits import carve
+from ssl_zoo.data.splits import PARTS, carve_parts
 from ssl_zoo.objectives._base import Batch
 
-PARTS = ("train", "validation", "test")
 LARGEST = 2**33  # bytes of images that are read into memory
 
 
@@ -146,16 +147,25 @@ def item(one: Any, i: int) -> tuple[Any, int | None]:
         raise DataError(f"item {i} holds {len(one)} things: hand over an image, or a pair (image, label)")
     if label is None:
         return image, None
-    number = label.item() if isinstance(label, (Tensor, np.ndarray, np.generic)) and label.size else label
+    number = label
+    if isinstance(label, (Tensor, np.ndarray, np.generic)) and math.prod(label.shape) == 1:
+        number = label.item()
     if isinstance(number, bool) or not isinstance(number, int) or number < 0:
         raise DataError(f"item {i} has the label {label!r}: labels are whole numbers from 0 (or None)")
     return image, number
 
 
 def as_pixels(image: Any, i: int) -> np.ndarray:
-    """An image as uint8 (3, H, W)."""
+    """An image as uint8 (3, H, W); a PIL image of any mode becomes RGB as one that is read from a file does.
+
+    Raises:
+        DataError: it is no image, or its pixels have no agreed range.
+    """
     if isinstance(image, Image.Image):
-        return np.asarray(image.convert("RGB")).transpose(2, 0, 1)
+        try:
+            return np.asarray(as_rgb(image)).transpose(2, 0, 1)  # (H, W, 3) -> (3, H, W)
+        except ValueError as error:
+            raise DataError(f"item {i}: {error}") from error
     if isinstance(image, Tensor):
         pixels, channels = image.detach().cpu().numpy(), 0
     elif isinstance(image, np.ndarray):
@@ -262,6 +272,4 @@ class OwnData:
     def _carved(self) -> dict[str, np.ndarray]:
         train = self.parts["train"]
         y = np.zeros(len(train), np.int64) if train.y is None else train.y
-        shares = (self.fractions.get("test", 0.0), self.fractions.get("validation", 0.0))
-        left, test, validation = carve(y, shares, 0, self.classes or ("(unlabelled)",))
-        return {"train": left, "validation": validation, "test": test}
+        return carve_parts(y, self.fractions, 0, self.classes or ("(unlabelled)",))

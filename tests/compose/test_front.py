@@ -188,6 +188,14 @@ def test_rows_of_many_forms(form):
     assert pickle.loads(pickle.dumps(rows)).fingerprint == rows.fingerprint
 
 
+def test_pil_images_of_any_mode_become_what_their_files_do():
+    grey = np.array([[0, 257], [32896, 65535]], np.uint16)
+    clear = Image.new("RGBA", (2, 2), (9, 9, 9, 0))  # wholly transparent, and so white
+    rows = ssl_zoo.rows([Image.fromarray(grey), clear])
+    assert rows.x[0].tolist() == [[[0, 1], [128, 255]]] * 3
+    assert (rows.x[1] == 255).all()
+
+
 def test_other_content_is_another_fingerprint(shapes):
     x, y = shapes.tensors
     prints = {ssl_zoo.rows(one).fingerprint for one in (shapes, x, x.flip(0), TensorDataset(x, y.flip(0)))}
@@ -211,6 +219,9 @@ class Random(TensorDataset):
         ([torch.randn(3, 4, 4) * 5], "leave Normalize out"),
         ([torch.zeros(3, 4, 4), torch.zeros(3, 5, 4)], "image 1 is 5x4 and image 0 is 4x4"),
         ([(torch.zeros(3, 4, 4), "cat")], "whole numbers"),
+        ([(torch.zeros(3, 4, 4), torch.tensor([0, 1]))], "whole numbers"),
+        ([(torch.zeros(3, 4, 4), np.array([]))], "whole numbers"),
+        ([Image.new("F", (4, 4))], "item 0: floating-point pixels have no agreed range"),
         ([(torch.zeros(3, 4, 4), 0), (torch.zeros(3, 4, 4), None)], "1 of 2 items have no label"),
         ([torch.zeros(4, 4, 4)], "an image is"),
         (Random(torch.zeros(3)), "another image each time"),

@@ -265,6 +265,10 @@ def test_splits_that_are_wrong(tmp_path):
         data(tmp_path, root, validation_fraction=0.1).rows("train")
     with pytest.raises(DataError, match="no 'test' split, only train: give test=SOURCE or test_fraction"):
         data(tmp_path, root).rows("test")
+    with pytest.raises(DataError, match=r"no 'dev' split, only train$"):
+        data(tmp_path, root).rows("dev")
+    with pytest.raises(DataError, match="train names no images"):
+        ImageData("none", "", image_size=4, cache=str(tmp_path))
     with pytest.raises(DataError, match=r"no such classes as \['c'\]"):
         data(tmp_path, root, test=str(folder(tmp_path / "test", {"b": 1, "c": 1}))).rows("test")
     (tmp_path / "names").write_text("a\n")

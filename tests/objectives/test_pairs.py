@@ -119,6 +119,8 @@ def test_class_names_are_captions(tmp_path):
     assert filled("aquarium_fish", ["{}"]) == ["aquarium fish"]
     with pytest.raises(DataError, match=r"one \{\}"):
         ClassCaptions(data, ["a photo"])
+    with pytest.raises(DataError, match=r"one \{\}.*: \[\]"):
+        captioned(data, [])
     text = TextData("t", str(tmp_path / "t.txt"))
     with pytest.raises(DataError, match="t holds no images with captions"):
         captioned(text)
@@ -164,6 +166,15 @@ def test_other_tables(folder):
     (folder / "t.jsonl").write_text("\n".join(map(json.dumps, lines)))
     named = own(folder, "t.jsonl", root=str(folder / "img"), validation_fraction=0)
     assert named.captions("train") == ["text 0", "text 1", "text 2"]
+    (folder / "mixed.csv").write_text("text,what,more\nimg/0.png,7,red one\n")
+    for columns in ({"image": 0, "caption": "more"}, {"image": "text", "caption": 2}):
+        mixed = own(folder, "mixed.csv", validation_fraction=0, **columns)
+        assert mixed.captions("train") == ["red one"]
+    (folder / "guess.csv").write_text("text,caption\nimg/0.png,red one\n")
+    for columns in ({"image": 0}, {"image": "text"}):
+        assert own(folder, "guess.csv", validation_fraction=0, **columns).captions("train") == ["red one"]
+    (folder / "part.csv").write_text("text,title\nimg/0.png,red one\n")  # column 0 is the image, not the text
+    assert own(folder, "part.csv", validation_fraction=0, image=0).captions("train") == ["red one"]
 
 
 @pytest.mark.parametrize(
