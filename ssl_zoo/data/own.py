@@ -261,11 +261,22 @@ class OwnData:
         """`rows(split)` for code that cannot do without labels.
 
         Raises:
-            DataError: the images have none.
+            DataError: the images have none, or classes that are not those of train.
         """
         found = self.rows(split)
         if found.y is None:
             raise DataError(f"{self.name}: the images of {split!r} have no labels; a measure needs them")
+        if self.classes and (most := int(found.y.max(initial=-1))) >= len(self.classes):
+            raise DataError(
+                f"{self.name}: {split} has the class {most}, counted from 0, and train has "
+                f"{len(self.classes)} classes"
+            )
+        theirs = tuple(found.classes)
+        if theirs != self.classes and set(theirs) == set(self.classes):
+            raise DataError(
+                f"{self.name}: {split} has the classes {', '.join(theirs)} and train the same in another "
+                f"order, {', '.join(self.classes)}: number them alike"
+            )
         return found
 
     @cached_property

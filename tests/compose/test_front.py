@@ -246,6 +246,20 @@ def test_missing_splits_are_carved_as_the_command_does(shapes):
         as_data({"dev": ssl_zoo.rows(shapes)}, "pretrain")
 
 
+def test_splits_of_ones_own_have_the_classes_of_train(shapes):
+    from ssl_zoo.compose.objects import as_data
+
+    train, other = (ssl_zoo.rows(shapes, classes=names) for names in (["a", "b", "c"], ["b", "a", "c"]))
+    fewer = ssl_zoo.rows([one for one in shapes if one[1] < 2])
+    assert as_data({"train": train, "test": fewer}, "evaluate").labelled("test") is fewer
+    with pytest.raises(DataError, match="the same in another order"):
+        as_data({"train": train, "test": other}, "evaluate").labelled("test")
+    data = as_data({"train": fewer, "test": train}, "evaluate")
+    with pytest.raises(DataError, match="test has the class 2, counted from 0, and train has 2 classes"):
+        data.labelled("test")
+    assert data.rows("test") is train
+
+
 # What is visible
 
 
