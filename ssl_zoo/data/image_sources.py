@@ -47,9 +47,10 @@ class Samples(NamedTuple):
 
 @dataclass(frozen=True)
 class Source:
-    """spec: the string. identity: changes when the files do. open: starts reading images of no more than so
-    many pixels. list: says where each image lies, for reading them one by one; None where they cannot be.
-    count: how many, if known. left: what of a folder was left out, how often."""
+    """spec: the string. identity: names, sizes and times of the files; for torchvision and the Hugging Face
+    hub the string alone. open: starts reading images of no more than so many pixels. list: says where each
+    image lies, for reading them one by one; None where that cannot be done. count: how many, if known. left:
+    what of a folder was left out, how often."""
 
     spec: str
     identity: tuple[object, ...]

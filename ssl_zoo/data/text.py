@@ -98,6 +98,7 @@ class TextData:
         return {label: name for label, name in names.items() if label is not None}
 
     def splits(self) -> tuple[str, ...]:
+        """Which of train, validation and test there are."""
         return tuple(s for s in PARTS if s in self._sources or s in self._carved)
 
     @cached_property
