@@ -33,9 +33,9 @@ def pretrained(texts: Iterable[str] = (), *, name: str) -> Tokenizer:
             "`save_pretrained`"
         )
     inner = read(path / "tokenizer.json" if path.is_dir() else path) if path.exists() else _fetch(name)
-    described = json.loads(inner.to_str())
+    layout = json.loads(inner.to_str())
     ids = inner.get_vocab(with_added_tokens=True)
-    added = {token["id"] for token in described["added_tokens"] if token["special"]}
+    added = {token["id"] for token in layout["added_tokens"] if token["special"]}
 
     def find(*names: str) -> int | None:
         return next((ids[n] for n in names if n in ids), None)
@@ -53,9 +53,9 @@ def pretrained(texts: Iterable[str] = (), *, name: str) -> Tokenizer:
     pad = next(i for i in (pad, end, start) if i is not None)
     mask = find("[MASK]", "<mask>")
     special = added | {i for i in (pad, start, close, mask) if i is not None}
-    continues = tuple(sorted(_inner_ids(ids, "ByteLevel" in json.dumps(described["decoder"])) - special))
+    continues = tuple(sorted(_inner_ids(ids, "ByteLevel" in json.dumps(layout["decoder"])) - special))
     vocabulary = Vocabulary(max(ids.values()) + 1, pad, start, mask, tuple(sorted(special)), continues)
-    before = described["pre_tokenizer"] or {}
+    before = layout["pre_tokenizer"] or {}
     divisible = before.get("type") == "BertPreTokenizer" or (
         before.get("type") == "ByteLevel" and before["use_regex"] and not before["add_prefix_space"]
     )
