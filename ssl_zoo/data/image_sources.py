@@ -50,7 +50,7 @@ class Source:
     """spec: the string. identity: names, sizes and times of the files; for torchvision and the Hugging Face
     hub the string alone. open: starts reading images of no more than so many pixels. list: says where each
     image lies, for reading them one by one; None where that cannot be done. count: how many, if known. left:
-    what of a folder was left out, how often."""
+    what of a folder or of several shards was left out, how often."""
 
     spec: str
     identity: tuple[object, ...]
@@ -91,6 +91,7 @@ def _shards(spec: str, path: Path, cache: Path) -> Source:
         raise DataError(absent("images", spec, path))
     if wrong := [str(p) for p in found if not (p.name.endswith(SHARDS) and p.is_file())]:
         raise DataError(f"{wrong[0]} is neither a folder nor a shard ({', '.join(SHARDS)})")
+    found, again = _once(found)
     identity = ("shards", *((p.name, *_stamp(p)) for p in found))
 
     def read(max_pixels: int) -> Samples:
@@ -98,7 +99,8 @@ def _shards(spec: str, path: Path, cache: Path) -> Source:
         stream = (Sample(*s) for p in found for s in read_shard(p, max_pixels, left))
         return Samples(stream, left=left)
 
-    return Source(spec, identity, read, lambda: list_shards(spec, found, identity, cache))
+    out = {"links to shards that are read anyway": again} if again else {}
+    return Source(spec, identity, read, lambda: list_shards(spec, found, identity, cache), left=out)
 
 
 def _glob(path: Path) -> list[Path]:
@@ -106,6 +108,19 @@ def _glob(path: Path) -> list[Path]:
     there = next(p for p in path.parents if p.exists())
     found = glob.glob(str(path.relative_to(there)), root_dir=there, recursive=True)
     return [there / name for name in sorted(found)]
+
+
+def _once(paths: list[Path]) -> tuple[list[Path], int]:
+    """The files, each by one path, in the order of these, and how many other paths lead to the same files.
+
+    Where several lead to one, that is taken which is no link and passes through the fewest folders.
+    """
+    chosen: dict[tuple[int, int], Path] = {}
+    for path in sorted(paths, key=lambda p: (p.is_symlink(), len(p.parts))):
+        about = os.stat(path)
+        chosen.setdefault((about.st_dev, about.st_ino), path)
+    kept = set(chosen.values())
+    return [path for path in paths if path in kept], len(paths) - len(kept)
 
 
 def _stamp(path: Path) -> tuple[int, int]:

@@ -131,6 +131,19 @@ def test_paths_mean_themselves(tmp_path, unpack, name):
         assert len(rows(tmp_path, tmp_path / name / pattern, unpack=unpack)) == count
 
 
+@BOTH
+def test_shards_that_links_lead_to_again_are_read_once(tmp_path, capsys, unpack):
+    (tmp_path / "in" / "deep").mkdir(parents=True)
+    for i, name in enumerate(("b", "deep/c")):
+        shard(tmp_path / "in" / f"{name}.tar", {"x.png": solid((i, 7, 7)), "x.cls": b"0"})
+    (tmp_path / "in" / "a.tar").symlink_to("b.tar")
+    (tmp_path / "in" / "deep" / "loop").symlink_to(tmp_path / "in" / "deep")
+    source = tmp_path / "in" / "**" / "*.tar"
+    found = rows(tmp_path, source, unpack=unpack)
+    assert found.read(np.arange(len(found))).x[:, 0, 0, 0].tolist() == [0, 1]
+    assert left(capsys, source).endswith(" links to shards that are read anyway")
+
+
 def test_names_that_are_not_utf8(tmp_path, capsys):
     flat = tmp_path / "flat"
     flat.mkdir()
