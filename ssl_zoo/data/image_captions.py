@@ -152,7 +152,7 @@ class ImageCaptions:
         header = not all(isinstance(column, int) for column in self._columns)
         columns: tuple[Column, Column] | None = None
         found = Table(path, root, [], [], [], [])
-        numbers: dict[str, int] = {}
+        numbers: dict[Path, int] = {}  # by the whole path, for which a.png and ./a.png are one
         for row in table(path, self._errors, delimiter, header, tally=tally):
             if columns is None:
                 names = list(row.fields) if isinstance(row.fields, dict) else list(row.names)
@@ -164,17 +164,18 @@ class ImageCaptions:
             if not name or text is None or not text.strip():
                 tally.add("row(s) left out that lack an image or a caption", where)
                 continue
-            if name not in numbers:
-                about = _stamp(root / name)
+            file = root / name
+            if file not in numbers:
+                about = _stamp(file)
                 if about is None:
                     tally.add(f"row(s) left out whose image is not in {root}", f"{where}: {name[:200]!r}")
                     continue
-                numbers[name] = len(found.names)
+                numbers[file] = len(found.names)
                 found.names.append(name)
                 found.lines.append(row.number)
                 found.captions.append([])
                 found.about.append(about)
-            found.captions[numbers[name]].append(text)
+            found.captions[numbers[file]].append(text)
         said = tally.lines()
         if not found.names:
             raise DataError(

@@ -82,8 +82,12 @@ class ImageData:
             )
         if not train:
             raise DataError(f"{name}: train names no images: give a folder, shards or the name of a data set")
-        shares = validation_fraction, test_fraction
-        if not (min(shares) >= 0 and sum(shares) < 1):  # NaN is neither
+        fractions = {
+            "validation": 0.0 if validation else validation_fraction,
+            "test": 0.0 if test else test_fraction,
+        }
+        possible = all(share >= 0 for share in (validation_fraction, test_fraction))
+        if not (possible and sum(fractions.values()) < 1):  # NaN is neither
             raise DataError(
                 f"{name}: validation_fraction ({validation_fraction}) and test_fraction ({test_fraction}) "
                 "must be 0 or more and leave something of train"
@@ -91,10 +95,7 @@ class ImageData:
         self.name, self.image_size, self.split_seed = name, image_size, split_seed
         self.sources = {"train": train, "validation": validation, "test": test}
         self.unlabelled, self.classes_file = unlabelled, classes
-        self.fractions = {
-            "validation": 0.0 if validation else validation_fraction,
-            "test": 0.0 if test else test_fraction,
-        }
+        self.fractions = fractions
         self.decoding, self.unpack = Decoding(image_size, on_bad_sample, max_pixels), unpack
         self.cache = cache_root(cache)
         self._stores: dict[str, Store | Listing] = {}

@@ -78,8 +78,8 @@ def _chosen(paths: Iterator[Path], tally: Tally, suffixes: set[str] | None) -> l
     """The regular files with one of the suffixes (None: any), each once, whatever links lead to it."""
     seen: set[tuple[int, int]] = set()
     chosen = []
-    # Files before links, so that a file is known by its own name.
-    for path in sorted(paths, key=lambda p: (p.is_symlink(), p.as_posix())):
+    # Files before links, so that a file is known by its own name. A pattern with two ** gives paths twice.
+    for path in sorted(set(paths), key=lambda p: (p.is_symlink(), p.as_posix())):
         what = _no_file(path)
         if what == "folder":
             continue

@@ -276,6 +276,8 @@ def test_splits_that_are_wrong(tmp_path):
         data(tmp_path, root, classes=str(tmp_path / "names")).rows("train")
     with pytest.raises(DataError, match="leave something of train"):
         data(tmp_path, root, validation_fraction=0.5, test_fraction=0.5)
+    given = data(tmp_path, root, validation=str(root), validation_fraction=0.5, test_fraction=0.5)
+    assert given.fractions == {"validation": 0.0, "test": 0.5}
 
 
 def test_a_split_without_some_class_keeps_the_numbers(tmp_path):

@@ -330,7 +330,7 @@ def test_documents_of_train_that_other_splits_hold_are_counted(tmp_path, capsys)
     assert "15 document(s) are word for word in validation too" in capsys.readouterr().err
 
 
-def test_formats_and_paths_that_cannot_be(tmp_path):
+def test_formats_and_paths_that_cannot_be(tmp_path, capsys):
     for make, options in (
         (Table, {"text": "a", "delimiter": "||"}),
         (Table, {"text": 0, "delimiter": "\n"}),
@@ -352,6 +352,12 @@ def test_formats_and_paths_that_cannot_be(tmp_path):
     for pattern in ("a/*/*.txt", "a/**/x.txt", "a/x*.txt"):
         with pytest.raises(DataError, match=r"txt: nothing there is such a file$"):
             data(tmp_path / pattern).documents("train")
+    put(tmp_path / "a", "y", "y.txt")
+    (tmp_path / "a/a/a").mkdir(parents=True)
+    put(tmp_path / "a/a/a", "z", "z.txt")
+    capsys.readouterr()
+    assert data(tmp_path / "**/a/**/[yz].txt").documents("train") == ["z", "y"]
+    assert capsys.readouterr().err == ""
     with pytest.raises(DataError, match="b' does not exist"):
         data(tmp_path / "b/*/*.txt").documents("train")
 

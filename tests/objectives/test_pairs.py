@@ -173,6 +173,9 @@ def test_other_tables(folder):
     (folder / "guess.csv").write_text("text,caption\nimg/0.png,red one\n")
     for columns in ({"image": 0}, {"image": "text"}):
         assert own(folder, "guess.csv", validation_fraction=0, **columns).captions("train") == ["red one"]
+    (folder / "twice.csv").write_text("path,text\nimg/0.png,red one\n./img/0.png,small red\n")  # one image
+    twice = own(folder, "twice.csv", validation_fraction=0)
+    assert (len(twice.rows("train")), twice.captions("train")) == (1, ["red one", "small red"])
     (folder / "part.csv").write_text("text,title\nimg/0.png,red one\n")  # column 0 is the image, not the text
     assert own(folder, "part.csv", validation_fraction=0, image=0).captions("train") == ["red one"]
 
