@@ -165,8 +165,8 @@ def _torchvision(name: str, split: str, root: Path) -> Samples:
     """A class of torchvision.datasets, downloaded into `root` where it is not there yet."""
     from torchvision import datasets
 
-    build = getattr(datasets, name, None)
-    if build is None:
+    build: Any = getattr(datasets, name, None)
+    if not callable(build):  # in small letters it may be one of the package's modules
         raise DataError(f"torchvision.datasets has no {name!r}; CIFAR10, CIFAR100 and STL10 are some it has")
     accepted = inspect.signature(build).parameters
     options: dict[str, object] = {"download": True} if "download" in accepted else {}

@@ -100,7 +100,7 @@ def rows(dataset: Any, *, classes: Sequence[str] | None = None) -> OwnRows:
             "the data set gives another image each time that image 0 is read: take out what is random in it; "
             "an objective makes the views that it needs"
         )
-    named = classes if classes is not None else getattr(dataset, "classes", None)
+    named = list(classes) if classes is not None else getattr(dataset, "classes", None)
     y = numbered(labels)
     return OwnRows(x, y, () if y is None else names(y, named))
 

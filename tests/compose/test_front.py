@@ -249,7 +249,10 @@ def test_missing_splits_are_carved_as_the_command_does(shapes):
 def test_splits_of_ones_own_have_the_classes_of_train(shapes):
     from ssl_zoo.compose.objects import as_data
 
-    train, other = (ssl_zoo.rows(shapes, classes=names) for names in (["a", "b", "c"], ["b", "a", "c"]))
+    train, other = (
+        ssl_zoo.rows(shapes, classes=names) for names in (np.array(["a", "b", "c"]), ["b", "a", "c"])
+    )
+    assert train.classes == ("a", "b", "c")
     fewer = ssl_zoo.rows([one for one in shapes if one[1] < 2])
     assert as_data({"train": train, "test": fewer}, "evaluate").labelled("test") is fewer
     with pytest.raises(DataError, match="the same in another order"):

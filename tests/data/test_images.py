@@ -253,6 +253,7 @@ def test_sources_that_are_wrong(tmp_path, monkeypatch):
     for source, says in {
         "torchvision:CIFAR10": "NAME:SPLIT",
         "torchvision:Nope:train": "no 'Nope'",
+        "torchvision:stl10:train": "no 'stl10'; CIFAR10",
         "torchvision:CIFAR10:unlabeled": "no split 'unlabeled'",
     }.items():
         with pytest.raises(DataError, match=says):
