@@ -165,7 +165,7 @@ def _torchvision(name: str, split: str, root: Path) -> Samples:
     """A class of torchvision.datasets, downloaded into `root` where it is not there yet."""
     from torchvision import datasets
 
-    build: Any = getattr(datasets, name, None)
+    build = getattr(datasets, name, None)
     if not callable(build):  # in small letters it may be one of the package's modules
         raise DataError(f"torchvision.datasets has no {name!r}; CIFAR10, CIFAR100 and STL10 are some it has")
     accepted = inspect.signature(build).parameters
@@ -178,7 +178,7 @@ def _torchvision(name: str, split: str, root: Path) -> Samples:
         raise DataError(f"torchvision.datasets.{name} has no split {split!r}; try 'train' or 'test'")
     root.mkdir(parents=True, exist_ok=True)
     try:
-        data = build(root=str(root), **options)
+        data: Any = build(root=str(root), **options)
     except (OSError, RuntimeError, ValueError) as error:
         raise DataError(
             f"torchvision could not give {name}:{split} ({error}). Without a network, put the files that "
