@@ -28,7 +28,7 @@ from ssl_zoo.data.rows import DataError
 from ssl_zoo.data.splits import PARTS
 from ssl_zoo.data.text_files import Errors, kind
 from ssl_zoo.data.text_rows import DocumentRows
-from ssl_zoo.data.text_tables import field, named, table, text_of
+from ssl_zoo.data.text_tables import check_delimiter, field, named, table, text_of
 from ssl_zoo.data.text_tally import Tally
 from ssl_zoo.data.tokenizer import Tokenizer
 from ssl_zoo.messages import note
@@ -98,6 +98,8 @@ class ImageCaptions:
         self.name, self.image_size = name, image_size
         self._paths = dict(zip(PARTS, (train, validation, test), strict=True))
         self._columns, self._delimiter, self._root = (image, caption), delimiter, root
+        if delimiter is not None:
+            check_delimiter(delimiter)
         self._errors: Errors = errors
         self._options = {
             "image_size": image_size,

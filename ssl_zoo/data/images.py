@@ -68,7 +68,7 @@ class ImageData:
         cache: str | None = None,
         classes: str | None = None,
     ):
-        if not all(isinstance(number, int) and number > 0 for number in (image_size, max_pixels)):
+        if not all(type(number) is int and number > 0 for number in (image_size, max_pixels)):
             raise DataError(
                 f"{name}: image_size ({image_size!r}) and max_pixels ({max_pixels!r}) must be whole numbers "
                 "above 0"

@@ -167,6 +167,7 @@ def as_pixels(image: Any, i: int) -> np.ndarray:
         except ValueError as error:
             raise DataError(f"item {i}: {error}") from error
     if isinstance(image, Tensor):
+        image = image.float() if image.dtype == torch.bfloat16 else image  # NumPy has no such type
         pixels, channels = image.detach().cpu().numpy(), 0
     elif isinstance(image, np.ndarray):
         pixels, channels = image, 0 if image.ndim == 3 and image.shape[0] in (1, 3) else -1
@@ -178,7 +179,7 @@ def as_pixels(image: Any, i: int) -> np.ndarray:
     pixels = (
         pixels[None] if pixels.ndim == 2 else np.moveaxis(pixels, channels, 0) if pixels.ndim == 3 else pixels
     )
-    if pixels.ndim != 3 or pixels.shape[0] not in (1, 3):
+    if pixels.ndim != 3 or pixels.shape[0] not in (1, 3) or not pixels.size:
         raise DataError(f"item {i} is of shape {image.shape}: an image is (3, H, W), grey ones (1, H, W)")
     if pixels.dtype != np.uint8:
         low, high = float(pixels.min()), float(pixels.max())

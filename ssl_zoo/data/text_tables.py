@@ -82,6 +82,12 @@ def _shown(value: object) -> str:
     return f"{name.get(type(value), type(value).__name__)} ({shown[:40]})"
 
 
+def check_delimiter(delimiter: object) -> None:
+    """Raise DataError for what cannot part the cells of a table."""
+    if not isinstance(delimiter, str) or len(delimiter) != 1 or delimiter in '"\r\n':
+        raise DataError(f"delimiter is one character that parts cells, not {delimiter!r}")
+
+
 def table(
     path: Path,
     errors: Errors = "strict",

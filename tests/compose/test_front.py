@@ -224,6 +224,8 @@ class Random(TensorDataset):
         ([Image.new("F", (4, 4))], "item 0: floating-point pixels have no agreed range"),
         ([(torch.zeros(3, 4, 4), 0), (torch.zeros(3, 4, 4), None)], "1 of 2 items have no label"),
         ([torch.zeros(4, 4, 4)], "an image is"),
+        ([torch.zeros(3, 0, 4)], "an image is"),
+        ([torch.full((3, 4, 4), 2, dtype=torch.bfloat16)], "float32 from 2 to 2"),
         (Random(torch.zeros(3)), "another image each time"),
     ],
 )

@@ -189,6 +189,7 @@ def test_other_tables(folder):
         ("path,text\nno.png,x\n", {}, "holds no image with a caption: 1 row.*data.root=FOLDER"),
         ("path,text\nt.csv,x\n", {}, "line 2: .*t.csv: its 23 bytes are not an image"),
         ("path,text\nimg/0.png,x\n", {"caption": "title"}, "no column 'title'"),
+        ("path,text\nimg/0.png,x\n", {"delimiter": "||"}, "delimiter is one character"),
     ],
 )
 def test_a_table_that_cannot_be_read_is_refused_with_its_place(folder, text, options, message):
