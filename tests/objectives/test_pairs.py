@@ -119,6 +119,8 @@ def test_class_names_are_captions(tmp_path):
     assert filled("aquarium_fish", ["{}"]) == ["aquarium fish"]
     with pytest.raises(DataError, match=r"one \{\}"):
         ClassCaptions(data, ["a photo"])
+    with pytest.raises(DataError, match=r"one \{\}.*: \[\]"):
+        captioned(data, [])
     text = TextData("t", str(tmp_path / "t.txt"))
     with pytest.raises(DataError, match="t holds no images with captions"):
         captioned(text)
@@ -164,6 +166,18 @@ def test_other_tables(folder):
     (folder / "t.jsonl").write_text("\n".join(map(json.dumps, lines)))
     named = own(folder, "t.jsonl", root=str(folder / "img"), validation_fraction=0)
     assert named.captions("train") == ["text 0", "text 1", "text 2"]
+    (folder / "mixed.csv").write_text("text,what,more\nimg/0.png,7,red one\n")
+    for columns in ({"image": 0, "caption": "more"}, {"image": "text", "caption": 2}):
+        mixed = own(folder, "mixed.csv", validation_fraction=0, **columns)
+        assert mixed.captions("train") == ["red one"]
+    (folder / "guess.csv").write_text("text,caption\nimg/0.png,red one\n")
+    for columns in ({"image": 0}, {"image": "text"}):
+        assert own(folder, "guess.csv", validation_fraction=0, **columns).captions("train") == ["red one"]
+    (folder / "twice.csv").write_text("path,text\nimg/0.png,red one\n./img/0.png,small red\n")  # one image
+    twice = own(folder, "twice.csv", validation_fraction=0)
+    assert (len(twice.rows("train")), twice.captions("train")) == (1, ["red one", "small red"])
+    (folder / "part.csv").write_text("text,title\nimg/0.png,red one\n")  # column 0 is the image, not the text
+    assert own(folder, "part.csv", validation_fraction=0, image=0).captions("train") == ["red one"]
 
 
 @pytest.mark.parametrize(
@@ -175,6 +189,7 @@ def test_other_tables(folder):
         ("path,text\nno.png,x\n", {}, "holds no image with a caption: 1 row.*data.root=FOLDER"),
         ("path,text\nt.csv,x\n", {}, "line 2: .*t.csv: its 23 bytes are not an image"),
         ("path,text\nimg/0.png,x\n", {"caption": "title"}, "no column 'title'"),
+        ("path,text\nimg/0.png,x\n", {"delimiter": "||"}, "delimiter is one character"),
     ],
 )
 def test_a_table_that_cannot_be_read_is_refused_with_its_place(folder, text, options, message):
