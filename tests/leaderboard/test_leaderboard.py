@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import tiny
 import yaml
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from scipy import stats
 
 from ssl_zoo.cli import leaderboard
@@ -185,6 +186,11 @@ TUNED = {"data": "digits", "protocol": "finetune"}
     [
         ({"primary": "luck"}, "primary is luck, which is not among the measures"),
         ({"title": None}, "lacks title"),
+        ({"measures": ["knn"]}, r"measures holds KEY: VALUE on each line, not \['knn'\]"),
+        ({"measures": {"knn": "knn"}}, "measure knn holds KEY: VALUE on each line, not 'knn'"),
+        ({"fixed": "data=digits"}, "fixed holds KEY: VALUE on each line, not 'data=digits'"),
+        ({"seeds": 3}, r"seeds is a list of whole numbers, \[0, 1, 2\], not 3"),
+        ({"seeds": []}, "seeds is a list of whole numbers"),
         ({"measures": {"knn": {"protocol": "knn", "scratch_of": "knn"}}}, "knn is scratch_of knn: both have"),
         ({"measures": {"knn": TUNED | {"scratch_of": "knn"}}}, "the other without scratch_of .none."),
         (
@@ -212,12 +218,31 @@ def test_faults_of_a_board_are_named(board, change, said):
         ("{header}pretrain: {a: 1}\ncolour: red\n", "has the keys colour"),
         ("{header}floor: cellar\n", "floor is one of random, pixels, tfidf, not cellar"),
         ("{header}without: [linear]\n", "pretrains nothing"),
+        ("{header}pretrain: [objective=mae]\n", "pretrain holds KEY: VALUE on each line"),
+        ("{header}floor: random\nwithout: knn\n", "without is a list of measures, .*, not 'knn'"),
+        ("{header}- 1\n", "new.yaml holds KEY: VALUE on each line"),
+        ("{header}pretrain: {\n", "new.yaml is not YAML"),
         ("{header}floor: random\nwithout: [luck]\n", r"recipe new is without \['luck'\]"),
     ],
 )
 def test_faults_of_a_recipe_are_named(board, text, said):
     header = "# T.\n# Paper: p\n# Cost: c\n# Expected: e\n# Command: k\n"
     (board / "recipes/new.yaml").write_text(text.replace("{header}", header))
+    with pytest.raises(BoardError, match=said):
+        load(board)
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "said"),
+    [
+        ("board.yaml", "", "board.yaml holds KEY: VALUE on each line, not None"),
+        ("board.yaml", "title: [", "board.yaml is not YAML"),
+        ("references.yaml", "name: a\n", "references.yaml is a list of results"),
+        ("references.yaml", "- a\n", "references.yaml: each result holds KEY: VALUE"),
+    ],
+)
+def test_files_of_another_shape_are_named(board, file, text, said):
+    (board / file).write_text(text)
     with pytest.raises(BoardError, match=said):
         load(board)
 
@@ -229,8 +254,27 @@ def test_a_recipe_may_not_change_what_the_board_fixes(board):
         loaded.pretrain_overrides(recipe)
 
 
-def test_words_are_spelt_as_hydra_reads_them():
+def test_settings_are_spelt_as_hydra_reads_them():
     assert spelt([1, None, 0.5, True]) == "[1,null,0.5,true]"
+    assert spelt(["a b", "p/q.txt", "'quoted, already'"]) == "[a b,p/q.txt,'quoted, already']"
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        ["a photo of a {}.", "one, two", "", " blank ", "it's", "(a)", "#1", "é", "a\\", 'say "so"'],
+        {"lr": 0.1, "names": ["a", "b=c"], "inner": {"x": None, "y": "[z]"}},
+    ],
+)
+def test_texts_inside_a_list_or_mapping_come_back_as_they_are(value):
+    assert OverridesParser.create().parse_override(f"key={spelt(value)}").value() == value
+
+
+def test_a_board_is_called_by_its_folder_wherever_one_stands(here, monkeypatch):
+    monkeypatch.chdir(here / "recipes")
+    assert load(Path("..")).name == "tiny"
+    monkeypatch.chdir(here)
+    assert load(Path()).name == "tiny"
 
 
 # Running
