@@ -29,13 +29,16 @@ def add(
     """Write BOARD/recipes/LINE.yaml, once all of it composes and the objective is found.
 
     Args:
-        about: title, paper and cost, where known. settings: overrides of `ssl-zoo pretrain`, by key.
+        line: the name of the new line: letters, digits, - and _.
+        about: title, paper and cost, where known.
+        settings: overrides of `ssl-zoo pretrain`, by key.
 
     Returns:
         The file, and the command that runs the line.
 
     Raises:
-        BoardError: the line exists, its name cannot be one, or it pretrains nothing.
+        BoardError: the line exists, its name has other signs, it pretrains nothing, or it changes what the
+            board fixes. Overrides that mean nothing raise the errors of the composer.
     """
     if not line.replace("-", "").replace("_", "").isalnum():
         raise BoardError(f"the name of a line has letters, digits, - and _, not {line!r}")

@@ -18,14 +18,18 @@ from ssl_zoo.leaderboard.unit import Unit
 from ssl_zoo.transfer.report import format_score, interval
 
 
-def bounds(values: Sequence[float], again: bool, level: float = 0.95) -> tuple[float, float]:
-    """Where a new figure is expected: of a seed among the values (`again`) in the interval of the mean, of
-    another seed in Student's prediction interval of one more draw.
+def bounds(values: Sequence[float], again: bool) -> tuple[float, float]:
+    """The ends of the 95 % interval in which a new figure is expected.
+
+    Args:
+        values: what was recorded, a figure for each seed.
+        again: whether the new figure is of one of these seeds. Then the interval is that of the mean; of
+            another seed, it is Student's prediction interval of one more draw.
 
     Raises:
         BoardError: fewer than two values.
     """
-    stated = interval(values, level)
+    stated = interval(values)
     if stated is None:
         raise BoardError("an interval needs the results of two seeds or more: run the board first")
     if again:
@@ -36,9 +40,14 @@ def bounds(values: Sequence[float], again: bool, level: float = 0.95) -> tuple[f
 
 
 class Figure(NamedTuple):
-    """A reproduced figure. setting: label budget and steps in words. verdict: "same" as what was recorded of
-    its seed to the last bit, "inside" the stated bounds, "OUTSIDE" them, or "new" where fewer than two seeds
-    have it."""
+    """A reproduced figure.
+
+    Attributes:
+        setting: label budget and steps, for people.
+        stated, new: the recorded figure with its interval, and the new one, for people.
+        verdict: "same" as what was recorded of its seed to the last bit, "inside" the stated bounds,
+            "OUTSIDE" them, or "new" where fewer than two seeds have it.
+    """
 
     measure: str
     setting: str
@@ -75,13 +84,18 @@ def judged(metric: str, value: float, known: Mapping[int, float], seed: int) -> 
 
 
 def recorded(record: Mapping[str, Any], measure: str) -> Sequence[Mapping[str, Any]]:
-    """The results of a measure in a record; () of one that was added to the board since."""
+    """The results of a measure in a record; () where the measure was added to the board since."""
     return record["measures"].get(measure, {}).get("results", ())
 
 
 class Reproduced(NamedTuple):
-    """figures: all, in order. verdicts: on those of the primary measure. recorded: whether the seed's own
-    results are on the board."""
+    """What a reproduction found.
+
+    Attributes:
+        figures: of all measures, in order.
+        verdicts: those on the figures of the primary measure.
+        recorded: whether the seed's own results are on the board.
+    """
 
     figures: list[Figure]
     verdicts: set[str]
@@ -92,7 +106,7 @@ def only_measure(board: Board, recipe: Recipe, measure: str) -> Board:
     """The board with one of its measures, which becomes the primary one.
 
     Raises:
-        BoardError: there is none such for the line.
+        BoardError: the line has no such measure.
     """
     applicable = board.measures_of(recipe)
     if measure not in applicable:
@@ -109,10 +123,11 @@ def reproduce(
     trust: Trust,
     say: Callable[[str], None] = print,
 ) -> Reproduced:
-    """Run it in a folder of `runs`, which is emptied first. Nothing is recorded.
+    """Run a line and seed in a folder of `runs`, which is emptied first. Nothing is recorded.
 
     Raises:
-        BoardError: fewer than two seeds of the line have results.
+        BoardError: fewer than two seeds of the line have results of the primary measure.
+        Busy: another process works in that folder.
     """
     known = records.read(board.results)
     before = {s: record for (line, s), record in known.items() if line == recipe.name}

@@ -3,9 +3,14 @@
 import pytest
 from PIL import Image
 
+from ssl_zoo.compose.boards import BoardComposer
 from ssl_zoo.data.image_captions import ImageCaptions
 from ssl_zoo.data.images import ImageData
-from ssl_zoo.leaderboard.datasets import fingerprint
+from ssl_zoo.leaderboard import records
+from ssl_zoo.leaderboard.board import Board, Recipe
+from ssl_zoo.leaderboard.check import changed
+from ssl_zoo.leaderboard.datasets import Datasets, fingerprint
+from ssl_zoo.leaderboard.unit import Unit
 
 PAIRS = "image,caption\na.png,one\na.png,two\nb.png,three\nc.png,four\nd.png,five\n"
 
@@ -54,3 +59,28 @@ def test_another_unlabelled_image_is_other_data(images):
     assert alone != before
     Image.new("RGB", (8, 8), (3, 2, 1)).save(images / "more/1.png")
     assert printed(unlabelled=str(images / "more")) != before
+
+
+def test_an_edited_caption_makes_a_line_stale(images, monkeypatch):
+    """On a board whose data are images with captions, which a floor of random weights may have too."""
+    monkeypatch.setenv("SSL_ZOO_CACHE", str(images / "cache"))
+    names = [f"{i}.png" for i in range(40)]
+    for i, name in enumerate(names):
+        Image.new("RGB", (8, 8), (6 * i, 10, 10)).save(images / name)
+    table = images / "pairs.csv"
+    table.write_text("image,caption\n" + "".join(f"{name},number {name}\n" for name in names))
+    data = {"data": "image_captions", "data.train": str(table), "data.image_size": 8}
+    data |= {"data.image": "image", "data.caption": "caption", "data.test_fraction": 0.4}
+    fixed = data | {"backbone": "resnet_micro", "backbone.channels": [4, 4, 8, 8], "threads": 1}
+    recipe = Recipe("random", "Random weights", "p", "c", "e", "k", {}, "random", ())
+    measures = {"diagnostics": {**data, "protocol": "diagnostics"}}
+    board = Board(images / "own", "Own", "", "", "diagnostics", (0,), fixed, measures, {"random": recipe}, ())
+    board.folder.mkdir()
+    composer = BoardComposer()
+    unit = Unit(composer, board, recipe, 0, images / "runs", Datasets(composer))
+    records.append(board.results, unit.run(lambda _: None))
+    known = records.read(board.results)
+    assert changed(composer, board, recipe, Datasets(composer), known) == []
+    table.write_text(table.read_text().replace("number 7.png", "seven"))
+    told = changed(composer, board, recipe, Datasets(composer), known)
+    assert told == ["data changed", "data of diagnostics changed"]
