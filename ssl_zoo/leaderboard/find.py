@@ -40,7 +40,9 @@ def find(name: str) -> Board:
     for folder in (Path(name), *(place / name for place in folders())):
         if (folder / "board.yaml").is_file():
             return load(folder)
-    raise BoardError(f"there is no board {name!r}{near(name, names())} Boards: {', '.join(names())}")
+    raise BoardError(
+        f"there is no board {name!r}{near(name, names())} Boards: {', '.join(names()) or 'none'}"
+    )
 
 
 def recipe_of(board: Board, name: str) -> Recipe:

@@ -14,7 +14,7 @@ from ssl_zoo.leaderboard.board import Board, BoardError, Recipe
 from ssl_zoo.leaderboard.composer import Composer, Trust
 from ssl_zoo.leaderboard.datasets import Datasets
 from ssl_zoo.leaderboard.standings import format_point
-from ssl_zoo.leaderboard.unit import Unit
+from ssl_zoo.leaderboard.unit import LOCK, Unit, alone
 from ssl_zoo.transfer.report import format_score, interval
 
 
@@ -114,6 +114,20 @@ def only_measure(board: Board, recipe: Recipe, measure: str) -> Board:
     return replace(board, measures={measure: board.measures[measure]}, primary=measure)
 
 
+def empty(where: Path) -> None:
+    """Delete what is in the folder of a unit.
+
+    Raises:
+        Busy: another process works there.
+    """
+    with alone(where):
+        for path in where.iterdir():
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            elif path.name != LOCK:
+                path.unlink()
+
+
 def reproduce(
     composer: Composer,
     board: Board,
@@ -138,7 +152,7 @@ def reproduce(
             "an interval needs 2 or more"
         )
     unit = Unit(composer, board, recipe, seed, runs, Datasets(composer), trust)
-    shutil.rmtree(unit.where, ignore_errors=True)
+    empty(unit.where)
     figures = compared(unit.run(say), before, seed)
     verdicts = {figure.verdict for figure in figures if figure.measure == board.primary}
     return Reproduced(figures, verdicts, seed in before)

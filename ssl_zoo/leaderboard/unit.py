@@ -30,6 +30,8 @@ from ssl_zoo.pretrain.checkpoint import write_atomically
 from ssl_zoo.pretrain.run import environment
 from ssl_zoo.transfer.features import remembering
 
+LOCK = ".unit"  # the file in the folder of a unit that the process working there holds
+
 
 class Busy(RuntimeError):
     """Another process works on this unit."""
@@ -43,7 +45,7 @@ def alone(where: Path) -> Iterator[None]:
         Busy: another process holds it.
     """
     where.mkdir(parents=True, exist_ok=True)
-    with open(where / ".unit", "w") as file:
+    with open(where / LOCK, "w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:

@@ -22,9 +22,9 @@ from ssl_zoo.leaderboard.board import BoardError, load, spelt
 from ssl_zoo.leaderboard.check import changed
 from ssl_zoo.leaderboard.datasets import AbsentDatasets, Datasets
 from ssl_zoo.leaderboard.find import find
-from ssl_zoo.leaderboard.reproduce import bounds, compared
+from ssl_zoo.leaderboard.reproduce import bounds, compared, empty, only_measure
 from ssl_zoo.leaderboard.standings import standings
-from ssl_zoo.leaderboard.unit import Unit
+from ssl_zoo.leaderboard.unit import Unit, alone
 
 REPOSITORY = Path(__file__).parents[2]
 BOARDS = REPOSITORY / "benchmarks/leaderboard"
@@ -411,6 +411,24 @@ def test_a_reproduction_outside_fails(here, monkeypatch, capsys):
     assert "OUTSIDE" in capsys.readouterr().out
 
 
+def test_a_reproduction_leaves_the_folder_to_who_works_there(here, capsys):
+    """It used to be emptied under the other process."""
+    for seed in (0, 1):
+        result = {"protocol": "knn", "metric": "accuracy", "value": 0.5, "labels": None, "steps": None}
+        record = {"line": "random", "seed": seed, "measures": {"knn": {"results": [result]}}}
+        records.append(here / "results.jsonl", record)
+    board, composer = only_measure(load(here), load(here).recipes["random"], "knn"), BoardComposer()
+    unit = Unit(composer, board, board.recipes["random"], 0, Path("runs/reproduce"), Datasets(composer))
+    with alone(unit.where):
+        (unit.where / "checkpoint").write_text("of the other process")
+        (unit.where / "measures").mkdir()
+        with pytest.raises(SystemExit, match="another process works on"):
+            leaderboard.main(["reproduce", "tiny/random", "measure=knn"])
+        assert (unit.where / "checkpoint").exists()
+    empty(unit.where)
+    assert [path.name for path in unit.where.iterdir()] == [".unit"]
+
+
 def test_what_changed_since_is_stale(here, monkeypatch):
     board, datasets = load(here), Datasets(BoardComposer())
     unit = Unit(BoardComposer(), board, board.recipes["random"], 0, here.parents[2] / "runs", datasets)
@@ -456,8 +474,6 @@ def test_an_unfinished_unit_is_left_to_who_works_on_it(here, capsys):
         Path("runs/leaderboard"),
         Datasets(BoardComposer()),
     )
-    from ssl_zoo.leaderboard.unit import alone
-
     with alone(unit.where):
         leaderboard.main(["run", "tiny", "random", "seeds=1"])
     assert "left out, as another process works on" in capsys.readouterr().out
@@ -530,6 +546,14 @@ def test_a_line_of_ones_own(here, monkeypatch, capsys):
     assert records.read(here / "results.jsonl")["norm", 0]["pretraining"]["objective"] == "Norm"
     with pytest.raises(SystemExit, match="exists already"):
         leaderboard.main(["add", "tiny", "norm", *words])
+
+
+def test_a_line_of_ones_own_that_says_little_can_be_read(here):
+    """An empty paper and a title of two lines used to leave a recipe behind that made the board unreadable."""
+    words = ["objective=rotation", "batch_size=16", "budget.steps=2"]
+    leaderboard.main(["add", "tiny", "mine", *words, "paper=", "title=Two\nlines."])
+    recipe = load(here).recipes["mine"]
+    assert (recipe.title, recipe.paper, recipe.cost) == ("Two lines", "not given", "not given")
 
 
 @pytest.mark.parametrize(
