@@ -40,9 +40,8 @@ def find(name: str) -> Board:
     for folder in (Path(name), *(place / name for place in folders())):
         if (folder / "board.yaml").is_file():
             return load(folder)
-    raise BoardError(
-        f"there is no board {name!r}{near(name, names())} Boards: {', '.join(names()) or 'none'}"
-    )
+    known = names()
+    raise BoardError(f"there is no board {name!r}{near(name, known)} Boards: {', '.join(known) or 'none'}")
 
 
 def recipe_of(board: Board, name: str) -> Recipe:

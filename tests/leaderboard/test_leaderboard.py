@@ -549,7 +549,7 @@ def test_a_line_of_ones_own(here, monkeypatch, capsys):
 
 
 def test_a_line_of_ones_own_that_says_little_can_be_read(here):
-    """An empty paper and a title of two lines used to leave a recipe behind that made the board unreadable."""
+    """An empty paper or a title of two lines used to leave a recipe that made the board unreadable."""
     words = ["objective=rotation", "batch_size=16", "budget.steps=2"]
     leaderboard.main(["add", "tiny", "mine", *words, "paper=", "title=Two\nlines."])
     recipe = load(here).recipes["mine"]
