@@ -121,7 +121,11 @@ class ImageCaptions:
         return self._images.rows(split)
 
     def captions(self, split: str) -> list[str]:
-        return list(chain.from_iterable(self._captions(split, self.rows(split).index)))
+        return list(chain.from_iterable(self.captions_by_image(split)))
+
+    def captions_by_image(self, split: str) -> list[list[str]]:
+        """The captions of each image of a split, in the order of `rows(split)`."""
+        return self._captions(split, self.rows(split).index)
 
     def pairs(self, split: str, tokenizer: Tokenizer, length: int, seed: int = 0) -> PairRows:
         images = self.rows(split)
