@@ -18,7 +18,7 @@ from ssl_zoo.backbones._base import Backbone, Features, ImageBackbone, Layers
 from ssl_zoo.data.rows import Rows
 from ssl_zoo.data.text_pairs import TextPairs
 from ssl_zoo.transfer.evaluate import evaluate
-from ssl_zoo.transfer.labels import budget
+from ssl_zoo.transfer.labels import budget, drawable
 from ssl_zoo.transfer.metrics import METRICS, Metric, score
 from ssl_zoo.transfer.protocols import Finetune, Protocol
 from ssl_zoo.transfer.report import Result, merge
@@ -73,9 +73,12 @@ def random_weights(
 
     With `Finetune` it is training from scratch: use `from_scratch(protocol)`. The learning rate is
     chosen with the first seed, as in `evaluate`.
+
+    Raises:
+        DataError, ValueError: as `evaluate`.
     """
     results: list[Result] = []
-    for seed in seeds:
+    for seed in drawable(seeds):
         result = evaluate(fresh(build, seed), train, validation, test, protocol, seeds=(seed,), **options)
         results.append(result)
         if isinstance(protocol, Finetune):
@@ -110,8 +113,13 @@ def tfidf(
     Args:
         labels, seeds, metric: as in `evaluate`. Only drawn train texts are seen, by TF-IDF too.
         cs: inverse penalties of scikit-learn's LogisticRegression, chosen on validation.
+
+    Raises:
+        DataError: a label budget that cannot be met.
+        ValueError: seeds that cannot be, or train texts of one class alone.
     """
     began = time.perf_counter()
+    seeds = drawable(seeds)
     classes = int(max(train.y.max(), validation.y.max())) + 1
     seeds = seeds[:1] if labels is None else seeds
     fitted, chosen, count = [], [], 0
@@ -135,7 +143,7 @@ def tfidf(
     return Result(
         protocol="tfidf",
         metric=metric,
-        seeds=tuple(seeds),
+        seeds=seeds,
         values=scores.pop(metric),
         others=scores,
         chosen=tuple(chosen),
