@@ -15,11 +15,10 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple
+from typing import ClassVar
 
 import numpy as np
 import torch
-from torch import Tensor
 from tqdm import tqdm
 
 from ssl_zoo.backbones._base import TokenBackbone
@@ -30,25 +29,13 @@ from ssl_zoo.data.tokenizer import Tokenizer
 from ssl_zoo.noise import seed_model
 from ssl_zoo.optim import groups
 from ssl_zoo.schedules import cosine
-from ssl_zoo.transfer.causal import language_model, nats, states
+from ssl_zoo.transfer.causal import Example, completion_nats, language_model
 from ssl_zoo.transfer.chrf import chrf
 from ssl_zoo.transfer.features import evaluating
 from ssl_zoo.transfer.generate import Choice, end_of_document, follow
 from ssl_zoo.transfer.measures import Data, Measured, Subject
 
 BATCH = 128  # rows at once where nothing is trained
-
-
-class Example(NamedTuple):
-    """One prompt with its completion, as ids.
-
-    Attributes:
-        ids: those of the prompt, then those of the completion.
-        prompt: how many of them are the prompt's.
-    """
-
-    ids: list[int]
-    prompt: int
 
 
 def pairs(data: Data, split: str, alike: float) -> tuple[list[str], list[str]]:
@@ -97,19 +84,6 @@ def join(
         start = [*before, *prompt[:room].tolist(), *arrow.tolist()]
         found.append(Example(start + after, len(start)))
     return found
-
-
-def completion_nats(backbone: TokenBackbone, examples: Sequence[Example]) -> Tensor:
-    """-log p of every token of the completions, one after the other: (N,) nats. Prompts are not scored."""
-    device = backbone.word_embedding().weight.device
-    width = max(len(one.ids) for one in examples) - 1
-    x, target = (torch.zeros(len(examples), width, dtype=torch.int64) for _ in range(2))
-    scored = torch.zeros(len(examples), width, dtype=torch.bool)
-    for i, (ids, prompt) in enumerate(examples):
-        x[i, : len(ids) - 1], target[i, : len(ids) - 1] = torch.tensor(ids[:-1]), torch.tensor(ids[1:])
-        scored[i, prompt - 1 : len(ids) - 1] = True
-    x, target, scored = x.to(device), target.to(device), scored.to(device)
-    return nats(states(backbone, x)[scored], backbone.word_embedding().weight, target[scored])
 
 
 def held_out(backbone: TokenBackbone, examples: Sequence[Example], device: torch.device) -> float:

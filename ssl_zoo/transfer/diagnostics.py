@@ -23,7 +23,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ssl_zoo.backbones._base import Backbone
-from ssl_zoo.data.rows import Rows, Subset
+from ssl_zoo.data.rows import DataError, Rows, Subset
 from ssl_zoo.noise import free_noise, seed_noise
 from ssl_zoo.objectives._base import Batch
 from ssl_zoo.transfer.features import extract, prepare
@@ -113,7 +113,10 @@ class Diagnostics:
     limit: int = 2000
 
     def begin(self, subject: Subject, data: Any, seed: int) -> Callable[[Any], Measured]:
+        """Raises DataError: data of another kind than the backbone reads, or fewer than two rows."""
         rows = subject.rows(data, "validation")
+        if min(len(rows), self.limit) < 2:
+            raise DataError(f"diagnostics need two validation rows or more: {len(rows)=}, limit={self.limit}")
         rows = Subset(rows, np.sort(np.random.default_rng(0).permutation(len(rows))[: self.limit]))
 
         def read(some: Rows) -> tuple[Tensor, ...]:

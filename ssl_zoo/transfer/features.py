@@ -189,10 +189,12 @@ class Memory:
 
     @staticmethod
     def key(backbone: Backbone, rows: Rows) -> tuple[int, int, str]:
+        """The object, how often its tensors were written in place, and the fingerprint of the rows."""
         tensors = (*backbone.parameters(), *backbone.buffers())
         return id(backbone), sum(tensor._version for tensor in tensors), rows.fingerprint
 
     def recall(self, backbone: Backbone, rows: Rows, layers: bool) -> FeatureSet | None:
+        """What was read before of these rows, or of the rows that they are a subset of; None for neither."""
         _, known = self.found.get(self.key(backbone, rows), (None, None))
         if known is not None and (known.layers or not layers):
             return known if layers else known._replace(layers=())

@@ -22,13 +22,17 @@ from ssl_zoo.transfer.labels import budget, drawable
 from ssl_zoo.transfer.metrics import METRICS, Metric, score
 from ssl_zoo.transfer.protocols import Finetune, Protocol
 from ssl_zoo.transfer.report import Result, merge
-from ssl_zoo.transfer.similarity import correlations
+from ssl_zoo.transfer.similarity import correlations, train_sentences
 
 
 class Pixels(ImageBackbone):
     """The pixels themselves as features, at `side` x `side` or smaller: a floor for any image backbone.
 
     Evaluate it like any other: `evaluate(Pixels(rows), train, validation, test, Linear())`.
+
+    Args:
+        rows: images (C, H, W), of which the first tells the size.
+        side: larger images are resized to this height and width, in pixels.
     """
 
     kind = "cnn"
@@ -162,7 +166,7 @@ def tfidf_similarity(data: TextPairs) -> Result:
     5 within a word). It is run once: nothing is drawn.
     """
     began = time.perf_counter()
-    train = sorted({sentence for pair in data.pairs("train") for sentence in pair})
+    train = train_sentences(data)
     units = {"words": ("word", (1, 1)), "letters": ("char_wb", (2, 5))}
     fitted = {
         name: TfidfVectorizer(analyzer=analyzer, ngram_range=ngrams, sublinear_tf=True).fit(train)

@@ -57,7 +57,7 @@ def true_labels(rows: Rows, name: str) -> np.ndarray:
 
 
 def title(rows: Rows, label: int) -> str:
-    """How a class is called in an error."""
+    """What an error calls a class: its number, and its name where there is one."""
     return f"{label} ({rows.classes[label]})" if label < len(rows.classes) else str(label)
 
 

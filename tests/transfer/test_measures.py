@@ -181,6 +181,11 @@ def test_diagnostics_of_images(digits):
 # Cost
 
 
+def test_diagnostics_of_one_row_are_refused(digits):
+    with pytest.raises(DataError, match="two validation rows or more"):
+        examine(Subject(MLP()), digits, Diagnostics(limit=1))
+
+
 def test_flops_of_frozen_and_fine_tuned():
     class Products(MLP):
         """Only the products of its two layers, known by hand."""
