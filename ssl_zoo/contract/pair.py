@@ -13,7 +13,8 @@ import json
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -74,9 +75,10 @@ def learn(objective: Objective, rows: Batch, accumulate: int = 1) -> dict[str, A
 
 
 def furthest(found: dict[str, Tensor], expected: dict[str, Tensor]) -> float:
-    """Largest difference, relative to the largest value of the tensor; NaN where one alone is not finite.
+    """Largest difference, relative to the largest value of the tensor.
 
-    A gradient may be nothing but rounding (that of the keys' bias in attention is 0), hence the least value.
+    It is not finite where any value is NaN, or infinite in one of the two alone. A gradient may be nothing but
+    rounding (that of the keys' bias in attention is 0), hence the least value.
     """
     differences = (
         torch.where(found[k] == e, 0, found[k] - e).abs().max() / e.abs().max().clamp_min(1e-6)
@@ -96,7 +98,6 @@ def tried(cls: type[Objective], kind: Kind) -> tuple[Objective, Batch]:
 
     On text it is in evaluation mode, since the noise of dropout belongs to a process.
     """
-    torch.set_num_threads(1)
     objective = tiny.build(cls, tiny.backbone(kind)).train()
     over_all_processes(objective)
     rows = tiny.batch(objective, ROWS, length=20)
@@ -118,9 +119,20 @@ def apart(one: dict[str, Any], other: dict[str, Any]) -> str | None:
     return None
 
 
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Within, PyTorch computes with one thread, as each of two processes does; afterwards as before."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
 def divided(cls: type[Objective], kinds: Sequence[Kind]) -> dict[Kind, list[str]]:
     """What is wrong where a batch is divided, over accumulated parts or two processes: a sentence each."""
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), one_thread():
         alone = {kind: learn(*tried(cls, kind)) for kind in kinds}
         found: dict[Kind, list[str]] = {kind: [] for kind in kinds}
         for kind in kinds:
@@ -200,7 +212,8 @@ def main(folder: str, about: dict[str, Any], number: int) -> None:
     kinds = about.pop("kinds")
     dist.init_process_group("gloo", f"file://{folder}/meeting", rank=number, world_size=2)
     cls = located(**about)
-    found = {kind: learn(*tried(cls, kind)) for kind in kinds}
+    with one_thread():
+        found = {kind: learn(*tried(cls, kind)) for kind in kinds}
     if number == 0:
         torch.save(found, Path(folder) / "found.pt")
     dist.barrier()

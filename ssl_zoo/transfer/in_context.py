@@ -57,7 +57,7 @@ def by_context(losses: Tensor) -> tuple[float, float, list[dict[str, float]]]:
 
 @dataclass(frozen=True)
 class InContextLoss:
-    """Nats per token that context saves: the loss after 8 to 31 tokens less that in the last quarter of a row.
+    """Nats per token that context saves: the loss after 8 to 31 tokens less that in a row's last quarter.
 
     Only rows within one document count. So every position is averaged over the same rows, and a later one
     has more context.

@@ -94,7 +94,11 @@ def forked(monkeypatch):
 
 @pytest.mark.usefixtures("forked")
 def test_a_sound_loss_keeps_the_contract(mine):
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
     assert ssl_zoo.check_objective(mine.Uniform) == []
+    assert torch.get_num_threads() == 2
+    torch.set_num_threads(threads)
     assert about(mine.Uniform) == []
 
 
