@@ -77,8 +77,8 @@ def learn(objective: Objective, rows: Batch, accumulate: int = 1) -> dict[str, A
 def furthest(found: dict[str, Tensor], expected: dict[str, Tensor]) -> float:
     """Largest difference, relative to the largest value of the tensor.
 
-    It is not finite where any value is NaN, or infinite in one of the two alone. A gradient may be nothing but
-    rounding (that of the keys' bias in attention is 0), hence the least value.
+    It is not finite where any value is NaN, or infinite in one of the two alone. A gradient may be nothing
+    but rounding (that of the keys' bias in attention is 0), hence the least value.
     """
     differences = (
         torch.where(found[k] == e, 0, found[k] - e).abs().max() / e.abs().max().clamp_min(1e-6)
