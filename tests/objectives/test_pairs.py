@@ -25,6 +25,7 @@ from ssl_zoo.data.pairs import DrawnRows, PairRows
 from ssl_zoo.data.plan import Parts, Plan
 from ssl_zoo.data.rows import DataError, Subset, refuse_lacking
 from ssl_zoo.data.text import TextData
+from ssl_zoo.data.text_pairs import TextPairs
 from ssl_zoo.data.text_rows import DocumentRows
 from ssl_zoo.data.tokenizer import bytes_tokenizer
 from ssl_zoo.noise import free_noise, seed_noise
@@ -156,6 +157,10 @@ def test_a_table_of_images_and_captions(folder, capsys):
     assert spelt(one.other) == spelt(two.other)
     with pytest.raises(DataError, match="own has no test pairs"):
         examine(Subject(backbone("vit"), WORDS, pair=lambda: None), own(folder), PairRetrieval())
+    (folder / "scored.csv").write_text("one,two,3\n")
+    sentences = TextPairs("scored", *[folder / "scored.csv"] * 3)
+    with pytest.raises(DataError, match="scored holds no images with captions"):
+        examine(Subject(backbone("vit"), WORDS, pair=lambda: None), sentences, PairRetrieval())
 
 
 def test_other_tables(folder):
@@ -389,6 +394,11 @@ def test_rank_of_the_own_half():
     u, v = (F.normalize(torch.randn(40, 5), dim=1) for _ in range(2))
     want = [sum(float(u[i] @ v[j]) > float(u[i] @ v[i]) for j in range(40)) for i in range(40)]
     assert own_rank(u, v, 7).tolist() == want
+    point = torch.ones(5, 3)
+    assert own_rank(point, point, 2).tolist() == [2] * 5, "a collapse finds nothing"
+    assert own_rank(point * torch.nan, point).tolist() == [2] * 5
+    v[1] = v[0]
+    assert own_rank(u[:2], v[:2]).tolist() == [0.5, 0.5]
 
 
 # The command
