@@ -24,7 +24,8 @@ def log(trainer: L.Trainer, values: dict[str, float]) -> None:
 
 def say(text: str) -> None:
     """A line for whoever listens, or above any progress bar; only the first process speaks."""
-    if rank() == 0 if world() > 1 else launch.leads():
+    first = rank() == 0 if world() > 1 else launch.leads()  # before the processes have met, ask the launcher
+    if first:
         if (listener := heard()) is not None:
             listener(text)
             return
@@ -60,7 +61,8 @@ class PerStep(L.Callback):
         if (micro + 1) % module.data.accumulate == 0:
             self.after_step(trainer, module)
 
-    def after_step(self, trainer: L.Trainer, module: Pretraining) -> None: ...
+    def after_step(self, trainer: L.Trainer, module: Pretraining) -> None:
+        """Called after each optimizer step."""
 
 
 class Meter(PerStep):
@@ -126,6 +128,7 @@ class Meter(PerStep):
         self.bar.close()
 
     def report(self, trainer: L.Trainer, module: Pretraining) -> None:
+        """Log and show what became of the steps since the last report."""
         module.check_finite()
         now = time.perf_counter()
         spent, steps = now - self.since, trainer.global_step - self.at
