@@ -12,8 +12,9 @@ random keys. A network that has learned nothing has a loss of log(1 + K).
 
 The paper shuffles the batch among GPUs for the keys, since batch norms of one GPU's rows tell the query
 which few images its key was normalised with. Batch norms here are over the rows of all processes
-(ssl_zoo.norm), and nothing is left to shuffle; a vision transformer has none. Published training: SGD, lr
-0.03 x batch / 256, weight decay 1e-4.
+(ssl_zoo.norm), and nothing is left to shuffle; a vision transformer has none.
+
+Published training: SGD, lr 0.03 x batch / 256, weight decay 1e-4.
 """
 
 from __future__ import annotations

@@ -10,6 +10,7 @@ from ssl_zoo.noise import free_noise, rand, seed_noise
 from ssl_zoo.objectives._base import Batch
 from ssl_zoo.objectives.data2vec import Data2Vec
 from ssl_zoo.views.masks import Runs, blocks
+from ssl_zoo.views.view import View
 
 
 @pytest.fixture(autouse=True)
@@ -131,3 +132,23 @@ def test_it_averages_what_there_is_and_follows_slowly():
         torch.testing.assert_close(new - old, torch.full_like(old, 2e-4), rtol=0.05, atol=1e-6)
     with pytest.raises(ValueError, match="mask token"):
         Data2Vec(TextTransformer(VOCABULARY._replace(mask=None), width=16, depth=1, heads=2))
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"masked": 1.0}, r"masked=1.0: the share"),
+        ({"top": 0}, "top=0"),
+        ({"head": 0}, "head=0"),
+        ({"block": 0}, "block=0"),
+        ({"beta": -1.0}, "beta=-1.0"),
+    ],
+)
+def test_numbers_that_cannot_be_are_refused(given, said):
+    with pytest.raises(ValueError, match=said):
+        Data2Vec(backbone("vit"), **given)
+
+
+def test_text_takes_no_view():
+    with pytest.raises(ValueError, match="leave `view` out"):
+        Data2Vec(backbone("transformer"), view=View(8))

@@ -568,7 +568,7 @@ def test_a_term_may_read_every_so_manyth_row():
             masked(Batch(*(None if x is None else x[4 * part : 4 * part + 4] for x in batch))).value
         )
     torch.testing.assert_close(sum(halves) / 2, whole)
-    with pytest.raises(ValueError, match="next reads every 4th row, and 6 rows in one process"):
+    with pytest.raises(ValueError, match="next reads one row in 4, and 6 rows in one process"):
         thin.train()(text(rows=6, length=25))
     assert thin.eval()(text(rows=6, length=25)).value.isfinite(), "the last rows of a validation split"
     for every, complaint in (({"b": 2}, r"every for \['b'\]"), ({"next": 0}, "n = 1 or more")):
