@@ -60,7 +60,8 @@ class DINO(Objective[ImageBackbone]):
         views: crops; the teacher sees those of the first size. None: the paper's, small ones 3/7 as wide.
 
     Raises:
-        ValueError: the backbone is not for images, or an image has a single crop.
+        ValueError: the backbone is not for images, an image has a single crop, or a temperature is not
+            positive.
     """
 
     family = "distillation"
@@ -81,6 +82,11 @@ class DINO(Objective[ImageBackbone]):
         views: Views | None = None,
     ):
         super().__init__(backbone)
+        if len(teacher_temperature) != 2 or min(temperature, *teacher_temperature) <= 0:
+            raise ValueError(
+                f"temperature={temperature} and teacher_temperature={list(teacher_temperature)}: one and two "
+                "positive numbers are wanted"
+            )
         size, patch = backbone.image_size, getattr(backbone, "patch", 1)
         self.views = views or dino(size, local_size(size, patch))
         if sum(self.views.counts) < 2:

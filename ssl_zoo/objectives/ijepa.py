@@ -42,7 +42,8 @@ class IJEPA(Objective[TokenBackbone]):
         view: images to training crops; default: the paper's random resized crop, and nothing else.
 
     Raises:
-        ValueError: the backbone is not a vision transformer, or too few patches would be left.
+        ValueError: the backbone is not a vision transformer, no block is to be predicted, or too few patches
+            would be left.
     """
 
     family = "masked"
@@ -67,6 +68,8 @@ class IJEPA(Objective[TokenBackbone]):
                 f"IJEPA drops patches before the encoder, which {type(backbone).__name__} cannot do; "
                 "take a vision transformer: backbone=vit_micro, vit_small, or any timm ViT"
             )
+        if targets < 1:
+            raise ValueError(f"targets={targets}: there is nothing to predict; take 1 block or more")
         self.grid = backbone.grid(*backbone.image_size)
         self.keep, self.targets = round(keep * self.grid[0] * self.grid[1]), targets
         if not 0 < self.keep < self.grid[0] * self.grid[1]:

@@ -102,13 +102,17 @@ class Meter(PerStep):
             lines.append(f"schedule    {note}")
         for line in lines:
             say(line)
-        normed = any(isinstance(part, BatchNorm) for part in objective.modules())
+        normed = [
+            module
+            for module in (objective.backbone, objective)
+            if any(isinstance(part, BatchNorm) for part in module.modules())
+        ]
         if (objective.whole_batch or normed) and data.accumulate > 1:
-            who, does = type(objective).__name__, "compares the samples of a batch"
+            who, does = objective, "compares the samples of a batch"
             if not objective.whole_batch:
-                who, does = type(objective.backbone).__name__, "has batch norm"
+                who, does = normed[0], "has batch norm"
             say(
-                f"note        {who} {does}: accumulation gives "
+                f"note        {type(who).__name__} {does}: accumulation gives "
                 f"{data.accumulate} batches of {each * world()}, not one of {data.plan.batch}"
             )
         self.bar = tqdm(

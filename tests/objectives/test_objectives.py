@@ -178,6 +178,18 @@ def test_next_token_of_packed_documents_is_that_of_each_document_alone(kind):
     check_scores(objective(batch), "nats_per_token", nats, places=4 * 24)
 
 
+def test_next_token_shows_no_padding():
+    objective = NextToken(backbone("transformer")).eval()
+    batch = text()
+    batch.segments[0, 11:] = -1
+    shown = objective.show(batch)
+    assert shown.at.tolist() == list(range(1, 11))
+    everything = objective.show(Batch(batch.x))
+    assert everything.at.tolist() == list(range(1, 24))
+    for guesses in (shown, everything):
+        torch.testing.assert_close(guesses.p.sum(1), torch.ones(len(guesses.at)))
+
+
 def check_scores(loss: Loss, part: str, nats: list[torch.Tensor], places: float) -> None:
     """The loss is their sum over what full rows would have, the part is their mean."""
     assert len(nats) != places
