@@ -55,7 +55,7 @@ class Tune(NamedTuple):
 
 
 READS = ("x", "y", "index", "other")
-OLD = {"rows": "layout"}  # attributes of a class by their names before
+OLD = {"rows": "layout"}  # former name of a class attribute -> its name now
 Layout = Literal["packed", "document"]
 B = TypeVar("B", bound=Backbone)
 

@@ -31,7 +31,7 @@ class Towers(Objective[ImageBackbone]):
             captions may say left and right.
 
     Raises:
-        ValueError: `text` reads no text.
+        ValueError: `text` reads no text; from `forward`, a batch of one pair.
     """
 
     reads = ("x", "other")

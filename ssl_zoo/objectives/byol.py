@@ -47,7 +47,8 @@ class BYOL(Objective[ImageBackbone]):
     """Args:
         backbone: any vision backbone.
         width, out: of projection and prediction head, Linear-BatchNorm-ReLU-Linear (section 3.3).
-        momentum: m_0, share of the average that a first step leaves; 0.996 is a half-life of 173 steps.
+        momentum: m_0, share of the average that the first step leaves; 0.996 is a half-life of 173 steps. It
+            rises to 1.
         views: images to two views of one size; default: the paper's.
 
     Raises:

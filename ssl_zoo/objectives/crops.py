@@ -43,7 +43,8 @@ class DocumentCrops(Objective[TokenBackbone]):
             backbone without blocks is its words.
 
     Raises:
-        ValueError: lengths that are none, a temperature that is not positive, or another `through`.
+        ValueError: lengths that are none, a temperature that is not positive, or another `through`; from
+            `forward`, a batch of one document.
     """
 
     family = "contrastive"
