@@ -51,6 +51,11 @@ def targets(layers: tuple[Tensor, ...], top: int) -> Tensor:
     return torch.stack([F.layer_norm(h.to(scoring_type(h)), h.shape[-1:]) for h in layers[-top:]]).mean(0)
 
 
+def spread(rows: Tensor) -> Tensor:
+    """How far rows (N, D) differ from each other: the mean of their deviations; 0 where there are none."""
+    return rows.std(0, correction=0).mean() if len(rows) else rows.new_zeros(())
+
+
 class Data2Vec(Objective[TokenBackbone]):
     """Args:
         backbone: a vision transformer, or a text backbone that sees both ways and has a mask token.
@@ -119,7 +124,7 @@ class Data2Vec(Objective[TokenBackbone]):
             seen = slow.encode(whole, None, batch.segments, layers="tokens").layers
             target = take(targets(seen, self.top), at)
         rows = {"target_std": target, "prediction_std": drawn.detach().float()}  # near 0 where all are alike
-        parts = {name: row[valid].std(0, correction=0).mean() for name, row in rows.items()}
+        parts = {name: spread(row[valid]) for name, row in rows.items()}
         return Loss(regression(drawn, target, valid, self.beta), parts)
 
     def advance(self, t: float) -> None:

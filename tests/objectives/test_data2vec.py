@@ -150,6 +150,14 @@ def test_numbers_that_cannot_be_are_refused(given, said):
         Data2Vec(backbone("vit"), **given)
 
 
+def test_a_batch_of_padding_has_a_loss_and_parts_of_0():
+    batch = text()
+    batch.segments[:] = -1
+    loss = Data2Vec(backbone("transformer"), 0.35, 4)(batch)
+    assert loss.value.item() == 0
+    assert loss.parts == {"target_std": 0, "prediction_std": 0}
+
+
 def test_text_takes_no_view():
     with pytest.raises(ValueError, match="leave `view` out"):
         Data2Vec(backbone("transformer"), view=View(8))
