@@ -70,8 +70,9 @@ class BYOL(Objective[ImageBackbone]):
     ):
         super().__init__(backbone)
         self.views = views or byol(backbone.image_size)
-        if self.views.counts != (2,):
-            raise ValueError(f"BYOL compares two views of one size, not groups of {self.views.counts}")
+        counts = getattr(self.views, "counts", (1,))  # a View alone has none
+        if counts != (2,):
+            raise ValueError(f"BYOL compares two views of one size, not groups of {counts}: see views.recipes")
         self.project = mlp(backbone.dim, width, out, norm="batch")
         self.predict = mlp(out, width, out, norm="batch")
         self.teacher = Teacher(backbone, self.project)

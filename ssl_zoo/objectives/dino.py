@@ -89,7 +89,7 @@ class DINO(Objective[ImageBackbone]):
             )
         size, patch = backbone.image_size, getattr(backbone, "patch", 1)
         self.views = views or dino(size, local_size(size, patch))
-        if sum(self.views.counts) < 2:
+        if sum(getattr(self.views, "counts", (1,))) < 2:  # a View alone has none
             raise ValueError("DINO predicts one crop from another, and its views are a single crop")
         norm = "batch" if backbone.kind == "cnn" else None
         self.project = mlp(backbone.dim, width, width, bottleneck, norm=norm, act="gelu")

@@ -81,8 +81,9 @@ class MoCo(Objective[ImageBackbone]):
         if temperature <= 0:
             raise ValueError(f"temperature must be positive, not {temperature}")
         self.views = views or weak(backbone.image_size)
-        if self.views.counts != (2,):
-            raise ValueError(f"MoCo compares two views of one size, not groups of {self.views.counts}")
+        counts = getattr(self.views, "counts", (1,))  # a View alone has none
+        if counts != (2,):
+            raise ValueError(f"MoCo compares two views of one size, not groups of {counts}: see views.recipes")
         self.momentum, self.temperature = momentum, temperature
         self.project = mlp(backbone.dim, width, out)
         self.teacher = Teacher(backbone, self.project)
