@@ -72,7 +72,7 @@ class BYOL(Objective[ImageBackbone]):
         self.views = views or byol(backbone.image_size)
         counts = getattr(self.views, "counts", (1,))  # a View alone has none
         if counts != (2,):
-            raise ValueError(f"BYOL compares two views of one size, not groups of {counts}: see views.recipes")
+            raise ValueError(f"BYOL compares two views of one size, not groups of {counts}")
         self.project = mlp(backbone.dim, width, out, norm="batch")
         self.predict = mlp(out, width, out, norm="batch")
         self.teacher = Teacher(backbone, self.project)

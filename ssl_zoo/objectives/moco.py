@@ -83,7 +83,7 @@ class MoCo(Objective[ImageBackbone]):
         self.views = views or weak(backbone.image_size)
         counts = getattr(self.views, "counts", (1,))  # a View alone has none
         if counts != (2,):
-            raise ValueError(f"MoCo compares two views of one size, not groups of {counts}: see views.recipes")
+            raise ValueError(f"MoCo compares two views of one size, not groups of {counts}")
         self.momentum, self.temperature = momentum, temperature
         self.project = mlp(backbone.dim, width, out)
         self.teacher = Teacher(backbone, self.project)
