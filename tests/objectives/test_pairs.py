@@ -327,6 +327,14 @@ def test_any_text_tower_in_half_precision(cls, tower):
         objective(batch(objective, rows=1))
 
 
+@pytest.mark.parametrize("cls", [CLIP, SigLIP])
+def test_images_are_cropped_to_the_size_that_the_tower_reads(cls):
+    vit = backbone("vit")
+    view = build(cls, vit, text=backbone("transformer")).view
+    assert view.size == vit.image_size
+    assert view(torch.zeros(2, 3, 23, 31, dtype=torch.uint8)).shape[-2:] == vit.image_size
+
+
 def test_it_works_in_a_sum():
     terms = {
         "pair": lambda on: build(CLIP, on),
