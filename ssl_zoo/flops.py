@@ -29,8 +29,8 @@ def product(a: Sequence[int], b: Sequence[int], **_: Any) -> int:
 
 
 aten = torch.ops.aten
-# Products that torch's counter would take for elementwise work. heads.py adds up the gradient of the output
-# matrix by `addmm_`, a third of the head's work.
+# Products that torch's counter would take for elementwise work. token_scores.py adds up the gradient of the
+# output matrix by `addmm_`, a third of the head's work.
 MORE = {
     aten.addmm_: added_product,
     aten.baddbmm_: added_product,
