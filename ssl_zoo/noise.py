@@ -89,7 +89,7 @@ def rand(rows: int, *shape: int, device: torch.device | str = "cpu") -> Tensor:
 def rand_shared(*shape: int) -> Tensor:
     """Uniform noise that all parts of a batch share, on the CPU, so that reading it never syncs."""
     if _noise.key is None:
-        return torch.rand(*shape)
+        return torch.rand(shape)
     return uniform(_noise.next_key(), 0, math.prod(shape), torch.device("cpu")).view(shape)
 
 
@@ -105,7 +105,8 @@ def stratified(rows: int, device: torch.device | str = "cpu") -> Tensor:
     divided into, and the mean over it varies less than that of independent draws (Kingma et al. 2021,
     "Variational diffusion models", appendix I.1).
     """
-    return (row_numbers(rows, device) + rand_shared().item()) / (rows * _noise.parts)
+    numbers = (row_numbers(rows, device) + rand_shared().item()) / (rows * _noise.parts)
+    return numbers.clamp_max(1 - 2.0**-24)  # r + u may be rounded up to N
 
 
 # SplitMix64 (Steele, Lea & Flood 2014, "Fast splittable pseudorandom number generators"): number i of a
