@@ -151,7 +151,7 @@ class PatchDecoder(nn.Module):
 
     def __init__(self, width: int, depth: int, heads: int, out: int):
         super().__init__()
-        if width % heads or depth < 1:
+        if heads < 1 or width % heads or depth < 1:
             raise ValueError(f"a decoder of width {width}, {heads} heads and depth {depth} cannot be built")
         self.blocks = nn.ModuleList(DecoderBlock(width, heads) for _ in range(depth))
         self.norm = nn.LayerNorm(width)

@@ -44,7 +44,7 @@ class Vocabulary(NamedTuple):
     """What the ids of a text backbone mean.
 
     size: number of ids. pad fills short rows, separator opens a document, mask hides a token.
-    special: ids that are not text: never masked, never used as noise.
+    special: ids that are not text: they are never masked and never used as noise.
     continues: ids that continue the word before them (for whole-word masking); () if unknown.
     """
 
@@ -54,6 +54,15 @@ class Vocabulary(NamedTuple):
     mask: int | None = 2
     special: tuple[int, ...] = (0, 1, 2)
     continues: tuple[int, ...] = ()
+
+    @classmethod
+    def of(cls, parts: Sequence[Any]) -> Vocabulary:
+        """A vocabulary, or its values in this order as a configuration keeps them."""
+        return cls(*parts[:4], *map(tuple, parts[4:]))
+
+    def plain(self) -> list[Any]:
+        """What a configuration keeps of it: plain JSON values, without `continues`, which only views read."""
+        return [*self[:4], list(self.special)]
 
 
 class Backbone(nn.Module, ABC):

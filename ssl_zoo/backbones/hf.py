@@ -141,8 +141,7 @@ class HFBackbone(TokenBackbone):
         if pretrained and name is None:
             raise ValueError("pretrained=True needs the name of the weights")
         if vocabulary is not None:
-            parts: list[Any] = list(vocabulary)
-            vocabulary = Vocabulary(*parts[:4], *map(tuple, parts[4:]))
+            vocabulary = Vocabulary.of(vocabulary)
         if config is not None:
             made = _from_fields(config, vocabulary)
             name = made.model_type
@@ -176,7 +175,7 @@ class HFBackbone(TokenBackbone):
         super().__init__(
             {
                 "config": fields,
-                "vocabulary": vocabulary and [*vocabulary[:4], list(vocabulary.special)],
+                "vocabulary": vocabulary and vocabulary.plain(),
                 "attention": attention,
             }
         )

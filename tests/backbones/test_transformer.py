@@ -434,6 +434,8 @@ def test_parameter_counts(name, million):
         ({"width": 30, "heads": 4}, "take a width divisible by 8"),
         ({"width": 12, "heads": 4}, "take a width divisible by 8"),
         ({"heads": 4, "kv_heads": 3}, "heads 4 is not a multiple of kv_heads 3"),
+        ({"heads": 0}, "must be 1 or more"),
+        ({"heads": 4, "kv_heads": -1}, "must be 1 or more"),
         ({"mlp": "gelu"}, "choose swiglu or relu2"),
         ({"dropout": 1.0}, r"not in \[0, 1\)"),
     ],

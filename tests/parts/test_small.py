@@ -225,7 +225,7 @@ def test_patch_decoder_is_a_stack_of_torchs_pre_norm_layers_and_draws_from_any_r
     torch.testing.assert_close(decoder(tokens, 4), whole[:, 4:], rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("size", [(10, 1, 4), (16, 0, 4)])
+@pytest.mark.parametrize("size", [(10, 1, 4), (16, 0, 4), (16, 1, 0)])
 def test_patch_decoder_refuses(size):
     with pytest.raises(ValueError, match="decoder"):
         heads.PatchDecoder(*size, 12)
