@@ -51,7 +51,8 @@ class Plan:
     """
 
     def __init__(self, like: Tensor, segments: Tensor | None, order: Order):
-        self.segments, self.order = segments, order
+        self.segments = segments
+        self.order: Order = order
         given = isinstance(order, Tensor)
         self.causal = not given and order == "causal"
         self.mask: Tensor | None = None

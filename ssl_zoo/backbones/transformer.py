@@ -116,8 +116,8 @@ class TextTransformer(TokenBackbone):
         vocabulary = Vocabulary.of(vocabulary)
         if min(width, heads, kv_heads) < 1:
             raise ValueError(
-                f"width {width}, heads {heads} and kv_heads {kv_heads} must be 1 or more (kv_heads: null has as "
-                "many as heads)"
+                f"width {width}, heads {heads} and kv_heads {kv_heads} must be 1 or more (kv_heads: null "
+                "has as many as heads)"
             )
         if width % heads or (width // heads) % 2:
             raise ValueError(
