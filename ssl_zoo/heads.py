@@ -1,4 +1,4 @@
-"""Heads that only the objective needs: projections, pixel decoders, prototypes, the score of classes.
+"""Heads that objectives put on a backbone: projections, prototypes, decoders of patches, scores of classes.
 
 What compares features with something (logits, errors, distances) belongs to the loss, and is computed in
 float32 by `exact`. What makes features (trunks, projections, decoders) stays in autocast's type.
@@ -23,10 +23,10 @@ HALF = (torch.float16, torch.bfloat16)
 
 
 def exact(loss: Callable[P, R]) -> Callable[P, R]:
-    """The function, computed in float32 whatever is around it; double precision stays.
+    """A decorator: the function is computed in float32 whatever is around it; double precision stays.
 
-    Half-precision tensors among its arguments, of which the first is a tensor, become float32, and autocast
-    is off inside: otherwise it would make matrix products of them in half precision again.
+    Half-precision tensors among its arguments become float32, and autocast is off inside: otherwise it would
+    compute matrix products of them in half precision again. The first argument has to be a tensor.
     """
 
     @wraps(loss)
@@ -42,7 +42,7 @@ def _wide(x: Any) -> Any:
 
 
 def scoring_type(hidden: Tensor) -> torch.dtype:
-    """The type in which rows are scored: float32 for half precision."""
+    """The type that `exact` computes in: float32 for half precision, else the tensor's own."""
     return torch.promote_types(hidden.dtype, torch.float32)
 
 
@@ -66,11 +66,11 @@ def mlp(
     """Linear layers of these widths, with a norm and an activation between them.
 
     Args:
-        widths: of the input, of each layer between, and of the output.
-        norm: between the layers; "batch" is over the rows of all processes. A linear layer before a batch
-            norm has no bias, which the norm would take away again.
-        act: between the layers.
-        last: how it ends: in a linear layer, or in a batch norm behind it, with scale and shift ("batch") or
+        widths: of the input, of each layer between, and of the output: two at least.
+        norm: the norm between the layers; "batch" is over the rows of all processes. A linear layer before a
+            batch norm has no bias, which the norm would take away again.
+        act: the activation between the layers.
+        last: what comes last: a linear layer, or a batch norm behind it, with scale and shift ("batch") or
             without ("plain_batch").
     """
     layers: list[nn.Module] = []
@@ -95,7 +95,11 @@ def cosines(rows: Tensor, weight: Tensor) -> Tensor:
 class Prototypes(nn.Module):
     """Learnt directions that rows are compared with: (N, dim) -> cosines (N, count).
 
-    Weights count by their direction alone, so rows of norm 1 need no step of their own that keeps them so.
+    Only the direction of a prototype counts, so nothing has to keep its norm at 1 (SwAV's code normalises
+    the weights before each step).
+
+    Args:
+        dim: width of the rows. count: how many prototypes there are.
     """
 
     def __init__(self, dim: int, count: int):
@@ -103,14 +107,15 @@ class Prototypes(nn.Module):
         self.weight = nn.Parameter(torch.empty(count, dim).uniform_(-1, 1) / dim**0.5)
 
     def forward(self, rows: Tensor, gate: Tensor | float = 1.0) -> Tensor:
-        """gate: the share of their gradient that the prototypes get. At 0 they stand still, and yet they are
-        a parameter with a gradient, as training in several processes demands."""
+        """gate: the share of their gradient that the prototypes get. At 0 they stand still, but they have a
+        gradient, which is 0: training in several processes demands one."""
         weight = self.weight.detach() + gate * (self.weight - self.weight.detach())
         return cosines(rows, weight)
 
 
 class DecoderBlock(nn.Module):
-    """A pre-norm transformer block (Dosovitskiy et al. 2021, eq. 2 and 3) that may end in fewer rows."""
+    """A pre-norm transformer block (Dosovitskiy et al. 2021, eq. 2 and 3) that may give fewer rows than it
+    reads."""
 
     def __init__(self, width: int, heads: int):
         super().__init__()
@@ -120,7 +125,7 @@ class DecoderBlock(nn.Module):
         self.mlp = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
 
     def forward(self, x: Tensor, first: int = 0) -> Tensor:
-        """All rows are attended to; those from `first` on come out: (B, N, D) -> (B, N - first, D)."""
+        """All rows are attended to, and those from `first` on are given: (B, N, D) -> (B, N - first, D)."""
         b, n, d = x.shape
         q, k, v = self.qkv(self.norm1(x)).view(b, n, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
         mixed = F.scaled_dot_product_attention(q[:, :, first:], k, v)  # (B, heads, N - first, D / heads)
@@ -129,7 +134,11 @@ class DecoderBlock(nn.Module):
 
 
 def grid_positions(width: int, rows: int, columns: int) -> Tensor:
-    """Fixed sines and cosines of row and column (MoCo v3's 2-D form): (rows * columns, width)."""
+    """Fixed sines and cosines of row and column (MoCo v3's 2-D form): (rows * columns, width).
+
+    Raises:
+        ValueError: a width that 4 does not divide.
+    """
     if width % 4:
         raise ValueError(f"a decoder of width {width} cannot hold 2-D sine positions: use a multiple of 4")
     rate = 10_000 ** (-torch.arange(width // 4) / (width // 4))
@@ -139,11 +148,11 @@ def grid_positions(width: int, rows: int, columns: int) -> Tensor:
 
 
 class PatchDecoder(nn.Module):
-    """MAE's light decoder (He et al. 2022, section 3), initialised as its code does.
+    """MAE's light decoder (He et al. 2022, section 3), initialised as MAE's code does.
 
     Args:
         width, depth, heads: size of the decoder.
-        out: values per patch to predict.
+        out: how many values of each patch are predicted.
 
     Raises:
         ValueError: a width that does not split into so many heads, or no block.
@@ -162,7 +171,7 @@ class PatchDecoder(nn.Module):
                 nn.init.zeros_(module.bias)
 
     def forward(self, tokens: Tensor, first: int = 0) -> Tensor:
-        """(B, N, width) -> (B, N - first, out): rows before `first` are read, and not drawn."""
+        """(B, N, width) -> (B, N - first, out): tokens before `first` are read, but not decoded."""
         *early, last = self.blocks
         for block in early:
             tokens = block(tokens)

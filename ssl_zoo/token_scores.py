@@ -1,7 +1,7 @@
-"""The score of token ids: the cross-entropy of an output matrix of any size, without keeping its logits.
+"""The score of token ids: cross-entropy over a vocabulary of any size, without keeping the logits.
 
-All objectives of text end here. A row of a hidden state (D,) is multiplied by the output matrix (V, D), which
-is tied to the word embedding where the widths agree, and scored against one id of V.
+Objectives that predict ids end here. A hidden state (D,) is multiplied by the output matrix (V, D), which is
+tied to the word embedding where the widths agree, and is scored against one of the V ids.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from torch.autograd.function import once_differentiable
 from ssl_zoo.backbones._base import TokenBackbone
 from ssl_zoo.heads import exact, scoring_type
 
-# Logits held at once: 64 MiB in float32 on a CPU; a GPU wants larger products.
+# Logits held at once, by type of device: 64 MiB in float32 on a CPU; a GPU wants larger products.
 HELD = {"cpu": 2**24}
 HELD_ELSEWHERE = 2**27
 ROWS = 256  # rows at once at least: with fewer, reading the output matrix takes longer than multiplying by it
@@ -38,8 +38,8 @@ def token_cross_entropy(
     "Liger Kernel", arXiv:2410.10989).
 
     Args:
-        hidden: (N, D) rows to score. weight: (V, D). bias: (V,). target: (N,) int64.
-        share: (N,) what each row counts, of type `scoring_type(hidden)`; it has no gradient.
+        hidden: (N, D) hidden states to score. weight: (V, D). bias: (V,). target: (N,) int64.
+        share: (N,) what each of them counts, of type `scoring_type(hidden)`; it gets no gradient.
         marks: (K, D) or None: further rows of the matrix, which score the targets V to V + K - 1 (`Marks`).
     """
     # Asked here, as within a Function gradients are always off, and every input may seem to need one.
@@ -59,12 +59,13 @@ def score_tokens(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The loss of a batch in which some places are scored: the sum of -log p, divided by a constant.
 
-    Divided by how many are scored, a token would count more in one part of a batch than in another, and no
-    part knows the others' number.
+    Were it divided by the number of scored places, a token would count more in one part of a batch than in
+    another, as no part knows how many places the others score.
 
     Args:
-        hidden: (N, D). target: (N,) int64. scored: (N,) bool. weight, bias, marks: as above.
-        places: how many are scored where rows are full: a function of the batch's shape alone.
+        hidden: (N, D). target: (N,) int64. scored: (N,) bool, which places are scored.
+        weight, bias, marks: as in `token_cross_entropy`.
+        places: how many places are scored where the batch has no padding: a function of its shape alone.
 
     Returns:
         The loss; the mean of -log p over the scored places, detached; and how many they are.
@@ -102,7 +103,10 @@ def _score(
     share: Tensor,
     gradients: bool,
 ) -> tuple[Tensor | None, ...]:
-    """The weighted sum, and its gradients with respect to hidden, weight, bias and marks, block by block."""
+    """The sum of `token_cross_entropy`, and its gradients in hidden, weight, bias and marks, block by block.
+
+    A gradient is None where its input is, and all are None unless `gradients`.
+    """
     n, v = len(hidden), len(weight)
     wide = v + (0 if marks is None else len(marks))
     rows = max(1, min(n, max(ROWS, HELD.get(hidden.device.type, HELD_ELSEWHERE) // wide)))
@@ -144,8 +148,8 @@ def _score(
 def sample_tokens(hidden: Tensor, weight: Tensor, noise: Tensor, bias: Tensor | None = None) -> Tensor:
     """One id for each row, drawn from softmax(hidden @ weight.T + bias): (N,) int64, without gradient.
 
-    The inverse of the distribution function at one uniform number: where the running sum of the
-    probabilities first exceeds it. The usual maximum of logits and Gumbel noise takes V numbers a row.
+    The id drawn is the first at which the running sum of the probabilities exceeds the noise: the inverse of
+    the distribution function. The usual maximum of logits plus Gumbel noise would take V numbers a row.
 
     Args:
         hidden: (N, D). weight: (V, D). bias: (V,). noise: (N,) uniform in [0, 1).
@@ -163,12 +167,12 @@ def sample_tokens(hidden: Tensor, weight: Tensor, noise: Tensor, bias: Tensor | 
 class Marks(nn.Embedding):
     """Vectors of signs that no text holds, such as sentinels: they belong to the objective.
 
-    In rows of ids they follow the ids of the backbone: of V, mark k is id V + k. They enter beside the
-    backbone's own embeddings and are scored beside the output matrix (`token_cross_entropy(marks=...)`), so
-    that no vocabulary changes and no exported backbone has seen one.
+    Their ids follow those of the backbone: beside a backbone of V ids, mark k is id V + k. They enter beside
+    the backbone's own embeddings and are scored beside the output matrix (`token_cross_entropy(marks=...)`).
+    No vocabulary changes, and an exported backbone has no embeddings of them.
 
     Args:
-        count: how many. dim: width of the backbone.
+        count: how many marks there are. dim: width of the backbone.
     """
 
     def __init__(self, count: int, dim: int):
@@ -184,7 +188,8 @@ class Marks(nn.Embedding):
 
 
 def output_matrix(backbone: TokenBackbone) -> nn.Embedding | nn.Linear:
-    """The (V, D) matrix that scores ids: tied to the word embedding where the widths agree."""
+    """The module whose weight (V, D) scores ids: the word embedding itself where the widths agree, else a new
+    linear layer."""
     words = backbone.word_embedding()
     if words.embedding_dim == backbone.dim:
         return words
