@@ -146,7 +146,7 @@ def uniform(key: int, first: int, count: int, device: torch.device) -> Tensor:
 
 
 def _uniform(key: int, first: int, count: int, device: torch.device) -> Tensor:
-    """`uniform` in torch's operations. Its integers are signed: a shift repeats the sign, which is cut off."""
+    """`uniform` in torch's operations. Integers are signed in it: a shift repeats the sign, which is cut."""
     x = torch.arange(first, first + count, device=device).mul_(_signed(GAMMA)).add_(_signed(key))
     for shift, factor in ((30, FIRST), (27, SECOND)):
         x.bitwise_xor_((x >> shift).bitwise_and_(2 ** (64 - shift) - 1)).mul_(_signed(factor))
