@@ -209,6 +209,7 @@ def load(path: str | Path, backbone: Backbone | nn.Module | None = None, *, name
 
     Raises:
         HubError: there is none, a file is damaged, or the weights do not fit.
+        ValueError: a name that is no identifier.
     """
     folder = locate(path, name)
     file = folder / "model.safetensors"
