@@ -9,6 +9,7 @@ import dataclasses
 import difflib
 import functools
 import inspect
+import math
 import warnings
 from collections.abc import Mapping, Sequence
 from numbers import Integral
@@ -241,7 +242,8 @@ class Normalise(nn.Module):
         mean, std: per channel, of images in [0, 1].
 
     Raises:
-        ValueError: a mean or a standard deviation for another number of channels.
+        ValueError: a mean that is not finite, a standard deviation that is not above 0, or either for another
+            number of channels.
     """
 
     mean: Tensor
@@ -262,6 +264,8 @@ class Normalise(nn.Module):
                 value = [sum(value) / len(value)] * channels
             if len(value) != channels:
                 raise ValueError(f"{key} has {len(value)} values, but the images have {channels} channels")
+            if not all(map(math.isfinite, value)) or (key == "std" and min(value) <= 0):
+                raise ValueError(f"{key}={value} does not normalise: means are finite, deviations above 0")
             self.register_buffer(key, torch.tensor(value).view(-1, 1, 1), persistent=False)
             self.values.append(value)
         self.looked = False

@@ -111,6 +111,8 @@ class TimmViT(ImageBackbone, TokenBackbone):
         overrides = plain(overrides)
         if refused := {"patch_drop_rate", "dynamic_img_size", "num_classes"} & set(overrides):
             raise ValueError(f"{sorted(refused)} cannot be set: tokens and positions belong to the objective")
+        if "drop_path_rate" in overrides:
+            raise ValueError("drop_path_rate is called drop_path here")
         arguments = dict(overrides)
         if arguments.get("class_token") is False:
             arguments.setdefault("global_pool", "avg")  # timm's default would read the class token
