@@ -138,7 +138,7 @@ def build(name: str, pretrained: bool | str | Path, **arguments: Any) -> nn.Modu
         )
     try:
         model = timm.create_model(name, pretrained=pretrained is True, num_classes=0, **arguments)
-    except (TypeError, AssertionError, AttributeError, LookupError) as error:
+    except (TypeError, AssertionError, AttributeError, LookupError, ArithmeticError) as error:
         raise ValueError(f"timm cannot build {name} with {arguments}: {error}") from error
     if not isinstance(pretrained, bool):
         load(model, Path(pretrained))

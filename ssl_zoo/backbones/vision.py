@@ -130,7 +130,9 @@ class TimmViT(ImageBackbone, TokenBackbone):
     def _wrap(self, model: VisionTransformer | Eva, normalise: Normalise, config: dict[str, Any]) -> None:
         """Become the backbone that reads with this model, but for what only its classifier needs."""
         height, width = side_pair(model.patch_embed.img_size, ())  # pyright: ignore[reportArgumentType]
-        patch = int(model.patch_embed.patch_size[0])
+        patch, wide = map(int, model.patch_embed.patch_size)
+        if patch != wide:
+            raise ValueError(f"its patches are {patch}x{wide}: only square ones are read, patch_size=SIDE")
         cells(height, width, patch)
         # Models made for average pooling keep their final norm behind the pool: move it to the tokens,
         # so that tokens and their mean are always read after it.
@@ -157,7 +159,8 @@ class TimmViT(ImageBackbone, TokenBackbone):
                 not say reads images in [0, 1] as they are.
 
         Raises:
-            ValueError: it drops patches by itself, or its sides do not divide.
+            ValueError: it drops patches by itself, they are not square, or the sides of its images do not
+                divide into them.
         """
         if getattr(model, "patch_drop", None) is not None and not isinstance(model.patch_drop, nn.Identity):
             raise ValueError(

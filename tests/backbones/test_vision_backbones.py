@@ -273,6 +273,9 @@ def test_building_leaves_grey_images_and_other_statistics_to_the_caller():
     [
         ("vit_tinny_patch16_224", {}, "vit_tiny_patch16_224"),
         ("vit_tiny_patch16_224", {"image_size": 30, "patch_size": 4}, "30x30 .* patches of 4; use 28 or 32"),
+        ("vit_tiny_patch16_224", {"patch_size": (8, 16)}, "its patches are 8x16"),
+        ("vit_tiny_patch16_224", {"patch_size": 0}, "timm cannot build"),
+        ("vit_tiny_patch16_224", {"num_heads": 0}, "timm cannot build"),
         ("vit_tiny_patch16_224", {"nonsense": 1}, "nonsense"),
         ("vit_tiny_patch16_224", {"patch_drop_rate": 0.5}, "patch_drop_rate"),
         ("vit_tiny_patch16_224", {"drop_path_rate": 0.1}, "called drop_path here"),
