@@ -74,15 +74,16 @@ def __dir__() -> list[str]:
 
 
 class _Package(ModuleType):
-    """Keeps `ssl_zoo.pretrain` the function: Python would put the room of that name, once imported, there."""
+    """Keeps `ssl_zoo.pretrain` the function: once the package of that name is imported, Python would put that
+    there instead."""
 
     @property
     def pretrain(self):
         return __getattr__("pretrain")
 
     @pretrain.setter
-    def pretrain(self, room: ModuleType) -> None:
-        """The room stays within reach of `from ssl_zoo.pretrain import ...`."""
+    def pretrain(self, package: ModuleType) -> None:
+        """Does nothing: `from ssl_zoo.pretrain import ...` finds the package all the same."""
 
 
 sys.modules[__name__].__class__ = _Package

@@ -16,29 +16,33 @@ def _wide(x: Tensor) -> Tensor:
 
 
 def sinkhorn(scores: Tensor, eps: float = 0.05, rounds: int = 3) -> Tensor:
-    """Assign samples so that every prototype gets as much (SwAV, Caron et al. 2020, arXiv:2006.09882, eq. 3).
+    """Assign samples to prototypes so that all prototypes get the same share of them.
 
     exp(scores / eps) is divided in turn by its sums over the rows of all processes and by its sums over
-    prototypes: the algorithm of Sinkhorn and Knopp.
+    prototypes: the algorithm of Sinkhorn and Knopp (SwAV, Caron et al. 2020, arXiv:2006.09882, eq. 3).
 
     Args:
         scores: (N, K) cosines.
         eps: the temperature; the smaller, the harder the assignment.
-        rounds: of the two divisions.
+        rounds: how often both divisions are done.
 
     Returns:
         (N, K), rows that sum to 1.
     """
-    log_q = _wide(scores) / eps  # exp of these overflows, or leaves a row without anything
+    # In logarithms: exp of these numbers would overflow, or leave a row of zeros.
+    log_q = _wide(scores) / eps
     for _ in range(rounds):
-        most = everybody(log_q.amax(0, keepdim=True)).amax(0)  # (K,)
+        most = everybody(log_q.amax(0, keepdim=True)).amax(0)  # (K,), so that exp is at most 1
         log_q = log_q - most - total((log_q - most).exp().sum(0)).log()
         log_q = log_q.log_softmax(1)
     return log_q.exp()
 
 
 def sharpen(p: Tensor, temperature: float) -> Tensor:
-    """p^(1 / temperature), its rows summing to 1 (MSN, Assran et al. 2022, arXiv:2204.07141). p (N, K)."""
+    """p^(1 / temperature), divided so that each row sums to 1 (MSN, Assran et al. 2022, arXiv:2204.07141).
+
+    p (N, K), probabilities -> (N, K). A temperature below 1 sharpens.
+    """
     return (_wide(p).log() / temperature).softmax(1)
 
 

@@ -12,11 +12,13 @@ from ssl_zoo.heads import exact
 
 @exact
 def nt_xent(z: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
-    """NT-Xent of this process's rows against the global batch.
+    """NT-Xent of this process's rows against the global batch (SimCLR, Chen et al. 2020, arXiv:2002.05709).
+
+    For a row i and its pair j, with cosines s: -log(exp(s_ij / T) / sum_{k != i} exp(s_ik / T)), eq. 1.
 
     Args:
-        z: (2 N, D) projections; row i and row N + i are views of one sample. Need not be normalised.
-        temperature: T.
+        z: (2 N, D) projections; row i and row N + i are views of one sample. They need not be normalised.
+        temperature: T, by which cosines are divided.
 
     Returns:
         The loss, and the fraction of rows whose nearest other row is their pair.

@@ -1,10 +1,10 @@
 """What changes when a batch is divided over processes.
 
-Everything here is the identity (or the plain mean) on one process. There is one differentiable
-`gather`: its backward *sums* the gradients of all processes, which with DDP's averaging gives
-exactly the gradient of the undivided batch. Two forms of a loss are exact with it, as long as every
-process does the same (tests/objectives/test_distributed.py checks value and gradient): each process
-computes the loss of its own rows against everybody's, or all compute the same loss of everybody's rows.
+Everything here is the identity (or the plain mean) on one process. There is one differentiable `gather`: its
+backward *sums* the gradients of all processes. With the averaging of torch's DistributedDataParallel that is
+exactly the gradient of the undivided batch. Two forms of a loss are exact with it, as long as every process
+does the same (tests/objectives/test_distributed.py checks value and gradient): each process computes the loss
+of its own rows against everybody's, or all compute the same loss of everybody's rows.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ def world() -> int:
 
 
 def rank() -> int:
+    """The number of this process among those that train together, from 0."""
     return dist.get_rank() if world() > 1 else 0
 
 
@@ -38,12 +39,15 @@ class _Gather(torch.autograd.Function):
 
 
 def gather(x: Tensor) -> Tensor:
-    """Rows of all processes, in order of rank: (N, ...) -> (world * N, ...), with gradient."""
+    """Rows of all processes, in order of rank: (N, ...) -> (world * N, ...), with gradient.
+
+    Every process has to call it, with as many rows.
+    """
     return _Gather.apply(x) if world() > 1 else x  # pyright: ignore[reportReturnType]
 
 
 def everybody(x: Tensor) -> Tensor:
-    """Rows of all processes, in order of rank: (N, ...) -> (world * N, ...), without gradient."""
+    """As `gather`, without gradient."""
     return gather(x.detach())
 
 
@@ -72,7 +76,10 @@ def shares(where: Tensor) -> Tensor:
 def mean(values: Tensor, where: Tensor) -> Tensor:
     """This process's part of the mean of the chosen values of all processes, with gradient.
 
-    The parts average over processes to the mean itself. Accumulated parts of a batch do not, as no part
-    knows how many values the others choose: an objective that uses it says `whole_batch`.
+    The parts average over processes to the mean itself. Accumulated parts of a batch do not, as no part knows
+    how many values the others choose: an objective that uses this declares `whole_batch`.
+
+    Args:
+        values: (...) of this process. where: which of them count, as in `shares`.
     """
     return (values * shares(where)).sum()

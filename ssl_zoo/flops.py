@@ -19,18 +19,18 @@ from torch.utils.flop_counter import FlopCounterMode
 
 
 def added_product(_: Sequence[int], a: Sequence[int], b: Sequence[int], **__: Any) -> int:
-    """c + a @ b: shapes (..., M, K) and (..., K, N), or (K,)."""
+    """Operations of c + a @ b, of the shapes of a (..., M, K) and of b (..., K, N) or (K,)."""
     return product(a, b)
 
 
 def product(a: Sequence[int], b: Sequence[int], **_: Any) -> int:
-    """a @ b: shapes (..., M, K) and (..., K, N), or (K,)."""
+    """Operations of a @ b, of the shapes of a (..., M, K) and of b (..., K, N) or (K,)."""
     return 2 * prod(a) * (b[-1] if len(b) > 1 else 1)
 
 
 aten = torch.ops.aten
-# Products that torch's counter would take for elementwise work. heads.py adds up the gradient of the output
-# matrix by `addmm_`, a third of the head's work.
+# Products that torch's counter would take for elementwise work. token_scores.py adds up the gradient of the
+# output matrix by `addmm_`, which is a third of the work of scoring.
 MORE = {
     aten.addmm_: added_product,
     aten.baddbmm_: added_product,
@@ -42,7 +42,7 @@ MORE = {
 def count(work: Callable[[], object]) -> int:
     """The floating-point operations of `work()`.
 
-    Count in float32: the attention of half precision on CUDA is one that torch's counter does not know.
+    Count work in float32: the attention of half precision on CUDA is one that torch's counter does not know.
     """
     with FlopCounterMode(display=False, custom_mapping=MORE) as counter:
         work()

@@ -1,4 +1,4 @@
-"""Heads that only the objective needs: projections, pixel decoders, the score of classes and of token ids.
+"""Heads that objectives put on a backbone: projections, prototypes, decoders of patches, scores of classes.
 
 What compares features with something (logits, errors, distances) belongs to the loss, and is computed in
 float32 by `exact`. What makes features (trunks, projections, decoders) stays in autocast's type.
@@ -11,13 +11,10 @@ from functools import wraps
 from itertools import pairwise
 from typing import Any, Literal, ParamSpec, TypeVar
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 
-from ssl_zoo.backbones._base import TokenBackbone
 from ssl_zoo.norm import BatchNorm1d
 
 P = ParamSpec("P")
@@ -26,10 +23,10 @@ HALF = (torch.float16, torch.bfloat16)
 
 
 def exact(loss: Callable[P, R]) -> Callable[P, R]:
-    """The function, computed in float32 whatever is around it; double precision stays.
+    """A decorator: the function is computed in float32 whatever is around it; double precision stays.
 
-    Half-precision tensors among its arguments, of which the first is a tensor, become float32, and autocast
-    is off inside: otherwise it would make matrix products of them in half precision again.
+    Half-precision tensors among its arguments become float32, and autocast is off inside: otherwise it would
+    compute matrix products of them in half precision again. The first argument has to be a tensor.
     """
 
     @wraps(loss)
@@ -42,6 +39,11 @@ def exact(loss: Callable[P, R]) -> Callable[P, R]:
 
 def _wide(x: Any) -> Any:
     return x.float() if isinstance(x, Tensor) and x.dtype in HALF else x
+
+
+def scoring_type(hidden: Tensor) -> torch.dtype:
+    """The type that `exact` computes in: float32 for half precision, else the tensor's own."""
+    return torch.promote_types(hidden.dtype, torch.float32)
 
 
 @exact
@@ -64,11 +66,11 @@ def mlp(
     """Linear layers of these widths, with a norm and an activation between them.
 
     Args:
-        widths: of the input, of each layer between, and of the output.
-        norm: between the layers; "batch" is over the rows of all processes. A linear layer before a batch
-            norm has no bias, which the norm would take away again.
-        act: between the layers.
-        last: how it ends: in a linear layer, or in a batch norm behind it, with scale and shift ("batch") or
+        widths: of the input, of each layer between, and of the output: two at least.
+        norm: the norm between the layers; "batch" is over the rows of all processes. A linear layer before a
+            batch norm has no bias, which the norm would take away again.
+        act: the activation between the layers.
+        last: what comes last: a linear layer, or a batch norm behind it, with scale and shift ("batch") or
             without ("plain_batch").
     """
     layers: list[nn.Module] = []
@@ -93,7 +95,11 @@ def cosines(rows: Tensor, weight: Tensor) -> Tensor:
 class Prototypes(nn.Module):
     """Learnt directions that rows are compared with: (N, dim) -> cosines (N, count).
 
-    Weights count by their direction alone, so rows of norm 1 need no step of their own that keeps them so.
+    Only the direction of a prototype counts, so nothing has to keep its norm at 1 (SwAV's code normalises
+    the weights before each step).
+
+    Args:
+        dim: width of the rows. count: how many prototypes there are.
     """
 
     def __init__(self, dim: int, count: int):
@@ -101,195 +107,15 @@ class Prototypes(nn.Module):
         self.weight = nn.Parameter(torch.empty(count, dim).uniform_(-1, 1) / dim**0.5)
 
     def forward(self, rows: Tensor, gate: Tensor | float = 1.0) -> Tensor:
-        """gate: the share of their gradient that the prototypes get. At 0 they stand still, and yet they are
-        a parameter with a gradient, as training in several processes demands."""
+        """gate: the share of their gradient that the prototypes get. At 0 they stand still, but they have a
+        gradient, which is 0: training in several processes demands one."""
         weight = self.weight.detach() + gate * (self.weight - self.weight.detach())
         return cosines(rows, weight)
 
 
-# Logits held at once: 64 MiB in float32 on a CPU; a GPU wants larger products.
-HELD = {"cpu": 2**24}
-HELD_ELSEWHERE = 2**27
-ROWS = 256  # rows at once at least: with fewer, reading the output matrix takes longer than multiplying by it
-
-
-def scoring_type(hidden: Tensor) -> torch.dtype:
-    """The type in which rows are scored: float32 for half precision."""
-    return torch.promote_types(hidden.dtype, torch.float32)
-
-
-@exact
-def token_cross_entropy(
-    hidden: Tensor,
-    weight: Tensor,
-    target: Tensor,
-    share: Tensor,
-    bias: Tensor | None = None,
-    marks: Tensor | None = None,
-) -> Tensor:
-    """sum_i share_i * -log p(target_i), p = softmax(hidden @ weight.T + bias), without keeping the logits.
-
-    The gradient of a row's logits, p - onehot(target), is known as soon as the row is scored. So a block of
-    rows is multiplied by the output matrix, scored, and turned into its part of the gradients at once: three
-    products, as for the whole, and nothing is computed again (FusedLinearCrossEntropy of Hsu et al. 2024,
-    "Liger Kernel", arXiv:2410.10989).
-
-    Args:
-        hidden: (N, D) rows to score. weight: (V, D). bias: (V,). target: (N,) int64.
-        share: (N,) what each row counts, of type `scoring_type(hidden)`; it has no gradient.
-        marks: (K, D) or None: further rows of the matrix, which score the targets V to V + K - 1 (`Marks`).
-    """
-    # Asked here, as within a Function gradients are always off, and every input may seem to need one.
-    inputs = (hidden, weight, bias, marks)
-    wanted = torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in inputs)
-    return _TokenCrossEntropy.apply(hidden, weight, bias, marks, target, share, wanted)  # pyright: ignore
-
-
-def score_tokens(
-    hidden: Tensor,
-    weight: Tensor,
-    target: Tensor,
-    scored: Tensor,
-    places: float,
-    bias: Tensor | None = None,
-    marks: Tensor | None = None,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """The loss of a batch in which some places are scored: the sum of -log p, divided by a constant.
-
-    Divided by how many are scored, a token would count more in one part of a batch than in another, and no
-    part knows the others' number.
-
-    Args:
-        hidden: (N, D). target: (N,) int64. scored: (N,) bool. weight, bias, marks: as above.
-        places: how many are scored where rows are full: a function of the batch's shape alone.
-
-    Returns:
-        The loss; the mean of -log p over the scored places, detached; and how many they are.
-    """
-    if hidden.is_cpu and not torch.compiler.is_compiling():  # no device to wait for: score these rows alone
-        at = torch.from_numpy(np.flatnonzero(scored.numpy()))
-        if len(at) < len(scored):
-            hidden, target, scored = (x.index_select(0, at) for x in (hidden, target, scored))
-    share = scored.to(scoring_type(hidden)) * (1 / places)
-    loss, count = token_cross_entropy(hidden, weight, target, share, bias, marks), scored.sum()
-    return loss, loss.detach() * (places / count.clamp_min(1)), count
-
-
-class _TokenCrossEntropy(torch.autograd.Function):
-    @staticmethod
-    def forward(  # pyright: ignore[reportIncompatibleMethodOverride]
-        ctx, hidden, weight, bias, marks, target, share, wanted
-    ):
-        loss, *gradients = _score(hidden, weight, bias, marks, target, share, wanted)
-        ctx.save_for_backward(*gradients)
-        return loss
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx, g):  # pyright: ignore[reportIncompatibleMethodOverride]
-        return *(None if part is None else part * g for part in ctx.saved_tensors), None, None, None
-
-
-def _score(
-    hidden: Tensor,
-    weight: Tensor,
-    bias: Tensor | None,
-    marks: Tensor | None,
-    target: Tensor,
-    share: Tensor,
-    gradients: bool,
-) -> tuple[Tensor | None, ...]:
-    """The weighted sum, and its gradients with respect to hidden, weight, bias and marks, block by block."""
-    n, v = len(hidden), len(weight)
-    wide = v + (0 if marks is None else len(marks))
-    rows = max(1, min(n, max(ROWS, HELD.get(hidden.device.type, HELD_ELSEWHERE) // wide)))
-    # One piece of memory for all blocks: on a CPU, a fresh one for each would cost as much as its softmax.
-    logits, log_p = hidden.new_empty(rows, wide), hidden.new_empty(rows, wide)
-    loss = share.new_zeros(())
-    d_hidden = torch.empty_like(hidden) if gradients else None
-    d_weight = torch.zeros_like(weight) if gradients else None
-    d_bias = torch.zeros_like(bias) if gradients and bias is not None else None
-    d_marks = torch.zeros_like(marks) if gradients and marks is not None else None
-    for start in range(0, n, rows):
-        block = slice(start, start + rows)
-        h, y, w = hidden[block], target[block, None], share[block, None]
-        s, p = logits[: len(h)], log_p[: len(h)]
-        if bias is None:
-            torch.mm(h, weight.T, out=s[:, :v])
-        else:
-            torch.addmm(bias, h, weight.T, out=s[:, :v])
-        if marks is not None:  # beside the matrix, which is not copied into a longer one
-            torch.mm(h, marks.T, out=s[:, v:])
-        torch.log_softmax(s, 1, out=p)
-        loss -= (p.gather(1, y) * w).sum()
-        if d_hidden is None or d_weight is None:
-            continue
-        p.exp_().scatter_add_(1, y, p.new_full((1, 1), -1.0).expand_as(y))  # p - onehot(y)
-        back = p[:, :v] @ weight
-        if marks is not None and d_marks is not None:
-            back.addmm_(p[:, v:], marks)
-            d_marks.addmm_(p[:, v:].T, h * w)
-        d_hidden[block] = back * w
-        d_weight.addmm_(p[:, :v].T, h * w)
-        if d_bias is not None:
-            d_bias += (p[:, :v] * w).sum(0)
-    return loss, d_hidden, d_weight, d_bias, d_marks
-
-
-@exact
-@torch.no_grad()
-def sample_tokens(hidden: Tensor, weight: Tensor, noise: Tensor, bias: Tensor | None = None) -> Tensor:
-    """One id for each row, drawn from softmax(hidden @ weight.T + bias): (N,) int64, without gradient.
-
-    The inverse of the distribution function at one uniform number: where the running sum of the
-    probabilities first exceeds it. The usual maximum of logits and Gumbel noise takes V numbers a row.
-
-    Args:
-        hidden: (N, D). weight: (V, D). bias: (V,). noise: (N,) uniform in [0, 1).
-    """
-    found = torch.empty(len(hidden), dtype=torch.long, device=hidden.device)
-    rows = max(ROWS, HELD.get(hidden.device.type, HELD_ELSEWHERE) // len(weight))
-    for start in range(0, len(hidden), rows):
-        block = slice(start, start + rows)
-        below = F.linear(hidden[block], weight, bias).softmax(1).cumsum(1)  # (rows, V)
-        point = noise[block, None] * below[:, -1:]  # rounding: the last sum is not quite 1
-        found[block] = torch.searchsorted(below, point, right=True).squeeze(1)
-    return found.clamp_max(len(weight) - 1)
-
-
-class Marks(nn.Embedding):
-    """Vectors of signs that no text holds, such as sentinels: they belong to the objective.
-
-    In rows of ids they follow the ids of the backbone: of V, mark k is id V + k. They enter beside the
-    backbone's own embeddings and are scored beside the output matrix (`token_cross_entropy(marks=...)`), so
-    that no vocabulary changes and no exported backbone has seen one.
-
-    Args:
-        count: how many. dim: width of the backbone.
-    """
-
-    def __init__(self, count: int, dim: int):
-        super().__init__(count, dim)
-        nn.init.normal_(self.weight, std=0.02)  # as the embeddings of the text backbones start
-
-    def embed(self, backbone: TokenBackbone, ids: Tensor) -> Tensor:
-        """As `backbone.embed`, for rows that hold marks too: (B, T) int64 -> (B, T, D)."""
-        first = backbone.word_embedding().num_embeddings
-        marked = ids >= first
-        words = backbone.embed(ids.masked_fill(marked, 0))
-        return torch.where(marked[..., None], self((ids - first).clamp_min(0)), words)
-
-
-def output_matrix(backbone: TokenBackbone) -> nn.Embedding | nn.Linear:
-    """The (V, D) matrix that scores ids: tied to the word embedding where the widths agree."""
-    words = backbone.word_embedding()
-    if words.embedding_dim == backbone.dim:
-        return words
-    return nn.Linear(backbone.dim, words.num_embeddings, bias=False)
-
-
 class DecoderBlock(nn.Module):
-    """A pre-norm transformer block (Dosovitskiy et al. 2021, eq. 2 and 3) that may end in fewer rows."""
+    """A pre-norm transformer block (Dosovitskiy et al. 2021, eq. 2 and 3) that may give fewer rows than it
+    reads."""
 
     def __init__(self, width: int, heads: int):
         super().__init__()
@@ -299,7 +125,7 @@ class DecoderBlock(nn.Module):
         self.mlp = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
 
     def forward(self, x: Tensor, first: int = 0) -> Tensor:
-        """All rows are attended to; those from `first` on come out: (B, N, D) -> (B, N - first, D)."""
+        """All rows are attended to, and those from `first` on are given: (B, N, D) -> (B, N - first, D)."""
         b, n, d = x.shape
         q, k, v = self.qkv(self.norm1(x)).view(b, n, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
         mixed = F.scaled_dot_product_attention(q[:, :, first:], k, v)  # (B, heads, N - first, D / heads)
@@ -308,7 +134,11 @@ class DecoderBlock(nn.Module):
 
 
 def grid_positions(width: int, rows: int, columns: int) -> Tensor:
-    """Fixed sines and cosines of row and column (MoCo v3's 2-D form): (rows * columns, width)."""
+    """Fixed sines and cosines of row and column (MoCo v3's 2-D form): (rows * columns, width).
+
+    Raises:
+        ValueError: a width that 4 does not divide.
+    """
     if width % 4:
         raise ValueError(f"a decoder of width {width} cannot hold 2-D sine positions: use a multiple of 4")
     rate = 10_000 ** (-torch.arange(width // 4) / (width // 4))
@@ -318,11 +148,11 @@ def grid_positions(width: int, rows: int, columns: int) -> Tensor:
 
 
 class PatchDecoder(nn.Module):
-    """MAE's light decoder (He et al. 2022, section 3), initialised as its code does.
+    """MAE's light decoder (He et al. 2022, section 3), initialised as MAE's code does.
 
     Args:
         width, depth, heads: size of the decoder.
-        out: values per patch to predict.
+        out: how many values of each patch are predicted.
 
     Raises:
         ValueError: a width that does not split into so many heads, or no block.
@@ -330,7 +160,7 @@ class PatchDecoder(nn.Module):
 
     def __init__(self, width: int, depth: int, heads: int, out: int):
         super().__init__()
-        if width % heads or depth < 1:
+        if heads < 1 or width % heads or depth < 1:
             raise ValueError(f"a decoder of width {width}, {heads} heads and depth {depth} cannot be built")
         self.blocks = nn.ModuleList(DecoderBlock(width, heads) for _ in range(depth))
         self.norm = nn.LayerNorm(width)
@@ -341,7 +171,7 @@ class PatchDecoder(nn.Module):
                 nn.init.zeros_(module.bias)
 
     def forward(self, tokens: Tensor, first: int = 0) -> Tensor:
-        """(B, N, width) -> (B, N - first, out): rows before `first` are read, and not drawn."""
+        """(B, N, width) -> (B, N - first, out): tokens before `first` are read, but not decoded."""
         *early, last = self.blocks
         for block in early:
             tokens = block(tokens)

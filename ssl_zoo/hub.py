@@ -1,8 +1,8 @@
 """Save a backbone and open it again, without Hydra or Lightning: safetensors and JSON only.
 
 backbone/
-  config.json         class, arguments, order, kind, format version, SHA-256 of the weights
-  model.safetensors
+  config.json         version of the format, class, arguments, order, kind, width, SHA-256 of the weights
+  model.safetensors   the weights
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from ssl_zoo.backbones._base import Backbone, TokenBackbone
 from ssl_zoo.untrusted import Bounded, Untrusted, read_json, refuse_odd_values
 
 MAIN = "backbone"  # the name of the one that is measured
-FORMAT = 2  # 1 had `kind` for class, and causal, true or false, for order; it is read still
-DIGEST = "sha256"  # in config.json: of model.safetensors; files of earlier versions have none
+FORMAT = 2  # format 1 had `kind` for class, and `causal`, true or false, for order; it is still read
+DIGEST = "sha256"  # the key in config.json for that of model.safetensors; files of earlier versions lack it
 CLASSES = {  # the only classes a saved file may name
     "TokenBag": "ssl_zoo.backbones.bag",
     "TextTransformer": "ssl_zoo.backbones.transformer",
@@ -34,9 +34,8 @@ CLASSES = {  # the only classes a saved file may name
     "TimmCNN": "ssl_zoo.backbones.cnn",
     "HFBackbone": "ssl_zoo.backbones.hf",
 }
-
-
-# A model may be so much larger than its file: parts that are dropped after they were made, half precision.
+# While it is built, a model may take ROOM times the bytes of its file, plus SLACK: weights may be stored in
+# half precision, and parts may be dropped after they were made.
 ROOM, SLACK = 4, 1 << 26
 
 
@@ -45,7 +44,8 @@ class HubError(RuntimeError):
 
 
 def describe(backbone: Backbone) -> dict[str, Any]:
-    """What `build` needs, class, arguments and order, as plain JSON values; and what readers want to know."""
+    """What config.json holds, as plain JSON values: what `build` needs (class, arguments, order), and what
+    people want to know (kind, width)."""
     return {
         "format": FORMAT,
         "class": type(backbone).__name__,
@@ -57,7 +57,7 @@ def describe(backbone: Backbone) -> dict[str, Any]:
 
 
 def renewed(about: dict[str, Any]) -> dict[str, Any]:
-    """A description of format 1 in the words of this one."""
+    """A description of format 1 as one of this format; any other as it is."""
     if about.get("format") != 1:
         return about
     words = (("both", False), ("causal", True))
@@ -69,10 +69,11 @@ def build(about: dict[str, Any], limit: int | None = None) -> Backbone:
     """A freshly initialised backbone of this description, which may be a stranger's.
 
     Args:
+        about: as `describe` gives it.
         limit: bytes that its weights may take; None = the memory of this machine.
 
     Raises:
-        HubError: another format, a class or an argument that is not known, or a model that cannot be.
+        HubError: another format, a class or an argument that is not known, or a model that cannot be built.
     """
     about = renewed(about)
     if about.get("format") != FORMAT:
@@ -116,7 +117,7 @@ UNBUILT = (ValueError, TypeError, ArithmeticError, LookupError, AttributeError, 
 
 
 def arguments(made: type[Backbone], config: dict[str, Any]) -> set[str]:
-    """What a saved description of this class may say: what builds it, but no weights and no places."""
+    """Which arguments a saved description of this class may name: what builds it, but no weights or files."""
     known = inspect.signature(made).parameters.values()
     open_ended = any(one.kind is one.VAR_KEYWORD for one in known)  # takes those of timm's model as well
     names = {one.name for one in known if one.kind is not one.VAR_KEYWORD} - {"pretrained"}
@@ -132,12 +133,13 @@ def _timm_arguments(name: Any) -> set[str]:
 
 
 def digest(file: Path) -> str:
+    """The SHA-256 of a file, in hexadecimal digits."""
     with open(file, "rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def replace(folder: Path, write: Callable[[Path], object]) -> None:
-    """Have `write` fill a new folder, and put it in the place of `folder`, which stays until it is whole."""
+    """Have `write` fill a new folder, and put that in the place of `folder`, which stays until then."""
     part, old = (folder.with_name(f".{folder.name}.{os.getpid()}.{end}") for end in ("part", "old"))
     for leftover in (part, old):
         shutil.rmtree(leftover, ignore_errors=True)
@@ -166,15 +168,23 @@ def save(backbone: Backbone, folder: str | Path) -> Path:
 
 
 def place(run: Path, name: str = MAIN) -> Path:
-    """Where a run keeps a backbone that its objective exports: RUN/backbone the one that is measured, and
-    RUN/backbones/NAME others."""
+    """Where a run keeps a backbone that its objective exports: RUN/backbone is the one that is measured, and
+    RUN/backbones/NAME are the others.
+
+    Raises:
+        ValueError: a name that is no identifier.
+    """
     if not name.isidentifier():
         raise ValueError(f"an exported backbone has a name such as teacher or text, not {name!r}")
     return run / MAIN if name == MAIN else run / f"{MAIN}s" / name
 
 
 def locate(path: str | Path, name: str = MAIN) -> Path:
-    """The folder of a run's backbone, or the folder itself."""
+    """The folder of a run's backbone; or the given folder, if it is one that `save` wrote.
+
+    Raises:
+        HubError: there is no backbone of this name.
+    """
     path = Path(path)
     for folder in (place(path, name), *([path] if name == MAIN else ())):
         if (folder / "config.json").exists():
@@ -192,13 +202,14 @@ def load(path: str | Path, backbone: Backbone | nn.Module | None = None, *, name
     """Open a saved backbone, on the CPU, in evaluation mode.
 
     Args:
-        path: a run folder, or the folder `save` wrote.
+        path: the folder of a run, or a folder that `save` wrote.
         backbone: an instance to fill, for classes outside this library; or the module that `ssl_zoo.backbone`
             was given, with any weights.
         name: which backbone of a run; "text" is the text tower of CLIP and SigLIP.
 
     Raises:
-        HubError: nothing there, a damaged file, or weights that do not fit.
+        HubError: there is none, a file is damaged, or the weights do not fit.
+        ValueError: a name that is no identifier.
     """
     folder = locate(path, name)
     file = folder / "model.safetensors"
@@ -228,7 +239,11 @@ def load(path: str | Path, backbone: Backbone | nn.Module | None = None, *, name
 
 
 def around(module: nn.Module, about: dict[str, Any]) -> Backbone:
-    """A backbone that reads with this module, as this description says."""
+    """A backbone that reads images with this module, as this description says.
+
+    Raises:
+        HubError: a description of another kind of backbone, or a module that it does not fit.
+    """
     from ssl_zoo.backbones import own  # loads timm
 
     config = about.get("config")

@@ -14,7 +14,7 @@ from ssl_zoo.distributed import everybody
 
 
 class Stash(nn.Module):
-    """Rows noted since the last step. In evaluation mode nothing is noted."""
+    """Notes rows between two steps. In evaluation mode it notes nothing."""
 
     def __init__(self):
         super().__init__()
@@ -26,7 +26,7 @@ class Stash(nn.Module):
             self._noted.append(rows.detach())
 
     def taken(self) -> Tensor | None:
-        """The noted rows of all processes, in the order of the undivided batch; they are noted no longer."""
+        """The noted rows of all processes, in the order of the undivided batch, or None. Forgets them."""
         noted, self._noted = self._noted, []
         return torch.cat([everybody(part) for part in noted]) if noted else None
 
@@ -34,16 +34,19 @@ class Stash(nn.Module):
 class Queue(Stash):
     """The latest rows of earlier batches, first in, first out (MoCo: He et al. 2020, section 3.2).
 
-    It starts empty, and fills with the rows that arrive; rows that are not filled yet are never to be scored.
+    It starts empty and fills with the rows that arrive. Only rows that `valid` names may be scored.
 
     Args:
-        size: rows kept; need not be a multiple of the batch.
+        size: how many rows are kept; it need not be a multiple of the batch.
         dim: width of a row.
 
     Attributes:
         rows: (size, dim) float32.
-        at: where the next row is written, from 0, a tensor: it is never read by the host, which would wait.
-        filled: how many rows hold something, a tensor.
+        at: where the next row is written, from 0; a tensor (), which the host never reads, as it would wait.
+        filled: how many rows hold something; a tensor () as well.
+
+    Raises:
+        ValueError: a size below 1.
     """
 
     rows: Tensor
@@ -84,6 +87,9 @@ class Centre(Stash):
 
     Attributes:
         value: (size,) float32, c; it starts at 0.
+
+    Raises:
+        ValueError: a momentum out of range.
     """
 
     value: Tensor
@@ -96,7 +102,7 @@ class Centre(Stash):
         self.momentum = momentum
 
     def stash(self, rows: Tensor) -> None:
-        """Note the mean of this process's rows (N, size); parts and processes have as many rows each."""
+        """Note the mean of this process's rows (N, size). All parts and processes must have as many rows."""
         super().stash(rows.mean(0, keepdim=True))
 
     @torch.no_grad()

@@ -20,7 +20,7 @@ def ignore(line: str) -> None:
 
 @contextmanager
 def heard_by(listener: Listener | None) -> Iterator[None]:
-    """Within, in this thread, every line is handed to `listener`; None leaves all as it is."""
+    """Within, every line of this thread is handed to `listener`; with None, to whoever listens already."""
     token = _listener.set(_listener.get() if listener is None else listener)
     try:
         yield
@@ -34,7 +34,7 @@ def heard() -> Listener | None:
 
 
 def note(line: str) -> None:
-    """A line that stands beside what is asked for: to the listener, else to the standard error."""
+    """Hand a line to the listener; without one, print it to the standard error, beside what was asked for."""
     listener = heard()
     if listener is None:
         print(line, file=sys.stderr, flush=True)

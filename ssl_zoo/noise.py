@@ -25,7 +25,7 @@ def fold(*keys: int | str) -> int:
 
 @dataclass
 class _Noise:
-    """Where sample noise comes from. Without a key, it is torch's default generator."""
+    """Where the noise of samples comes from: a key, or torch's default generator where there is none."""
 
     key: int | None = None
     part: int = 0
@@ -33,7 +33,7 @@ class _Noise:
     draws: int = 0  # so far in this step
 
     def next_key(self) -> int:
-        """Of the next draw; all parts make the same draws in the same order."""
+        """The key of the next draw; all parts make the same draws in the same order."""
         assert self.key is not None
         self.draws += 1
         return fold(self.key, self.draws)
@@ -52,7 +52,7 @@ def seed_noise(seed: int, step: int, part: int = 0, parts: int = 1) -> None:
             (parts = processes * accumulation steps).
 
     Raises:
-        ValueError: no such part.
+        ValueError: a part that is not one of 0 to parts - 1.
     """
     global _noise
     if not 0 <= part < parts:
@@ -61,7 +61,7 @@ def seed_noise(seed: int, step: int, part: int = 0, parts: int = 1) -> None:
 
 
 def free_noise() -> None:
-    """Back to torch's default generator."""
+    """Draw the noise of samples from torch's default generator again."""
     global _noise
     _noise = _Noise()
 
@@ -69,8 +69,9 @@ def free_noise() -> None:
 def seed_model(device: torch.device, *keys: int | str) -> None:
     """Seed what the model itself draws on its device: dropout, stochastic depth.
 
-    torch.manual_seed visits every kind of accelerator, which costs as much as a small layer, and without a
-    GPU torch.cuda.manual_seed keeps the stack of every call; hence one generator or two.
+    It seeds the generator of the CPU, and on a GPU that of CUDA, and does not call torch.manual_seed: that
+    visits every kind of accelerator, which costs as much as a small layer. Without a GPU,
+    torch.cuda.manual_seed would keep the stack of every call.
     """
     seed = fold(*keys)
     torch.default_generator.manual_seed(seed)
@@ -89,7 +90,7 @@ def rand(rows: int, *shape: int, device: torch.device | str = "cpu") -> Tensor:
 def rand_shared(*shape: int) -> Tensor:
     """Uniform noise that all parts of a batch share, on the CPU, so that reading it never syncs."""
     if _noise.key is None:
-        return torch.rand(*shape)
+        return torch.rand(shape)
     return uniform(_noise.next_key(), 0, math.prod(shape), torch.device("cpu")).view(shape)
 
 
@@ -105,7 +106,8 @@ def stratified(rows: int, device: torch.device | str = "cpu") -> Tensor:
     divided into, and the mean over it varies less than that of independent draws (Kingma et al. 2021,
     "Variational diffusion models", appendix I.1).
     """
-    return (row_numbers(rows, device) + rand_shared().item()) / (rows * _noise.parts)
+    numbers = (row_numbers(rows, device) + rand_shared().item()) / (rows * _noise.parts)
+    return numbers.clamp_max(1 - 2.0**-24)  # r + u may be rounded up to N
 
 
 # SplitMix64 (Steele, Lea & Flood 2014, "Fast splittable pseudorandom number generators"): number i of a
@@ -115,9 +117,9 @@ HELD = 2**15  # numbers mixed at once on a CPU: as many as fit into its cache
 
 
 def mixed(counters: np.ndarray, key: int) -> np.ndarray:
-    """The numbers of SplitMix64 that belong to these counters: uint64 -> uint64, the last shift left out.
+    """The numbers of SplitMix64 that belong to these counters: uint64 -> uint64, without its last shift.
 
-    It would change the lower 33 bits alone: read the upper ones.
+    That shift would change the lower 33 bits alone, so only the upper 31 bits are good numbers.
     """
     x = counters * np.uint64(GAMMA)
     x += np.uint64(key)
@@ -144,7 +146,7 @@ def uniform(key: int, first: int, count: int, device: torch.device) -> Tensor:
 
 
 def _uniform(key: int, first: int, count: int, device: torch.device) -> Tensor:
-    """`uniform` in torch's operations, whose integers are signed: shifts have to be cut."""
+    """`uniform` in torch's operations. Integers are signed in it: a shift repeats the sign, which is cut."""
     x = torch.arange(first, first + count, device=device).mul_(_signed(GAMMA)).add_(_signed(key))
     for shift, factor in ((30, FIRST), (27, SECOND)):
         x.bitwise_xor_((x >> shift).bitwise_and_(2 ** (64 - shift) - 1)).mul_(_signed(factor))

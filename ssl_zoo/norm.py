@@ -20,10 +20,10 @@ from ssl_zoo.distributed import gather, world
 
 
 class BatchNorm(nn.modules.batchnorm._BatchNorm):
-    """What a batch norm does while it trains in several processes; comes before torch's class.
+    """What a batch norm does while it trains in several processes. It is inherited before torch's class.
 
     Raises:
-        ValueError: from `forward`, in training, no value a channel, or one, which is its own mean.
+        ValueError: `forward` in training, where a channel has no value, or one alone, which is its own mean.
     """
 
     def forward(self, input: Tensor) -> Tensor:

@@ -1,8 +1,8 @@
-"""Optimizers with the right parameter groups: matrices decay, norms, biases and positions do not.
+"""Optimizers with the right parameter groups: matrices decay; norms, biases and positions do not.
 
-Each function takes the objective and returns a torch optimizer. The learning rate given is the one
-used: nothing is rescaled behind your back, but for what the objective asks for one of its parameters
-(`Objective.tune`). Schedules multiply each group's `base_lr` and `base_decay`.
+Each function takes the objective and returns a torch optimizer. The learning rate given is the one used. Only
+what the objective asks for one of its parameters (`Objective.tune`) changes it. Schedules multiply each
+group's `base_lr` and `base_decay`.
 """
 
 from __future__ import annotations
@@ -21,13 +21,14 @@ POSITIONS = ("pos_embed", "position_embeddings", "wpe")  # tables of positions: 
 
 
 def decays(name: str, parameter: Tensor) -> bool:
-    """Whether weight decay applies: to matrices and kernels, not to vectors (norms, biases, a class
-    or mask token of shape (1, 1, D)) and not to tables of positions."""
+    """Whether weight decay applies to a parameter: to matrices and kernels, not to vectors (norms, biases, a
+    class or mask token of shape (1, 1, D)), and not to tables of positions."""
     wide = sum(side > 1 for side in parameter.shape) >= 2
     return wide and not any(part in name for part in POSITIONS)
 
 
 def as_it_is(name: str, parameter: nn.Parameter) -> Tune:
+    """What asks for nothing of its own for any parameter (see `Objective.tune`)."""
     return Tune()
 
 
@@ -37,10 +38,17 @@ def groups(
     weight_decay: float,
     tune: Callable[[str, nn.Parameter], Tune] = as_it_is,
 ) -> list[dict[str, Any]]:
-    """Two groups, one that decays and one that does not, and one for whatever `tune` asks besides.
+    """Parameter groups: one that decays, one that does not, and one more for each thing that `tune` asks.
 
-    Trainable parameters alone. "matrices" says which could decay even where nothing does; "constant" that
-    the schedule of the learning rate leaves a group alone.
+    They hold trainable parameters alone; groups without any are left out. The keys of a group are those of a
+    torch optimizer, and "base_lr" and "base_decay", which schedules multiply; "matrices", whether its
+    parameters are such as decay, even where the decay is 0; and "constant", whether the schedule of the
+    learning rate leaves the group alone.
+
+    Args:
+        named: names and parameters.
+        lr, weight_decay: of the groups for which `tune` asks nothing.
+        tune: name and parameter -> what is asked for it.
     """
     split: dict[tuple[bool, Tune], list[nn.Parameter]] = {(True, Tune()): [], (False, Tune()): []}
     for name, parameter in named:
@@ -84,7 +92,7 @@ def _fused_adamw(
 def sgd(
     objective: Objective, lr: float = 0.1, weight_decay: float = 1e-4, momentum: float = 0.9
 ) -> Optimizer:
-    """SGD with momentum, torch's."""
+    """torch's SGD with momentum."""
     return torch.optim.SGD(tuned(objective, lr, weight_decay), lr=lr, momentum=momentum)
 
 
@@ -95,7 +103,10 @@ def lars(
     momentum: float = 0.9,
     trust: float = 1e-3,
 ) -> Optimizer:
-    """LARS (You et al. 2017); vectors are neither decayed nor rescaled, as in SimCLR's code."""
+    """LARS (You et al. 2017, arXiv:1708.03888); vectors are not decayed or rescaled, as in SimCLR's code.
+
+    trust: the length of a step at learning rate 1, as a part of the length of the weights.
+    """
     return LARS(tuned(objective, lr, weight_decay), lr, momentum, trust)
 
 
@@ -109,7 +120,9 @@ def larc(
     """LARC, the clipped form of LARS, whose defaults are those of solo-learn's CIFAR recipes.
 
     Vectors are neither decayed nor rescaled. A recipe for one of the two does not work with the other: at lr
-    0.3 and trust 1e-3, LARS takes steps of 3e-4 |w|, and this one up to 0.02 |w|.
+    0.3 and trust 1e-3, LARS takes steps of 3e-4 |w|, and LARC with trust 0.02 takes steps of up to 0.02 |w|.
+
+    trust: the length of the longest step, as a part of the length of the weights.
     """
     return LARC(tuned(objective, lr, weight_decay), lr, momentum, trust)
 
@@ -126,7 +139,7 @@ def muon(
     Updates are scaled to AdamW's RMS (Liu et al. 2025, eq. 4), so one learning rate serves both.
 
     Raises:
-        ValueError: on a machine whose device has no bfloat16 instructions.
+        ValueError: the machine has no instructions for bfloat16, or the blocks have no matrices.
     """
     if not fast_bfloat16():
         raise ValueError(
@@ -162,7 +175,7 @@ def fast_bfloat16() -> bool:
 
 
 class _Layerwise(Optimizer, ABC):
-    """Momentum, with a rate of its own for each matrix. Groups that are not of matrices take plain steps."""
+    """Momentum with a rate of its own for each matrix. Parameters of other groups take plain steps."""
 
     def __init__(self, params, lr: float, momentum: float, trust: float):
         defaults = {"lr": lr, "momentum": momentum, "trust": trust, "weight_decay": 0.0, "matrices": True}
@@ -225,7 +238,7 @@ class LARC(_Layerwise):
 
 
 class Together(Optimizer):
-    """Several optimizers over disjoint parameters that step as one."""
+    """Several optimizers over disjoint parameters that take their steps as one."""
 
     def __init__(self, *parts: Optimizer):
         super().__init__([p for part in parts for g in part.param_groups for p in g["params"]], {})

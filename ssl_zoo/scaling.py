@@ -27,10 +27,10 @@ from scipy.special import ndtr, stdtrit
 # Residuals of log L count squared up to here and linearly beyond: 1 %, about what a seed changes. Hoffmann et
 # al. take 0.001, for many more runs than a ladder has.
 DELTA = 0.01
-STEEPEST = 10.0  # |exponents| beyond this fit one point and nothing else
-ROUNDS = 300  # of the minimiser; most need 10 to 40
-LEVEL = 0.95
-STAYS = (0.05, 0.5, 0.9)  # E of the starts, as parts of the lowest loss
+STEEPEST = 10.0  # an exponent larger than this, or below its negative, would fit one point and nothing else
+ROUNDS = 300  # of the minimiser at most; most problems need 10 to 40
+LEVEL = 0.95  # of the intervals
+STAYS = (0.05, 0.5, 0.9)  # the starts' values of E, as parts of the lowest loss
 INPUTS = {("C",): ("E", "A", "alpha"), ("N", "D"): ("E", "A", "alpha", "B", "beta")}
 
 
@@ -44,9 +44,9 @@ class Fit:
 
     Attributes:
         inputs: ("C",) or ("N", "D"). names: of the parameters, as in the equations above.
-        runs: how many were fitted.
+        runs: how many runs were fitted.
         residual: root mean square of log L - log fit; 0.01 is 1 %.
-        theta: (p,) internal parameters. draws: (resamples, p) those of the bootstrap.
+        theta: (p,) internal parameters (see `starts`). draws: (resamples, p) those of the bootstrap.
         centre: (k,) means of the logarithms of the inputs.
         seed: of the bootstrap.
     """
@@ -76,11 +76,18 @@ class Fit:
         return np.exp(log_loss(self.theta[None], x))[0], low, high
 
     def share(self) -> tuple[float, float, float]:
-        """a of N ~ C^a, the size that is best for C ~ N D: beta / (alpha + beta) (Hoffmann et al., eq. 4)."""
+        """a of N ~ C^a, the size that is best for C ~ N D: beta / (alpha + beta) (Hoffmann et al., eq. 4).
+
+        Returns:
+            The value, and the two ends of its 95 % interval.
+
+        Raises:
+            ValueError: this is a fit of L(C), which has no beta.
+        """
         alpha, beta = self.names.index("alpha"), self.names.index("beta")
-        values = self.theta[beta] / (self.theta[alpha] + self.theta[beta])
+        value = self.theta[beta] / (self.theta[alpha] + self.theta[beta])
         low, high = self.between(self.draws[:, beta] / (self.draws[:, alpha] + self.draws[:, beta]))
-        return float(values), float(low), float(high)
+        return float(value), float(low), float(high)
 
     def between(self, draws: np.ndarray) -> np.ndarray:
         """The two ends of the interval of draws (resamples, ...)."""
@@ -88,12 +95,12 @@ class Fit:
         return np.quantile(draws, [tail, 1 - tail], axis=0)
 
     def flat(self) -> list[str]:
-        """Names of the exponents whose interval contains 0: the loss may not depend on that input at all."""
+        """Names of the exponents whose interval contains 0: the loss may not depend on that input."""
         found = self.parameters()
         return [name for name in ("alpha", "beta") if name in found and found[name][1] <= 0 <= found[name][2]]
 
     def _named(self, theta: np.ndarray) -> np.ndarray:
-        """(S, p) internal parameters -> the same as the equations have them."""
+        """(S, p) internal parameters -> (S, p) those of the equations."""
         shown = theta.copy()
         shown[:, 0] = np.exp(theta[:, 0])
         shown[:, 1::2] = np.exp(theta[:, 1::2] + theta[:, 2::2] * self.centre)
@@ -101,7 +108,8 @@ class Fit:
 
 
 def frontier(compute: np.ndarray, loss: np.ndarray) -> np.ndarray:
-    """Which points no other beats with at most their compute: (n,), (n,) -> indices, by compute."""
+    """The points whose loss no other point of as much compute or less reaches: (n,), (n,) -> their indices,
+    by compute."""
     order = np.lexsort((loss, compute))
     best = np.minimum.accumulate(loss[order])
     first = np.r_[True, best[1:] < best[:-1]]
@@ -112,7 +120,9 @@ def fit(loss: np.ndarray, *, resamples: int = 1000, seed: int = 0, **inputs: np.
     """Fit L(C) to `C=` or L(N, D) to `N=, D=`.
 
     Args:
-        loss: (n,) positive losses of runs. inputs: (n,) positive; a run for each seed is welcome.
+        loss: (n,) positive losses of runs. Several seeds of one size are several runs.
+        resamples, seed: how many samples the bootstrap draws, and from which seed.
+        inputs: (n,) each, positive.
 
     Raises:
         TooFew: fewer than 4 different computes; or fewer than 6 different pairs, or 3 different sizes or
@@ -174,7 +184,8 @@ def likeliest(begun: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 
 def starts(loss: np.ndarray, k: int) -> np.ndarray:
-    """(S, 1 + 2 k) internal parameters to start from: a part of the lowest loss, each exponent."""
+    """(S, 1 + 2 k) internal parameters to start from: log E, then for each of k inputs the logarithm of its
+    factor and its exponent. Parts of the lowest loss, for E, are combined with exponents."""
     made = []
     for stays, *exponents in product(STAYS, *[(-0.1, 0.05, 0.3, 1.0)] * k):
         floor = stays * np.min(loss)
@@ -184,19 +195,19 @@ def starts(loss: np.ndarray, k: int) -> np.ndarray:
 
 
 def terms(theta: np.ndarray, x: np.ndarray) -> np.ndarray:
-    """log E, log A - alpha x_1, ...: (S, 1 + 2 k), (n, k) -> (S, n, 1 + k)."""
+    """log E, log A - alpha x_1, ...: theta (S, 1 + 2 k), x (n, k) -> (S, n, 1 + k)."""
     powers = theta[:, None, 1::2] - theta[:, None, 2::2] * x
     floor = np.broadcast_to(theta[:, None, :1], (*powers.shape[:2], 1))
     return np.concatenate([floor, powers], 2)
 
 
 def log_loss(theta: np.ndarray, x: np.ndarray) -> np.ndarray:
-    """(S, 1 + 2 k), (n, k) -> (S, n)."""
+    """The logarithm of the law: theta (S, 1 + 2 k), x (n, k) -> (S, n)."""
     return np.logaddexp.reduce(terms(theta, x), 2)
 
 
 def huber(residual: np.ndarray) -> np.ndarray:
-    """(S, n) -> (S,) sums."""
+    """The Huber losses of residuals (S, n), summed over n: (S,)."""
     size = np.abs(residual)
     return np.where(size <= DELTA, size**2 / 2, DELTA * (size - DELTA / 2)).sum(1)
 
@@ -228,7 +239,8 @@ def minimise(x: np.ndarray, y: np.ndarray, theta: np.ndarray) -> tuple[np.ndarra
 
 
 def newton(x: np.ndarray, y: np.ndarray, theta: np.ndarray, damping: np.ndarray) -> np.ndarray:
-    """The damped step (S, p): curvature from the runs within DELTA, damping and gradient from all."""
+    """The damped Newton step (S, p): the curvature comes from the runs within DELTA, the damping and the
+    gradient from all runs."""
     p = theta.shape[1]
     logs = terms(theta, x)
     total = np.logaddexp.reduce(logs, 2)
@@ -240,6 +252,5 @@ def newton(x: np.ndarray, y: np.ndarray, theta: np.ndarray, damping: np.ndarray)
     along = slope.transpose(0, 2, 1)
     square = along @ (slope * (weight == 1))
     scale = damping[:, None] * ((slope**2 * weight).sum(1) + 1e-9)
-    return np.linalg.solve(square + scale[..., None] * np.eye(p), along @ (weight * residual[..., None]))[
-        ..., 0
-    ]
+    step = np.linalg.solve(square + scale[..., None] * np.eye(p), along @ (weight * residual[..., None]))
+    return step[..., 0]

@@ -1,4 +1,4 @@
-"""Schedules: the fraction of training done, t in [0, 1] -> a factor, or a value. Plain functions."""
+"""Schedules: functions of the fraction of training that is done, t in [0, 1], to a factor or a value."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ Schedule = Callable[[float], float]
 
 
 def constant() -> Schedule:
+    """Always 1."""
     return lambda t: 1.0
 
 
@@ -20,6 +21,9 @@ def cosine(warmup: float = 0.05, final: float = 0.0) -> Schedule:
     """Linear warm-up over the fraction `warmup`, then half a cosine down to `final`.
 
     Loshchilov & Hutter 2017 (SGDR), eq. 5, one cycle.
+
+    Raises:
+        ValueError: `warmup` or `final` is not in [0, 1).
     """
     _check(warmup=warmup, final=final)
 
@@ -33,7 +37,7 @@ def cosine(warmup: float = 0.05, final: float = 0.0) -> Schedule:
 
 
 class Ramp(Protocol):
-    """t -> value; a tensor gives a tensor, of which nothing is read by the host."""
+    """t -> value. A tensor gives a tensor, and the host reads nothing of it."""
 
     @overload
     def __call__(self, t: float) -> float: ...
@@ -42,13 +46,13 @@ class Ramp(Protocol):
 
 
 def ramp(start: float, end: float, shape: Literal["cosine", "linear"] = "cosine", until: float = 1.0) -> Ramp:
-    """From one value to another over the first `until` of training, and the other from there on.
+    """From `start` to `end` over the first part of training, up to `until`; `end` from there on.
 
     With shape "cosine" and until 1 it is BYOL's rule for its momentum (Grill et al. 2020, section 3.2),
     end - (end - start) (cos(pi t) + 1) / 2.
 
     Args:
-        start, end: the values; for a schedule, factors.
+        start, end: the values; of a `Schedule`, factors.
         shape: "cosine" (level at both ends) or "linear".
         until: fraction of training in (0, 1].
 
@@ -71,7 +75,16 @@ def ramp(start: float, end: float, shape: Literal["cosine", "linear"] = "cosine"
 
 
 def wsd(warmup: float = 0.05, decay: float = 0.2, final: float = 0.0) -> Schedule:
-    """Warm-up, stable, decay (Hu et al. 2024, MiniCPM); the decay is 1 - sqrt (Hägele et al. 2024)."""
+    """Warm-up, stable, decay (Hu et al. 2024, MiniCPM); the decay is 1 - sqrt (Hägele et al. 2024).
+
+    Args:
+        warmup: fraction of training over which the factor rises from 0 to 1.
+        decay: fraction of training over which it falls, at the end.
+        final: the factor at the end.
+
+    Raises:
+        ValueError: one of them is not in [0, 1), or warm-up and decay together are longer than the training.
+    """
     _check(warmup=warmup, decay=decay, final=final)
     if warmup + decay > 1:
         raise ValueError(f"warmup {warmup} and decay {decay} are more than the whole training")

@@ -26,7 +26,7 @@ class Teacher(nn.ModuleList):
     the teacher's own forward passes gather.
 
     Args:
-        students: modules to copy. What they share, their copies share.
+        students: the modules to copy. What they share with each other, their copies share too.
     """
 
     def __init__(self, *students: nn.Module):
@@ -45,9 +45,9 @@ class Teacher(nn.ModuleList):
 
     @torch.no_grad()
     def update(self, momentum: float) -> None:
-        """Follow the students one step: average weights, and copy buffers other than those of batch norms.
+        """Follow the students by one step: average weights, and copy all buffers but those of batch norms.
 
-        momentum: share of the old weights that stays, in [0, 1].
+        momentum: the share of the old weights that stays, in [0, 1].
         """
         students = nn.ModuleList(self._students)
         kept, new = ([weight.data for weight in of.parameters()] for of in (self, students))

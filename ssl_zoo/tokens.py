@@ -29,7 +29,11 @@ def mean_rows(table: Tensor, ids: Tensor, segments: Tensor) -> Tensor:
 
 
 def patchify(images: Tensor, patch: int) -> Tensor:
-    """(B, C, H, W) -> (B, H/p * W/p, p * p * C), row-major patches, channels last (MAE's order)."""
+    """(B, C, H, W) -> (B, H/p * W/p, p * p * C), row-major patches, channels last (MAE's order).
+
+    Raises:
+        ValueError: a side that does not divide into patches.
+    """
     b, c, h, w = images.shape
     if h % patch or w % patch:
         raise ValueError(f"an image of {h}x{w} does not divide into patches of {patch}")

@@ -16,19 +16,20 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-LARGEST = 1 << 24  # no width, depth, vocabulary or image of a model is larger
-OPERATIONS = 300_000  # that make one model; the deepest published ones need some ten thousands
-FREE = ("rope_theta",)  # wavelengths, not sizes
+LARGEST = 1 << 24  # no width, depth, vocabulary or side of an image is larger in any model
+OPERATIONS = 300_000  # of PyTorch, to build one model; the deepest published ones need some ten thousands
+FREE = ("rope_theta",)  # keys of any number: they are wavelengths, not sizes
 
 
 class Untrusted(ValueError):
-    """What a file of a stranger says cannot be taken as it stands; says what."""
+    """A file of a stranger says what cannot be taken; the message names it."""
 
 
 def read_json(file: Path) -> dict[str, Any]:
     """A JSON object from a file.
 
     Raises:
+        OSError: the file cannot be read.
         Untrusted: it is not UTF-8, not JSON, nested too deeply, holds a number of thousands of digits, NaN or
             infinity, or is no object.
     """
@@ -48,10 +49,10 @@ def _refuse_constant(name: str) -> NoReturn:
 
 
 def refuse_odd_values(config: dict[str, Any]) -> None:
-    """Only plain JSON values, and numbers that a model can have.
+    """Refuse what is no plain JSON value, and numbers that no model has.
 
     Raises:
-        Untrusted: with the full key.
+        Untrusted: there is such a value; the message names its full key.
     """
     ahead: list[tuple[str, Any]] = list(config.items())
     while ahead:
@@ -70,10 +71,10 @@ def refuse_odd_values(config: dict[str, Any]) -> None:
 
 
 class Bounded(TorchDispatchMode):
-    """Within, tensors are made up to so many bytes in all.
+    """Within, tensors may be made up to `limit` bytes in all, counted as float32.
 
     Raises:
-        Untrusted: before a tensor is made that goes beyond.
+        Untrusted: a tensor that goes beyond is about to be made, or too many operations have been done.
     """
 
     def __init__(self, limit: int):
@@ -97,7 +98,10 @@ class Bounded(TorchDispatchMode):
 
 
 def asked(func: Any, args: Any, kwargs: Any) -> Iterator[tuple[int, bool]]:
-    """How many numbers an operation of PyTorch makes, and whether as a tensor that is made from nothing."""
+    """How many numbers an operation of PyTorch makes, and whether they count until the end.
+
+    Those of a new tensor do, as it may be a weight; the result of an operation on tensors lasts for a while.
+    """
     names = [argument.name for argument in func._schema.arguments]
     given = dict(zip(names, args, strict=False)) | kwargs
     tensors = [value for value in given.values() if isinstance(value, Tensor)]

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import ssl_zoo
+from ssl_zoo.leaderboard import definitions
 
 PACKAGE = Path(ssl_zoo.__file__).parent
 FILES = sorted(PACKAGE.rglob("*.py"))
@@ -38,6 +39,7 @@ BELOW = {
     "backbones": ("tokens", "distributed", "norm", "backbones."),
     "assign": ("distributed",),
     "heads": BASE,
+    "token_scores": (*BASE, "heads"),
     "teacher": (),
     "memory": ("distributed",),
     "views": (*BASE, "views."),
@@ -50,6 +52,7 @@ BELOW = {
         "heads",
         "memory",
         "teacher",
+        "token_scores",
         "views.",
         "objectives._base",
         "objectives._shown",
@@ -122,6 +125,15 @@ def dotted(names: tuple[str, ...]) -> list[str]:
 def test_imports_go_downwards(file):
     if file != "__init__.py":  # the public names, imported when first used
         assert not faults(file, (PACKAGE / file).read_text())
+
+
+def test_benchmarks_and_documents_import_what_there_is():
+    files = [file for room in ("benchmarks", "docs") for file in (PACKAGE.parent / room).rglob("*.py")]
+    assert files
+    for file in files:
+        for name in definitions.imported(ast.parse(file.read_text())).values():
+            if name.startswith("ssl_zoo."):
+                assert isinstance(definitions.resolve(name), definitions.Definition), f"{file}: {name}"
 
 
 def test_every_part_has_its_rules():

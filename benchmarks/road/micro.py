@@ -10,7 +10,7 @@ from unittest.mock import patch
 import torch
 import torch.nn.functional as F
 
-from ssl_zoo import Batch, NextToken, heads
+from ssl_zoo import Batch, NextToken, token_scores
 from ssl_zoo.backbones import fused
 from ssl_zoo.backbones._base import Vocabulary
 from ssl_zoo.backbones.transformer import TextTransformer
@@ -36,7 +36,7 @@ def output_matrix(n: int, d: int, v: int) -> None:
     target, share = torch.randint(v, (n,)), torch.full((n,), 1 / n)
     cases: dict[str, Callable[[], object]] = {
         "plain": lambda: F.cross_entropy(F.linear(hidden, weight), target).backward(),
-        "ours": lambda: heads.token_cross_entropy(hidden, weight, target, share).backward(),
+        "ours": lambda: token_scores.token_cross_entropy(hidden, weight, target, share).backward(),
     }
     fused = getattr(F, "linear_cross_entropy", None)  # torch >= 2.13
     if fused is not None:

@@ -1,8 +1,8 @@
 """What an objective may ask of a backbone.
 
-`forward(x)` gives `Features`. A backbone made of tokens also splits that road in two: `embed(x)`
-gives the content of each position without its position, `encode(tokens, at)` adds the positions
-`at` and runs the trunk. Masking objectives live between the two calls.
+`forward(x)` gives `Features`. A backbone made of tokens also splits that in two: `embed(x)` gives the content
+of each token without its position, and `encode(tokens, at)` adds the positions `at` and runs the trunk.
+Objectives that mask work between the two calls.
 """
 
 from __future__ import annotations
@@ -31,9 +31,12 @@ KINDS: dict[Kind, tuple[Modality, str]] = {
 
 
 class Features(NamedTuple):
-    """tokens (B, N, D): content positions only, no class or register tokens; a CNN's cells.
-    pooled (B, D): the mean over the content tokens (padding excluded): what every probe reads.
-    layers: after each block, when asked for: "pooled" (B, D_i), or "tokens" (B, N_i, D_i), content alone."""
+    """What a backbone gives for a batch.
+
+    tokens (B, N, D): content positions only, without class or register tokens; of a CNN its cells.
+    pooled (B, D): the mean over the content tokens (padding excluded), which every probe reads.
+    layers: where they are asked for, the same after each block: "pooled" (B, D_i), or "tokens" (B, N_i, D_i).
+    """
 
     tokens: Tensor
     pooled: Tensor
@@ -43,8 +46,10 @@ class Features(NamedTuple):
 class Vocabulary(NamedTuple):
     """What the ids of a text backbone mean.
 
-    size: number of ids. pad fills short rows, separator opens a document, mask hides a token.
-    special: ids that are not text: never masked, never used as noise.
+    size: how many ids there are.
+    pad: the id that fills short rows. separator: the id that opens a document.
+    mask: the id that hides a token; None if there is none.
+    special: ids that are not text: they are never masked and never used as noise.
     continues: ids that continue the word before them (for whole-word masking); () if unknown.
     """
 
@@ -54,6 +59,15 @@ class Vocabulary(NamedTuple):
     mask: int | None = 2
     special: tuple[int, ...] = (0, 1, 2)
     continues: tuple[int, ...] = ()
+
+    @classmethod
+    def of(cls, parts: Sequence[Any]) -> Vocabulary:
+        """A vocabulary, or its values in this order as a configuration keeps them."""
+        return cls(*parts[:4], *map(tuple, parts[4:]))
+
+    def plain(self) -> list[Any]:
+        """What a configuration keeps of it: plain JSON values, without `continues`, which only views read."""
+        return [*self[:4], list(self.special)]
 
 
 class Backbone(nn.Module, ABC):
@@ -82,28 +96,31 @@ class Backbone(nn.Module, ABC):
         """Features of images (B, C, H, W), uint8 or float in [0, 1], or of ids (B, T) int64.
 
         Args:
-            segments: (B, T) document of each id, -1 = padding; None: one document a row. Images have none.
+            segments: (B, T) document of each id, -1 = padding; None: every row is one document. Images have
+                none.
             layers: "pooled" also gives the mean of the content tokens after each block, "tokens" the tokens.
+
+        Raises:
+            ValueError: an input that the backbone cannot read, or segments of images.
         """
 
     @abstractmethod
     def blocks(self) -> Sequence[nn.Module]:
-        """The trunk's blocks from input to output; fine-tuning decays learning rates along them."""
+        """The blocks of the trunk from input to output; fine-tuning lowers learning rates along them."""
 
 
 class ImageBackbone(Backbone):
     """A backbone that reads images.
 
     Attributes:
-        image_size: (height, width) in pixels that images are resized to before they are read for pretraining
-            and evaluation.
+        image_size: (height, width) in pixels to which images are resized before they are read.
     """
 
     image_size: tuple[int, int]
 
     @abstractmethod
     def grid(self, height: int, width: int) -> tuple[int, int]:
-        """Rows and columns of the tokens of an image of this size in pixels; tokens come row by row.
+        """How many rows and columns of tokens an image of this size in pixels has; tokens come row by row.
 
         Raises:
             ValueError: a size that the backbone cannot read.
@@ -114,8 +131,8 @@ class TokenBackbone(Backbone):
     """A backbone whose positions can be chosen, hidden and reordered.
 
     Attributes:
-        orders: the orders by name that `encode` honours; one that honours both takes a tensor as well.
-        order: the one `forward` uses. The objective that pretrains sets it, and it is saved with the
+        orders: names of the orders that `encode` honours; a backbone that honours both also takes a tensor.
+        order: the order that `forward` uses. The objective that pretrains sets it, and it is saved with the
             weights, so that features are read the way they were trained.
         patch: side of an image patch in pixels; None for text.
         vocabulary: what the ids mean; None for images.
@@ -130,7 +147,11 @@ class TokenBackbone(Backbone):
 
     @abstractmethod
     def embed(self, x: Tensor) -> Tensor:
-        """Content without positions: (B, N, D)."""
+        """The content of each token, without its position: (B, N, D).
+
+        Raises:
+            ValueError: an input that the backbone cannot read.
+        """
 
     @abstractmethod
     def encode(
@@ -146,8 +167,9 @@ class TokenBackbone(Backbone):
         """Run the trunk.
 
         Args:
-            tokens: (B, N, D) as `embed` gives them, or any rows of it.
-            at: (B, N) int64 position of each token; None means 0..N-1 (within its segment).
+            tokens: (B, N, D) as `embed` gives them, or any choice of them.
+            at: (B, N) int64 position of each token; None means that they stand in order from 0 within their
+                segment.
             segments: (B, N) document of each token, -1 = padding; no token sees another document.
             order: who sees whom. "both": all; "causal": itself and what comes before it in `tokens`; a tensor
                 (B, N) int64: token i sees token j iff order_j <= order_i.
@@ -164,11 +186,19 @@ class TokenBackbone(Backbone):
         return self.encode(self.embed(x), None, segments, order=self.order, layers=layers)
 
     def word_embedding(self) -> nn.Embedding:
-        """The table of token embeddings (V, E) of a text backbone, for tied output heads."""
+        """The table of token embeddings (V, E) of a text backbone, for tied output heads.
+
+        Raises:
+            TypeError: the backbone has none.
+        """
         raise TypeError(f"{type(self).__name__} has no word embedding: it is not a text backbone")
 
     def narrow(self, fraction: float) -> TokenBackbone:
-        """A new backbone of the same depth and vocabulary, of about this fraction of the width and heads."""
+        """A new backbone of the same depth and vocabulary, of about this fraction of the width and heads.
+
+        Raises:
+            TypeError: the backbone cannot be built narrower.
+        """
         raise TypeError(f"{type(self).__name__} cannot be built narrower")
 
     def refuse(self, order: Order) -> None:
@@ -184,7 +214,9 @@ class TokenBackbone(Backbone):
             raise ValueError(f"{title} cannot be {wanted}")
 
 
-BEYOND = 0.25  # sharp resizing filters overshoot by a tenth; images scaled in another way lie far outside
+# How far beyond [0, 1] a pixel may lie: sharp resizing filters overshoot by a tenth, while images that are
+# scaled in another way lie far outside.
+BEYOND = 0.25
 
 
 def as_float(x: Tensor) -> Tensor:
@@ -220,7 +252,7 @@ def refuse_out_of_range(x: Tensor) -> None:
 
 
 def pool(tokens: Tensor, segments: Tensor | None = None) -> Tensor:
-    """Mean over content tokens: (B, N, D) -> (B, D); positions with segment -1 do not count."""
+    """Mean over content tokens: (B, N, D) -> (B, D); padding (segment -1) does not count."""
     if segments is None:
         return tokens.mean(1)
     seen = (segments >= 0).to(tokens.dtype).unsqueeze(-1)
@@ -228,7 +260,7 @@ def pool(tokens: Tensor, segments: Tensor | None = None) -> Tensor:
 
 
 def segment_positions(segments: Tensor) -> Tensor:
-    """Position of each token within its own run of equal segments: (B, T) -> (B, T) from 0."""
+    """Position of each token within its own run of equal segments, from 0: (B, T) -> (B, T) int64."""
     index = torch.arange(segments.shape[1], device=segments.device).expand_as(segments)
     starts = torch.ones_like(segments, dtype=torch.bool)
     starts[:, 1:] = segments[:, 1:] != segments[:, :-1]
@@ -238,7 +270,7 @@ def segment_positions(segments: Tensor) -> Tensor:
 def outside(numbers: Tensor, count: int) -> int | None:
     """One of these numbers that is not in 0..count-1; None if all are.
 
-    Reads them on a CPU alone: elsewhere the host would wait for the device.
+    On a CPU alone: elsewhere the host would wait for the device, and None is given unread.
     """
     if numbers.device.type != "cpu" or not numbers.numel() or torch.compiler.is_compiling():
         return None
@@ -254,7 +286,7 @@ def check_positions(at: Tensor, count: int, whose: str) -> None:
 
 
 def check_ids(ids: Tensor, count: int) -> None:
-    """Raise ValueError where ids are no whole numbers (B, T), or, on a CPU, not those of 0..count-1."""
+    """Raise ValueError where ids are no whole numbers (B, T), or, on a CPU, one is not in 0..count-1."""
     if not isinstance(ids, Tensor) or ids.dim() != 2 or ids.dtype not in (torch.int64, torch.int32):
         told = f"{tuple(ids.shape)} {ids.dtype}" if isinstance(ids, Tensor) else type(ids).__name__
         raise ValueError(f"a text backbone reads ids, a tensor (B, T) of int64, not {told}")
@@ -266,9 +298,13 @@ def check_ids(ids: Tensor, count: int) -> None:
 
 
 def attention_mask(segments: Tensor, order: Order) -> Tensor:
-    """Who sees whom: (B, 1, T, T) bool, True where the row's token may read the column's.
+    """Who sees whom: (B, 1, T, T) bool, True where the token of the row may read that of the column.
 
     Padding sees itself alone, so that no row is empty (a softmax over nothing is NaN).
+
+    Args:
+        segments: (B, T) document of each token, -1 = padding.
+        order: as in `TokenBackbone.encode`.
     """
     same = segments[:, :, None] == segments[:, None, :]
     same = same & (segments >= 0)[:, None, :]

@@ -1,4 +1,7 @@
-"""What the image backbones share of timm: names, building, loading, normalisation. The only importer."""
+"""What the image backbones need of timm: names of models, building them, loading weights, normalisation.
+
+No other file imports timm.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +9,10 @@ import dataclasses
 import difflib
 import functools
 import inspect
+import math
 import warnings
 from collections.abc import Mapping, Sequence
+from numbers import Integral
 from pathlib import Path
 from sys import modules
 from typing import Any, get_type_hints
@@ -48,14 +53,14 @@ LUMA = (0.2989, 0.587, 0.114)  # the grey of an RGB image, with the digits of `v
 
 
 class BatchNormAct(norm.BatchNorm, BatchNormAct2d):
-    pass
+    """timm's batch norm with an activation behind it, over the global batch."""
 
 
 norm.OVER_ALL[BatchNormAct2d] = BatchNormAct
 
 
 def plain(value: Any) -> Any:
-    """Containers of a config file (OmegaConf's included) as the JSON values they stand for."""
+    """A value of a configuration, whose containers may be OmegaConf's, as the JSON value it stands for."""
     if isinstance(value, Mapping):
         return {key: plain(item) for key, item in value.items()}
     if isinstance(value, Sequence) and not isinstance(value, str):
@@ -64,10 +69,12 @@ def plain(value: Any) -> Any:
 
 
 def is_known(name: str) -> bool:
+    """Whether timm has a model of this name."""
     return timm.is_model(name)
 
 
 def check_name(name: str) -> None:
+    """Raise ValueError, which says what comes near, where timm has no model of this name."""
     if not is_known(name):
         near = difflib.get_close_matches(name, timm.list_models(), n=4, cutoff=0.5)
         hint = f"; did you mean {', '.join(near)}?" if near else "; timm.list_models() lists what it knows"
@@ -78,12 +85,12 @@ def is_vit(name: str) -> bool:
     """Whether timm builds `name` as a plain ViT: one linear patch embedding, one row of blocks."""
     entry = timm.model_entrypoint(name)
     kind = get_type_hints(entry).get("return")
-    plain = isinstance(kind, type) and issubclass(kind, (VisionTransformer, Eva))
+    vit = isinstance(kind, type) and issubclass(kind, (VisionTransformer, Eva))
     # A hybrid's "patch embedding" is a CNN whose cells have seen their neighbours: hiding them hides nothing.
-    return plain and not entry.__module__.endswith("vision_transformer_hybrid")
+    return vit and not entry.__module__.endswith("vision_transformer_hybrid")
 
 
-# Of every model, whatever its class declares.
+# Arguments of every model, whatever its class declares.
 COMMON = {
     "in_chans",
     "img_size",
@@ -99,7 +106,8 @@ COMMON = {
 def takes(name: str) -> set[str]:
     """Arguments that shape timm's model of this name: those of its class and of its configuration.
 
-    What timm's factory takes besides (checkpoint_path, pretrained_cfg, cache_dir, ...) opens files.
+    They leave out what timm's factory takes besides (checkpoint_path, pretrained_cfg, cache_dir, ...), which
+    opens files.
     """
     made, found = get_type_hints(timm.model_entrypoint(name)).get("return"), set(COMMON)
     for cls in made.__mro__ if isinstance(made, type) else ():
@@ -113,7 +121,15 @@ def takes(name: str) -> set[str]:
 
 
 def build(name: str, pretrained: bool | str | Path, **arguments: Any) -> nn.Module:
-    """timm's model without classifier; `pretrained`: False, True (the hub), or the path of a weight file."""
+    """timm's model of this name without its classifier, with batch norms over the global batch.
+
+    Args:
+        pretrained: False = new weights; True = weights from the hub; a path = a file of weights (see `load`).
+        arguments: passed on to timm.
+
+    Raises:
+        ValueError: an argument that timm's model does not have or cannot take, or a file that does not fit.
+    """
     if not isinstance(pretrained, (bool, str, Path)):
         raise ValueError(f"pretrained={pretrained!r} is neither true, false nor the path of a weight file")
     if unknown := sorted(set(arguments) - takes(name)):
@@ -122,7 +138,7 @@ def build(name: str, pretrained: bool | str | Path, **arguments: Any) -> nn.Modu
         )
     try:
         model = timm.create_model(name, pretrained=pretrained is True, num_classes=0, **arguments)
-    except (TypeError, AssertionError, AttributeError, LookupError) as error:
+    except (TypeError, AssertionError, AttributeError, LookupError, ArithmeticError) as error:
         raise ValueError(f"timm cannot build {name} with {arguments}: {error}") from error
     if not isinstance(pretrained, bool):
         load(model, Path(pretrained))
@@ -130,17 +146,18 @@ def build(name: str, pretrained: bool | str | Path, **arguments: Any) -> nn.Modu
     return model
 
 
-CLASSIFIERS = {"head", "head_dist", "fc", "classifier"}  # modules that are not built: no weights are missed
+CLASSIFIERS = {"head", "head_dist", "fc", "classifier"}  # parts that `build` leaves out, with their weights
 
 
 def load(model: nn.Module, path: Path) -> None:
-    """Read a safetensors or torch file (weights only); every weight of the model has to be in it.
+    """Read the weights of a model from a safetensors or torch file, in which every one of them has to be.
 
-    As timm does for weights of the hub, the first convolution is adapted to another number of channels.
-    A file may hold more beside the model (a classifier, a decoder), but no more of the model's own parts.
+    As timm does for weights of the hub, the first convolution is adapted to another number of channels. A
+    file may hold weights of other things beside the model (a classifier, a decoder), but no further weights
+    of the model's own parts.
 
     Raises:
-        ValueError: no weight file, or weights of another model; names the file.
+        ValueError: no weight file, or weights of another model; the message names the file.
     """
     title = type(model).__name__
     if not path.is_file():
@@ -186,13 +203,20 @@ def adapt_channels(model: nn.Module, state: dict[str, Tensor]) -> None:
 
 
 def side_pair(size: Size | None, default: Sequence[int]) -> tuple[int, int]:
-    if size is None:
-        return int(default[0]), int(default[1])
-    return (size, size) if isinstance(size, int) else (int(size[0]), int(size[1]))
+    """(height, width) in pixels: of one side, or of two; `default` where there is none.
+
+    Raises:
+        ValueError: neither one nor two whole numbers of at least 1.
+    """
+    given: Any = default if size is None else size
+    sides = [given, given] if isinstance(given, Integral) else [*given] if isinstance(given, Sequence) else []
+    if len(sides) != 2 or not all(isinstance(side, Integral) and int(side) >= 1 for side in sides):
+        raise ValueError(f"image_size={given!r} is neither a side in pixels nor (height, width)")
+    return int(sides[0]), int(sides[1])
 
 
 def default_input(name: str) -> tuple[tuple[int, int], bool]:
-    """(height, width) the model was published with, and whether it is built for one size."""
+    """(height, width) of the images that the model was published for, and whether it takes no other size."""
     known = timm.get_pretrained_cfg(name)
     return (known.input_size[1], known.input_size[2]), bool(known.fixed_input_size)  # pyright: ignore
 
@@ -201,16 +225,25 @@ Known = tuple[Sequence[float], Sequence[float]]  # mean and standard deviation o
 
 
 def published(name: str) -> Known:
-    """Of the images that the weights of this name were made with."""
+    """Mean and standard deviation of the images that the weights of this name were made with."""
     known = timm.get_pretrained_cfg(name)
     return known.mean, known.std  # pyright: ignore[reportOptionalMemberAccess]
 
 
 class Normalise(nn.Module):
-    """The door of every image backbone: images are checked, and leave as (x - mean) / std per channel.
+    """What every image backbone does first: it checks images, and gives (x - mean) / std per channel.
 
-    uint8 images become float in [0, 1]; float images must lie there already. For a backbone of one channel
-    RGB images become grey (Rec. 601 luma). The statistics follow the device but are not saved.
+    uint8 images become float in [0, 1]; float images must lie there already. For a backbone of one channel,
+    RGB images become grey (Rec. 601 luma). Mean and standard deviation follow the device but are not saved.
+
+    Args:
+        known: mean and standard deviation where `mean` or `std` is None.
+        channels: how many channels the images have.
+        mean, std: per channel, of images in [0, 1].
+
+    Raises:
+        ValueError: a mean that is not finite, a standard deviation that is not above 0, or either for another
+            number of channels.
     """
 
     mean: Tensor
@@ -223,7 +256,6 @@ class Normalise(nn.Module):
         mean: Sequence[float] | None = None,
         std: Sequence[float] | None = None,
     ):
-        """known: what holds where `mean` or `std` are not given."""
         super().__init__()
         self.values: list[list[float]] = []
         for key, published, given in (("mean", known[0], mean), ("std", known[1], std)):
@@ -232,6 +264,8 @@ class Normalise(nn.Module):
                 value = [sum(value) / len(value)] * channels
             if len(value) != channels:
                 raise ValueError(f"{key} has {len(value)} values, but the images have {channels} channels")
+            if not all(map(math.isfinite, value)) or (key == "std" and min(value) <= 0):
+                raise ValueError(f"{key}={value} does not normalise: means are finite, deviations above 0")
             self.register_buffer(key, torch.tensor(value).view(-1, 1, 1), persistent=False)
             self.values.append(value)
         self.looked = False
@@ -257,7 +291,8 @@ class Normalise(nn.Module):
         return (x.to(self.mean.dtype) - self.mean) / self.std
 
     def look(self, x: Tensor) -> None:
-        """Refuse pixels far outside of [0, 1]. On a GPU, which it would hold up, in the first batch alone."""
+        """Refuse pixels far outside of [0, 1]. On a GPU, which has to be waited for, only the first batch is
+        looked at."""
         if not torch.compiler.is_compiling() and not x.is_meta and (x.is_cpu or not self.looked):
             refuse_out_of_range(x)
             self.looked = True

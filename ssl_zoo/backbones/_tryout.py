@@ -1,4 +1,4 @@
-"""Finding out, when it is built, what a transformers model honours of orders, windows and documents."""
+"""Trying out a model of transformers when it is built: which orders, windows and documents it honours."""
 
 from __future__ import annotations
 
@@ -15,10 +15,14 @@ Named = Literal["both", "causal"]
 
 @torch.no_grad()
 def try_out(backbone: HFBackbone) -> tuple[frozenset[Named], Named]:
-    """The orders the model honours, and the one it was made for; raises if it is not itself.
+    """The orders the model honours, and the one it was made for.
 
-    A row of eight fixed ids, some of them changed, shows who sees whom. A model that honours both orders, but
-    not a prefix that sees itself whole before causal tokens, is left with its own order.
+    A row of eight fixed ids, and the same row with some of them changed, show who sees whom. A model that
+    honours both orders, but not a prefix that sees itself whole before causal tokens, is left with its own
+    order.
+
+    Raises:
+        ValueError: run from embeddings, the model differs from itself, or it mixes packed documents.
     """
     title = type(backbone.model).__name__
     pad, size = backbone.model.config.pad_token_id, backbone.model.config.vocab_size
@@ -58,9 +62,12 @@ def try_out(backbone: HFBackbone) -> tuple[frozenset[Named], Named]:
 
 
 def match_window(backbone: HFBackbone, rows: Tensor) -> Named:
-    """Find the window that makes `encode` equal the model's own forward, and the order of that.
+    """Set the window with which `encode` equals the model's own forward pass; gives the order of that pass.
 
-    Windows are tried out at a size of 3, because at their own size a short row fits inside.
+    Windows are tried out at a size of 3, because the short row would fit into one of their own size.
+
+    Raises:
+        ValueError: no window makes them equal.
     """
     made, window = backbone.model.config, backbone.window
     kept = dict(vars(made))

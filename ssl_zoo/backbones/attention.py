@@ -1,8 +1,9 @@
 """Attention among packed documents: one function, two engines that must agree.
 
-On CUDA in half precision, documents are handed to torch's variable-length attention as runs, so no
-work is done across documents; everywhere else SDPA gets a mask, or no mask when a row is one
-document. On a CPU it visits what the mask hides, so long causal rows are cut into bands.
+On CUDA in half precision and without dropout, documents are handed to torch's variable-length attention as
+runs, so no work is done across documents. Everywhere else torch's scaled_dot_product_attention (SDPA) gets a
+mask, or no mask where every row is one document. On a CPU, SDPA also visits what the mask hides, so long
+causal rows are cut into bands.
 """
 
 from __future__ import annotations
@@ -20,15 +21,15 @@ try:  # torch >= 2.10; CUDA only
 except ImportError:  # pragma: no cover - depends on the installed torch
     varlen_attn = None
 
-# Under a causal mask 4 bands leave 5 of 8 products; below LONG, cutting costs what it saves.
+# Under a causal mask 4 bands leave 5 of 8 products; in rows shorter than LONG, cutting costs what it saves.
 LONG, BANDS = 256, 4
 
 
 def runs(segments: Tensor) -> Tensor:
     """Where each run of equal segments starts, rows laid end to end: (B, T) -> (B * T + 1,) int32.
 
-    The length is static, so nothing waits for the device: starts come first in order, and the rest
-    is filled with B * T, which variable-length attention reads as empty runs.
+    The length does not depend on the segments, so nothing waits for the device: the starts come first, in
+    order, and the rest is filled with B * T, which variable-length attention reads as empty runs.
     """
     b, t = segments.shape
     first = torch.ones_like(segments, dtype=torch.bool)
@@ -39,10 +40,19 @@ def runs(segments: Tensor) -> Tensor:
 
 
 class Plan:
-    """How one batch attends; made once per forward and shared by all blocks."""
+    """How the tokens of one batch attend to each other.
+
+    It is made once in each forward pass and shared by all blocks.
+
+    Args:
+        like: (B, T, D) tokens, of which device and type are read.
+        segments: (B, T) document of each token, -1 = padding; None: every row is one document.
+        order: who sees whom, as in `TokenBackbone.encode`.
+    """
 
     def __init__(self, like: Tensor, segments: Tensor | None, order: Order):
-        """like: (B, T, D) tokens, for device and dtype; segments (B, T) or None."""
+        self.segments = segments
+        self.order: Order = order
         given = isinstance(order, Tensor)
         self.causal = not given and order == "causal"
         self.mask: Tensor | None = None
@@ -60,11 +70,16 @@ class Plan:
             self.mask = attention_mask(segments, order)
 
     def __call__(self, q: Tensor, k: Tensor, v: Tensor, dropout: float = 0.0) -> Tensor:
-        """q (B, H, T, d), k and v (B, G, T, d) with G dividing H -> (B, H, T, d)."""
+        """q (B, H, T, d), k and v (B, G, T, d) with G dividing H -> (B, H, T, d).
+
+        dropout: rate at which attention weights are dropped.
+        """
         grouped = q.shape[1] != k.shape[1]
+        if dropout and self.starts is not None and self.segments is not None:  # varlen_attn has no dropout
+            self.mask, self.starts = attention_mask(self.segments, self.order), None
         if self.causal and self.mask is not None and q.device.type == "cpu" and q.shape[2] >= LONG:
             return self._in_bands(q, k, v, self.mask, dropout, grouped)
-        if self.starts is None or dropout:  # varlen_attn has no dropout
+        if self.starts is None:
             causal = self.causal and self.mask is None
             return F.scaled_dot_product_attention(
                 q, k, v, self.mask, dropout, is_causal=causal, enable_gqa=grouped

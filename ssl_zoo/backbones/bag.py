@@ -18,7 +18,7 @@ class TokenBag(TokenBackbone):
 
     Args:
         vocabulary: what the ids mean.
-        width: of the vectors.
+        width: how many numbers the vector of an id has.
 
     Raises:
         ValueError: a width below 1.
@@ -29,8 +29,8 @@ class TokenBag(TokenBackbone):
     def __init__(self, vocabulary: Vocabulary | Sequence, width: int = 256):
         if width < 1:
             raise ValueError(f"the vectors of a bag need a width of 1 or more, not {width}")
-        vocabulary = Vocabulary(*vocabulary)  # pyright: ignore[reportArgumentType]
-        super().__init__({"vocabulary": [*vocabulary[:4], list(vocabulary.special)], "width": width})
+        vocabulary = Vocabulary.of(vocabulary)
+        super().__init__({"vocabulary": vocabulary.plain(), "width": width})
         self.dim, self.vocabulary = width, vocabulary
         self.words = nn.Embedding(vocabulary.size, width)
         nn.init.normal_(self.words.weight, std=0.02)  # as the transformer's

@@ -29,7 +29,7 @@ STRIDES = {"small": 1, "half": 2}  # of the one 3x3 convolution of a stem for sm
 def as_cells(out: Tensor, prefix: int = 0, nhwc: bool = False) -> Tensor:
     """What a block gives, as tokens (B, N, D).
 
-    out: (B, D, h, w), or (B, h, w, D) if `nhwc`; (B, prefix + N, D); or (B, D), which is one token.
+    out: (B, D, h, w), or (B, h, w, D) if `nhwc`; (B, prefix + N, D); or (B, D), which becomes one token.
     """
     if out.dim() == 2:
         return out[:, None]
@@ -39,7 +39,12 @@ def as_cells(out: Tensor, prefix: int = 0, nhwc: bool = False) -> Tensor:
 
 
 def sides(out: Tensor, image: tuple[int, int], prefix: int = 0, nhwc: bool = False) -> tuple[int, int]:
-    """Rows and columns of the same; of bare tokens, those in the shape of the image (height, width)."""
+    """How many rows and columns the tokens of `as_cells` have. Of tokens (B, prefix + N, D) nothing says so:
+    they are taken for a grid in the shape of the image (height, width).
+
+    Raises:
+        ValueError: their number does not fill such a grid.
+    """
     if out.dim() == 2:
         return 1, 1
     if out.dim() == 4:
@@ -53,7 +58,7 @@ def sides(out: Tensor, image: tuple[int, int], prefix: int = 0, nhwc: bool = Fal
 
 
 def stages(model: nn.Module) -> list[nn.Module]:
-    """The parts of a model that follow one another, by their usual names; the model itself if it has none."""
+    """The parts of a model that follow one another, found by their usual names; else the model itself."""
     for key in ("stages", "blocks", "layers", "features"):
         if isinstance(trunk := getattr(model, key, None), (nn.Sequential, nn.ModuleList)):
             return [block for block in trunk if any(True for _ in block.parameters())]
@@ -62,8 +67,9 @@ def stages(model: nn.Module) -> list[nn.Module]:
 
 
 class TimmCNN(ImageBackbone):
-    """Any other timm model: the cells of its last feature map are the tokens. Takes images of any size
-    that the model itself takes.
+    """Any timm model but plain vision transformers: the cells of its last feature map are the tokens.
+
+    It takes images of every size that the model itself takes.
 
     Args:
         name: timm's name, such as resnet50.
@@ -131,9 +137,9 @@ class TimmCNN(ImageBackbone):
         self.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
 
     def _survey(self, channels: int) -> int:
-        """Width of the feature map; weights that it does not depend on (a classifier's) are frozen.
+        """Find the width of the feature map, and freeze weights that it does not depend on (a classifier's).
 
-        Runs on the meta device, where tensors have shapes but no values: it costs no arithmetic.
+        This runs on the meta device, where tensors have shapes but no values: it costs no arithmetic.
         """
         ghost = copy.deepcopy(self.model).to("meta").eval()
         image = torch.zeros(1, channels, *self.image_size, device="meta")  # pyright: ignore
@@ -190,6 +196,7 @@ class TimmCNN(ImageBackbone):
 
 
 def _small_stem(name: str, model: nn.Module, stride: int) -> None:
+    """Put one 3x3 convolution of this stride in the place of a ResNet's stem, without pooling behind it."""
     if not isinstance(model, ResNet):
         raise ValueError(
             f"stems 'small' and 'half' are defined for ResNets, and {name} is not one; leave stem at imagenet"

@@ -1,8 +1,9 @@
 """Elementwise parts of the text transformer with hand-written gradients.
 
 On a CPU torch composes RMSNorm, rotary positions and ReLU^2 from a dozen passes over memory, forward and
-backward. These do the same in about half the passes; docs/decisions/0002 has what that is worth in time.
-RMSNorm and rotary positions are torch's own on CUDA and in half precision, where statistics stay in fp32.
+backward. The functions here do the same in about half the passes; docs/decisions/0002 says what that is worth
+in time. On CUDA and in half precision, RMSNorm and rotary positions are made of torch's own operations, whose
+statistics stay in float32.
 """
 
 from __future__ import annotations
@@ -74,7 +75,7 @@ class _SquaredReLU(torch.autograd.Function):
 
 
 def _turned(x: Tensor, cos: Tensor, sin: Tensor, sign: int) -> Tensor:
-    """Turn the two halves of the last dimension as complex pairs, by +angle or -angle."""
+    """Turn the two halves of the last dimension as complex pairs, by the angle (sign 1) or back (sign -1)."""
     y = torch.empty_like(x, memory_format=torch.contiguous_format)
     a, b = x.chunk(2, dim=-1)
     real, imaginary = y.chunk(2, dim=-1)
@@ -86,14 +87,14 @@ def _turned(x: Tensor, cos: Tensor, sin: Tensor, sign: int) -> Tensor:
 
 
 def rotary(at: Tensor, width: int, base: float) -> Turn:
-    """Cosines and sines of positions: (B or 1, T) -> two of (B or 1, T, 1, width / 2)."""
+    """Cosines and sines of positions at: (B or 1, T) -> two of (B or 1, T, 1, width / 2), float32."""
     rate = base ** (-torch.arange(0, width, 2, device=at.device, dtype=torch.float32) / width)
     angle = at[:, :, None, None] * rate
     return angle.cos(), angle.sin()
 
 
 def unit_rotary(x: Tensor, turn: Turn) -> Tensor:
-    """QK-norm without gains, then rotary positions: (B, T, H, d) -> the same."""
+    """QK-norm without gains, then rotary positions: (B, T, H, d) -> the same shape. turn: see `rotary`."""
     cos, sin = (part.to(x.dtype) for part in turn)
     if by_hand(x):
         return _UnitRotary.apply(x, cos, sin)  # pyright: ignore[reportReturnType]
@@ -102,12 +103,12 @@ def unit_rotary(x: Tensor, turn: Turn) -> Tensor:
 
 
 def squared_relu(x: Tensor) -> Tensor:
-    """max(x, 0)^2, keeping one tensor for the gradient instead of two."""
+    """max(x, 0)^2, which keeps one tensor for the gradient instead of two."""
     return _SquaredReLU.apply(x)  # pyright: ignore[reportReturnType]
 
 
 class RMSNorm(nn.RMSNorm):
-    """torch's RMSNorm with gains, same keys and numbers."""
+    """torch's RMSNorm with gains: the same names of weights, and the same numbers."""
 
     def __init__(self, width: int):
         super().__init__(width)

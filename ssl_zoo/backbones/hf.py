@@ -1,7 +1,7 @@
-"""Text encoders and decoders from transformers, run from embeddings with an explicit attention mask.
+"""Text encoders and decoders of transformers, run from embeddings with an explicit attention mask.
 
-Packed documents are kept apart by a 4-D mask, never by position ids alone: transformers ignores those
-as soon as there is a cache or another mask. What a model honours is tried out when it is built.
+A 4-D mask keeps packed documents apart, never position ids alone: transformers ignores those as soon as there
+is a cache or another mask. What a model honours is tried out when it is built (`_tryout`).
 """
 
 from __future__ import annotations
@@ -35,6 +35,11 @@ from ssl_zoo.backbones._tryout import try_out
 
 
 def _transformers() -> Any:
+    """The library itself, imported when it is needed.
+
+    Raises:
+        ImportError: it is not installed; the message says how to install it.
+    """
     try:
         import transformers
         from transformers import AutoConfig, AutoModel  # noqa: F401  (loaded lazily: fails here, or never)
@@ -46,7 +51,11 @@ def _transformers() -> Any:
 
 
 def _from_fields(fields: Mapping[str, Any], vocabulary: Vocabulary | None) -> Any:
-    """A transformers config from its fields, `model_type` among them, fitted to the vocabulary."""
+    """A transformers config from its fields, `model_type` among them, fitted to the vocabulary.
+
+    Raises:
+        ValueError: a `model_type` or a field that is not known.
+    """
     fields = dict(fields)
     kind = fields.pop("model_type", None)
     kinds = _transformers().CONFIG_MAPPING.keys()
@@ -64,9 +73,12 @@ def _from_fields(fields: Mapping[str, Any], vocabulary: Vocabulary | None) -> An
 
 
 def _known(kind: str) -> set[str]:
-    """Fields that say what a text model of this `model_type` is; none for a model of anything else.
+    """The fields that say what a text model of this `model_type` is.
 
-    Fields beside them name code of a repository to run, kernels to fetch, or how to unpack the weights.
+    Other fields name code of a repository to run, kernels to fetch, or how to unpack the weights.
+
+    Raises:
+        ValueError: it is no text model.
     """
     auto = _transformers().models.auto.modeling_auto
     groups = ("CAUSAL_LM", "MASKED_LM", "TEXT_ENCODING", "SEQ_TO_SEQ_CAUSAL_LM")
@@ -78,7 +90,7 @@ def _known(kind: str) -> set[str]:
 
 
 def _ids(vocabulary: Vocabulary) -> dict[str, int | None]:
-    """The ids of a transformers config. Its defaults belong to another tokenizer and may not exist here."""
+    """The ids of a transformers config, whose defaults belong to another tokenizer and may not exist here."""
     separator = vocabulary.separator
     return {
         "vocab_size": vocabulary.size,
@@ -103,9 +115,9 @@ _POSITION_TABLES = ("position_embeddings", "embed_positions", "wpe")
 
 
 class HFBackbone(TokenBackbone):
-    """A transformers encoder or decoder without its head; encoder-decoders are refused.
+    """An encoder or decoder of transformers without its head; encoder-decoders are refused.
 
-    Its kind is "decoder" where the model by itself reads causally, else "encoder"; it is tried out.
+    Its kind is "decoder" where the model by itself reads causally, else "encoder", which is tried out.
 
     Args:
         name: hub name or local folder; None = build from `config`.
@@ -117,7 +129,8 @@ class HFBackbone(TokenBackbone):
 
     Raises:
         ImportError: transformers is not installed.
-        ValueError: a model that cannot be run in halves, keep documents apart or take the vocabulary.
+        ValueError: arguments that do not go together, or a model that cannot be run from embeddings, cannot
+            keep documents apart or cannot take the vocabulary.
     """
 
     kind: Literal["encoder", "decoder"]
@@ -141,8 +154,7 @@ class HFBackbone(TokenBackbone):
         if pretrained and name is None:
             raise ValueError("pretrained=True needs the name of the weights")
         if vocabulary is not None:
-            parts: list[Any] = list(vocabulary)
-            vocabulary = Vocabulary(*parts[:4], *map(tuple, parts[4:]))
+            vocabulary = Vocabulary.of(vocabulary)
         if config is not None:
             made = _from_fields(config, vocabulary)
             name = made.model_type
@@ -176,7 +188,7 @@ class HFBackbone(TokenBackbone):
         super().__init__(
             {
                 "config": fields,
-                "vocabulary": vocabulary and [*vocabulary[:4], list(vocabulary.special)],
+                "vocabulary": vocabulary and vocabulary.plain(),
                 "attention": attention,
             }
         )
@@ -188,7 +200,11 @@ class HFBackbone(TokenBackbone):
         self.train()
 
     def _read_layout(self) -> None:
-        """What the model does with masks and positions, from its config, signature and modules."""
+        """Find out from config, signature and modules what the model does with masks and positions.
+
+        Raises:
+            ValueError: it takes no embeddings, mask or positions, or has parts that cannot be used.
+        """
         made, title = self.model.config, type(self.model).__name__
         words, takes = self.word_embedding(), inspect.signature(self.model.forward).parameters
         if lacking := {"inputs_embeds", "attention_mask", "position_ids"} - set(takes):
@@ -206,7 +222,7 @@ class HFBackbone(TokenBackbone):
         if unknown := set(kinds) - {"full_attention", "sliding_attention"}:
             raise ValueError(f"{title} cannot be used: documents cannot be kept apart in {sorted(unknown)}")
         self.kinds: tuple[str, ...] = tuple(sorted(set(kinds)))
-        # RoBERTa counts positions from padding_idx + 1, the rows before are for padding.
+        # RoBERTa counts positions from padding_idx + 1; the rows of its table before that are for padding.
         self.offset, self.max_length = 0, None
         for key, table in self.model.named_modules():
             if isinstance(table, nn.Embedding) and key.rsplit(".", 1)[-1] in _POSITION_TABLES:

@@ -29,14 +29,16 @@ def backbone(
 ) -> ImageBackbone:
     """A backbone that reads images with this module, whose weights it shares.
 
-    A vision transformer of timm's becomes one of kind "vit", whose patches can be hidden; anything else
-    becomes one of kind "cnn". Weights that the features do not depend on, a classifier's, are frozen. What
-    such a backbone is saved in holds weights: `ssl_zoo.load(folder, backbone=module)` opens it again.
+    A vision transformer of timm's becomes a backbone of kind "vit", whose patches can be hidden; any other
+    module becomes one of kind "cnn", and its batch norms become, in place, those over the global batch.
+    Weights that the features do not depend on, such as a classifier's, are frozen. A folder that such a
+    backbone is saved in holds no code of the module: `ssl_zoo.load(folder, backbone=module)` opens it again.
 
     Args:
-        module: what it gives for images, or its part `features` gives, is feature maps (B, C, h, w), tokens
-            (B, N, D) or vectors (B, D).
-        image_size: side in pixels, or (height, width), that images are resized to; None = timm's model's.
+        module: gives feature maps (B, C, h, w), tokens (B, N, D) or vectors (B, D) for images (B, C, H, W);
+            or its part `features` does.
+        image_size: side in pixels, or (height, width), to which images are resized; None = that of timm's
+            model.
         features: name of the part whose output is read, such as "layer4" or "encoder.norm"; what comes after
             it is run all the same. None = what the module gives; of timm's models, what their
             `forward_features` gives; of torchvision's, what the classifier reads: `layer4` of ResNets and
@@ -45,7 +47,7 @@ def backbone(
             published with; any other module reads images in [0, 1] as they are.
 
     Raises:
-        ValueError: no module, or one that does not give this; says what to wrap it in.
+        ValueError: no module, or one that does not give this; the message says what to wrap it in.
     """
     if isinstance(module, ImageBackbone):
         return module
@@ -63,7 +65,7 @@ def backbone(
 
 
 def refuse(module: Any) -> None:
-    """Raise ValueError, which says what would do, for what is no module that reads images."""
+    """Raise ValueError for what is no module that reads images; the message says what would be one."""
     kind = type(module).__name__
     if isinstance(module, Backbone):
         raise ValueError(f"{kind} is a backbone already, and one that reads text")
@@ -88,7 +90,7 @@ def refuse(module: Any) -> None:
 
 
 class Own(ImageBackbone):
-    """What `backbone` makes of a module; arguments as there."""
+    """What `backbone` makes of a module that is no vision transformer of timm's; arguments as there."""
 
     kind = "cnn"
 
@@ -134,7 +136,7 @@ class Own(ImageBackbone):
         self.prepared = bool(timm) and not named  # its classifier need not run
         self.prefix: int = getattr(module, "num_prefix_tokens", 0) if timm else 0
         self.nhwc = bool(timm) and getattr(module, "output_fmt", "NCHW") == "NHWC"
-        # Of other modules nothing says that what their stages give is laid out as what they give.
+        # Of other modules nothing says that their stages give features in the same layout as the module does.
         self.staged = known is not None and not named
         self.grids: dict[tuple[int, int], tuple[int, int]] = {}
         self.dim = self._survey()
@@ -155,10 +157,10 @@ class Own(ImageBackbone):
         return found[-1]
 
     def _blank(self, height: int, width: int) -> Tensor:
-        """What the module gives for two images of nothing.
+        """What the module gives for two black images of this size.
 
         Raises:
-            ValueError: no features, or an error of the module's.
+            ValueError: it gives no features, or raises an error.
         """
         device = next((p.device for p in self.model.parameters()), None)
         modes = [(part, part.training) for part in self.model.modules()]
@@ -182,7 +184,7 @@ class Own(ImageBackbone):
         return out
 
     def _survey(self) -> int:
-        """Width of the features; weights that they do not depend on are frozen."""
+        """Find the width of the features, and freeze weights that they do not depend on."""
         with torch.enable_grad():
             out = self._blank(*self.image_size)
             weights = [p for p in self.model.parameters() if p.requires_grad]

@@ -1,9 +1,9 @@
-"""Our own text transformer: one class, causal or bidirectional by argument.
+"""The library's own text transformer: one class, causal or bidirectional by argument.
 
 Pre-RMSNorm (Zhang & Sennrich 2019), rotary positions (Su et al. 2021), QK-norm (Henry et al. 2020;
 Dehghani et al. 2023), SwiGLU (Shazeer 2020) or ReLU^2 (So et al. 2021), grouped-query attention
-(Ainslie et al. 2023). No biases. Output projections start at zero, so that a fresh network is the
-identity on its embeddings.
+(Ainslie et al. 2023). No layer has a bias. Output projections start at zero, so that the blocks of a fresh
+network change nothing.
 """
 
 from __future__ import annotations
@@ -31,6 +31,8 @@ from ssl_zoo.backbones.fused import RMSNorm, Turn, rotary, squared_relu, unit_ro
 
 
 class Attention(nn.Module):
+    """Attention of `heads` heads of queries that share `kv_heads` heads of keys and values."""
+
     def __init__(self, width: int, heads: int, kv_heads: int, dropout: float):
         super().__init__()
         self.heads, self.kv_heads, self.head = heads, kv_heads, width // heads
@@ -39,6 +41,7 @@ class Attention(nn.Module):
         self.out = nn.Linear(width, width, bias=False)
 
     def forward(self, x: Tensor, turn: Turn, plan: Plan) -> Tensor:
+        """x (B, T, D) -> the same shape. turn: of the positions (`rotary`). plan: who attends to whom."""
         b, t, _ = x.shape
         qkv = self.qkv(x).view(b, t, self.heads + 2 * self.kv_heads, self.head)
         qk, v = qkv.split([self.heads + self.kv_heads, self.kv_heads], dim=2)  # (B, T, heads, head)
@@ -49,11 +52,13 @@ class Attention(nn.Module):
 
 
 class MLP(nn.Module):
-    def __init__(self, width: int, hidden: int, kind: str):
+    """Two linear layers with `inner` numbers between them, gated by SiLU (SwiGLU) or behind ReLU^2."""
+
+    def __init__(self, width: int, inner: int, kind: str):
         super().__init__()
         self.kind = kind
-        self.up = nn.Linear(width, hidden * (2 if kind == "swiglu" else 1), bias=False)
-        self.down = nn.Linear(hidden, width, bias=False)
+        self.up = nn.Linear(width, inner * (2 if kind == "swiglu" else 1), bias=False)
+        self.down = nn.Linear(inner, width, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
         h = self.up(x)
@@ -64,10 +69,12 @@ class MLP(nn.Module):
 
 
 class Block(nn.Module):
-    def __init__(self, width: int, heads: int, kv_heads: int, hidden: int, kind: str, dropout: float):
+    """Attention and an MLP, each behind its norm and added to what enters it."""
+
+    def __init__(self, width: int, heads: int, kv_heads: int, inner: int, kind: str, dropout: float):
         super().__init__()
         self.attention_norm, self.attention = RMSNorm(width), Attention(width, heads, kv_heads, dropout)
-        self.mlp_norm, self.mlp = RMSNorm(width), MLP(width, hidden, kind)
+        self.mlp_norm, self.mlp = RMSNorm(width), MLP(width, inner, kind)
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Tensor, turn: Turn, plan: Plan) -> Tensor:
@@ -82,12 +89,13 @@ class TextTransformer(TokenBackbone):
         vocabulary: what the ids mean.
         width, depth, heads: size of the trunk.
         kv_heads: heads of keys and values, dividing `heads`; None = `heads`.
-        mlp: "swiglu" (hidden width 8/3, rounded up to a multiple of 8) or "relu2" (hidden width 4).
-        dropout: after each sublayer and on attention weights; 0 while evaluating.
+        mlp: "swiglu" (8/3 of the width inside, rounded up to a multiple of 8) or "relu2" (4 times the width).
+        dropout: rate in [0, 1), of the embeddings, of what each sublayer adds and of attention weights. While
+            evaluating nothing is dropped.
         rope_base: wavelength base of the rotary positions.
 
     Raises:
-        ValueError: widths that do not divide.
+        ValueError: sizes below 1 or that do not divide, another mlp, or a dropout out of range.
     """
 
     kind = "transformer"
@@ -104,8 +112,13 @@ class TextTransformer(TokenBackbone):
         dropout: float = 0.0,
         rope_base: float = 10_000.0,
     ):
-        kv_heads = kv_heads or heads
-        vocabulary = Vocabulary(*vocabulary)  # pyright: ignore[reportArgumentType]
+        kv_heads = heads if kv_heads is None else kv_heads
+        vocabulary = Vocabulary.of(vocabulary)
+        if min(width, heads, kv_heads) < 1:
+            raise ValueError(
+                f"width {width}, heads {heads} and kv_heads {kv_heads} must be 1 or more (kv_heads: null "
+                "has as many as heads)"
+            )
         if width % heads or (width // heads) % 2:
             raise ValueError(
                 f"width {width} does not split into {heads} heads of even size (rotary positions turn "
@@ -119,7 +132,7 @@ class TextTransformer(TokenBackbone):
             raise ValueError(f"dropout {dropout} is not in [0, 1)")
         super().__init__(
             {
-                "vocabulary": [*vocabulary[:4], list(vocabulary.special)],
+                "vocabulary": vocabulary.plain(),
                 "width": width,
                 "depth": depth,
                 "heads": heads,
@@ -131,9 +144,9 @@ class TextTransformer(TokenBackbone):
         )
         self.dim, self.vocabulary = width, vocabulary
         self.head, self.rope_base = width // heads, rope_base
-        hidden = 4 * width if mlp == "relu2" else -(-8 * width // 24) * 8
+        inner = 4 * width if mlp == "relu2" else -(-8 * width // 24) * 8
         self.words = nn.Embedding(vocabulary.size, width)
-        self.layers = nn.ModuleList(Block(width, heads, kv_heads, hidden, mlp, dropout) for _ in range(depth))
+        self.layers = nn.ModuleList(Block(width, heads, kv_heads, inner, mlp, dropout) for _ in range(depth))
         self.norm = RMSNorm(width)
         self.dropout = nn.Dropout(dropout)
         self._initialise()

@@ -66,20 +66,20 @@ def cells(height: int, width: int, patch: int) -> tuple[int, int]:
 
 
 class TimmViT(ImageBackbone, TokenBackbone):
-    """A timm VisionTransformer or Eva: any prefix tokens, learned or rotary positions.
+    """A timm VisionTransformer or Eva, with any prefix tokens, and learned or rotary positions.
 
-    `embed` and `forward` take images of every size that divides into patches. One of another size than
+    `embed` and `forward` take images of every size that divides into patches. An image of another size than
     `image_size` is no mistake here, since crops of several sizes go through one backbone: what reads rows
-    (`transfer.features.prepare`, the views) resizes to `image_size` by itself. Only `encode` cannot know
-    what image its tokens come from: it is told by `grid`, and refuses a number of tokens that is not the
-    grid's unless `at` places them.
+    (`transfer.features.prepare`, the views) resizes to `image_size` by itself. Only `encode` cannot know what
+    image its tokens come from: `grid` says so. Unless `at` places the tokens, `encode` refuses another number
+    of them than the grid has.
 
     Args:
         name: timm's name, such as vit_small_patch16_224.
         image_size: side in pixels, or (height, width), that positions are made for; None = the model's own.
         patch_size: side of a patch in pixels; None = the model's own.
-        pretrained: True = weights from the hub; a path = a local safetensors or torch file. Made for another
-            number of channels, their first convolution is adapted as timm does.
+        pretrained: True = weights from the hub; a path = a local safetensors or torch file. The first
+            convolution of weights for another number of channels is adapted as timm does.
         drop_path: rate of stochastic depth at the last block.
         mean, std: per channel, of images in [0, 1]; None = those the model was published with.
         overrides: passed on to timm (embed_dim, depth, num_heads, class_token, reg_tokens, ...). With
@@ -111,6 +111,8 @@ class TimmViT(ImageBackbone, TokenBackbone):
         overrides = plain(overrides)
         if refused := {"patch_drop_rate", "dynamic_img_size", "num_classes"} & set(overrides):
             raise ValueError(f"{sorted(refused)} cannot be set: tokens and positions belong to the objective")
+        if "drop_path_rate" in overrides:
+            raise ValueError("drop_path_rate is called drop_path here")
         arguments = dict(overrides)
         if arguments.get("class_token") is False:
             arguments.setdefault("global_pool", "avg")  # timm's default would read the class token
@@ -126,9 +128,11 @@ class TimmViT(ImageBackbone, TokenBackbone):
         self._wrap(model, normalise, {"name": name, "drop_path": drop_path, **overrides})
 
     def _wrap(self, model: VisionTransformer | Eva, normalise: Normalise, config: dict[str, Any]) -> None:
-        """Become the backbone that reads with this model. What only its classifier needs goes."""
+        """Become the backbone that reads with this model, but for what only its classifier needs."""
         height, width = side_pair(model.patch_embed.img_size, ())  # pyright: ignore[reportArgumentType]
-        patch = int(model.patch_embed.patch_size[0])
+        patch, wide = map(int, model.patch_embed.patch_size)
+        if patch != wide:
+            raise ValueError(f"its patches are {patch}x{wide}: only square ones are read, patch_size=SIDE")
         cells(height, width, patch)
         # Models made for average pooling keep their final norm behind the pool: move it to the tokens,
         # so that tokens and their mean are always read after it.
@@ -148,10 +152,15 @@ class TimmViT(ImageBackbone, TokenBackbone):
     def around(
         cls, model: VisionTransformer | Eva, mean: Sequence[float] | None, std: Sequence[float] | None
     ) -> TimmViT:
-        """The backbone that reads with a model of timm's that is there already; weights are shared with it.
+        """The backbone that reads with a model of timm's that is there already, and shares its weights.
+
+        Args:
+            mean, std: as of the class; None = those the model was published with. A model of which timm does
+                not say reads images in [0, 1] as they are.
 
         Raises:
-            ValueError: it drops patches by itself, or its sides do not divide.
+            ValueError: it drops patches by itself, they are not square, or the sides of its images do not
+                divide into them.
         """
         if getattr(model, "patch_drop", None) is not None and not isinstance(model.patch_drop, nn.Identity):
             raise ValueError(
@@ -160,9 +169,11 @@ class TimmViT(ImageBackbone, TokenBackbone):
         twin = copy.copy(model)  # with parts of its own list: the model keeps its classifier
         twin._modules = {**model._modules, "head": nn.Identity(), "head_dist": nn.Identity()}
         twin.patch_embed.strict_img_size = False
-        about: Any = model.pretrained_cfg
+        about: Any = getattr(model, "pretrained_cfg", None)  # only timm's factory gives one
+        channels = model.patch_embed.proj.in_channels
+        known = (about["mean"], about["std"]) if about else ([0.0] * channels, [1.0] * channels)
         made = cls.__new__(cls)
-        normalise = Normalise((about["mean"], about["std"]), model.patch_embed.proj.in_channels, mean, std)
+        normalise = Normalise(known, channels, mean, std)
         made._wrap(twin, normalise, {"of": f"{type(model).__module__}.{type(model).__name__}"})
         return made
 
@@ -189,9 +200,9 @@ class TimmViT(ImageBackbone, TokenBackbone):
         grid: tuple[int, int] | None = None,
         layers: Layers | None = None,
     ) -> Features:
-        """As `TokenBackbone.encode`: `segments` (B, N) is 0, or -1 for padding; `at` None means all of the
-        grid, row by row. Class and register tokens are seen by all and see all but padding; in an order they
-        see each other alone, or they would carry to a patch what comes after it."""
+        """As `TokenBackbone.encode`. `segments` (B, N) is 0, or -1 for padding; `at` None means all cells of
+        the grid, row by row. All patches see class and register tokens, and these see all but padding; in an
+        order these see each other alone, or they would carry to a patch what comes after it."""
         self.refuse(order)
         grid = self.model.patch_embed.grid_size if grid is None else grid
         patches = math.prod(grid)
@@ -217,7 +228,11 @@ class TimmViT(ImageBackbone, TokenBackbone):
         return Features(x, pool(x, segments), tuple(after))
 
     def _mask(self, x: Tensor, segments: Tensor | None, order: Order) -> Tensor:
-        """Who sees whom, (B, 1, P + N, P + N), of tokens with their prefix (B, P + N, D)."""
+        """Who sees whom, of tokens x with their prefix (B, P + N, D): (B, 1, P + N, P + N) bool.
+
+        Raises:
+            ValueError: a segment other than 0 and -1 (on a CPU).
+        """
         index = torch.arange(-self.prefix, x.shape[1] - self.prefix, device=x.device).expand(x.shape[:2])
         front = index[:, : self.prefix]
         if segments is None:
@@ -249,14 +264,15 @@ class TimmViT(ImageBackbone, TokenBackbone):
         return model.norm_pre(model.pos_drop(torch.cat([*front, tokens], 1)))
 
     def _own_turns(self) -> Tensor | None:
-        """Rotary positions of the own grid, where they are the same each time: no parameters, no noise."""
+        """Rotary positions of the grid of `image_size`; None where they have parameters or noise, and so
+        change from one time to the next."""
         rope = getattr(self.model, "rope", None)
         if not isinstance(rope, RotaryEmbeddingCat) or getattr(rope, "aug_active", False):
             return None
         return rope.get_embed(shape=[*self.model.patch_embed.grid_size])
 
     def _turns(self, at: Tensor | None, grid: tuple[int, int]) -> Sequence[Tensor] | None:
-        """Rotary positions of each block, or None; they apply to content tokens only."""
+        """Rotary positions for each block, or None. They turn content tokens alone."""
         rope = getattr(self.model, "rope", None)
         if rope is None:
             return None
@@ -295,6 +311,14 @@ def resampled(rows: Tensor, prefix: int, own: tuple[int, int], grid: tuple[int, 
 
 
 def timm_backbone(name: str, **arguments: Any) -> TimmViT | TimmCNN:
-    """`TimmViT` where timm's model is a plain vision transformer, else `TimmCNN`; arguments as theirs."""
+    """`TimmViT` where timm's model is a plain vision transformer, else `TimmCNN`.
+
+    Args:
+        name: timm's name of a model.
+        arguments: those of the class.
+
+    Raises:
+        ValueError: as the class.
+    """
     check_name(name)
     return TimmViT(name, **arguments) if is_vit(name) else TimmCNN(name, **arguments)

@@ -25,9 +25,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ssl_zoo.backbones._base import TokenBackbone, check_ids
-from ssl_zoo.heads import exact, output_matrix, sample_tokens, score_tokens
+from ssl_zoo.heads import exact
 from ssl_zoo.noise import rand
 from ssl_zoo.objectives._base import Batch, Loss, Objective
+from ssl_zoo.token_scores import output_matrix, sample_tokens, score_tokens
 from ssl_zoo.tokens import put, take
 from ssl_zoo.views.hiding import Hiding
 from ssl_zoo.views.masks import Masking, Tokens

@@ -14,9 +14,9 @@ import torch
 import torch.nn.functional as F
 
 from ssl_zoo.backbones._base import TokenBackbone, check_ids
-from ssl_zoo.heads import output_matrix, score_tokens
 from ssl_zoo.objectives._base import Batch, Loss, Objective
 from ssl_zoo.objectives._shown import Guesses
+from ssl_zoo.token_scores import output_matrix, score_tokens
 
 
 class NextToken(Objective[TokenBackbone]):

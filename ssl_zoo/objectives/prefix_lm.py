@@ -19,10 +19,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ssl_zoo.backbones._base import TokenBackbone, check_ids, segment_positions
-from ssl_zoo.heads import output_matrix, score_tokens
 from ssl_zoo.noise import rand
 from ssl_zoo.objectives._base import Batch, Loss, Objective
 from ssl_zoo.objectives._shown import Guesses
+from ssl_zoo.token_scores import output_matrix, score_tokens
 
 
 def prefixes(noise: Tensor, segments: Tensor) -> tuple[Tensor, Tensor]:

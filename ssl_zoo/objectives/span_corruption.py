@@ -25,9 +25,9 @@ from typing import Any, ClassVar
 import torch
 
 from ssl_zoo.backbones._base import TokenBackbone, check_ids
-from ssl_zoo.heads import Marks, output_matrix, score_tokens
 from ssl_zoo.noise import rand
 from ssl_zoo.objectives._base import Batch, Loss, Objective
+from ssl_zoo.token_scores import Marks, output_matrix, score_tokens
 from ssl_zoo.views.noise_spans import noise_spans, one_stack, span_counts
 
 

@@ -97,6 +97,13 @@ def test_a_vision_transformer_of_timm_can_hide_its_patches(name, dynamic):
             one(x[..., :16])
 
 
+@torch.no_grad()
+def test_a_vision_transformer_of_which_timm_says_nothing_reads_images_as_they_are():
+    net = timm.models.VisionTransformer(**VIT).eval()
+    x = torch.rand(2, 3, 32, 32)
+    torch.testing.assert_close(backbone(net).eval()(x).tokens, net.forward_features(x)[:, 1:])
+
+
 @pytest.mark.parametrize("gives", ["maps", "tokens", "vectors"])
 @torch.no_grad()
 def test_any_module_that_gives_features(gives):

@@ -179,6 +179,16 @@ def test_variable_length_attention_equals_the_mask(monkeypatch, kv_heads, order)
     assert by_runs.tokens.isfinite().all()
 
 
+@pytest.mark.parametrize("order", ["causal", "both"])
+@torch.no_grad()
+def test_dropout_keeps_documents_apart_where_attention_is_by_runs(monkeypatch, order):
+    model = own(dropout=1e-9).train()  # on, and yet it drops nothing
+    x, segments = ids(2, 12), torch.tensor([[0] * 5 + [1] * 7, [0] * 8 + [-1] * 4])
+    masked = model.encode(model.embed(x), None, segments, order=order)
+    monkeypatch.setattr(transformer, "Plan", ByRuns)
+    torch.testing.assert_close(model.encode(model.embed(x), None, segments, order=order), masked)
+
+
 @pytest.mark.skipif(attention.varlen_attn is None, reason="this torch has none: the mask is used")
 def test_torch_takes_the_arguments_that_the_reference_takes():
     call = inspect.signature(attention.varlen_attn)
@@ -424,6 +434,8 @@ def test_parameter_counts(name, million):
         ({"width": 30, "heads": 4}, "take a width divisible by 8"),
         ({"width": 12, "heads": 4}, "take a width divisible by 8"),
         ({"heads": 4, "kv_heads": 3}, "heads 4 is not a multiple of kv_heads 3"),
+        ({"heads": 0}, "must be 1 or more"),
+        ({"heads": 4, "kv_heads": -1}, "must be 1 or more"),
         ({"mlp": "gelu"}, "choose swiglu or relu2"),
         ({"dropout": 1.0}, r"not in \[0, 1\)"),
     ],

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from zoo_backbones import VOCABULARY, text
 
-from ssl_zoo import heads
+from ssl_zoo import token_scores
 from ssl_zoo.backbones.transformer import TextTransformer
 from ssl_zoo.views.noise_spans import composition, noise_spans, one_stack, span_counts
 
@@ -28,13 +28,13 @@ def equal(mine: tuple, theirs: tuple) -> None:
 @pytest.mark.parametrize("block", [1, 10, 37])
 @pytest.mark.parametrize("bias", [True, False])
 def test_marks_are_further_rows_of_the_output_matrix(monkeypatch, block, bias):
-    monkeypatch.setattr(heads, "ROWS", block)
-    monkeypatch.setattr(heads, "HELD", {"cpu": 1})
+    monkeypatch.setattr(token_scores, "ROWS", block)
+    monkeypatch.setattr(token_scores, "HELD", {"cpu": 1})
     make = {"dtype": torch.float64, "requires_grad": True}
     hidden, weight, marks = torch.randn(37, 8, **make), torch.randn(30, 8, **make), torch.randn(5, 8, **make)
     offset = torch.randn(30, **make) if bias else None
     target, share = torch.randint(35, (37,)), torch.rand(37, dtype=torch.float64)
-    got = heads.token_cross_entropy(hidden, weight, target, share, offset, marks)
+    got = token_scores.token_cross_entropy(hidden, weight, target, share, offset, marks)
     whole = hidden @ torch.cat([weight, marks]).T
     if offset is not None:
         whole = whole + torch.cat([offset, torch.zeros(5)])
@@ -45,7 +45,7 @@ def test_marks_are_further_rows_of_the_output_matrix(monkeypatch, block, bias):
 
 def test_marks_enter_after_the_words():
     model = TextTransformer(VOCABULARY, width=8, depth=1, heads=2)
-    marks = heads.Marks(3, 8)
+    marks = token_scores.Marks(3, 8)
     ids = torch.tensor([[5, 64, 66, 63]])
     got = marks.embed(model, ids)
     want = [model.words.weight[5], marks.weight[0], marks.weight[2], model.words.weight[63]]
@@ -59,19 +59,19 @@ def test_marks_enter_after_the_words():
 
 @pytest.mark.parametrize("block", [1, 7, 64])
 def test_ids_are_drawn_where_the_running_sum_of_probabilities_exceeds_the_noise(monkeypatch, block):
-    monkeypatch.setattr(heads, "ROWS", block)
-    monkeypatch.setattr(heads, "HELD", {"cpu": 1})
+    monkeypatch.setattr(token_scores, "ROWS", block)
+    monkeypatch.setattr(token_scores, "HELD", {"cpu": 1})
     hidden, weight, bias = torch.randn(20, 4, requires_grad=True), torch.randn(9, 4), torch.randn(9)
     noise = torch.rand(20)
-    got = heads.sample_tokens(hidden, weight, noise, bias)
+    got = token_scores.sample_tokens(hidden, weight, noise, bias)
     assert not got.requires_grad
     for h, u, mine in zip(hidden, noise.tolist(), got.tolist(), strict=True):
         sums = [0.0, *(weight @ h + bias).softmax(0).cumsum(0).tolist()]
         assert [k for k, (low, high) in enumerate(pairwise(sums)) if low <= u < high] == [mine]
-    even = heads.sample_tokens(torch.ones(4000, 4), weight, (torch.arange(4000) + 0.5) / 4000, bias)
+    even = token_scores.sample_tokens(torch.ones(4000, 4), weight, (torch.arange(4000) + 0.5) / 4000, bias)
     p = (weight @ torch.ones(4) + bias).softmax(0)
     torch.testing.assert_close(even.bincount(minlength=9) / 4000, p, rtol=0, atol=1 / 2000)
-    last = heads.sample_tokens(torch.ones(1, 4), weight, torch.tensor([1 - 2.0**-24]), bias)
+    last = token_scores.sample_tokens(torch.ones(1, 4), weight, torch.tensor([1 - 2.0**-24]), bias)
     assert 0 <= last.item() < 9
 
 
@@ -162,12 +162,12 @@ def test_rows_that_are_not_scored_are_not_multiplied_on_a_cpu(monkeypatch):
     hidden, weight = torch.randn(40, 8, requires_grad=True), torch.randn(30, 8, requires_grad=True)
     target, scored = torch.randint(30, (40,)), torch.rand(40) < 0.4
     rows = []
-    score = heads._score
+    score = token_scores._score
     monkeypatch.setattr(
-        heads, "_score", lambda hidden, *rest: rows.append(len(hidden)) or score(hidden, *rest)
+        token_scores, "_score", lambda hidden, *rest: rows.append(len(hidden)) or score(hidden, *rest)
     )
     for some in (scored, torch.ones(40, dtype=torch.bool), torch.zeros(40, dtype=torch.bool)):
-        loss, mean, count = heads.score_tokens(hidden, weight, target, some, 20)
+        loss, mean, count = token_scores.score_tokens(hidden, weight, target, some, 20)
         each = F.cross_entropy(hidden @ weight.T, target, reduction="none")
         want = each[some].sum() / 20
         equal(

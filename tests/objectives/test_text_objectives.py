@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from test_noise_spans import rewritten
 from zoo_backbones import VOCABULARY, backbone, build, text
 
-from ssl_zoo import heads
+from ssl_zoo import token_scores
 from ssl_zoo.backbones import attention, hf
 from ssl_zoo.backbones._base import TokenBackbone, Vocabulary
 from ssl_zoo.backbones.transformer import TextTransformer
@@ -133,7 +133,7 @@ def test_a_pair_is_scored_as_t5_scores_it():
     weight = t5.lm_head.weight
     rows = out.decoder_hidden_states[-1][0]
     scored = torch.ones(len(rows), dtype=torch.bool)
-    loss, *_ = heads.score_tokens(rows, weight[:64], targets[0], scored, len(rows), marks=weight[64:])
+    loss, *_ = token_scores.score_tokens(rows, weight[:64], targets[0], scored, len(rows), marks=weight[64:])
     torch.testing.assert_close(loss, out.loss)
 
 

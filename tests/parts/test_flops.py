@@ -44,7 +44,7 @@ def test_next_token_is_6_n_a_token_and_attention(kv_heads, mlp):
 
 @pytest.mark.parametrize("form", ["addmm_", "baddbmm_", "addmv", "mv"])
 def test_forms_that_torchs_counter_leaves_out(form):
-    """Each within a hand-written gradient, as heads.py and fused.py have them."""
+    """Each within a hand-written gradient, as token_scores.py and fused.py have them."""
 
     class Product(torch.autograd.Function):
         @staticmethod

@@ -102,6 +102,14 @@ def test_rows_are_numbered_and_spread_over_the_whole_batch(parts):
     assert spread == pytest.approx([(r + u) / 12 for r in range(12)])
 
 
+def test_numbers_spread_over_a_batch_stay_below_1_and_need_no_seed(monkeypatch):
+    free_noise()
+    assert rand_shared().shape == ()
+    assert 0 <= stratified(3).min() < 1 / 3
+    monkeypatch.setattr(noise, "rand_shared", lambda: torch.tensor(1 - 2.0**-24))
+    assert stratified(1000).max() < 1
+
+
 def test_there_is_no_part_beyond_the_last():
     with pytest.raises(ValueError, match="no part 2 of 2"):
         seed_noise(0, 0, 2, 2)

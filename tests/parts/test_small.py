@@ -9,7 +9,7 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from zoo_backbones import backbone, batch, build, pairs
 
-from ssl_zoo import heads, optim, schedules
+from ssl_zoo import heads, optim, schedules, token_scores
 from ssl_zoo.backbones._base import ImageBackbone
 from ssl_zoo.distributed import everybody, gather, mean, total
 from ssl_zoo.noise import free_noise, seed_noise
@@ -117,15 +117,15 @@ def test_schedules_refuse_what_is_no_fraction():
 @pytest.mark.parametrize("block", [1, 10, 37, 100])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_token_cross_entropy_is_the_negative_log_probability(monkeypatch, block, bias, dtype):
-    monkeypatch.setattr(heads, "ROWS", block)  # 37 rows: the last block is shorter
-    monkeypatch.setattr(heads, "HELD", {"cpu": 1})
+    monkeypatch.setattr(token_scores, "ROWS", block)  # 37 rows: the last block is shorter
+    monkeypatch.setattr(token_scores, "HELD", {"cpu": 1})
     hidden = torch.randn(37, 16, dtype=dtype, requires_grad=True)
     weight = torch.randn(100, 16, dtype=dtype, requires_grad=True)
     offset = torch.randn(100, dtype=dtype, requires_grad=True) if bias else None
     target, share = torch.randint(100, (37,)), torch.rand(37, dtype=dtype)
     share[5] = 0
     inputs = [x for x in (hidden, weight, offset) if x is not None]
-    got = heads.token_cross_entropy(hidden, weight, target, share, offset)
+    got = token_scores.token_cross_entropy(hidden, weight, target, share, offset)
     gradients = torch.autograd.grad(got * 3, inputs)
 
     exact = [x.detach().double().requires_grad_() for x in inputs]
@@ -143,14 +143,14 @@ def test_token_cross_entropy_under_autocast_scores_in_float32():
     hidden, weight = torch.randn(9, 16, requires_grad=True), torch.randn(50, 16, requires_grad=True)
     target, share, offset = torch.randint(50, (9,)), torch.full((9,), 1 / 9), torch.randn(50)
     with torch.autocast("cpu", torch.bfloat16):
-        loss = heads.token_cross_entropy(hidden, weight, target, share, offset)
+        loss = token_scores.token_cross_entropy(hidden, weight, target, share, offset)
     d_hidden, d_weight = torch.autograd.grad(loss, (hidden, weight))
     assert {loss.dtype, d_hidden.dtype, d_weight.dtype} == {torch.float32}
-    plain = heads.token_cross_entropy(hidden, weight, target, share, offset)
+    plain = token_scores.token_cross_entropy(hidden, weight, target, share, offset)
     assert torch.equal(loss, plain)
     assert torch.equal(d_weight, torch.autograd.grad(plain, weight)[0])
     half = hidden.detach().bfloat16().requires_grad_()
-    loss = heads.token_cross_entropy(half, weight.bfloat16(), target, share, bias=offset.bfloat16())
+    loss = token_scores.token_cross_entropy(half, weight.bfloat16(), target, share, bias=offset.bfloat16())
     assert loss.dtype == torch.float32
     assert torch.autograd.grad(loss, half)[0].dtype == torch.bfloat16
 
@@ -174,17 +174,17 @@ class Largest(TorchDispatchMode):
 
 
 def test_token_cross_entropy_keeps_one_block_and_computes_nothing_twice(monkeypatch):
-    monkeypatch.setattr(heads, "ROWS", 8)
-    monkeypatch.setattr(heads, "HELD", {"cpu": 1})
+    monkeypatch.setattr(token_scores, "ROWS", 8)
+    monkeypatch.setattr(token_scores, "HELD", {"cpu": 1})
     n, d, v = 64, 4, 1000
     hidden, weight = torch.randn(n, d, requires_grad=True), torch.randn(v, d, requires_grad=True)
     target, share = torch.randint(v, (n,)), torch.full((n,), 1 / n)
     with Largest() as training:
-        heads.token_cross_entropy(hidden, weight, target, share).backward()
+        token_scores.token_cross_entropy(hidden, weight, target, share).backward()
     assert training.numbers == 8 * v
     assert training.products == 3 * n * d * v
     with Largest() as validating, torch.no_grad():
-        heads.token_cross_entropy(hidden, weight, target, share)
+        token_scores.token_cross_entropy(hidden, weight, target, share)
     assert validating.products == n * d * v
 
 
@@ -225,7 +225,7 @@ def test_patch_decoder_is_a_stack_of_torchs_pre_norm_layers_and_draws_from_any_r
     torch.testing.assert_close(decoder(tokens, 4), whole[:, 4:], rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("size", [(10, 1, 4), (16, 0, 4)])
+@pytest.mark.parametrize("size", [(10, 1, 4), (16, 0, 4), (16, 1, 0)])
 def test_patch_decoder_refuses(size):
     with pytest.raises(ValueError, match="decoder"):
         heads.PatchDecoder(*size, 12)

@@ -14,7 +14,7 @@ from duel import Gate, Memory
 from torch import Tensor
 from torch.nn import functional as F
 
-from ssl_zoo import heads
+from ssl_zoo import token_scores
 from ssl_zoo.data.image_store import ImageRows
 from ssl_zoo.data.plan import Plan
 
@@ -46,7 +46,8 @@ def plain(hidden: Tensor, weight: Tensor, target: Tensor) -> Tensor:
 
 
 def library(hidden: Tensor, weight: Tensor, target: Tensor) -> Tensor:
-    return heads.token_cross_entropy(hidden, weight, target, torch.full((len(hidden),), 1 / len(hidden)))
+    share = torch.full((len(hidden),), 1 / len(hidden))
+    return token_scores.token_cross_entropy(hidden, weight, target, share)
 
 
 def torchs(hidden: Tensor, weight: Tensor, target: Tensor) -> Tensor:
