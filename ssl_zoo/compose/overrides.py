@@ -166,6 +166,11 @@ def quote(value: str) -> str:
     return QuotedString(value, Quote.single).with_quotes()
 
 
+def escape(key: str) -> str:
+    """A key of a dict for Hydra, which takes no quotes there."""
+    return re.sub(r"([\\()\[\]{}:=, \t])", r"\\\1", key)
+
+
 def shell(word: str) -> str:
     """The word as one types it."""
     return f'"{word}"' if not set(word) & set('"$`\\!') else shlex.quote(word)
