@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import json
-import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -60,9 +59,9 @@ class BoardComposer:
     def settled(self, config: DictConfig) -> dict[str, Any]:
         whole = composition.plain(config)
         kept = {key: value for key, value in whole.items() if key not in (*pretraining.FREE, "seed")}
-        folder = re.escape(str(whole["data_dir"]))
-        plain = re.sub(f'"{folder}/', '"DATA/', json.dumps(kept | {"budget": whole["budget"]}))
-        return json.loads(plain)
+        text = json.dumps(kept | {"budget": whole["budget"]})
+        start = json.dumps(f"{whole['data_dir']}/").removesuffix('"')  # of a path, as JSON spells it
+        return json.loads(text.replace(start, '"DATA/'))
 
     def plain(self, part: DictConfig) -> Any:
         return OmegaConf.to_container(part, resolve=True)
