@@ -19,6 +19,7 @@ from ssl_zoo.compose.reopen import Opened, reopen
 from ssl_zoo.data.captions import captioned
 from ssl_zoo.data.rows import DataError, Rows, Subset
 from ssl_zoo.data.text import TextData
+from ssl_zoo.data.text_pairs import TextPairs
 from ssl_zoo.objectives._base import Objective, Sum
 from ssl_zoo.pages.feature_views import FeatureView, layer_scores, maps, neighbours
 from ssl_zoo.pages.run_report import Report, html
@@ -27,7 +28,7 @@ from ssl_zoo.pages.shown import Prediction, predict
 from ssl_zoo.pretrain.checkpoint import write_atomically
 from ssl_zoo.pretrain.logs import read_metrics
 from ssl_zoo.transfer.features import extract
-from ssl_zoo.transfer.measures import Images
+from ssl_zoo.transfer.measures import Data, Images
 
 PROBED = 2000  # rows of train, and of validation, that the probes of the layers read at most
 FEWEST = 20  # rows that make a map
@@ -58,8 +59,14 @@ def report_from(cfg: DictConfig, objects: Objects = NONE) -> Path:
     return out
 
 
-def gather(opened: Opened, other: Images | TextData | None, limit: int) -> Report:
-    """All facts of the page. other: labelled data to look at instead of the run's own."""
+def gather(opened: Opened, other: Data | None, limit: int) -> Report:
+    """All facts of the page.
+
+    Args:
+        opened: the run. What is missing is noted in it.
+        other: data to look at instead of the run's own.
+        limit: points of the map at most.
+    """
     where, config = opened.where, opened.config
     metrics = read_metrics(where)
     if not metrics:
@@ -191,10 +198,17 @@ def some(rows: Rows, limit: int) -> Subset:
     return Subset(rows, np.random.default_rng(0).permutation(len(rows))[:limit])
 
 
-def features(opened: Opened, data: Images | TextData, limit: int) -> FeatureView:
-    """Map, neighbours and, where there are labels, layers: of validation rows, in a drawn order."""
+def features(opened: Opened, data: Data, limit: int) -> FeatureView:
+    """Map and neighbours of validation rows in an order drawn by seed 0, and, where there are labels, the
+    scores of the layers.
+
+    Raises:
+        DataError: there are pairs instead of rows, no validation split, or no tokenizer for a text.
+    """
     backbone = opened.backbone
     assert backbone is not None
+    if isinstance(data, TextPairs):
+        raise DataError(f"{data.name} holds pairs of sentences: take data of single texts")
     if "validation" not in data.splits():
         raise DataError(f"{data.name} has no validation split")
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
