@@ -15,6 +15,7 @@ import yaml
 from scipy import stats
 
 from ssl_zoo.cli import leaderboard
+from ssl_zoo.compose import boards
 from ssl_zoo.compose.boards import BoardComposer
 from ssl_zoo.leaderboard import code, records, verdict
 from ssl_zoo.leaderboard.board import BoardError, load, spelt
@@ -231,6 +232,19 @@ def test_a_recipe_may_not_change_what_the_board_fixes(board):
 
 def test_words_are_spelt_as_hydra_reads_them():
     assert spelt([1, None, 0.5, True]) == "[1,null,0.5,true]"
+
+
+def test_settings_are_the_same_in_a_data_folder_of_any_name(monkeypatch):
+    found = []
+    for folder in ("/data", '/home/müller/My "data"'):
+        monkeypatch.setenv("SSL_ZOO_DATA", folder)
+        boards.composed.cache_clear()
+        given = ["objective=rotation", "backbone=resnet_micro", "data=cifar10", "budget.steps=1"]
+        composer = BoardComposer()
+        found.append(composer.settled(composer.pretraining(given, None)))
+    boards.composed.cache_clear()
+    assert found[0] == found[1]
+    assert "DATA/cifar10" in str(found[0]["data"])
 
 
 # Running
@@ -496,7 +510,11 @@ def test_a_line_of_ones_own(here, monkeypatch, capsys):
         (["run", "tiny", "rotatoin"], "no line 'rotatoin'; did you mean 'rotation'"),
         (["run", "tiny", "seed=3"], "no option seed; did you mean 'seeds'"),
         (["run", "tiny", "seeds=many"], "give a count"),
+        (["run", "tiny", "seeds=0"], "give a count"),
+        (["run", "tiny", "seeds=[-1]"], "give a count"),
         (["run", "tiny", "jobs=two"], "no whole number"),
+        (["run", "tiny", "jobs=0"], "jobs=0 is too small; it takes 1 or more"),
+        (["add", "tiny", "new", "objective={a"], "objective={a is no value that YAML reads"),
         (["rnu"], "no verb 'rnu'; did you mean 'run'"),
         (["reproduce", "tiny"], "Give BOARD/LINE, for example tiny/"),
         (["reproduce", "tiny/rotation"], "results of 0 seeds"),
