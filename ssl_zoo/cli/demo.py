@@ -18,7 +18,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from tqdm import tqdm
 
@@ -189,8 +188,7 @@ def run_part(part: Part, where: Path, seed: int, began: float) -> Outcome:
     words = [*part.pretrain, f"run={where}", f"seed={seed}"]
     heading(f"{part.name}, stage 1: pretrain without labels", began)
     say(f"$ {command('pretrain', words)}")
-    composition.check("pretrain", words)
-    pretrain.run(composition.build("pretrain", words), {})
+    pretrain.run(composition.build("pretrain", composition.settle("pretrain", words)), {})
 
     words = [
         *part.transfer,
@@ -201,8 +199,7 @@ def run_part(part: Part, where: Path, seed: int, began: float) -> Outcome:
     ]
     heading(f"{part.name}, stage 2: transfer with few labels", began)
     say(f"$ {command('evaluate', words)}")
-    composition.check("evaluate", words)
-    cfg = composition.build("evaluate", words)
+    cfg = composition.build("evaluate", composition.settle("evaluate", words))
     backbone = hub.load(where)
     data: ImageData | TextData = instantiate(cfg.data, _convert_="all")
     splits = evaluation.read_splits(data, evaluation.subject(where, cfg.length))
@@ -243,8 +240,8 @@ def contenders(
     yield SCRATCH, lambda: random(floors.from_scratch(protocol))
     yield "random, frozen, linear probe", lambda: random(Linear())
     if isinstance(data, TextData):
-        texts = [floors.Texts(data.documents(s), true(data.labels(s))) for s in splits._fields]
-        yield "TF-IDF, logistic regression", lambda: floors.tfidf(*texts, labels=labels, seeds=seeds)
+        how = options | {"metric": "accuracy"}
+        yield "TF-IDF, logistic regression", lambda: evaluation.tfidf(data, how)
     else:
         yield (
             "raw pixels, linear probe",
@@ -254,20 +251,14 @@ def contenders(
     yield TUNED, lambda: score(backbone, *splits, protocol, **options)
 
 
-def true(y: np.ndarray | None) -> np.ndarray:
-    """Labels that are there: `evaluation.read_splits` has refused data without."""
-    assert y is not None
-    return y
-
-
 def onward(folder: Path) -> list[str]:
     """Commands to go on with; each works as it stands."""
     images, text = (folder / part.name for part in PARTS)
     return [
-        f"ssl-zoo evaluate run={images} data=digits protocol=knn floors=true",
-        f"ssl-zoo evaluate run={text} data=stdlib_roles length=24 protocol=layers",
-        "ssl-zoo pretrain experiment=demo_text budget.steps=5000 run=runs/longer",
-        f"tensorboard --logdir {folder}",
+        command("evaluate", [f"run={images}", "data=digits", "protocol=knn", "floors=true"]),
+        command("evaluate", [f"run={text}", "data=stdlib_roles", "length=24", "protocol=layers"]),
+        command("pretrain", ["experiment=demo_text", "budget.steps=5000", "run=runs/longer"]),
+        shlex.join(["tensorboard", "--logdir", str(folder)]),
         "ssl-zoo list",
     ]
 
