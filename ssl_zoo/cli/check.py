@@ -78,7 +78,7 @@ def named(word: str) -> list[Any]:
 
 
 def opened(file: Path) -> ModuleType:
-    """The module that a file is; its neighbours can be imported."""
+    """The module of a file, which may import the files beside it."""
     sys.path.insert(0, str(file.resolve().parent))
     spec = importlib.util.spec_from_file_location(file.stem, file)
     assert spec is not None

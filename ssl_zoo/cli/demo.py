@@ -43,7 +43,7 @@ SCRATCH, TUNED = "from scratch, fine-tuned", "pretrained, fine-tuned"
 
 @dataclass(frozen=True)
 class Part:
-    """One modality: the words of its two commands, and the label budgets per class."""
+    """One modality: the words of its two commands, the label budgets per class, and the seeds of transfer."""
 
     name: str
     pretrain: tuple[str, ...]
@@ -54,7 +54,15 @@ class Part:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a part found. results: (name of the row, result), budget by budget."""
+    """What a part found.
+
+    Attributes:
+        part: what was run.
+        run: the folder of its pretraining.
+        backbone: the pretrained one.
+        splits: the labelled rows that it was measured on.
+        results: name of the row of the table and its result, budget by budget.
+    """
 
     part: Part
     run: Path
@@ -93,7 +101,7 @@ class Outcome:
 
 
 def write(outcome: Outcome, file: Path, seed: int) -> None:
-    """The table with everything that is behind it, as JSON."""
+    """Write the table with everything that is behind it, as JSON. seed: of pretraining."""
     report = {
         "data": outcome.part.transfer[0].removeprefix("data="),
         "pretraining": command("pretrain", [*outcome.part.pretrain, f"run={outcome.run}", f"seed={seed}"]),
@@ -113,6 +121,7 @@ def command(verb: str, words: list[str]) -> str:
 
 
 def spelt(numbers: tuple[int, ...]) -> str:
+    """Numbers as a word of the command spells a list."""
     return f"[{','.join(map(str, numbers))}]"
 
 
@@ -184,7 +193,7 @@ def run(folder: Path, seed: int = 0) -> list[Outcome]:
 
 
 def run_part(part: Part, where: Path, seed: int, began: float) -> Outcome:
-    """Both stages of one modality."""
+    """Run both stages of one modality. began: when the demo did, by `time.perf_counter`."""
     words = [*part.pretrain, f"run={where}", f"seed={seed}"]
     heading(f"{part.name}, stage 1: pretrain without labels", began)
     say(f"$ {command('pretrain', words)}")

@@ -104,7 +104,7 @@ def listing() -> str:
 
 
 def show(words: list[str]) -> None:
-    """Print the page, or how to ask for it."""
+    """Print the page; with --help, what it holds."""
     if words and words[0] in ("-h", "--help"):
         print("ssl-zoo list: objectives, backbones, data and the other groups, and what pairs with what")
     elif words:

@@ -26,8 +26,11 @@ from ssl_zoo.transfer.features import move
 class Cost:
     """What one optimizer step of a size costs.
 
-    flops: of the forward and backward pass over the whole batch. units: tokens or images in it.
-    parameters: all that is trained, heads included; backbone_parameters: those that are kept.
+    Attributes:
+        flops: of the forward and backward pass over the whole batch.
+        units, unit: how many tokens or images are in the batch, and which of them it is.
+        parameters: of all that is trained, heads included.
+        backbone_parameters: of the backbone, which is kept.
     """
 
     flops: int

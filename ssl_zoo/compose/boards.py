@@ -25,27 +25,36 @@ from ssl_zoo.transfer.report import Result
 
 @functools.cache
 def composed(verb: str, overrides: tuple[str, ...], trust: Trust | None) -> DictConfig:
-    """One configuration; who changes it takes a copy."""
+    """The configuration of a verb, composed once: whoever changes it takes a copy.
+
+    Args:
+        trust: full names outside this library that it may build; None allows all, where nothing is built.
+
+    Raises:
+        ConfigError: it names what it may not build. Errors of Hydra and OmegaConf pass.
+    """
     cfg = composition.build(verb, list(overrides))
     gate.refuse_unknown_targets(cfg, targets(cfg.objective) if trust is None else trust)
     return cfg
 
 
 def first(overrides: Sequence[str]) -> list[str]:
+    """The words of stage 1, `ssl-zoo pretrain`; none may tell Hydra something."""
     return gate.refuse_hydra_words(composition.with_custom_objective(list(overrides)))
 
 
 def second(overrides: Sequence[str]) -> list[str]:
+    """The words of stage 2, `ssl-zoo evaluate`, whose run a board chooses itself."""
     return gate.refuse_hydra_words([*overrides, "run=.", "device=auto"])
 
 
 def targets(part: Any) -> list[str]:
-    """Every `_target_` of a part of a configuration."""
+    """The value of every `_target_` of a part of a configuration."""
     return [value for _, value in gate.targets(OmegaConf.to_container(part))]
 
 
 class BoardComposer:
-    """See `leaderboard.composer.Composer`."""
+    """A `leaderboard.composer.Composer`, which says what each method does."""
 
     def check(self, verb: str, overrides: Sequence[str]) -> None:
         composition.check(verb, first(overrides) if verb == "pretrain" else second(overrides))

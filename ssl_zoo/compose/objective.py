@@ -68,7 +68,7 @@ def build_objective(
 
 
 def made(around: Any, backbone: Backbone) -> Objective:
-    """`around(backbone)`.
+    """The objective that `around` makes of the backbone.
 
     Raises:
         ConfigError: the objective has no such argument, or what was made is no objective.

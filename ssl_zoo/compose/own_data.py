@@ -197,7 +197,11 @@ def class_folders(path: Path) -> list[str]:
 
 
 def literal(source: Any) -> str:
-    """A source as Hydra reads it."""
+    """A source as Hydra reads it: a path, several, or a mapping of class names to paths.
+
+    Raises:
+        ConfigError: Hydra cannot spell the name of a class.
+    """
     if isinstance(source, dict):
         pairs = (f"{overrides.escape(name)}:{overrides.quote(str(path))}" for name, path in source.items())
         made = "{" + ",".join(pairs) + "}"
@@ -278,6 +282,7 @@ def parted(file: Path) -> tuple[str, list[Any], list[dict[Any, Any]]]:
 
 
 def column(name: int | str) -> str:
+    """The name or number of a column as Hydra reads it."""
     return str(name) if isinstance(name, int) else overrides.quote(name)
 
 

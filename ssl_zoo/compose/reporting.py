@@ -95,14 +95,20 @@ def gather(opened: Opened, other: Data | None, limit: int) -> Report:
 
 
 def once(what: str, make: Callable[[], Any]) -> Any:
-    """As `Opened.attempt`, but errors are raised."""
+    """What `make` gives, as `Opened.attempt` has it, but errors are raised. `what` is not used."""
     return make()
 
 
 def evaluations(where: Path, attempt: Callable[..., Any] = once) -> dict[str, dict[str, Any]]:
     """What was measured of a run: by `ssl-zoo evaluate`, and by the board that the run belongs to.
 
-    attempt: gets what each file is, and how it is read; gives None for one that cannot be.
+    Args:
+        where: the folder of the run.
+        attempt: is handed what each file is called and a function that reads it; returns what that gives,
+            or None for a file that cannot be read.
+
+    Returns:
+        A name for each evaluation -> what its file holds.
     """
     found: dict[str, dict[str, Any]] = {}
     for file in sorted((where / "evaluations").glob("*.json")):
@@ -146,7 +152,7 @@ def read(file: Path) -> dict[str, Any]:
 def facts(
     opened: Opened, summary: dict[str, Any], environment: dict[str, Any], metrics: dict[str, Any]
 ) -> list[tuple[str, str]]:
-    """Names and values, in order; what is not known is left out."""
+    """Names and values for the head of the page, in order; what is not known is left out."""
     config, count = opened.config, lambda module: f"{sum(p.numel() for p in module.parameters()):,}"
     steps = summary.get("steps", opened.step)
     found = [
@@ -182,7 +188,11 @@ def facts(
 
 
 def rows_of(opened: Opened, data: Images | TextData, split: str) -> Rows:
-    """A split, one sample a row; text of too few documents for a map in packed rows."""
+    """The rows of a split: of text its documents, or packed rows where these are too few for a map.
+
+    Raises:
+        DataError: the data is text, and the run has no tokenizer.
+    """
     if not isinstance(data, TextData):
         return data.rows(split)
     if opened.tokenizer is None:
