@@ -31,6 +31,7 @@ from ssl_zoo import hub
 from ssl_zoo.cli import leaderboard
 from ssl_zoo.cli.verb import run_verb
 from ssl_zoo.compose import composition, gate
+from ssl_zoo.compose.boards import BoardComposer
 from ssl_zoo.compose.gate import ConfigError, instantiate, naming, refuse_unknown_targets
 from ssl_zoo.compose.reopen import reopen
 from ssl_zoo.data.rows import DataError
@@ -375,7 +376,7 @@ def test_recipes_of_a_board_are_not_trusted(tmp_path, trap, marker, monkeypatch)
             leaderboard.main(["run", str(folder), "seeds=1"])
         recipe = load(folder).recipes["row"]
         with pytest.raises(ConfigError, match=said):
-            stages.stage_one(load(folder), recipe, 0, frozenset())
+            BoardComposer().pretraining(stages.first_overrides(load(folder), recipe, 0), frozenset())
 
 
 # Folders of backbones and tokenizers
