@@ -26,6 +26,9 @@ import torch.utils.tensorboard
 import torchmetrics  # noqa: F401
 from torch import Tensor
 
+import ssl_zoo.cli.evaluate
+import ssl_zoo.cli.pretrain
+import ssl_zoo.cli.verb  # noqa: F401
 from ssl_zoo import cli, optim
 from ssl_zoo.backbones._base import Backbone, Vocabulary
 from ssl_zoo.backbones.transformer import TextTransformer

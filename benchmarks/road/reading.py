@@ -15,8 +15,8 @@ from statistics import median
 
 import numpy as np
 
-from ssl_zoo.data import image_rows
-from ssl_zoo.data.image_rows import ImageRows
+from ssl_zoo.data import image_store
+from ssl_zoo.data.image_store import ImageRows
 from ssl_zoo.data.plan import Parts, Plan, loader
 
 
@@ -46,10 +46,10 @@ def measure(path: Path, batch: int) -> None:
     print(
         f"{count:,} images: resident {before:.0f} MB before an epoch, {resident():.0f} MB after", flush=True
     )
-    chosen, rates = image_rows.MAPPED, {"the map": [], "the file": []}
+    chosen, rates = image_store.MAPPED, {"the map": [], "the file": []}
     for trial in range(9):
         for name, limit in (("the map", 1 << 62), ("the file", 0)):
-            image_rows.MAPPED = limit
+            image_store.MAPPED = limit
             start = time.process_time()
             for step in range(50):
                 rows.read(plan.rows((50 * trial + step) % plan.steps_per_epoch))

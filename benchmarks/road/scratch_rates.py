@@ -12,11 +12,12 @@ import numpy as np
 import torch
 from hydra.utils import instantiate
 
+from ssl_zoo.compose.boards import BoardComposer
 from ssl_zoo.compose.evaluation import listed
 from ssl_zoo.data.rows import Subset
 from ssl_zoo.leaderboard.datasets import Datasets
-from ssl_zoo.leaderboard.find import find, one_row
-from ssl_zoo.leaderboard.stages import stage_one, stage_two
+from ssl_zoo.leaderboard.find import find, one_line
+from ssl_zoo.leaderboard.stages import first_overrides
 from ssl_zoo.transfer import floors
 from ssl_zoo.transfer.labels import budget
 from ssl_zoo.transfer.metrics import class_count, true_labels
@@ -26,10 +27,11 @@ from ssl_zoo.transfer.protocols import Task
 def main(name: str, row: str, measure: str, *rates: str) -> None:
     torch.set_num_threads(1)
     board = find(name)
-    cfg = stage_two(board, measure)
-    data = Datasets().get(cfg.data)
+    composer = BoardComposer()
+    cfg = composer.evaluation(board.evaluate_overrides(measure))
+    data = Datasets(composer).get(cfg.data)
     protocol = floors.from_scratch(instantiate(cfg.protocol, _convert_="all"))
-    trunk = stage_one(board, one_row(board, row), 0, frozenset()).backbone
+    trunk = composer.pretraining(first_overrides(board, one_line(board, row), 0), frozenset()).backbone
     make = instantiate(trunk, _convert_="all", _partial_=True)
     train, validation = data.rows("train"), data.rows("validation")
     if cfg.validation_limit is not None:  # the rows that `evaluate` chooses on

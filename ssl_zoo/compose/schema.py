@@ -177,8 +177,11 @@ TAKES = {bool: bool, int: int, float: (int, float), str: (int, str)}  # a text m
 
 
 def fits(value: Any, hint: Any) -> bool:
-    """Whether a value is of a type."""
-    return any(fits_one(value, bare(one)) for one in alternatives(hint))
+    """Whether a value is of a type. Where a text stands beside true and false, a number is a slip."""
+    some = [bare(one) for one in alternatives(hint)]
+    if bool in some and str in some and int not in some and type(value) is int:
+        return False
+    return any(fits_one(value, one) for one in some)
 
 
 def fits_one(value: Any, one: Any) -> bool:

@@ -67,9 +67,10 @@ class Subset:
 
 def refuse_lacking(objective: Objective, rows: Rows) -> None:
     """Raise DataError if the rows have no labels or second halves, and the objective reads them."""
-    one = rows.read(np.zeros(1, np.int64))
-    for name in objective.reads:
-        if name != "index" and getattr(one, name) is None:
+    asked = [name for name in objective.reads if name not in ("x", "index")]
+    one = rows.read(np.zeros(1, np.int64)) if asked else None
+    for name in asked:
+        if getattr(one, name) is None:
             raise DataError(f"{type(objective).__name__} {LACKING[name]}")
 
 

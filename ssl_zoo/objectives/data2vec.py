@@ -25,8 +25,9 @@ from ssl_zoo.objectives._base import Batch, Loss, Objective
 from ssl_zoo.schedules import Ramp, ramp
 from ssl_zoo.teacher import Teacher
 from ssl_zoo.tokens import put, take
+from ssl_zoo.views.blocks import blocks
 from ssl_zoo.views.hiding import Hiding
-from ssl_zoo.views.masks import Runs, blocks
+from ssl_zoo.views.masks import Runs
 from ssl_zoo.views.recipes import crop_flip
 from ssl_zoo.views.view import View
 

@@ -23,7 +23,7 @@ from ssl_zoo.objectives._base import Batch, Loss, Objective
 from ssl_zoo.schedules import ramp
 from ssl_zoo.teacher import Teacher
 from ssl_zoo.tokens import take
-from ssl_zoo.views.masks import multiblock
+from ssl_zoo.views.blocks import multiblock
 from ssl_zoo.views.recipes import crop
 from ssl_zoo.views.view import View
 

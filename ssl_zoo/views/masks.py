@@ -1,4 +1,4 @@
-"""Which positions are hidden, as pure functions of uniform noise: cells of an image, tokens of a text.
+"""Which positions are hidden, as pure functions of uniform noise; blocks of an image's cells: `views.blocks`.
 
 Counts are fixed by the shape (so nothing waits for the device and compiled code compiles once):
 a row that has less to hide than its share says so in `valid`.
@@ -12,7 +12,6 @@ arXiv:1810.04805), by whole words (`WholeWords`: the later release of the same),
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import Protocol, final
 
 import torch
@@ -30,124 +29,6 @@ def random_split(noise: Tensor, keep: int) -> tuple[Tensor, Tensor]:
         raise ValueError(f"keep must be between 1 and {noise.shape[1] - 1} of {noise.shape[1]}, not {keep}")
     order = noise.argsort(1)
     return order[:, :keep], order[:, keep:]
-
-
-def blocks(
-    noise: Tensor, grid: tuple[int, int], count: int, area: Sequence[float], aspect: Sequence[float]
-) -> Tensor:
-    """Cells that lie in random rectangles, `count` of each image (BEiT, Bao et al. 2022, arXiv:2106.08254).
-
-    Rectangles are laid down in turn, and may overlap, until `count` cells are covered. The last one is cut
-    after as many of its cells as were missing, row by row from above or, in half of the images, from below.
-
-    Args:
-        noise: (B, R, 4) uniform: area, aspect, row and column of R rectangles. Where all R cover fewer cells,
-            the image's upper or lower ones are taken besides, so R should be large: 16 for BEiT's numbers.
-        grid: (rows, columns) of cells.
-        count: cells to take; BEiT has 75 of 14 x 14.
-        area: (least, most) cells of a rectangle; BEiT has 16 and 75.
-        aspect: (least, most) height / width, log-uniform; BEiT has 0.3 and 1 / 0.3.
-
-    Returns:
-        (B, count) int64, all different within an image, in no order that means anything.
-
-    Raises:
-        ValueError: more cells than there are, or none.
-    """
-    if not 0 < count <= grid[0] * grid[1]:
-        raise ValueError(f"of {grid[0]}x{grid[1]} cells, {count} cannot be taken")
-    size, shape, *place = noise.unbind(-1)  # (B, R) each
-    cells = area[0] + size * (area[1] - area[0])
-    low, high = math.log(aspect[0]), math.log(aspect[1])
-    shape = torch.exp(low + shape * (high - low))
-    tall = (cells * shape).sqrt().round().clamp(1, grid[0])
-    wide = (cells / shape).sqrt().round().clamp(1, grid[1])
-    inside = _covered(torch.stack(place, -1), tall, wide, grid)  # (B, R, N)
-    turn = torch.where(inside.any(1), inside.to(torch.uint8).argmax(1), noise.shape[1])  # (B, N)
-    along = torch.arange(turn.shape[1], device=noise.device) / turn.shape[1]
-    # The area of the last rectangle, which is hardly ever needed, also decides which way cells are counted.
-    return (turn + torch.where(noise[:, -1:, 0] < 0.5, along, 1 - along)).argsort(1)[:, :count]
-
-
-def units(noise: Tensor, grid: tuple[int, int], unit: int, count: int) -> Tensor:
-    """Cells of whole units, squares of unit x unit cells (SimMIM, Xie et al. 2022, arXiv:2111.09886).
-
-    noise (B, U), one number for each unit -> (B, count * unit * unit) int64: the cells of `count` units.
-
-    Raises:
-        ValueError: a grid that does not divide into such units, or noise for another number of them.
-    """
-    rows, columns = (side // unit for side in grid)
-    if grid != (rows * unit, columns * unit) or noise.shape[1] != rows * columns:
-        raise ValueError(
-            f"{grid[0]}x{grid[1]} cells and {noise.shape[1]} numbers do not make units of {unit}x{unit} cells"
-        )
-    chosen, _ = random_split(noise, count)
-    side = torch.arange(unit, device=noise.device)
-    corner = chosen // columns * unit * grid[1] + chosen % columns * unit  # (B, count)
-    return (corner[:, :, None, None] + side[:, None] * grid[1] + side).flatten(1)
-
-
-def multiblock(
-    shared: Tensor,
-    places: Tensor,
-    order: Tensor,
-    grid: tuple[int, int],
-    keep: int,
-    scale: Sequence[float] = (0.15, 0.2),
-    aspect: Sequence[float] = (0.75, 1.5),
-    context: Sequence[float] = (0.85, 1.0),
-) -> tuple[Tensor, Tensor]:
-    """The cells that I-JEPA predicts, and those it predicts them from (Assran et al. 2023, arXiv:2301.08243).
-
-    Targets are blocks of one size. The context is a square block without the cells of any target, of which
-    `keep` are taken at random; an image with fewer repeats some, and one with none takes any cell. Sizes are
-    drawn once a batch, places for each image, up to the last row and column. The paper's code shortens all
-    contexts of a batch to the shortest by cutting their last rows, so that it hardly ever sees an image's
-    lower part; hence the fixed number here.
-
-    Args:
-        shared: (3,) uniform, on the CPU: the targets' area and aspect, and the context's area.
-        places: (B, 1 + T, 2) uniform: row and column of the context, and of T targets.
-        order: (B, N) uniform, one number for each cell.
-        grid: (rows, columns) of cells.
-        keep: cells of a context.
-        scale, aspect: (least, most) share of the grid that a target covers, and its height / width.
-        context: (least, most) share of the grid that a context covers.
-
-    Returns:
-        Context (B, keep) and targets (B, T, K), int64, the latter row by row.
-    """
-    cells = grid[0] * grid[1]
-    least = torch.tensor([scale[0], aspect[0], context[0]])
-    most = torch.tensor([scale[1], aspect[1], context[1]])
-    area, shape, around = (least + shared * (most - least)).tolist()
-    tall, wide = (
-        min(max(round(math.sqrt(cells * area * ratio)), 1), side)
-        for ratio, side in zip((shape, 1 / shape), grid, strict=True)
-    )
-    square = [min(round(math.sqrt(cells * around)), side) for side in grid]
-    sizes = places.new_tensor([square, *[[tall, wide]] * (places.shape[1] - 1)])  # (1 + T, 2)
-    inside = _covered(places, sizes[:, 0], sizes[:, 1], grid)  # (B, 1 + T, N)
-    allowed = inside[:, 0] & ~inside[:, 1:].any(1)
-    first = (order + ~allowed).argsort(1)  # allowed cells in random order, then all others
-    turn = torch.arange(keep, device=order.device) % allowed.sum(1, keepdim=True).clamp_min(1)  # (B, keep)
-    targets = inside[:, 1:].to(torch.uint8).argsort(dim=2, descending=True, stable=True)
-    return first.gather(1, turn), targets[..., : tall * wide]
-
-
-def _covered(place: Tensor, tall: Tensor, wide: Tensor, grid: tuple[int, int]) -> Tensor:
-    """Which cells lie in rectangles at random places inside the grid.
-
-    place (..., 2) uniform; tall and wide, of the leading shape, whole numbers in floating point -> (..., N).
-    """
-    spans = []
-    for noise, length, side in zip(place.unbind(-1), (tall, wide), grid, strict=True):
-        # A uniform number just below 1 may round up to the number of places, hence the minimum.
-        start = torch.minimum((noise * (side - length + 1)).floor(), side - length)[..., None]
-        at = torch.arange(side, device=place.device)
-        spans.append((at >= start) & (at < start + length[..., None]))  # (..., side)
-    return (spans[0][..., :, None] & spans[1][..., None, :]).flatten(-2)
 
 
 def corrupt(noise: Tensor, replacement: Tensor, originals: Tensor, mask_id: int) -> Tensor:

@@ -184,7 +184,8 @@ def test_every_option_has_a_user():
     """A key of pretrain.yaml or evaluate.yaml is read by its verb, or by another key."""
     words = ("objective=next_token", "backbone=transformer_micro", "data=stdlib")
     for verb, room, chosen in (("pretrain", "pretraining", words), ("evaluate", "evaluation", words[2:])):
-        code = (Path(composition.__file__).parent / f"{room}.py").read_text()
+        files = [f"{room}.py", "objective.py"]
+        code = "".join((Path(composition.__file__).parent / file).read_text() for file in files)
         text = "".join(f.read_text() for f in composition.config_folder().rglob("*.yaml"))
         for key in composition.build(verb, list(chosen)):
             read = f"cfg.{key}" in code or f'"{key}"' in code or f"${{{key}}}" in text

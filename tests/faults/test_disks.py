@@ -107,7 +107,7 @@ def test_a_disk_that_is_full_while_a_store_is_built(tmp_path, kind, words):
     if code == NOT_PERMITTED:
         skipped(log)
     assert code == 1, log
-    assert "Traceback" not in log
+    assert "Traceback" not in log, log
     assert "No space left on device" in log
     assert f"cache/{kind}" in log
     left = json.loads((tmp_path / "left.json").read_text())
@@ -171,7 +171,7 @@ def test_folders_of_another_user(public, what):
     if code == NOT_PERMITTED:
         skipped(log)
     assert code == 1, log
-    assert "Traceback" not in log
+    assert "Traceback" not in log, log
     assert "Permission denied" in log
     assert {"run": "mine", "cache": "cache/images", "evaluations": "mine/evaluations"}[what] in log
 

@@ -9,7 +9,8 @@ from ssl_zoo.backbones.transformer import TextTransformer
 from ssl_zoo.noise import free_noise, rand, seed_noise
 from ssl_zoo.objectives._base import Batch
 from ssl_zoo.objectives.data2vec import Data2Vec
-from ssl_zoo.views.masks import Runs, blocks
+from ssl_zoo.views.blocks import blocks
+from ssl_zoo.views.masks import Runs
 
 
 @pytest.fixture(autouse=True)

@@ -10,7 +10,7 @@ from zoo_backbones import backbone, build, images
 from ssl_zoo.heads import grid_positions
 from ssl_zoo.noise import free_noise, rand, rand_shared, seed_noise
 from ssl_zoo.objectives.ijepa import IJEPA
-from ssl_zoo.views.masks import multiblock
+from ssl_zoo.views.blocks import multiblock
 
 
 @pytest.fixture(autouse=True)

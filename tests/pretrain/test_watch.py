@@ -35,7 +35,8 @@ class Squeezed(Backbone):
     def forward(self, x, segments=None, *, layers=None) -> Features:
         z = self.inner(x, segments).pooled
         apart = torch.arange(self.dim) < self.axes
-        return Features(z[:, None], z * torch.where(apart, 1.0, self.left) + torch.where(apart, 0.0, 0.3))
+        away = 0.3 * z.std()  # from the origin, by the features' own measure: a bag's are small
+        return Features(z[:, None], z * torch.where(apart, 1.0, self.left) + torch.where(apart, 0.0, away))
 
     def blocks(self):
         return ()

@@ -8,17 +8,15 @@ import random
 import pytest
 import torch
 
+from ssl_zoo.views.blocks import blocks, multiblock, units
 from ssl_zoo.views.masks import (
     Runs,
     Spans,
     Tokens,
     WholeWords,
-    blocks,
     corrupt,
-    multiblock,
     random_split,
     span_lengths,
-    units,
     word_starts,
 )
 

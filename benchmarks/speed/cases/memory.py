@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ssl_zoo import heads
-from ssl_zoo.data.image_rows import ImageRows
+from ssl_zoo.data.image_store import ImageRows
 from ssl_zoo.data.plan import Plan
 
 IDS, TOKENS, WIDTH = 65_536, 8192, 256
