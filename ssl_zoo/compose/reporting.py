@@ -173,18 +173,30 @@ def facts(
     if not summary and "train/loss" in metrics:
         found.append(("last train/loss", f"{metrics['train/loss'][1][-1]:.4g}"))
     if environment:
+        found.append(("seed", str(config.seed)))
+        found += opened.attempt("what environment.json says", partial(surroundings, environment)) or []
+    return [(name, value) for name, value in found if value]
+
+
+def surroundings(environment: dict[str, Any]) -> list[tuple[str, str]]:
+    """Names and values that say when, where and how a run was started.
+
+    Raises:
+        ConfigError: environment.json lacks one of them, or holds another type.
+    """
+    try:
         versions = ", ".join(f"{name} {version}" for name, version in environment["versions"].items())
         hardware = ", ".join(environment["devices"]) or "no GPU"
         cores = f"{environment['machine']}, {environment['cores']} cores, {environment['threads']} threads"
-        found += [
-            ("seed", str(config.seed)),
+        return [
             ("started", str(environment["started"])),
             ("hardware", f"{cores}, {hardware}"),
             ("versions", f"ssl_zoo {environment['ssl_zoo']}, Python {environment['python']}, {versions}"),
             ("commit", str(environment["commit"] or "")),
             ("command", " ".join(environment["command"])),
         ]
-    return [(name, value) for name, value in found if value]
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ConfigError(f"environment.json is not as pretrain writes it: {error!r}") from error
 
 
 def rows_of(opened: Opened, data: Images | TextData, split: str) -> Rows:
