@@ -2,10 +2,10 @@
 
     python docs/architecture.py [FILE]
 
-The picture: rooms of the package (its folders, and its single files by what they build on) and who imports
-whom, without the arrows that follow from others. The ways: the files of the package in which a function is
-entered while a JPEG becomes a loss, and while a result becomes a page. tests/test_architecture.py holds the
-page to this.
+The picture shows the rooms of the package (its folders, and its single files by what they build on) and who
+imports whom, without the arrows that follow from others. The ways are the files of the package in which a
+function is entered while a JPEG becomes a loss, and while a result becomes a page. tests/test_architecture.py
+fails where the page is not what this script writes.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ import ssl_zoo
 PACKAGE = Path(ssl_zoo.__file__).parent
 PAGE = Path(__file__).with_name("architecture.md")
 
-# What a room is for, in the order of the page; a room without a line here is an error of this script.
+# What a room is for, in the order of the page. A room that is missing here stops the script with a KeyError.
 ROOMS = {
     "base": "what all stand on: noise, schedules, processes, tokens",
     "parts": "what builds on a backbone: heads, teachers, memory, files of weights",
@@ -60,22 +60,25 @@ def imports(file: Path) -> set[str]:
     return {name for name in found if name.startswith("ssl_zoo.") and is_file(name)}
 
 
-def is_file(module: str) -> bool:
-    return (PACKAGE.parent / module.replace(".", "/")).with_suffix(".py").is_file()
+def is_file(name: str) -> bool:
+    """Whether a full name is that of a module with a file of its own, and no folder."""
+    return (PACKAGE.parent / name.replace(".", "/")).with_suffix(".py").is_file()
 
 
 def module(file: Path) -> str:
+    """The full name of the module in a file."""
     return ".".join(file.relative_to(PACKAGE.parent).with_suffix("").parts)
 
 
 def tree() -> dict[str, set[str]]:
-    """Module -> modules of the package that it imports; without those that are a list of names."""
+    """Module -> modules of the package that it imports. `__init__.py`, a list of names, is left out."""
     files = [file for file in PACKAGE.rglob("*.py") if file.name != "__init__.py"]
     return {module(file): imports(file) for file in files}
 
 
 def room(name: str, known: dict[str, set[str]]) -> str:
-    """The room of a module: its folder, or of a single file, that of what it builds on."""
+    """The room of a module: its folder; of a single file its own room, or "parts" where it imports backbones,
+    directly or not, or "base"."""
     parts = name.split(".")
     if len(parts) > 2:
         return parts[1]
@@ -101,7 +104,7 @@ def edges() -> dict[str, set[str]]:
 
 
 def reduced(found: dict[str, set[str]]) -> dict[str, set[str]]:
-    """Without the arrows that follow from others.
+    """The arrows without those that follow from others.
 
     Raises:
         ValueError: rooms import each other in a ring.
@@ -123,11 +126,10 @@ def picture() -> str:
     """The rooms as a Mermaid flowchart: an arrow points to what is imported."""
     known = tree()
     there = {room(one, known) for one in known}
-    names = {name: name.replace(" ", "_") for name in ROOMS}
     lines = ["flowchart TD"]
-    lines += [f'    {names[one]}["{one}"]' for one in reversed(ROOMS) if one in there]
+    lines += [f'    {one}["{one}"]' for one in reversed(ROOMS) if one in there]
     for name, used in reversed(reduced(edges()).items()):
-        lines += [f"    {names[name]} --> {names[one]}" for one in ROOMS if one in used]
+        lines += [f"    {name} --> {one}" for one in ROOMS if one in used]
     return "\n".join(lines)
 
 
@@ -135,9 +137,9 @@ def picture() -> str:
 
 
 def entered(work: Callable[[], Any]) -> list[str]:
-    """Files of the package in which a function is entered while something works, in that order.
+    """The files of the package in which a function is entered while `work` runs, in that order.
 
-    Functions that Numba compiled are not seen; the file that calls them is.
+    Functions that Numba compiled are not seen, but the file that calls them is.
     """
     found: dict[str, None] = {}
     root = f"{PACKAGE}{os.sep}"
@@ -218,7 +220,7 @@ RECIPE = "# Pixels.\n# Paper: p\n# Cost: c\n# Expected: e\n# Command: c\nfloor: 
 
 
 def ways() -> dict[str, list[str]]:
-    """Both ways, as lists of files."""
+    """Both ways: what each is from and to -> its files."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         os.environ["SSL_ZOO_CACHE"] = str(folder / "cache")
@@ -255,7 +257,8 @@ Files in which a function is entered, in that order, without the command and the
 
 def page() -> str:
     """The whole page."""
-    there = {room(one, known) for known in [tree()] for one in known}
+    known = tree()
+    there = {room(one, known) for one in known}
     rooms = "\n".join(f"| {name} | {what} |" for name, what in ROOMS.items() if name in there)
     told = [
         f"**From {name}**: {len(files)} files. " + " → ".join(f"`{one.removesuffix('.py')}`" for one in files)

@@ -19,7 +19,7 @@ from ssl_zoo.data.text import TextData
 from ssl_zoo.leaderboard.composer import Setting, Trust
 from ssl_zoo.transfer import floors
 from ssl_zoo.transfer.evaluate import Protocol
-from ssl_zoo.transfer.measures import Subject
+from ssl_zoo.transfer.measures import Images, Subject
 from ssl_zoo.transfer.report import Result
 
 
@@ -95,7 +95,7 @@ class BoardComposer:
         cfg.run = str(where)
         pretraining.pretrain_from(cfg, {})
 
-    def draw(self, config: DictConfig, where: Path, data: ImageData | TextData, seed: int) -> None:
+    def draw(self, config: DictConfig, where: Path, data: Images | TextData, seed: int) -> None:
         make: Any = gate.instantiate(config.backbone, _convert_="all", _partial_=True)
         if isinstance(data, TextData):
             tokenizer = new_tokenizer(config, data.texts("train"), config.backbone)

@@ -32,10 +32,13 @@ def check_objective(cls: type[Objective], kinds: Sequence[Kind] = ()) -> list[st
 
     Raises:
         TypeError: no subclass of Objective.
+        ValueError: a kind of backbone that there is not.
     """
     if not (isinstance(cls, type) and issubclass(cls, Objective)):
         raise TypeError(f"check_objective takes a subclass of ssl_zoo.Objective, not {cls!r}")
-    found, said = about(cls), dict[str, list[Kind]]()
+    if strange := [kind for kind in kinds if kind not in KINDS]:
+        raise ValueError(f"kinds is a list of kinds of backbone, of {[*KINDS]}; unknown: {strange}")
+    found, wrong_on = about(cls), dict[str, list[Kind]]()
     tried: Sequence[Kind] = kinds or [kind for kind in KINDS if kind in cls.takes]
     for kind in tried:
 
@@ -43,16 +46,16 @@ def check_objective(cls: type[Objective], kinds: Sequence[Kind] = ()) -> list[st
             return build(cls, backbone(kind, seed))
 
         for sentence in broken(make):
-            said.setdefault(sentence, []).append(kind)
-    sound: list[Kind] = [kind for kind in tried if not any(kind in wrong for wrong in said.values())]
+            wrong_on.setdefault(sentence, []).append(kind)
+    sound: list[Kind] = [kind for kind in tried if not any(kind in wrong for wrong in wrong_on.values())]
     if sound:
         try:
             for kind, sentences in divided(cls, sound).items():
                 for sentence in sentences:
-                    said.setdefault(sentence, []).append(kind)
+                    wrong_on.setdefault(sentence, []).append(kind)
         except OSError as error:
             found.append(f"Two processes were not tried: {error}. Put the class into a file.")
-    return found + [f"On {' and '.join(wrong)}: {sentence}" for sentence, wrong in said.items()]
+    return found + [f"On {' and '.join(wrong)}: {sentence}" for sentence, wrong in wrong_on.items()]
 
 
 def about(cls: type[Objective]) -> list[str]:

@@ -13,7 +13,8 @@ import json
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,17 @@ CLOSE = 1e-3  # of float32, relative to the largest value of a tensor; faults ar
 
 
 def learn(objective: Objective, rows: Batch, accumulate: int = 1) -> dict[str, Any]:
-    """Three SGD steps of this process's share: losses, the last gradient, weights and buffers."""
+    """Three SGD steps on this process's share of the rows.
+
+    Args:
+        objective: what learns; it is changed.
+        rows: the whole batch, the same in every process.
+        accumulate: in how many parts a process reads its share.
+
+    Returns:
+        "losses": the mean loss of each step. "gradient": that of the last step, by name. "weights": all
+        weights and buffers after it, by name, in float64.
+    """
     parameters = {key: p for key, p in objective.named_parameters() if p.requires_grad}
     found: dict[str, Any] = {"losses": []}
     each = len(rows.x) // (world() * accumulate)
@@ -66,11 +77,14 @@ def learn(objective: Objective, rows: Batch, accumulate: int = 1) -> dict[str, A
 def furthest(found: dict[str, Tensor], expected: dict[str, Tensor]) -> float:
     """Largest difference, relative to the largest value of the tensor.
 
-    A gradient may be nothing but rounding (that of the keys' bias in attention is 0), hence the least value.
+    It is not finite where any value is NaN, or infinite in one of the two alone. A gradient may be nothing
+    but rounding (that of the keys' bias in attention is 0), hence the least value.
     """
-    return max(
-        ((found[k] - e).abs().max() / e.abs().max().clamp_min(1e-6)).item() for k, e in expected.items()
+    differences = (
+        torch.where(found[k] == e, 0, found[k] - e).abs().max() / e.abs().max().clamp_min(1e-6)
+        for k, e in expected.items()
     )
+    return torch.stack([one.double() for one in differences]).max().item()  # of NaN and a number, NaN
 
 
 def in_parts(objective: Objective) -> bool:
@@ -84,7 +98,6 @@ def tried(cls: type[Objective], kind: Kind) -> tuple[Objective, Batch]:
 
     On text it is in evaluation mode, since the noise of dropout belongs to a process.
     """
-    torch.set_num_threads(1)
     objective = tiny.build(cls, tiny.backbone(kind)).train()
     over_all_processes(objective)
     rows = tiny.batch(objective, ROWS, length=20)
@@ -98,17 +111,28 @@ def tried(cls: type[Objective], kind: Kind) -> tuple[Objective, Batch]:
 def apart(one: dict[str, Any], other: dict[str, Any]) -> str | None:
     """In words, how what two ways of learning found differs; None if it is the same."""
     for step, (a, b) in enumerate(zip(one["losses"], other["losses"], strict=True)):
-        if abs(a - b) > CLOSE * max(1.0, abs(a)):
+        if not abs(a - b) <= CLOSE * max(1.0, abs(a)):  # NaN is not close to anything
             return f"the loss of step {step} is {a:g} and {b:g}"
     for what in ("gradient", "weights"):
-        if (far := furthest(other[what], one[what])) > CLOSE:
+        if not (far := furthest(other[what], one[what])) <= CLOSE:
             return f"the {what} differ{'s' * (what == 'gradient')} by {far:.2g} of the largest"
     return None
 
 
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Within, PyTorch computes with one thread, as each of two processes does; afterwards as before."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
 def divided(cls: type[Objective], kinds: Sequence[Kind]) -> dict[Kind, list[str]]:
     """What is wrong where a batch is divided, over accumulated parts or two processes: a sentence each."""
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), one_thread():
         alone = {kind: learn(*tried(cls, kind)) for kind in kinds}
         found: dict[Kind, list[str]] = {kind: [] for kind in kinds}
         for kind in kinds:
@@ -145,14 +169,24 @@ def together(cls: type[Objective], kinds: Sequence[Kind]) -> dict[Kind, Any]:
 
 
 def two_run(folder: str, about: dict[str, Any]) -> list[str]:
-    """Let two processes of their own call `main`; the last line of what those that failed said."""
-    words = [sys.executable, "-m", __name__, folder, json.dumps(about)]
-    group = [
-        subprocess.Popen([*words, str(i)], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
-        for i in range(2)
-    ]
-    told = [process.communicate()[1].strip().splitlines() for process in group]
-    return [lines[-1] for process, lines in zip(group, told, strict=True) if process.returncode and lines]
+    """Let two processes of their own call `main`.
+
+    Returns:
+        For each that failed, the last line that it wrote, or its exit code where it wrote none.
+    """
+    command = [sys.executable, "-m", __name__, folder, json.dumps(about)]
+    # Files, not pipes: one whose pipe is full would wait for its reader, and the other for it.
+    logs = [Path(folder) / f"log-{i}" for i in range(2)]
+    group = []
+    for i, log in enumerate(logs):
+        with log.open("w", encoding="utf-8") as stderr:
+            group.append(subprocess.Popen([*command, str(i)], stderr=stderr, stdout=subprocess.DEVNULL))
+    errors = []
+    for process, log in zip(group, logs, strict=True):
+        if code := process.wait():
+            lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+            errors.append(lines[-1] if lines else f"exit code {code}")
+    return errors
 
 
 def located(module: str, file: str, name: str) -> type[Objective]:
@@ -174,11 +208,12 @@ def located(module: str, file: str, name: str) -> type[Objective]:
 
 
 def main(folder: str, about: dict[str, Any], number: int) -> None:
-    """One of the two processes."""
+    """What process `number` of the two does; the first leaves what it found in `folder`."""
     kinds = about.pop("kinds")
     dist.init_process_group("gloo", f"file://{folder}/meeting", rank=number, world_size=2)
     cls = located(**about)
-    found = {kind: learn(*tried(cls, kind)) for kind in kinds}
+    with one_thread():
+        found = {kind: learn(*tried(cls, kind)) for kind in kinds}
     if number == 0:
         torch.save(found, Path(folder) / "found.pt")
     dist.barrier()

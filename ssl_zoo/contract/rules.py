@@ -32,13 +32,15 @@ def broken(make: Make) -> list[str]:
         try:
             make(0)
         except Exception as error:
-            return [f"it cannot be built on a backbone alone, with the arguments in `tiny`: {told(error)}"]
+            return [
+                f"it cannot be built on a backbone alone, with the arguments in `tiny`: {format_error(error)}"
+            ]
         for rule in RULES:
             try:
                 found += rule(make)
             except Exception as error:
                 what = str(rule.__doc__).strip().rstrip(".")
-                found.append(f"trying whether {what[0].lower()}{what[1:]} ended in {told(error)}")
+                found.append(f"trying whether {what[0].lower()}{what[1:]} ended in {format_error(error)}")
                 if rule is gives_a_loss:  # all others would end so
                     return found
             finally:
@@ -46,7 +48,8 @@ def broken(make: Make) -> list[str]:
     return found
 
 
-def told(error: BaseException) -> str:
+def format_error(error: BaseException) -> str:
+    """The type of an error and the first line of its text, of 300 characters at most."""
     first = (f"{error}".splitlines() or [""])[0]
     return f"{type(error).__name__}: {first[:300]}"
 
@@ -69,7 +72,11 @@ def learn(objective: Objective, rows: Batch, steps: int = 1) -> None:
 
 
 def state(module: nn.Module, norms: bool = True) -> dict[str, Tensor]:
-    """Copies of all that a checkpoint holds of it; `norms`: the running statistics of batch norms too."""
+    """Copies of all tensors of a module that a checkpoint holds, by name.
+
+    Args:
+        norms: whether the weights and running statistics of batch norms are among them.
+    """
     modules = dict(module.named_modules(remove_duplicate=False))
     return {
         name: value.clone()
@@ -157,7 +164,10 @@ def evaluates(make: Make) -> Iterator[str]:
 
 
 def goes_on(make: Make, objective: Objective, rows: Batch) -> str:
-    """What differs a step later in one that is built anew and loads the state before; "" if nothing does."""
+    """Names of what differs after one more step from an objective built anew that loads the same state.
+
+    It is "" if nothing differs.
+    """
     anew = make(1).train()
     anew.load_state_dict(objective.state_dict())
     for one in (objective, anew):
@@ -191,7 +201,7 @@ def reads_what_it_says(make: Make) -> Iterator[str]:
         try:
             got = loss_of(objective, rows._replace(**fields), 0).value
         except Exception as error:
-            return f"it reads what `reads` does not name: {told(error)}"
+            return f"it reads what `reads` does not name: {format_error(error)}"
         return None if torch.equal(got, want) else "the loss is another, and `reads` does not name it."
 
     if fault(missing) or fault(another):  # all at once; if anything is wrong, each by itself
@@ -219,6 +229,7 @@ def exports(make: Make) -> Iterator[str]:
 
 
 def read_by(backbone: Backbone, objective: Objective) -> tuple[Tensor, Tensor | None]:
+    """What an exported backbone reads, x and segments: those of the second half for a text tower."""
     rows = batch(objective)
     other = rows.other if rows.other is not None and backbone.modality == "text" else rows
     return other.x, other.segments

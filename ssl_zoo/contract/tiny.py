@@ -21,7 +21,12 @@ CLASSES = 3
 
 
 def backbone(kind: Kind, seed: int = 0, dropout: float = 0.1, **changes: Any) -> Backbone:
-    """A tiny backbone of a kind; the same weights for the same seed. `dropout` is for text."""
+    """A tiny backbone of a kind; the same weights for the same seed, which seeds the default generator.
+
+    Args:
+        dropout: of text backbones other than the bag.
+        changes: arguments of its class that replace the tiny ones.
+    """
     torch.manual_seed(seed)
     if kind == "vit":
         arguments: dict[str, Any] = {"image_size": SIDE, "patch_size": 8, "embed_dim": 16, "depth": 2}
@@ -94,12 +99,12 @@ def batch(objective: Objective, rows: int = 4, length: int = 24, seed: int = 0) 
 
 
 def part(batch: Batch, rows: slice) -> Batch:
-    """Some rows of a batch, of both halves."""
+    """Some rows of a batch: those rows of every tensor, and of the second half where there is one."""
     cut = (None if x is None else part(x, rows) if isinstance(x, Batch) else x[rows] for x in batch)
     return Batch(*cut)  # pyright: ignore[reportArgumentType]
 
 
 def build(cls: type[Objective], on: Backbone, **arguments: Any) -> Objective:
-    """The objective as its `tiny` says, where the name of a kind is a second backbone of that kind."""
+    """The objective with the arguments of its `tiny`, and others; a kind's name gives a second backbone."""
     small = {key: backbone(x, 2, 0.0) if x in list(KINDS) else x for key, x in cls.tiny.items()}
     return cls(on, **small | arguments)

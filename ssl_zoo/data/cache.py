@@ -26,6 +26,7 @@ from typing import Any
 from ssl_zoo.data.rows import DataError
 from ssl_zoo.messages import note
 
+ROOMS = ("images", "listings", "text")  # the folders of a cache that hold stores
 SEAL = "seal.json"
 SMALL = 1 << 24  # bytes: files up to this size are digested wholly each time they are opened
 BLOCKS, BLOCK = 64, 1 << 14  # of a larger one, so many blocks of so many bytes
@@ -128,7 +129,8 @@ def fault(folder: Path, thorough: bool = False) -> str | None:
     """None where the store is as it was sealed, else what is wrong with it, as the end of a sentence.
 
     Sizes are compared, and the digests of small files and of blocks of large ones. `thorough`, or a time of
-    change that is not the sealed one, compares the digests of all bytes.
+    change that is not the sealed one, compares the digests of all bytes. Where these agree, the seal takes on
+    the new time.
     """
     try:
         for path in folder.iterdir():
@@ -175,9 +177,6 @@ def stores(cache: Path) -> list[Path]:
     """All store folders of a cache, the damaged ones too."""
     found = (p for room in ROOMS for p in (cache / room).glob("*"))
     return sorted(p for p in found if p.is_dir() and not p.name.startswith("."))
-
-
-ROOMS = ("images", "listings", "text")
 
 
 def sweep(room: Path) -> list[Path]:

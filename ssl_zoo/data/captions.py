@@ -136,4 +136,4 @@ def captioned(data: object, templates: Sequence[str] | None = None) -> Captioned
             f"{name} holds no images with captions: take labelled images (data=cifar10, ...), or a table of "
             "images and captions (data=image_captions)"
         )
-    return ClassCaptions(data, templates or TEMPLATES)  # pyright: ignore[reportArgumentType]
+    return ClassCaptions(data, TEMPLATES if templates is None else templates)  # pyright: ignore[reportArgumentType]

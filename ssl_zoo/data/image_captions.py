@@ -22,12 +22,13 @@ from ssl_zoo.data.image_encoded import EncodedRows
 from ssl_zoo.data.image_listing import list_folder
 from ssl_zoo.data.image_sources import Sample, Samples, Source
 from ssl_zoo.data.image_store import ImageRows
-from ssl_zoo.data.images import PARTS, ImageData
+from ssl_zoo.data.images import ImageData
 from ssl_zoo.data.pairs import DrawnRows, PairRows
 from ssl_zoo.data.rows import DataError
-from ssl_zoo.data.text_files import Errors
+from ssl_zoo.data.splits import PARTS
+from ssl_zoo.data.text_files import Errors, kind
 from ssl_zoo.data.text_rows import DocumentRows
-from ssl_zoo.data.text_tables import field, named, table, text_of
+from ssl_zoo.data.text_tables import check_delimiter, field, named, table, text_of
 from ssl_zoo.data.text_tally import Tally
 from ssl_zoo.data.tokenizer import Tokenizer
 from ssl_zoo.messages import note
@@ -97,6 +98,8 @@ class ImageCaptions:
         self.name, self.image_size = name, image_size
         self._paths = dict(zip(PARTS, (train, validation, test), strict=True))
         self._columns, self._delimiter, self._root = (image, caption), delimiter, root
+        if delimiter is not None:
+            check_delimiter(delimiter)
         self._errors: Errors = errors
         self._options = {
             "image_size": image_size,
@@ -118,7 +121,11 @@ class ImageCaptions:
         return self._images.rows(split)
 
     def captions(self, split: str) -> list[str]:
-        return list(chain.from_iterable(self._captions(split, self.rows(split).index)))
+        return list(chain.from_iterable(self.captions_by_image(split)))
+
+    def captions_by_image(self, split: str) -> list[list[str]]:
+        """The captions of each image of a split, in the order of `rows(split)`."""
+        return self._captions(split, self.rows(split).index)
 
     def pairs(self, split: str, tokenizer: Tokenizer, length: int, seed: int = 0) -> PairRows:
         images = self.rows(split)
@@ -147,11 +154,11 @@ class ImageCaptions:
     def _read(self, path: Path) -> Table:
         path, tally = path.expanduser(), Tally()
         root = path.parent if self._root is None else Path(self._root).expanduser()
-        delimiter = self._delimiter or ("\t" if ".tsv" in path.name.lower() else ",")
-        header = not any(isinstance(column, int) for column in self._columns)
+        delimiter = self._delimiter or ("\t" if kind(path) == ".tsv" else ",")
+        header = not all(isinstance(column, int) for column in self._columns)
         columns: tuple[Column, Column] | None = None
         found = Table(path, root, [], [], [], [])
-        numbers: dict[str, int] = {}
+        numbers: dict[Path, int] = {}  # by the whole path, for which a.png and ./a.png are one
         for row in table(path, self._errors, delimiter, header, tally=tally):
             if columns is None:
                 names = list(row.fields) if isinstance(row.fields, dict) else list(row.names)
@@ -163,17 +170,18 @@ class ImageCaptions:
             if not name or text is None or not text.strip():
                 tally.add("row(s) left out that lack an image or a caption", where)
                 continue
-            if name not in numbers:
-                about = _stamp(root / name)
+            file = root / name
+            if file not in numbers:
+                about = _stamp(file)
                 if about is None:
                     tally.add(f"row(s) left out whose image is not in {root}", f"{where}: {name[:200]!r}")
                     continue
-                numbers[name] = len(found.names)
+                numbers[file] = len(found.names)
                 found.names.append(name)
                 found.lines.append(row.number)
                 found.captions.append([])
                 found.about.append(about)
-            found.captions[numbers[name]].append(text)
+            found.captions[numbers[file]].append(text)
         said = tally.lines()
         if not found.names:
             raise DataError(
@@ -190,7 +198,8 @@ class ImageCaptions:
         if image is not None and caption is not None:
             return image, caption
         image = named(names, IMAGES) if image is None else image
-        caption = named([name for name in names if name != image], CAPTIONS) if caption is None else caption
+        if caption is None:
+            caption = named([name for i, name in enumerate(names) if image not in (i, name)], CAPTIONS)
         if image is None or caption is None:
             lacks = "image files" if image is None else "captions"
             raise DataError(

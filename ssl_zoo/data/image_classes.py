@@ -1,4 +1,4 @@
-"""Classes: how far indices go, and a text file of names, in which line i, from 0, names class i."""
+"""Class indices and their limit, and a file of class names, whose line i, counted from 0, names class i."""
 
 from __future__ import annotations
 
@@ -12,7 +12,11 @@ LARGEST = 1 << 26  # bytes of a file of names
 
 
 def class_index(label: int, name: str) -> int:
-    """The class index that `name` has, -1 for any number below 0. DataError if it is beyond `CLASSES`."""
+    """The label as a class index; -1, which means no label, for any number below 0.
+
+    Raises:
+        DataError: it is `CLASSES` or more; the message calls the image `name`.
+    """
     if label >= CLASSES:
         raise DataError(f"{name} has the class {label}; class indices count from 0 and end below {CLASSES:,}")
     return max(label, -1)

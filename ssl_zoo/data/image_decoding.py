@@ -148,15 +148,20 @@ def _upright_rgb(image: Image.Image) -> Image.Image:
         return image
     height = max(1, BAND // image.width)
     if height >= image.height:
-        return _rgb(image)
+        return as_rgb(image)
     rgb = Image.new("RGB", image.size)  # the steps of a conversion never hold copies of all of a large image
     for top in range(0, image.height, height):
         band = image.crop((0, top, image.width, min(top + height, image.height)))
-        rgb.paste(_rgb(band), (0, top))
+        rgb.paste(as_rgb(band), (0, top))
     return rgb
 
 
-def _rgb(image: Image.Image) -> Image.Image:
+def as_rgb(image: Image.Image) -> Image.Image:
+    """An image of any mode as RGB: transparency lies on white, 16-bit values are scaled to 8 bits.
+
+    Raises:
+        ValueError: its pixels are floats, or 32-bit numbers beyond 0 to 65535.
+    """
     if image.mode == "F":
         raise ValueError("floating-point pixels have no agreed range: convert them to 8 or 16 bits")
     if image.mode.startswith("I"):  # I;16 and its byte orders, or I: Pillow's convert would clip at 255

@@ -1,7 +1,8 @@
 """Image files below a folder: class folders, or a flat folder without labels.
 
-Each folder and each file that links lead to is read once, and what really lies there goes before what is
-linked to, so that a link to a folder above neither multiplies images nor puts copies into two splits.
+Each folder and each file that links lead to is read once. What really lies there goes first, then what lies
+in folders that are linked to, then files that are linked to. So no link multiplies images or puts copies into
+two splits.
 """
 
 from __future__ import annotations
@@ -111,9 +112,7 @@ class _Walk:
         self.links: deque[str] = deque()
         try:
             self._enter("", os.stat(root))
-            taken: set[tuple[int, int]] = set()
-            while self.links:
-                self._follow(self.links.popleft(), taken)
+            self._follow()
         except OSError as error:
             raise DataError(f"{root} cannot be read: {error}") from error
 
@@ -140,22 +139,26 @@ class _Walk:
                     else:
                         self._take(inner, entry.stat(follow_symlinks=False))
 
-    def _follow(self, name: str, taken: set[tuple[int, int]]) -> None:
-        """Enter or take what a link leads to, unless that was done. `taken`: images, filled when needed."""
-        try:
-            about = os.stat(self.root / name)
-        except OSError:  # it leads nowhere, or round in a circle
-            self.left["broken links"] += 1
-            return
-        if stat.S_ISDIR(about.st_mode):
-            self._enter(name, about)
-            return
-        if not taken:
-            taken.update(zip(self.numbers[::2], self.numbers[1::2], strict=True))
-        if (about.st_dev, about.st_ino) in taken:
-            self.left["links to files that are read anyway"] += 1
-        elif self._take(name, about):
-            taken.add((about.st_dev, about.st_ino))
+    def _follow(self) -> None:
+        """Enter the folders that links lead to, then take the files, unless that was done."""
+        files: list[tuple[str, os.stat_result]] = []
+        while self.links:
+            name = self.links.popleft()
+            try:
+                about = os.stat(self.root / name)
+            except OSError:  # it leads nowhere, or round in a circle
+                self.left["broken links"] += 1
+                continue
+            if stat.S_ISDIR(about.st_mode):
+                self._enter(name, about)
+            else:
+                files.append((name, about))
+        taken = set(zip(self.numbers[::2], self.numbers[1::2], strict=True)) if files else set()
+        for name, about in files:
+            if (about.st_dev, about.st_ino) in taken:
+                self.left["links to files that are read anyway"] += 1
+            elif self._take(name, about):
+                taken.add((about.st_dev, about.st_ino))
 
     def _take(self, name: str, about: os.stat_result) -> bool:
         """Add a file if it is an image."""

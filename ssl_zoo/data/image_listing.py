@@ -37,9 +37,9 @@ class Images(Protocol):
 
 
 class Listing(NamedTuple):
-    """labels: (N,) int64, -1 = unlabelled. classes: () where the source names none. content: digest of all
-    names, sizes and labels, the same on every machine. sizes: (N,) int64, in bytes, of the encoded images;
-    None where they are not known. left: what was left out, how often."""
+    """spec: the source. images: what reads them. labels: (N,) int64, -1 = unlabelled. classes: () where the
+    source names none. content: digest of all names, sizes and labels, the same on every machine. sizes: (N,)
+    int64, bytes of each encoded image; None where they are not known. left: what was left out, how often."""
 
     spec: str
     images: Images
@@ -61,6 +61,7 @@ class Names(NamedTuple):
 
 
 def pack(names: Iterable[str]) -> Names:
+    """Strings, such as the paths of files, as two arrays."""
     encoded = [os.fsencode(name) for name in names]
     ends = np.cumsum([len(name) for name in encoded], dtype=np.int64)
     return Names(np.frombuffer(b"".join(encoded), np.uint8), ends)

@@ -47,9 +47,10 @@ class Samples(NamedTuple):
 
 @dataclass(frozen=True)
 class Source:
-    """spec: the string. identity: changes when the files do. open: starts reading images of no more than so
-    many pixels. list: says where each image lies, for reading them one by one; None where they cannot be.
-    count: how many, if known. left: what of a folder was left out, how often."""
+    """spec: the string. identity: names, sizes and times of the files; for torchvision and the Hugging Face
+    hub the string alone. open: starts reading images of no more than so many pixels. list: says where each
+    image lies, for reading them one by one; None where that cannot be done. count: how many, if known. left:
+    what of a folder or of several shards was left out, how often."""
 
     spec: str
     identity: tuple[object, ...]
@@ -90,6 +91,7 @@ def _shards(spec: str, path: Path, cache: Path) -> Source:
         raise DataError(absent("images", spec, path))
     if wrong := [str(p) for p in found if not (p.name.endswith(SHARDS) and p.is_file())]:
         raise DataError(f"{wrong[0]} is neither a folder nor a shard ({', '.join(SHARDS)})")
+    found, again = _once(found)
     identity = ("shards", *((p.name, *_stamp(p)) for p in found))
 
     def read(max_pixels: int) -> Samples:
@@ -97,7 +99,8 @@ def _shards(spec: str, path: Path, cache: Path) -> Source:
         stream = (Sample(*s) for p in found for s in read_shard(p, max_pixels, left))
         return Samples(stream, left=left)
 
-    return Source(spec, identity, read, lambda: list_shards(spec, found, identity, cache))
+    out = {"links to shards that are read anyway": again} if again else {}
+    return Source(spec, identity, read, lambda: list_shards(spec, found, identity, cache), left=out)
 
 
 def _glob(path: Path) -> list[Path]:
@@ -105,6 +108,19 @@ def _glob(path: Path) -> list[Path]:
     there = next(p for p in path.parents if p.exists())
     found = glob.glob(str(path.relative_to(there)), root_dir=there, recursive=True)
     return [there / name for name in sorted(found)]
+
+
+def _once(paths: list[Path]) -> tuple[list[Path], int]:
+    """The files, each by one path, in the order of these, and how many other paths lead to the same files.
+
+    Where several lead to one, that is taken which is no link and passes through the fewest folders.
+    """
+    chosen: dict[tuple[int, int], Path] = {}
+    for path in sorted(paths, key=lambda p: (p.is_symlink(), len(p.parts))):
+        about = os.stat(path)
+        chosen.setdefault((about.st_dev, about.st_ino), path)
+    kept = set(chosen.values())
+    return [path for path in paths if path in kept], len(paths) - len(kept)
 
 
 def _stamp(path: Path) -> tuple[int, int]:
@@ -150,7 +166,7 @@ def _torchvision(name: str, split: str, root: Path) -> Samples:
     from torchvision import datasets
 
     build = getattr(datasets, name, None)
-    if build is None:
+    if not callable(build):  # in small letters it may be one of the package's modules
         raise DataError(f"torchvision.datasets has no {name!r}; CIFAR10, CIFAR100 and STL10 are some it has")
     accepted = inspect.signature(build).parameters
     options: dict[str, object] = {"download": True} if "download" in accepted else {}
@@ -162,7 +178,7 @@ def _torchvision(name: str, split: str, root: Path) -> Samples:
         raise DataError(f"torchvision.datasets.{name} has no split {split!r}; try 'train' or 'test'")
     root.mkdir(parents=True, exist_ok=True)
     try:
-        data = build(root=str(root), **options)
+        data: Any = build(root=str(root), **options)
     except (OSError, RuntimeError, ValueError) as error:
         raise DataError(
             f"torchvision could not give {name}:{split} ({error}). Without a network, put the files that "

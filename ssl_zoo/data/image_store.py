@@ -6,10 +6,10 @@ The key follows from the source's names, sizes and times, and from how it is dec
 source is built anew. The store is whole or absent, and checked when it is opened (see cache.py). Memory
 stays flat, however many images there are.
 
-Nor does the store come to live in the memory of who reads it. A page that is read through a mapping counts as
-the process's own until it is unmapped, so an epoch over a mapped store ends with all of it resident. Up to
-`MAPPED` that is borne, because copying from a map is the fastest way to gather small images; rows of a larger
-store are read from the file.
+A large store does not fill the memory of the process that reads it either. A page that is read through a
+mapping counts as the process's own until it is unmapped, so after an epoch all of a mapped store is in
+memory. A store of up to `MAPPED` bytes is mapped all the same, because copying from a map is the fastest way
+to gather small images. Rows of a larger store are read from the file.
 """
 
 from __future__ import annotations
@@ -46,7 +46,8 @@ HELD = 1 << 28  # bytes of encoded images that may wait to be decoded
 
 @dataclass(frozen=True)
 class Decoding:
-    """image_size: pixels a side. on_bad_sample: what a damaged image does. max_pixels: none may have more."""
+    """image_size: pixels a side. on_bad_sample: whether a damaged image stops the decoding ("raise") or is
+    left out ("skip"). max_pixels: an image with more is refused."""
 
     image_size: int
     on_bad_sample: Literal["raise", "skip"]
@@ -149,8 +150,8 @@ def _write(source: Source, samples: Samples, decoding: Decoding, folder: Path) -
 
 
 class Chunk(NamedTuple):
-    """labels, images (n, 3, size, size) and their digests, and of the damaged ones what ails them and their
-    labels."""
+    """images: (n, 3, size, size) uint8, with their labels and digests. errors: what is wrong with each
+    damaged image. lost: the labels of these."""
 
     labels: list[int]
     images: np.ndarray

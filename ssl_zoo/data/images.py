@@ -21,10 +21,8 @@ from ssl_zoo.data.image_listing import Listing, count_shared
 from ssl_zoo.data.image_sources import Source, resolve
 from ssl_zoo.data.image_store import Decoding, ImageRows, Store, open_store
 from ssl_zoo.data.rows import DataError, left_out
-from ssl_zoo.data.splits import carve
+from ssl_zoo.data.splits import PARTS, carve_parts
 from ssl_zoo.messages import note
-
-PARTS = ("train", "validation", "test")
 
 
 class ImageData:
@@ -47,7 +45,7 @@ class ImageData:
         classes: a text file, line i (from 0) naming class i; else the source names them.
 
     Raises:
-        DataError: an argument is out of range; later, from `rows`: see there.
+        DataError: an argument is out of range, or `train` names nothing. `rows` raises more, later.
     """
 
     modality: ClassVar[Modality] = "image"
@@ -70,7 +68,7 @@ class ImageData:
         cache: str | None = None,
         classes: str | None = None,
     ):
-        if not all(isinstance(number, int) and number > 0 for number in (image_size, max_pixels)):
+        if not all(type(number) is int and number > 0 for number in (image_size, max_pixels)):
             raise DataError(
                 f"{name}: image_size ({image_size!r}) and max_pixels ({max_pixels!r}) must be whole numbers "
                 "above 0"
@@ -82,8 +80,14 @@ class ImageData:
                 f"{name}: on_bad_sample=skip needs to know the damaged images beforehand, and only unpacking "
                 "tells: set on_bad_sample=raise, or unpack=true"
             )
-        shares = validation_fraction, test_fraction
-        if not (min(shares) >= 0 and sum(shares) < 1):  # NaN is neither
+        if not train:
+            raise DataError(f"{name}: train names no images: give a folder, shards or the name of a data set")
+        fractions = {
+            "validation": 0.0 if validation else validation_fraction,
+            "test": 0.0 if test else test_fraction,
+        }
+        possible = all(share >= 0 for share in (validation_fraction, test_fraction))
+        if not (possible and sum(fractions.values()) < 1):  # NaN is neither
             raise DataError(
                 f"{name}: validation_fraction ({validation_fraction}) and test_fraction ({test_fraction}) "
                 "must be 0 or more and leave something of train"
@@ -91,14 +95,12 @@ class ImageData:
         self.name, self.image_size, self.split_seed = name, image_size, split_seed
         self.sources = {"train": train, "validation": validation, "test": test}
         self.unlabelled, self.classes_file = unlabelled, classes
-        self.fractions = {
-            "validation": 0.0 if validation else validation_fraction,
-            "test": 0.0 if test else test_fraction,
-        }
+        self.fractions = fractions
         self.decoding, self.unpack = Decoding(image_size, on_bad_sample, max_pixels), unpack
         self.cache = cache_root(cache)
         self._stores: dict[str, Store | Listing] = {}
-        self._read: dict[str, tuple[Store | Listing, np.ndarray]] = {}  # splits, and which images of what
+        # Of each split that was read: the store, and which of its images, (N,) int64.
+        self._read: dict[str, tuple[Store | Listing, np.ndarray]] = {}
 
     def splits(self) -> tuple[str, ...]:
         """Which of train, validation and test there are. "pretrain" can be read besides."""
@@ -139,8 +141,8 @@ class ImageData:
         split = "train" if split == "pretrain" else split
         if split not in self.splits():
             raise DataError(
-                f"{self.name} has no {split!r} split, only {', '.join(self.splits())}: give {split}=SOURCE"
-                + (f" or {split}_fraction above 0" if split in PARTS else "")
+                f"{self.name} has no {split!r} split, only {', '.join(self.splits())}"
+                + (f": give {split}=SOURCE or {split}_fraction above 0" if split in PARTS else "")
             )
         store = self._store(self.sources[split] or self.sources["train"])
         y = self._labels(store)
@@ -218,10 +220,7 @@ class ImageData:
     def _carved(self) -> dict[str, np.ndarray]:
         y = self._labels(self._store(self.sources["train"]))
         y = np.zeros(len(self._store(self.sources["train"]).labels), np.int64) if y is None else y
-        # Test first: what it holds must not depend on how much is validated on.
-        fractions = (self.fractions["test"], self.fractions["validation"])
-        train, test, validation = carve(y, fractions, self.split_seed, self.classes or ("(unlabelled)",))
-        return {"train": train, "validation": validation, "test": test}
+        return carve_parts(y, self.fractions, self.split_seed, self.classes or ("(unlabelled)",))
 
     def _labels(self, store: Store | Listing) -> np.ndarray | None:
         """(N,) int64 labels of a store as indices into `classes`; None where it has none."""

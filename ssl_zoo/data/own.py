@@ -7,6 +7,7 @@ their own views, on the device.
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any, ClassVar
@@ -17,11 +18,11 @@ from PIL import Image
 from torch import Tensor
 
 from ssl_zoo.backbones._base import Modality
+from ssl_zoo.data.image_decoding import as_rgb
 from ssl_zoo.data.rows import DataError, Rows, Subset
-from ssl_zoo.data.splits import carve
+from ssl_zoo.data.splits import PARTS, carve_parts
 from ssl_zoo.objectives._base import Batch
 
-PARTS = ("train", "validation", "test")
 LARGEST = 2**33  # bytes of images that are read into memory
 
 
@@ -99,7 +100,7 @@ def rows(dataset: Any, *, classes: Sequence[str] | None = None) -> OwnRows:
             "the data set gives another image each time that image 0 is read: take out what is random in it; "
             "an objective makes the views that it needs"
         )
-    named = classes if classes is not None else getattr(dataset, "classes", None)
+    named = list(classes) if classes is not None else getattr(dataset, "classes", None)
     y = numbered(labels)
     return OwnRows(x, y, () if y is None else names(y, named))
 
@@ -146,17 +147,27 @@ def item(one: Any, i: int) -> tuple[Any, int | None]:
         raise DataError(f"item {i} holds {len(one)} things: hand over an image, or a pair (image, label)")
     if label is None:
         return image, None
-    number = label.item() if isinstance(label, (Tensor, np.ndarray, np.generic)) and label.size else label
+    number = label
+    if isinstance(label, (Tensor, np.ndarray, np.generic)) and math.prod(label.shape) == 1:
+        number = label.item()
     if isinstance(number, bool) or not isinstance(number, int) or number < 0:
         raise DataError(f"item {i} has the label {label!r}: labels are whole numbers from 0 (or None)")
     return image, number
 
 
 def as_pixels(image: Any, i: int) -> np.ndarray:
-    """An image as uint8 (3, H, W)."""
+    """An image as uint8 (3, H, W); a PIL image of any mode becomes RGB as one that is read from a file does.
+
+    Raises:
+        DataError: it is no image, or its pixels have no agreed range.
+    """
     if isinstance(image, Image.Image):
-        return np.asarray(image.convert("RGB")).transpose(2, 0, 1)
+        try:
+            return np.asarray(as_rgb(image)).transpose(2, 0, 1)  # (H, W, 3) -> (3, H, W)
+        except ValueError as error:
+            raise DataError(f"item {i}: {error}") from error
     if isinstance(image, Tensor):
+        image = image.float() if image.dtype == torch.bfloat16 else image  # NumPy has no such type
         pixels, channels = image.detach().cpu().numpy(), 0
     elif isinstance(image, np.ndarray):
         pixels, channels = image, 0 if image.ndim == 3 and image.shape[0] in (1, 3) else -1
@@ -168,7 +179,7 @@ def as_pixels(image: Any, i: int) -> np.ndarray:
     pixels = (
         pixels[None] if pixels.ndim == 2 else np.moveaxis(pixels, channels, 0) if pixels.ndim == 3 else pixels
     )
-    if pixels.ndim != 3 or pixels.shape[0] not in (1, 3):
+    if pixels.ndim != 3 or pixels.shape[0] not in (1, 3) or not pixels.size:
         raise DataError(f"item {i} is of shape {image.shape}: an image is (3, H, W), grey ones (1, H, W)")
     if pixels.dtype != np.uint8:
         low, high = float(pixels.min()), float(pixels.max())
@@ -251,17 +262,26 @@ class OwnData:
         """`rows(split)` for code that cannot do without labels.
 
         Raises:
-            DataError: the images have none.
+            DataError: the images have none, or classes that are not those of train.
         """
         found = self.rows(split)
         if found.y is None:
             raise DataError(f"{self.name}: the images of {split!r} have no labels; a measure needs them")
+        if self.classes and (most := int(found.y.max(initial=-1))) >= len(self.classes):
+            raise DataError(
+                f"{self.name}: {split} has the class {most}, counted from 0, and train has "
+                f"{len(self.classes)} classes"
+            )
+        theirs = tuple(found.classes)
+        if theirs != self.classes and set(theirs) == set(self.classes):
+            raise DataError(
+                f"{self.name}: {split} has the classes {', '.join(theirs)} and train the same in another "
+                f"order, {', '.join(self.classes)}: number them alike"
+            )
         return found
 
     @cached_property
     def _carved(self) -> dict[str, np.ndarray]:
         train = self.parts["train"]
         y = np.zeros(len(train), np.int64) if train.y is None else train.y
-        shares = (self.fractions.get("test", 0.0), self.fractions.get("validation", 0.0))
-        left, test, validation = carve(y, shares, 0, self.classes or ("(unlabelled)",))
-        return {"train": left, "validation": validation, "test": test}
+        return carve_parts(y, self.fractions, 0, self.classes or ("(unlabelled)",))

@@ -38,7 +38,7 @@ class Plan:
         seed: the run's seed.
 
     Raises:
-        DataError: fewer rows than one batch.
+        DataError: a batch of no row, or fewer rows than one batch.
     """
 
     def __init__(self, count: int, batch: int, seed: int):
@@ -53,6 +53,7 @@ class Plan:
         self.steps_per_epoch = count // batch
 
     def epoch(self, step: int) -> int:
+        """The epoch of step `step`, both counted from 0."""
         return step // self.steps_per_epoch
 
     def rows(self, step: int, part: int = 0, parts: int = 1) -> np.ndarray:
@@ -67,8 +68,13 @@ class Parts(Dataset):
     """Item m is part m of the batches: (m, Batch), m = step * accumulate + part within the step.
 
     Args:
-        read: False where the x of all rows lives on the device: their numbers then take its place.
+        accumulate: number of parts of a step that each process works on.
+        world, rank: number of processes, and which of them this one is.
+        read: False where the x of all rows lives on the device: their numbers (B,) then take its place.
         numbered: whether batches carry the numbers of their rows.
+
+    Raises:
+        DataError: a batch does not divide into equal parts.
     """
 
     def __init__(
@@ -107,7 +113,7 @@ class Parts(Dataset):
 
 
 class From(Sampler):
-    """Counts on from wherever training stands when iteration begins."""
+    """Counts on from wherever training stands when iteration begins. Its length is that of the whole run."""
 
     def __init__(self, start: Callable[[], int], stop: int):
         self.start, self.stop = start, stop

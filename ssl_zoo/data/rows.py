@@ -75,7 +75,7 @@ def refuse_lacking(objective: Objective, rows: Rows) -> None:
 
 
 def everything(rows: Rows, device: torch.device) -> Tensor:
-    """The x of all rows, in their order, on the device; on the way 1,024 rows at a time take up memory."""
+    """The x (N, ...) uint8 of all rows in their order, on the device. The host holds 1,024 rows at a time."""
     x = torch.empty((len(rows), *rows.read(np.arange(1)).x.shape[1:]), dtype=torch.uint8, device=device)
     for start in range(0, len(rows), 1024):
         x[start : start + 1024] = rows.read(np.arange(start, min(start + 1024, len(rows)))).x
@@ -97,7 +97,7 @@ def absent(what: str, spec: str, path: Path) -> str:
 
 
 def counted(left: Mapping[str, int]) -> str:
-    """What was left out, most first: "8 .heic, 2 broken links"."""
+    """What was left out and how often, the most frequent first: "8 .heic, 2 broken links"."""
     most_first = sorted(left.items(), key=lambda item: (-item[1], item[0]))
     shown = [f"{count:,} {what}" for what, count in most_first[:12]]
     if rest := sum(count for _, count in most_first[12:]):

@@ -2,11 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from ssl_zoo.data.rows import DataError
+
+PARTS = ("train", "validation", "test")
+
+
+def carve_parts(
+    y: np.ndarray, fractions: Mapping[str, float], seed: int, names: Sequence[str] = ()
+) -> dict[str, np.ndarray]:
+    """What `carve` makes of training samples, by the name of the part; one without a fraction is empty.
+
+    Test is carved first: which samples it gets then does not depend on how large validation is.
+
+    Args:
+        y, seed, names: see `carve`.
+        fractions: "validation" and "test" -> their fraction of each class.
+
+    Raises:
+        DataError: as `carve`.
+    """
+    shares = [fractions.get(part, 0.0) for part in ("test", "validation")]
+    train, test, validation = carve(y, shares, seed, names)
+    return {"train": train, "validation": validation, "test": test}
 
 
 def carve(

@@ -43,11 +43,16 @@ _IMPORT = re.compile(r"^\s*(import|from)\b")
 
 @cache
 def root() -> Path:
+    """The folder of the standard library."""
     return Path(sysconfig.get_path("stdlib"))
 
 
 def files() -> list[Path]:
-    """All module files that `modules` and `topics` draw from, sorted by name."""
+    """All module files that `modules` and `topics` draw from, sorted by name.
+
+    Raises:
+        DataError: this Python has no source files of its library.
+    """
     found: list[Path] = []
     for folder, below, names in os.walk(root()):
         below[:] = [b for b in below if b not in SKIP]
@@ -61,6 +66,7 @@ def files() -> list[Path]:
 
 
 def name(path: Path) -> str:
+    """The path of a module file below the library's folder, with slashes."""
     return path.relative_to(root()).as_posix()
 
 

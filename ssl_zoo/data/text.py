@@ -18,7 +18,7 @@ import numpy as np
 
 from ssl_zoo.data.cache import root
 from ssl_zoo.data.rows import DataError, Rows
-from ssl_zoo.data.splits import carve
+from ssl_zoo.data.splits import PARTS, carve_parts
 from ssl_zoo.data.text_files import LIMITS, Errors, Limits
 from ssl_zoo.data.text_formats import Format, Sample, Text
 from ssl_zoo.data.text_rows import DocumentRows, PackedRows, write_stream
@@ -29,7 +29,6 @@ from ssl_zoo.data.tokenizer import Tokenizer
 from ssl_zoo.messages import note
 
 READING = 2  # raise it when the same files would be read otherwise: encoded text in caches is then not used
-SPLITS = ("train", "validation", "test")
 
 
 class TextData:
@@ -99,7 +98,8 @@ class TextData:
         return {label: name for label, name in names.items() if label is not None}
 
     def splits(self) -> tuple[str, ...]:
-        return tuple(s for s in SPLITS if s in self._sources or s in self._carved)
+        """Which of train, validation and test there are."""
+        return tuple(s for s in PARTS if s in self._sources or s in self._carved)
 
     @cached_property
     def classes(self) -> tuple[str, ...]:
@@ -245,10 +245,7 @@ class TextData:
         y, names = np.zeros(len(labels), dtype=np.int64), ("documents",)
         if self.classes:
             y, names = self._classify("train", labels), self.classes
-        # Test first: which samples it gets then does not depend on the validation set's size.
-        order = [split for split in ("test", "validation") if split in self._carved]
-        parts = carve(y, [self._carved[split] for split in order], self._seed, names)
-        return dict(zip(("train", *order), parts, strict=True))
+        return carve_parts(y, self._carved, self._seed, names)
 
     def _piece(self, split: str) -> Iterator[Sample]:
         """A part of the only document: first train, then validation, then test."""

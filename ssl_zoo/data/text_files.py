@@ -94,7 +94,7 @@ def kind(path: Path) -> str:
 
 
 def refuse_other(path: Path, tables: bool = False) -> None:
-    """DataError for a file that is no text by its suffix; `tables` lets .csv, .tsv and .json pass."""
+    """Raise DataError for a file that is no text by its suffix; `tables` lets .csv, .tsv and .json pass."""
     if kind(path) in TABLES and not tables:
         raise DataError(
             f"{path} is a table, not running text: name the column of the text, with format: {{_target_: "
@@ -179,6 +179,7 @@ def _split(path: Path, chunks: Iterable[bytes], limits: Limits) -> Iterator[byte
 
 
 def too_long(what: str, limits: Limits) -> DataError:
+    """The error to raise for `what` where it has more bytes than a document may have."""
     return DataError(
         f"{what} has more than {limits.max_document_bytes:,} bytes: part it, or raise max_document_bytes if "
         "memory holds several times as much"
@@ -186,7 +187,7 @@ def too_long(what: str, limits: Limits) -> DataError:
 
 
 def _refuse_binary(path: Path, head: bytes) -> None:
-    """DataError if a file that begins with `head` is no text. Text is free of control bytes but a few."""
+    """Raise DataError if a file that begins with `head` is no text, which has few control bytes."""
     head = head[: 1 << 16]
     controls = len(head) - len(head.translate(None, _CONTROLS))
     for begin, (what, cure) in BEGINNINGS.items():
@@ -194,9 +195,8 @@ def _refuse_binary(path: Path, head: bytes) -> None:
             raise DataError(f"{path} is not text but {what} by its content: {cure}")
     if head[257:262] == b"ustar":
         raise DataError(f"{path} is not text but a tar archive by its content: unpack it first")
-    if controls > max(
-        8, 0.02 * len(head)
-    ):  # a tenth of compressed bytes are; a stray one has its place named
+    # About a tenth of compressed bytes are control bytes. A stray one in a text is left to `lines`.
+    if controls > max(8, 0.02 * len(head)):
         raise DataError(
             f"{path} is not text: {controls:,} of its first {len(head):,} bytes are control characters. "
             f"If its text is packed, {UNPACK}; if it is UTF-16, save it as UTF-8"

@@ -29,7 +29,7 @@ NO_FILE = {
 def find(source: str | Path, tally: Tally | None = None) -> list[Path]:
     """The files that a path, a folder or a pattern stands for, sorted by name.
 
-    Hidden files and folders are passed over; `tally` counts what else is.
+    Hidden files and folders are passed over; `tally` counts the other files that are left out.
 
     Raises:
         DataError: there is none, or what is named is no file, or a folder cannot be read.
@@ -53,7 +53,8 @@ def find(source: str | Path, tally: Tally | None = None) -> list[Path]:
             raise
         raise DataError(f"text at {str(source)!r} cannot be looked up: {error}") from error
     if not found:
-        if not path.parent.exists():
+        above = next((p for p in path.parents if not glob.has_magic(str(p))), path)
+        if not above.exists():
             raise DataError(absent("text", str(source), path))
         left = f" ({'; '.join(tally.lines())})" if tally.lines() else ""
         raise DataError(f"no text at {path}: nothing {wanted}{left}")
@@ -77,8 +78,8 @@ def _chosen(paths: Iterator[Path], tally: Tally, suffixes: set[str] | None) -> l
     """The regular files with one of the suffixes (None: any), each once, whatever links lead to it."""
     seen: set[tuple[int, int]] = set()
     chosen = []
-    # Files before links, so that a file is known by its own name.
-    for path in sorted(paths, key=lambda p: (p.is_symlink(), p.as_posix())):
+    # Files before links, so that a file is known by its own name. A pattern with two ** gives paths twice.
+    for path in sorted(set(paths), key=lambda p: (p.is_symlink(), p.as_posix())):
         what = _no_file(path)
         if what == "folder":
             continue

@@ -10,7 +10,17 @@ from typing import Literal, NamedTuple, Protocol
 
 from ssl_zoo.data.rows import DataError
 from ssl_zoo.data.text_files import LIMITS, Errors, Limits, kind, lines, refuse_other, too_long
-from ssl_zoo.data.text_tables import JSON, Row, field, label_of, looks_like, objects, table, text_of
+from ssl_zoo.data.text_tables import (
+    JSON,
+    Row,
+    check_delimiter,
+    field,
+    label_of,
+    looks_like,
+    objects,
+    table,
+    text_of,
+)
 from ssl_zoo.data.text_tally import Tally
 
 WHOLE = {".md", ".rst", ".py"}
@@ -111,8 +121,7 @@ class Table:
     join: str = ". "
 
     def __post_init__(self):
-        if not isinstance(self.delimiter, str) or len(self.delimiter) != 1 or self.delimiter in '"\r\n':
-            raise DataError(f"delimiter is one character that parts cells, not {self.delimiter!r}")
+        check_delimiter(self.delimiter)
         if not isinstance(self.text, int | str) and not self.text:
             raise DataError("text names no column: give the number or the name of one, or several")
         several = isinstance(self.text, Sequence) and not isinstance(self.text, str)

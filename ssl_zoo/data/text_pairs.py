@@ -19,6 +19,10 @@ class TextPairs:
         name: what reports call it.
         train, validation, test: CSV files without a header: sentence, sentence, score. They may be packed.
         errors: "strict" or "replace", for bytes that are not UTF-8.
+
+    Raises:
+        DataError: later, when a split is read: it is not there, its file has a fault, a row is not sentence,
+            sentence, score, or there is no row.
     """
 
     modality = "text"
@@ -38,9 +42,11 @@ class TextPairs:
         self._paths = {split: Path(path).expanduser() for split, path in given.items() if path is not None}
 
     def splits(self) -> tuple[str, ...]:
+        """Which of train, validation and test there are."""
         return tuple(self._paths)
 
     def pairs(self, split: str) -> list[tuple[str, str]]:
+        """The two sentences of each pair."""
         return [(first, second) for first, second, _ in self._read(split)]
 
     def scores(self, split: str) -> np.ndarray:

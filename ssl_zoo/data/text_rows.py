@@ -112,11 +112,19 @@ class PackedRows:
     Row i holds `length + lookahead` tokens from i * length + shift(epoch, length) on; where the stream ends
     before, the row is its last `length + lookahead` tokens. The number of rows is that of epoch 0.
 
+    Args:
+        folder: what `write_stream` wrote.
+        length: tokens that a row is trained on.
+        lookahead: tokens of the next row that it holds besides.
+
     Attributes:
         bytes_per_token: UTF-8 bytes of the documents per token that is content (no prefix or suffix), so
             that bits per byte = loss in bits / bytes_per_token.
         documents: how many there are in the stream.
         notes: what was said of the text when it was read.
+
+    Raises:
+        DataError: the folder is damaged, or the stream is shorter than a row.
     """
 
     unit: str = "tokens"
@@ -152,7 +160,11 @@ class PackedRows:
         return self.__dict__ | {"_tokens": None}  # a loader's worker maps the file itself
 
     def read(self, index: np.ndarray, epoch: int = 0) -> Batch:
-        """x (B, length + lookahead); segments: document within the row from 0, None if there is only one."""
+        """The rows `index` (B,): x (B, length + lookahead) int64, and segments of the same shape.
+
+        Segments number the documents within a row from 0, and are None where the stream is one document.
+        `epoch` decides where rows begin (see `shift`).
+        """
         if self._tokens is None:
             self._tokens = np.memmap(self._file, dtype=self._dtype, mode="r")
         width = self._length + self._lookahead
@@ -168,7 +180,17 @@ class PackedRows:
 class DocumentRows:
     """One document a row: prefix + ids + suffix, its ids cut so that the whole fits into `length`.
 
-    `read` gives x padded to the longest row read, segments 0 on the document and -1 on the padding, and y.
+    `read` gives x (B, T) int64, padded to the longest row that is read, segments (B, T), which are 0 on the
+    document and -1 on the padding, and y (B,) or None.
+
+    Args:
+        documents: N texts; read once.
+        length: the most tokens of a row, prefix and suffix included.
+        y: (N,) int64 labels, or None.
+        classes: names of the labels; () without labels.
+
+    Raises:
+        DataError: a row has no room for text, or a text holds half a surrogate pair.
     """
 
     unit: str = "tokens"

@@ -18,6 +18,8 @@ from ssl_zoo.data.text_formats import Format, Sample
 from ssl_zoo.data.text_tables import label_of, text_of
 from ssl_zoo.data.text_tally import Tally
 
+TOPICS, ROLES = "stdlib_topics:", "stdlib_roles:"  # what the names of two sources begin with
+
 Source = str | Path | Sequence[str | Path] | Mapping[str, "str | Path | Sequence[str | Path]"]
 
 
@@ -45,9 +47,9 @@ def read(
             yield from read(inner, format, errors, limits, tally)
     elif source == "stdlib":
         yield from map(Sample, stdlib.modules())
-    elif str(source).startswith("stdlib_topics:"):
+    elif str(source).startswith(TOPICS):
         yield from map(Sample, *stdlib.topics(str(source).partition(":")[2]))
-    elif str(source).startswith("stdlib_roles:"):
+    elif str(source).startswith(ROLES):
         yield from map(Sample, *stdlib_roles.roles(str(source).partition(":")[2]))
     elif str(source).startswith("hf:"):
         yield from _full(_hub(str(source), errors, tally), str(source), tally)
@@ -109,13 +111,17 @@ def _hub(source: str, errors: Errors, tally: Tally) -> Iterator[Sample]:
 
 
 def stamp(source: Source) -> str:
-    """What changes when the content of a source does, without reading it: names, sizes, times."""
+    """A text that changes when the content of a source does: the names, sizes and times of its files.
+
+    Nothing is read. Of a data set on the Hugging Face hub the name counts alone: a new version is not seen.
+    """
     if isinstance(source, Mapping):
         return repr([(str(label), stamp(inner)) for label, inner in source.items()])
     if not isinstance(source, str | Path):
         return repr([stamp(inner) for inner in source])
     if str(source).startswith("hf:"):
         return str(source)
-    paths = stdlib.files() if str(source).startswith("stdlib") else find(source)
+    named = source == "stdlib" or str(source).startswith((TOPICS, ROLES))
+    paths = stdlib.files() if named else find(source)
     facts = [(str(p.resolve()), p.stat().st_size, p.stat().st_mtime_ns) for p in paths]
     return repr((str(source), facts))

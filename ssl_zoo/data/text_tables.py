@@ -82,6 +82,12 @@ def _shown(value: object) -> str:
     return f"{name.get(type(value), type(value).__name__)} ({shown[:40]})"
 
 
+def check_delimiter(delimiter: object) -> None:
+    """Raise DataError for what cannot part the cells of a table."""
+    if not isinstance(delimiter, str) or len(delimiter) != 1 or delimiter in '"\r\n':
+        raise DataError(f"delimiter is one character that parts cells, not {delimiter!r}")
+
+
 def table(
     path: Path,
     errors: Errors = "strict",
@@ -148,7 +154,11 @@ def table(
 
 
 def objects(path: Path, errors: Errors = "strict", limits: Limits = LIMITS) -> Iterator[Row]:
-    """Values of a file with JSON on each line, or of a .json file that is one array."""
+    """Values of a file with JSON on each line, or of a .json file that is one array.
+
+    Raises:
+        DataError: with file and line: no JSON, an object with a key twice, or a fault that `lines` finds.
+    """
     texts = lines(path, errors, limits)
     for number, line in enumerate(texts, 1):
         if kind(path) == ".json" and line.lstrip().startswith("["):
@@ -183,7 +193,7 @@ def _array(path: Path, number: int, first: str, others: Iterable[str], limits: L
 
 
 def looks_like(head: Sequence[str]) -> str | None:
-    """What a file that begins with two such lines seems to be, if that is no running text."""
+    """What a file seems to be whose first two lines are `head`; None where it seems to be running text."""
     if len(head) == 2 and all(re.match(r'\s*\{\s*"', line) and line.rstrip().endswith("}") for line in head):
         return "JSON lines: .jsonl is their suffix"
     for sign in ",;\t|":
@@ -234,7 +244,11 @@ def _parsed(text: str, where: str, at: int | None = None):
 
 
 def field(row: Row, column: int | str, path: Path) -> object:
-    """The value in a column (a number counts from 0) of a row. DataError if there is no such column."""
+    """The value of a row in a column, which is named or numbered from 0.
+
+    Raises:
+        DataError: there is no such column, or two of that name.
+    """
     fields = row.fields
     if not isinstance(fields, list) or (isinstance(column, str) and not row.names):
         if not isinstance(fields, Mapping) or column not in fields:

@@ -39,7 +39,7 @@ _HALF = re.compile("[\ud800-\udfff]")
 
 
 class Tokenizer:
-    """A vocabulary and the road from text to its ids.
+    """A vocabulary, and what turns text into its ids and ids into text.
 
     Args:
         inner: the library's tokenizer; its id i is our id i + offset.
@@ -256,6 +256,7 @@ def bpe(texts: Iterable[str], size: int = 8192, lowercase: bool = False) -> Toke
 
 
 def plain(inner: tokenizers.Tokenizer) -> tokenizers.Tokenizer:
+    """The same tokenizer, which no longer cuts or pads texts, nor reads special tokens in them."""
     inner.no_truncation()
     inner.no_padding()
     inner.encode_special_tokens = True  # the letters [MASK] in a document are text
@@ -263,6 +264,11 @@ def plain(inner: tokenizers.Tokenizer) -> tokenizers.Tokenizer:
 
 
 def read(file: Path) -> tokenizers.Tokenizer:
+    """The tokenizer of a tokenizer.json, made `plain`.
+
+    Raises:
+        DataError: the file is missing or is not one of the `tokenizers` library.
+    """
     try:
         return plain(tokenizers.Tokenizer.from_file(str(file)))
     except Exception as error:  # the library raises bare Exception

@@ -29,22 +29,26 @@ def add(
     """Write BOARD/recipes/LINE.yaml, once all of it composes and the objective is found.
 
     Args:
-        about: title, paper and cost, where known. settings: overrides of `ssl-zoo pretrain`, by key.
+        line: the name of the new line: letters, digits, - and _.
+        about: title, paper and cost, where known. Line breaks become spaces.
+        settings: overrides of `ssl-zoo pretrain`, by key.
 
     Returns:
         The file, and the command that runs the line.
 
     Raises:
-        BoardError: the line exists, its name cannot be one, or it pretrains nothing.
+        BoardError: the line exists, its name has other signs, it pretrains nothing, or it changes what the
+            board fixes. Overrides that mean nothing raise the errors of the composer.
     """
     if not line.replace("-", "").replace("_", "").isalnum():
         raise BoardError(f"the name of a line has letters, digits, - and _, not {line!r}")
     file = board.folder / "recipes" / f"{line}.yaml"
+    about = {key: " ".join(text.split()) for key, text in about.items() if text.strip()}  # of one line each
     if file.exists():
         raise BoardError(f"{file} exists already; choose another name, or edit it")
     if not settings:
         raise BoardError("the line pretrains nothing: give at least objective=... or objective._target_=...")
-    recipe = Recipe(line, about.get("title", line).rstrip("."), "", "", "", "", settings, None, ())
+    recipe = Recipe(line, about.get("title", line).rstrip(".") or line, "", "", "", "", settings, None, ())
     own = composer.foreign(overrides(settings))
     check(composer, replace(board, measures={}), [recipe], own)
     composer.find_objective(composer.pretraining(first_overrides(board, recipe, 0), own), own)

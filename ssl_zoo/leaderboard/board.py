@@ -1,7 +1,8 @@
 """A board: what its lines have in common, and one recipe for each line.
 
 BOARD/
-  board.yaml         title, about, seeds, primary measure, fixed overrides of `ssl-zoo pretrain`, measures
+  board.yaml         title, about, hardware, seeds, primary measure, fixed overrides of `ssl-zoo pretrain`,
+                     measures
   recipes/LINE.yaml  paper, cost, expected score and command in its header, then the overrides of the line
   references.yaml    published numbers, their source, and how their protocol differs
   results.jsonl      one record for each line and seed (see `records`)
@@ -10,6 +11,7 @@ BOARD/
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -23,7 +25,7 @@ HEADER = ("Paper", "Cost", "Expected", "Command")
 
 
 class BoardError(ValueError):
-    """A board's files are not as they should be; says which and what would do."""
+    """A board's files are not as they should be. The message says which file, and what it should hold."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +33,8 @@ class Recipe:
     """How one line of a board is made.
 
     Attributes:
-        title, paper, cost, expected, command: of its header.
+        name: of its file, without the suffix.
+        title, paper, cost, expected, command: what the header of the file says.
         pretrain: overrides of `ssl-zoo pretrain`, by key.
         floor: None for a line that is pretrained; else what takes its place: "random" weights of the
             backbone, the "pixels" of images, or "tfidf" of texts.
@@ -50,23 +53,26 @@ class Recipe:
 
     @property
     def role(self) -> str:
-        """pretrained, reference (it reads labels) or floor."""
+        """ "pretrained", "reference" (a line that trains on labels) or "floor"."""
         if self.floor is not None:
             return "floor"
         return "reference" if self.pretrain.get("objective") == "supervised" else "pretrained"
-
-    @property
-    def backbone(self) -> str | None:
-        """The configuration of the backbone; None where the board has one for all, or there is none."""
-        return self.pretrain.get("backbone")
 
 
 @dataclass(frozen=True)
 class Board:
     """A folder as read by `load`.
 
-    measures: name -> its title, and overrides of `ssl-zoo evaluate`. One with `scratch_of` is for lines with
-    random weights alone: training from scratch for longer, beside the fine-tuning measure named there.
+    Attributes:
+        title, about, hardware: texts for readers.
+        primary: the measure that ranks the lines.
+        seeds: those that every line is run with.
+        fixed: overrides of `ssl-zoo pretrain` that all lines have, by key.
+        measures: name -> its title, and overrides of `ssl-zoo evaluate`. One with `scratch_of` is for lines
+            with random weights alone: training from scratch for longer, beside the fine-tuning measure named
+            there.
+        recipes: name of a line -> its recipe.
+        references: the entries of references.yaml, as they stand there.
     """
 
     folder: Path
@@ -82,14 +88,16 @@ class Board:
 
     @property
     def name(self) -> str:
-        return self.folder.name
+        """The name of the folder, which "." and ".." have as well."""
+        return os.path.basename(os.path.abspath(self.folder))
 
     @property
     def results(self) -> Path:
+        """The file of results."""
         return self.folder / "results.jsonl"
 
     def pretrain_overrides(self, recipe: Recipe) -> list[str]:
-        """What `ssl-zoo pretrain` is given, but for the seed and the folder of the run.
+        """The overrides of `ssl-zoo pretrain` for a line, without the seed and the folder of the run.
 
         Raises:
             BoardError: a recipe that changes what the board fixes.
@@ -102,7 +110,7 @@ class Board:
         return overrides({**self.fixed, **recipe.pretrain})
 
     def evaluate_overrides(self, measure: str) -> list[str]:
-        """What `ssl-zoo evaluate` is given for a measure, but for the seed and the folder of the run."""
+        """The overrides of `ssl-zoo evaluate` for a measure, without the seed and the folder of the run."""
         return overrides(
             {
                 key: value
@@ -121,22 +129,34 @@ class Board:
 
 
 def overrides(settings: Mapping[str, Any]) -> list[str]:
-    """KEY=VALUE as Hydra reads it."""
+    """Settings as KEY=VALUE, which Hydra reads back as they are."""
     return [f"{key}={spelt(value)}" for key, value in settings.items()]
 
 
 def spelt(value: Any) -> str:
+    """A value in Hydra's grammar. A text stands as it is; inside a list or mapping it is quoted where it has
+    signs of that grammar."""
     if value is None:
         return "null"
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, (list, tuple)):
-        return f"[{','.join(map(spelt, value))}]"
+        return f"[{','.join(map(_inner, value))}]"
+    if isinstance(value, Mapping):
+        return f"{{{','.join(f'{key}:{_inner(one)}' for key, one in value.items())}}}"
     return str(value)
 
 
+def _inner(value: Any) -> str:
+    """A value inside a list or mapping. A text that is quoted already stays as it is."""
+    signs = r"[,=(){}\[\]'\"#\\]|[^\x20-\x7e]|^ | $|^$"
+    if not isinstance(value, str) or not re.search(signs, value) or re.fullmatch(r"'.+'|\".+\"", value):
+        return spelt(value)
+    return "'" + re.sub(r"(\\*)(?='|$)", r"\1\1", value).replace("'", "\\'") + "'"
+
+
 def header(text: str, file: Path) -> tuple[str, dict[str, str]]:
-    """The title and the fields of a recipe's first comment lines.
+    """The title and the fields that the comment lines of a recipe say.
 
     Raises:
         BoardError: a field is missing.
@@ -145,7 +165,7 @@ def header(text: str, file: Path) -> tuple[str, dict[str, str]]:
     matches = [match for line in lines if (match := re.fullmatch(r"(\w+): (.+)", line))]
     fields = {str(match[1]): str(match[2]) for match in matches}
     missing = [name for name in HEADER if name not in fields]
-    if not lines or missing:
+    if missing:
         raise BoardError(
             f"{file} does not say its {', '.join(missing).lower()}: a recipe opens with # Title. and then "
             "the lines # Paper: ..., # Cost: ..., # Expected: ..., # Command: ..."
@@ -157,19 +177,17 @@ def read_recipe(file: Path) -> Recipe:
     """One recipe file.
 
     Raises:
-        BoardError: it says too little, or has keys that mean nothing.
+        BoardError: it says too little, or has keys or values that mean nothing.
     """
-    text = file.read_text(encoding="utf-8")
-    title, fields = header(text, file)
-    try:
-        body = yaml.safe_load(text) or {}
-    except yaml.YAMLError as error:
-        raise BoardError(f"{file} is not YAML: {error}") from error
+    title, fields = header(file.read_text(encoding="utf-8"), file)
+    body = _mapping(_yaml(file) or {}, str(file))
     if strange := sorted(set(body) - {"pretrain", "floor", "without"}):
         raise BoardError(
             f"{file} has the keys {', '.join(strange)}; a recipe has pretrain, floor and without"
         )
-    floor = body.get("floor")
+    floor, without = body.get("floor"), body.get("without") or []
+    if not isinstance(without, list):
+        raise BoardError(f"{file}: without is a list of measures, [knn, ...], not {without!r}")
     if floor is not None and floor not in FLOORS:
         raise BoardError(f"{file}: floor is one of {', '.join(FLOORS)}, not {floor}")
     if floor is None and not body.get("pretrain"):
@@ -178,25 +196,44 @@ def read_recipe(file: Path) -> Recipe:
         file.stem,
         title,
         **{name.lower(): fields[name] for name in HEADER},
-        pretrain=body.get("pretrain") or {},
+        pretrain=_mapping(body.get("pretrain") or {}, f"{file}: pretrain"),
         floor=floor,
-        without=tuple(body.get("without") or ()),
+        without=tuple(map(str, without)),
     )
+
+
+def _yaml(file: Path) -> Any:
+    try:
+        return yaml.safe_load(file.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise BoardError(f"{file} is not YAML: {error}") from error
+
+
+def _mapping(value: Any, where: str) -> Mapping[str, Any]:
+    if not isinstance(value, dict):
+        raise BoardError(f"{where} holds KEY: VALUE on each line, not {value!r}")
+    return value
 
 
 def load(folder: Path) -> Board:
     """The board in a folder.
 
     Raises:
-        BoardError: no board there, or one with faults.
+        BoardError: there is no board, or its files have a fault.
     """
     file = folder / "board.yaml"
     if not file.is_file():
         raise BoardError(f"{folder} holds no board: there is no {file}")
-    body = yaml.safe_load(file.read_text(encoding="utf-8"))
+    body = _mapping(_yaml(file), str(file))
     wanted = ("title", "about", "hardware", "primary", "fixed", "measures")
     if missing := [key for key in wanted if key not in body]:
         raise BoardError(f"{file} lacks {', '.join(missing)}")
+    fixed = _mapping(body["fixed"] or {}, f"{file}: fixed")
+    for name, measure in _mapping(body["measures"], f"{file}: measures").items():
+        _mapping(measure, f"{file}: measure {name}")
+    seeds = body.get("seeds", [0, 1, 2])
+    if not isinstance(seeds, list) or not seeds or any(type(seed) is not int for seed in seeds):
+        raise BoardError(f"{file}: seeds is a list of whole numbers, [0, 1, 2], not {seeds!r}")
     if body["primary"] not in body["measures"]:
         raise BoardError(f"{file}: primary is {body['primary']}, which is not among the measures")
     recipes = {path.stem: read_recipe(path) for path in sorted((folder / "recipes").glob("*.yaml"))}
@@ -209,23 +246,25 @@ def load(folder: Path) -> Board:
         if "scratch_of" in measure and (wrong := _wrong_scratch(name, body)):
             raise BoardError(f"{file}: measure {name} is scratch_of {measure['scratch_of']}: {wrong}")
     references = folder / "references.yaml"
-    published = yaml.safe_load(references.read_text(encoding="utf-8")) if references.exists() else []
+    published = (_yaml(references) if references.exists() else None) or []
+    if not isinstance(published, list):
+        raise BoardError(f"{references} is a list of results, each with name, source, scores and protocol")
     return Board(
         folder,
         body["title"],
         body["about"],
         body["hardware"],
         body["primary"],
-        tuple(body.get("seeds", (0, 1, 2))),
-        body["fixed"],
+        tuple(seeds),
+        fixed,
         body["measures"],
         recipes,
-        tuple(published or ()),
+        tuple(_mapping(one, f"{references}: each result") for one in published),
     )
 
 
 def _wrong_scratch(name: str, body: Mapping[str, Any]) -> str:
-    """Why a measure cannot be training from scratch for longer; empty where it can."""
+    """Why a measure cannot be training from scratch for longer; "" where it can."""
     measures = body["measures"]
     tuned = [one for one, said in measures.items() if said.get("protocol") == "finetune"]
     bases = [one for one in tuned if "scratch_of" not in measures[one]]

@@ -1,4 +1,4 @@
-"""Do the recorded figures of a board still stand? What each depends on is held against what is now."""
+"""Do the recorded figures of a board still stand? What each depends on is compared with what is there now."""
 
 from __future__ import annotations
 
@@ -17,8 +17,14 @@ Records = Mapping[records.Key, dict[str, Any]]  # as `records.read` gives them
 
 
 class Checked(NamedTuple):
-    """What was found of a board. stale: line -> what changed since its results were made. missing: line ->
-    seeds without results. faults: what is wrong with its files. kept: whether the verdict was written."""
+    """What was found of a board.
+
+    Attributes:
+        stale: line -> what changed since its results were made.
+        missing: line -> the seeds of the board without results.
+        faults: what is wrong with the files of the board, a sentence each.
+        kept: whether the verdict was written.
+    """
 
     stale: dict[str, str]
     missing: dict[str, list[int]]
@@ -35,7 +41,7 @@ class Checked(NamedTuple):
 def changed(
     composer: Composer, board: Board, recipe: Recipe, datasets: Datasets, known: Records
 ) -> list[str]:
-    """What a line's results depend on and is otherwise now, with the seeds if not all are affected."""
+    """What the results of a line depend on and has changed, with the seeds where not all are affected."""
     results = {seed: one for (line, seed), one in known.items() if line == recipe.name}
     if not results:
         return []
@@ -51,9 +57,12 @@ def changed(
 
 
 def check(composer: Composer, board: Board, datasets: Datasets) -> Checked:
-    """All lines of a board; the verdict is kept beside its results.
+    """Check all lines of a board, and write the verdict beside its results.
 
     datasets: may be shared between boards, so that each data set is read once.
+
+    Raises:
+        BoardError: a damaged record, or a recipe that changes what the board fixes.
     """
     known = records.read(board.results)
     faults = []

@@ -1,4 +1,4 @@
-"""A hash of the code that a figure comes from, by part: it changes when that code does, and for nothing else.
+"""Hashes of the code that a figure comes from, by part: they change when that code does, and only then.
 
 The parts start at the full names of what a configuration builds, and hold the definitions that are reached
 from there (see `definitions`). A new function in a shared file, a comment, or a definition that moves to
@@ -27,7 +27,7 @@ SCORES = (
     *("transfer", "views", "heads", "optim", "schedules", "distributed", "noise", "norm", "flops"),
     "data.text_rows",
 )
-SHOWN = ("transfer.report",)  # how a score is written, which is no part of it
+SHOWN = ("transfer.report",)  # how a score is formatted, which does not change the score
 FLOORS = {
     "random": ("ssl_zoo.transfer.floors.fresh", "ssl_zoo.transfer.floors.from_scratch"),
     "pixels": ("ssl_zoo.transfer.floors.Pixels",),
@@ -36,7 +36,7 @@ FLOORS = {
 
 
 def within(found: Iterable[Definition], places: Sequence[str]) -> set[Definition]:
-    """Those in the given parts of the package, and those outside the package."""
+    """The definitions in the given parts of the package, and all that are outside the package."""
     inside = tuple(f"ssl_zoo.{place}." for place in places)
     return {
         one for one in found if f"{one.module}.".startswith(inside) or not one.module.startswith("ssl_zoo")
@@ -53,9 +53,9 @@ def pretraining(
     """Hashes behind a pretrained backbone, by part, from the `_target_`s of its configuration.
 
     Args:
-        objective: full names of classes and functions; () for random weights.
-        backbone, update, data, tokenizer: the same, of the backbone; of optimizer and schedule; of the data;
-            and of the tokenizer, which counts where the data are text.
+        objective: full names of the classes and functions of the objective; () for random weights.
+        backbone, data, tokenizer: the full names of theirs. The tokenizer counts where the data are text.
+        update: the full names of optimizer, schedule and decay.
     """
     found = {"backbone": digest(reached(backbone))}
     rows = reached(data)
@@ -76,18 +76,18 @@ def _floor(kind: str) -> set[Definition]:
 
 
 def floor(kind: str) -> str:
-    """Hash behind what needs no backbone: "pixels" or "tfidf"."""
+    """The hash of the code behind a floor without a backbone: "pixels" or "tfidf"."""
     return digest(_floor(kind))
 
 
 def transfer(protocol: Iterable[str]) -> str:
-    """Hash behind a measure, from the `_target_`s of its configuration."""
+    """The hash of the code behind a measure, from the `_target_`s of its configuration."""
     everything = within(reached([*protocol, *SCORING]), SCORES)
     return digest(everything - within(everything, SHOWN))
 
 
 def differs(before: str | None, now: str | None) -> str:
-    """What became of a hash that a record holds: "" where it is the same."""
+    """How a hash now differs from that in a record, in words; "" where it is the same."""
     if before == now:
         return ""
     ways = {len(one) for one in (before, now) if one is not None}

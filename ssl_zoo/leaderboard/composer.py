@@ -13,7 +13,7 @@ from ssl_zoo.data.images import ImageData
 from ssl_zoo.data.rows import Rows
 from ssl_zoo.data.text import TextData
 from ssl_zoo.transfer.evaluate import Protocol as Scoring
-from ssl_zoo.transfer.measures import Subject
+from ssl_zoo.transfer.measures import Images, Subject
 from ssl_zoo.transfer.report import Result
 
 Config = Any  # a composed configuration, or a part of one: its keys are attributes
@@ -21,8 +21,13 @@ Trust = frozenset[str]  # full names of classes outside this library that a reci
 
 
 class Setting(NamedTuple):
-    """One point of a measure. protocol: with the number of steps of the point. steps: None where the protocol
-    has its own. how: further arguments of `transfer.evaluate.evaluate`."""
+    """One point of a measure.
+
+    Attributes:
+        protocol: of that point, with its number of steps.
+        steps: how many; None where the protocol decides.
+        how: further arguments of `transfer.evaluate.evaluate`.
+    """
 
     protocol: Scoring
     steps: int | None
@@ -30,14 +35,15 @@ class Setting(NamedTuple):
 
 
 class Composer(Protocol):
-    """Errors of all methods are those of overrides that mean nothing, or that name what may not be built."""
+    """Makes configurations and objects. All methods raise errors for overrides that mean nothing, and for
+    those that name what may not be built."""
 
     def check(self, verb: str, overrides: Sequence[str]) -> None:
         """Refuse an override of "pretrain" or "evaluate" that means nothing."""
         ...
 
     def pretraining(self, overrides: Sequence[str], trust: Trust | None) -> Config:
-        """The configuration of `ssl-zoo pretrain`. trust: None where nothing is built, only code read."""
+        """The configuration of `ssl-zoo pretrain`. trust: None where nothing of it is built."""
         ...
 
     def evaluation(self, overrides: Sequence[str]) -> Config:
@@ -61,7 +67,7 @@ class Composer(Protocol):
         ...
 
     def build(self, part: Config) -> Any:
-        """What a part of a configuration names."""
+        """The object that a part of a configuration describes."""
         ...
 
     def find_objective(self, config: Config, trust: Trust) -> None:
@@ -72,7 +78,7 @@ class Composer(Protocol):
         """Stage 1, in a folder; what was interrupted there goes on."""
         ...
 
-    def draw(self, config: Config, where: Path, data: ImageData | TextData, seed: int) -> None:
+    def draw(self, config: Config, where: Path, data: Images | TextData, seed: int) -> None:
         """The backbone with random weights, in a folder as pretraining would leave it."""
         ...
 

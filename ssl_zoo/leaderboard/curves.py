@@ -1,4 +1,4 @@
-"""Curves of a board, one for each of its lines: accuracy over labels, depth and the cost of stage 2."""
+"""Curves of a board, one for each of its lines: scores over labels, depth and the cost of stage 2."""
 
 from __future__ import annotations
 
@@ -11,7 +11,13 @@ from ssl_zoo.transfer.report import Metric, interval, metric
 
 
 class Point(NamedTuple):
-    """x, y and the 95 % interval of y (its ends are y where there is one seed); words: what the point is."""
+    """A point of a curve, in the units in which the page shows them.
+
+    Attributes:
+        low, high: the 95 % interval of y; both are y where there is one seed.
+        text: y with its interval, for people.
+        words: what the point is, such as its label budget.
+    """
 
     x: float
     y: float
@@ -24,13 +30,21 @@ class Point(NamedTuple):
 Drawn = list[tuple[Line, list[Point]]]  # in the order of the board
 
 
-# What is said of each kind of curve.
+# How a title names each kind of curve.
 KINDS = {"labels": "by labels", "layers": "by depth", "cost": "by the cost of stage 2"}
 
 
 class Curves(NamedTuple):
-    """kind: labels, layers or cost. part: which of several curves of one measure. x, y: titles of the axes.
-    everything: x of "all labels", where known."""
+    """The curves of one chart.
+
+    Attributes:
+        kind: "labels", "layers" or "cost".
+        title: of the measure, and of the part.
+        x, y: titles of the axes.
+        drawn: the lines that have points, with these.
+        everything: the x of "all labels"; None where no line has such a point.
+        part: which of several charts of one measure this is; "" where it has one of this kind.
+    """
 
     kind: str
     measure: str
@@ -43,11 +57,12 @@ class Curves(NamedTuple):
 
     @property
     def name(self) -> str:
+        """What files and elements of a page call the chart."""
         return "-".join(filter(None, (self.kind, self.measure, self.part)))
 
 
 DEPTH = "depth: blocks passed, as a fraction"
-# What diagnostics say of every layer, by their names in a result's details.
+# The diagnostics of every layer, by their names in the details of a result.
 DIAGNOSTICS = ("effective_rank", "feature_std", "alignment", "uniformity")
 
 
@@ -84,7 +99,8 @@ def curves(board: Standings) -> list[Curves]:
 
 
 def classes(board: Standings, measure: str) -> int | None:
-    """How many classes the data of a measure has, from a budget per class; None where no budget is one."""
+    """How many classes the data of a measure have, told from a budget per class; None where no budget is per
+    class."""
     cells = (cell for line in board.lines for cell in line.cells.get(measure, ()))
     return next((cell.train // cell.labels for cell in cells if isinstance(cell.labels, int)), None)
 
@@ -95,17 +111,20 @@ def longer(board: Standings, measure: str) -> list[str]:
 
 
 def _longer(board: Standings, measure: str) -> Drawn:
-    """Their curves, beside those of the measure."""
-    return [
-        (replace(line, recipe=replace(line.recipe, name=f"{line.name}:{name}", title=title)), points)
-        for name in longer(board, measure)
-        for line in board.lines
-        if (points := _labels(board, line, name)) and (title := f"{line.title}: {board.label(name)}")
-    ]
+    """The curves of the measures that `longer` names, which stand beside those of the measure."""
+    found: Drawn = []
+    for name in longer(board, measure):
+        for line in board.lines:
+            if points := _labels(board, line, name):
+                title = f"{line.title}: {board.label(name)}"
+                recipe = replace(line.recipe, name=f"{line.name}:{name}", title=title)
+                found.append((replace(line, recipe=recipe), points))
+    return found
 
 
 def by_labels(board: Standings, line: Line, measure: str) -> list[tuple[float, Cell]]:
-    """Labels (per class, where the budget is one) and the cell of the longest training with them."""
+    """Numbers of labels (per class, where some budget of the measure is per class), and for each the cell of
+    the longest training."""
     per = classes(board, str(board.measures[measure].get("scratch_of", measure))) or 1
     longest: dict[int, Cell] = {}
     for cell in line.cells.get(measure, ()):
@@ -132,7 +151,7 @@ def _point(x: float, cell: Cell) -> Point:
 
 
 def _results(line: Line, measure: str, protocol: str) -> list[Record]:
-    """What a protocol found under a measure, over seeds."""
+    """The results of a protocol under a measure, one for each seed."""
     return [
         result
         for record in line.records.values()
@@ -150,13 +169,15 @@ def _probed(line: Line, measure: str) -> list[Point]:
 
 
 def _diagnosed(line: Line, measure: str, part: str) -> list[Point]:
-    """One of the diagnostics after each block; its last value is of what a probe reads, after all of them."""
+    """One of the diagnostics after each block. The last of its values is left out: it is of the features that
+    a probe reads, after all blocks."""
     results = _results(line, measure, "diagnostics")
     return _layers([one["details"][part][:-1] for one in results], metric(part))
 
 
 def _layers(found: list[list[float]], shown: Metric) -> list[Point]:
-    """Values after each block, over seeds that looked at the same number of them."""
+    """Means and intervals after each block, from one list of values for each seed; [] where seeds have other
+    numbers of blocks."""
     if not found or len({len(values) for values in found}) > 1:
         return []
     points = []

@@ -8,6 +8,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from ssl_zoo.data.image_captions import ImageCaptions
+from ssl_zoo.data.images import ImageData
 from ssl_zoo.data.rows import DataError
 from ssl_zoo.data.text import TextData
 from ssl_zoo.data.text_pairs import TextPairs
@@ -16,7 +18,11 @@ from ssl_zoo.transfer.measures import Data
 
 
 class Datasets:
-    """Data sets by their configuration, each built once, with a fingerprint of what they hold."""
+    """Data sets by their configuration, each built once, with a fingerprint of what they hold.
+
+    Attributes:
+        built, prints: the data sets and their fingerprints, by their configuration as JSON.
+    """
 
     def __init__(self, composer: Composer):
         self.composer = composer
@@ -24,24 +30,36 @@ class Datasets:
         self.prints: dict[str, str] = {}
 
     def get(self, part: Config) -> Data:
-        key = json.dumps(self.composer.plain(part), sort_keys=True)
+        """The data set of a configuration. Building it reads nothing from the disk."""
+        key = self._key(part)
         if key not in self.built:
             self.built[key] = self.composer.build(part)
         return self.built[key]
 
     def fingerprint(self, part: Config) -> str:
-        """Of the samples and labels of all splits: 12 hexadecimal digits.
+        """See the function `fingerprint`.
 
         Raises:
             DataError: the data are not there.
         """
-        key = json.dumps(self.composer.plain(part), sort_keys=True)
+        key = self._key(part)
         if key not in self.prints:
             self.prints[key] = fingerprint(self.get(part))
         return self.prints[key]
 
+    def _key(self, part: Config) -> str:
+        return json.dumps(self.composer.plain(part), sort_keys=True)
+
 
 def fingerprint(data: Data) -> str:
+    """A digest of what a data set holds: 12 hexadecimal digits.
+
+    It covers the samples of all splits with their labels, captions or scores, and the unlabelled images that
+    pretraining reads. The names of classes are no part of it.
+
+    Raises:
+        DataError: the data are not there, or damaged.
+    """
     made = hashlib.blake2b(digest_size=6)
     for split in data.splits():
         made.update(split.encode())
@@ -54,11 +72,15 @@ def fingerprint(data: Data) -> str:
             made.update(b"" if labels is None else np.ascontiguousarray(labels, "<i8").tobytes())
         else:
             made.update(data.rows(split).fingerprint.encode())
+        if isinstance(data, ImageCaptions):
+            made.update(json.dumps(data.captions_by_image(split)).encode())
+    if isinstance(data, ImageData) and data.unlabelled:
+        made.update(b"pretrain" + data.rows("pretrain").fingerprint.encode())
     return made.hexdigest()
 
 
 class AbsentDatasets(Datasets):
-    """As `Datasets`; data that are not on this machine have no fingerprint, and are not compared."""
+    """As `Datasets`, but data that are not on this machine have no fingerprint (None)."""
 
     def fingerprint(self, part: Config) -> str | None:  # pyright: ignore[reportIncompatibleMethodOverride]
         try:

@@ -25,17 +25,24 @@ INSTALLED = tuple({sysconfig.get_path(kind) for kind in ("stdlib", "purelib", "p
 
 
 class Definition(NamedTuple):
-    """A name at the top of a module. The empty name stands for the statements that bind none, such as a
-    setting of another library: they work as soon as anything of the module is used."""
+    """A name at the top of a module.
+
+    The empty name stands for the statements that bind no name, such as a setting of another library: they
+    take effect as soon as anything of the module is used. "*" stands for the whole module.
+    """
 
     module: str
     name: str
 
 
 class Source(NamedTuple):
-    """A file by its names. bound: name -> statements that bind it; the empty name: those that bind none.
-    imports: name -> the full name that it stands for. joined: name -> definitions that are registered with it
-    by a decorator such as `@name.register`."""
+    """What a file says, by the names at its top.
+
+    Attributes:
+        bound: name -> the statements that bind it; "" -> those that bind no name.
+        imports: name -> the full name that it stands for.
+        joined: name -> the definitions that are registered with it by a decorator such as `@name.register`.
+    """
 
     bound: dict[str, list[ast.stmt]]
     imports: dict[str, str]
@@ -46,7 +53,7 @@ class Source(NamedTuple):
 def located(module: str) -> Path | None:
     """The file of a module of this package or of the user's own code; None for any other.
 
-    Installed libraries are None: versions tell of them. Nothing is imported.
+    Installed libraries have None, because a record keeps their versions. Nothing is imported.
     """
     first, *rest = module.split(".")
     if first == "ssl_zoo":
@@ -69,8 +76,14 @@ def read(module: str) -> Source:
     assert file is not None
     found = Source({}, {}, {})
     for statement in Bare().visit(ast.parse(file.read_text(encoding="utf-8"))).body:
-        _enter(found, statement)
+        _enter(found, statement, package_of(module))
     return found
+
+
+def package_of(module: str) -> str:
+    """The package that the relative imports of a module start from."""
+    file = located(module)
+    return module if file is not None and file.name == "__init__.py" else module.rpartition(".")[0]
 
 
 class Bare(ast.NodeTransformer):
@@ -93,9 +106,9 @@ class Bare(ast.NodeTransformer):
         return super().generic_visit(node)
 
 
-def _enter(source: Source, statement: ast.stmt) -> None:
+def _enter(source: Source, statement: ast.stmt, package: str) -> None:
     """Put a statement of a module's top under the names that it binds."""
-    source.imports.update(imported(statement))
+    source.imports.update(imported(statement, package))
     if isinstance(statement, (ast.Import, ast.ImportFrom)) or _for_types(statement):
         return
     for name in set(_names_bound(statement)) or {""}:
@@ -113,7 +126,8 @@ def _for_types(statement: ast.stmt) -> bool:
 
 
 def _names_bound(statement: ast.AST) -> Iterator[str]:
-    """Names that a statement binds at the top of its module; of `if`, `try` and others, all inside."""
+    """The names that a statement binds at the top of its module, with those of the statements inside it where
+    it is an `if`, a `try` or another block."""
     if isinstance(statement, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
         yield statement.name
     elif isinstance(statement, (ast.Assign, ast.AnnAssign, ast.AugAssign)):
@@ -129,8 +143,11 @@ def _names_bound(statement: ast.AST) -> Iterator[str]:
                 yield from _names_bound(child)
 
 
-def imported(node: ast.AST) -> dict[str, str]:
-    """Names that imports inside a node bind -> the full names that they stand for."""
+def imported(node: ast.AST, package: str = "") -> dict[str, str]:
+    """The names that the imports inside a node bind -> the full names that they stand for.
+
+    package: what relative imports start from.
+    """
     found: dict[str, str] = {}
     for one in ast.walk(node):
         if isinstance(one, ast.Import):
@@ -138,12 +155,15 @@ def imported(node: ast.AST) -> dict[str, str]:
                 first = alias.name.split(".")[0]  # `import a.b` binds a
                 found[alias.asname or first] = alias.name if alias.asname else first
         elif isinstance(one, ast.ImportFrom):
-            found |= {alias.asname or alias.name: f"{one.module}.{alias.name}" for alias in one.names}
+            above = package.split(".")[: package.count(".") + 2 - one.level] if one.level else []
+            home = ".".join([*above, *([one.module] if one.module else [])])
+            found |= {alias.asname or alias.name: f"{home}.{alias.name}" for alias in one.names}
     return found
 
 
 def resolve(full: str) -> Definition | str:
-    """Where a full name leads: to a definition, through as many imports as there are; else a text of it."""
+    """The definition that a full name leads to, through as many imports as there are; the name as far as it
+    could be followed where that is no code of this package or of the user."""
     parts = full.split(".")
     for length in range(len(parts), 0, -1):
         module = ".".join(parts[:length])
@@ -156,7 +176,7 @@ def resolve(full: str) -> Definition | str:
             return Definition(module, name)
         if name in source.imports:
             return resolve(".".join([source.imports[name], *parts[length + 1 :]]))
-        if module == "ssl_zoo":  # which finds objectives by their files
+        if module == "ssl_zoo":  # its names of objectives are found by looking through their files
             files = sorted((PACKAGE / "objectives").glob("[!_]*.py"))
             homes = [f"ssl_zoo.objectives.{file.stem}" for file in files]
             return next((Definition(home, name) for home in homes if name in read(home).bound), full)
@@ -172,7 +192,7 @@ def own(one: Definition) -> str:
 
 @functools.cache
 def uses(one: Definition) -> dict[str, Definition | str]:
-    """The names in a definition -> where they lead. Locals of the same name as a definition count as it."""
+    """The names in a definition -> where they lead. A local name that is also a definition's counts as it."""
     source = read(one.module)
     if one.name == "*":  # a module handed on as a whole
         return {name: Definition(one.module, name) for name in source.bound}
@@ -180,12 +200,12 @@ def uses(one: Definition) -> dict[str, Definition | str]:
         name: Definition(one.module, name) for name in source.joined.get(one.name, ())
     }
     for statement in source.bound.get(one.name, ()):
-        imports = source.imports | imported(statement)
+        imports = source.imports | imported(statement, package_of(one.module))
         for name in _dotted(statement):
             root, _, rest = name.partition(".")
             if root in imports:
                 found[name] = resolve(f"{imports[root]}.{rest}" if rest else imports[root])
-            if root in source.bound:  # in both, where it is imported in a `try`
+            if root in source.bound:  # a name that a `try` imports may be bound there as well
                 found[f"own {root}"] = Definition(one.module, root)
     return found
 
@@ -206,10 +226,10 @@ def _dotted(node: ast.AST) -> Iterator[str]:
 
 
 def reached(targets: Iterable[str]) -> set[Definition]:
-    """Definitions behind full names of classes and functions, with those that they use, directly or not.
+    """The definitions behind full names of classes and functions, and all that these use, directly or not.
 
     Raises:
-        ImportError: there is no such module.
+        ImportError: a name starts with a module that does not exist.
     """
     ahead: list[Definition] = []
     for target in targets:
@@ -229,9 +249,10 @@ def reached(targets: Iterable[str]) -> set[Definition]:
 
 
 def digest(definitions: Iterable[Definition]) -> str:
-    """Of what definitions say: 16 hexadecimal digits. In which file they stand does not matter.
+    """A hash of what definitions say: 16 hexadecimal digits. The files that they stand in do not matter.
 
-    What a name in them stands for counts as well: by its text where it is one of them, else by its own name.
+    What the names in them stand for counts as well: a name of one of the definitions by the text of that one,
+    any other by itself.
     """
     chosen = frozenset(definitions)
     made = hashlib.blake2b(digest_size=8)
@@ -241,6 +262,7 @@ def digest(definitions: Iterable[Definition]) -> str:
 
 
 def _told(one: Definition, chosen: frozenset[Definition]) -> str:
+    """The text of a definition, and a line for each name in it with what that stands for."""
     lines = [f"{one.name}:", own(one)]
     for name, use in sorted(uses(one).items()):
         if isinstance(use, Definition):
@@ -250,6 +272,6 @@ def _told(one: Definition, chosen: frozenset[Definition]) -> str:
 
 
 def forget() -> None:
-    """Read files again."""
+    """Forget the files that were read, so that they are read again."""
     for remembered in (located, read, own, uses):
         remembered.cache_clear()

@@ -1,4 +1,4 @@
-"""Stage 2 of a line: a measure of the board on its backbone, or on the floor that stands in for one."""
+"""Stage 2 of a line: the measures of the board on its backbone, or on the floor that stands in for one."""
 
 from __future__ import annotations
 
@@ -23,15 +23,23 @@ from ssl_zoo.transfer.similarity import Similarity
 
 
 class Examiner:
-    """Measures one line and seed. where: the folder of its run."""
+    """Measures one line and seed.
+
+    Args:
+        where: the folder of its run.
+    """
 
     def __init__(self, composer: Composer, recipe: Recipe, seed: int, where: Path, datasets: Datasets):
         self.composer, self.datasets = composer, datasets
         self.recipe, self.seed, self.where = recipe, seed, where
-        self.subjects: dict[str, Subject] = {}
+        self.subjects: dict[int | None, Subject] = {}  # of pixels, by the identity of the data
 
     def results(self, config: Config) -> Iterator[Result]:
-        """Results of one measure, small label budgets first."""
+        """Results of one measure, small label budgets first.
+
+        Raises:
+            BoardError: the measure does not go with the data, or the floor not with them.
+        """
         data = self.datasets.get(config.data)
         protocol: Protocol | Measure = self.composer.build(config.protocol)
         if self.recipe.floor == "tfidf":
@@ -41,7 +49,8 @@ class Examiner:
         if isinstance(protocol, Measure):
             yield examine(one, data, protocol, seeds=(self.seed,))
             return
-        assert isinstance(data, (ImageData, TextData))
+        if not isinstance(data, (ImageData, TextData)):
+            raise BoardError(f"protocol {protocol.name} needs data with classes, and {data.name} has none")
         if self.recipe.floor == "random" and isinstance(protocol, Finetune):
             protocol = floors.from_scratch(protocol)
         splits = self.composer.splits(data, one)
@@ -52,17 +61,25 @@ class Examiner:
         yield from reversed(found)
 
     def subject(self, config: Config, data: Data) -> Subject:
-        """The backbone of the unit (or the pixels of the data), opened once: its features are read once."""
-        name = data.name if self.recipe.floor == "pixels" else ""
-        if name not in self.subjects:
-            if isinstance(data, ImageData) and self.recipe.floor == "pixels":
-                self.subjects[name] = Subject(floors.Pixels(data.rows("train")))
-            else:
-                self.subjects[name] = self.composer.subject(self.where, config.device)
-        one = self.subjects[name]
+        """The backbone of the unit, or the pixels of the data. It is opened once, so that its features are
+        read once."""
+        pixels = self.recipe.floor == "pixels"
+        if pixels and not isinstance(data, ImageData):
+            raise BoardError(
+                f"{self.recipe.name}: pixels are a floor for labelled images; list the measure in `without`"
+            )
+        key = id(data) if pixels else None
+        if key not in self.subjects:
+            self.subjects[key] = (
+                Subject(floors.Pixels(data.rows("train")))
+                if isinstance(data, ImageData) and pixels
+                else self.composer.subject(self.where, config.device)
+            )
+        one = self.subjects[key]
         return one if config.length is None else replace(one, length=config.length)
 
     def tfidf(self, config: Config, data: Data, protocol: Protocol | Measure) -> Iterator[Result]:
+        """Results of TF-IDF in the place of a backbone."""
         if isinstance(data, TextPairs) and isinstance(protocol, Similarity):
             yield floors.tfidf_similarity(data)
             return
@@ -75,7 +92,7 @@ class Examiner:
 
 
 def plain(result: Result) -> dict[str, Any]:
-    """A result of one seed, as a record keeps it."""
+    """A result of one seed as plain values, which a record keeps."""
     return {
         "protocol": result.protocol,
         "metric": result.metric,

@@ -12,19 +12,21 @@ from ssl_zoo.leaderboard.board import Board, BoardError, Recipe, load
 
 
 def folders() -> list[Path]:
-    """Where boards are looked for: the working folder, then a checkout, then the installed package."""
+    """The folders in which boards are looked for, first to last: of the working folder, of a checkout, and of
+    the installed package."""
     package = Path(ssl_zoo.__file__).parent
     places = [Path("benchmarks/leaderboard"), package.parent / "benchmarks/leaderboard", package / "boards"]
     return [place for place in places if place.is_dir()]
 
 
 def names() -> list[str]:
-    """All boards that can be named."""
+    """The names of all boards that are found."""
     return sorted({file.parent.name for place in folders() for file in place.glob("*/board.yaml")})
 
 
 def near(name: str, known: Iterable[str]) -> str:
-    """A known name like the given one, as the end of a clause of an error; "." without one."""
+    """The end of a sentence that refuses a name: "; did you mean 'known'?", or "." where no known name is
+    like it."""
     found = get_close_matches(name, list(known), 1, 0.5)
     return f"; did you mean {found[0]!r}?" if found else "."
 
@@ -38,7 +40,8 @@ def find(name: str) -> Board:
     for folder in (Path(name), *(place / name for place in folders())):
         if (folder / "board.yaml").is_file():
             return load(folder)
-    raise BoardError(f"there is no board {name!r}{near(name, names())} Boards: {', '.join(names())}")
+    known = names()
+    raise BoardError(f"there is no board {name!r}{near(name, known)} Boards: {', '.join(known) or 'none'}")
 
 
 def recipe_of(board: Board, name: str) -> Recipe:
@@ -54,8 +57,12 @@ def recipe_of(board: Board, name: str) -> Recipe:
 
 
 def writable(board: Board) -> Board:
-    """The board, or where it came with the installed package, a copy of it in the working folder."""
-    if Path(ssl_zoo.__file__).parent not in board.folder.resolve().parents:
+    """The board itself; of one that came with the installed package, a copy in the working folder.
+
+    Raises:
+        FileExistsError: the working folder has something else where the copy belongs.
+    """
+    if Path(ssl_zoo.__file__).resolve().parent not in board.folder.resolve().parents:
         return board
     copy = Path("benchmarks/leaderboard") / board.name
     print(f"{board.name} is copied to {copy}, where its results go")

@@ -23,12 +23,14 @@ RENAME = " ".join(f'-e \'s/"{old}":/"{new}":/g\'' for old, new in RENAMED.items(
 
 
 def append(file: Path, record: Mapping[str, Any]) -> None:
-    """Add a record, flushed to the disk; several processes may do so at once.
+    """Add a record, and flush it to the disk. Several processes may do so at once.
 
-    A last line that a killed writer left unfinished is cut off first; one that only lacks its end gets it.
+    A last line that a killed writer left unfinished is cut off first; a whole one that only lacks its newline
+    gets it.
 
     Raises:
-        OSError: the disk is full, or the file cannot be written; what was there is as it was.
+        OSError: the disk is full, or the file cannot be written. The whole records in it stay as they were.
+        ValueError: the record holds NaN or an infinity.
     """
     line = json.dumps(record, allow_nan=False, separators=(",", ":")).encode() + b"\n"
     with open(file, "ab+", buffering=0) as out:
@@ -53,7 +55,8 @@ def read(file: Path) -> dict[Key, dict[str, Any]]:
     """The last record of each line and seed; {} where there is no file.
 
     Raises:
-        BoardError: a damaged line; a damaged last one without its end is a killed writer's, and skipped.
+        BoardError: a line is damaged, or of an earlier version. A damaged last line without its newline is a
+            killed writer's: it is skipped with a warning.
     """
     if not file.exists():
         return {}
@@ -84,7 +87,7 @@ def read(file: Path) -> dict[Key, dict[str, Any]]:
 
 
 def parsed(line: bytes) -> bool:
-    """Whether a line is a whole record."""
+    """Whether a line of the file is a whole record."""
     try:
         named(json.loads(line))
     except (ValueError, KeyError, TypeError, RecursionError):
@@ -96,7 +99,7 @@ def named(record: Any) -> Key:
     """The line and seed of a record.
 
     Raises:
-        KeyError, TypeError: it has none.
+        KeyError, TypeError: it has none, or no fitting ones.
     """
     if not isinstance(record, dict):
         raise TypeError(f"it is no JSON object but {type(record).__name__}")
@@ -107,5 +110,5 @@ def named(record: Any) -> Key:
 
 
 def refuse_constant(name: str) -> NoReturn:
-    """NaN and Infinity are no JSON, and no results."""
+    """Raise ValueError for NaN and Infinity, which Python's `json` would read, and which are no results."""
     raise ValueError(f"{name} is no result")

@@ -14,18 +14,22 @@ from ssl_zoo.leaderboard.board import Board, BoardError, Recipe
 from ssl_zoo.leaderboard.composer import Composer, Trust
 from ssl_zoo.leaderboard.datasets import Datasets
 from ssl_zoo.leaderboard.standings import format_point
-from ssl_zoo.leaderboard.unit import Unit
+from ssl_zoo.leaderboard.unit import LOCK, Unit, alone
 from ssl_zoo.transfer.report import format_score, interval
 
 
-def bounds(values: Sequence[float], again: bool, level: float = 0.95) -> tuple[float, float]:
-    """Where a new figure is expected: of a seed among the values (`again`) in the interval of the mean, of
-    another seed in Student's prediction interval of one more draw.
+def bounds(values: Sequence[float], again: bool) -> tuple[float, float]:
+    """The ends of the 95 % interval in which a new figure is expected.
+
+    Args:
+        values: what was recorded, a figure for each seed.
+        again: whether the new figure is of one of these seeds. Then the interval is that of the mean; of
+            another seed, it is Student's prediction interval of one more draw.
 
     Raises:
         BoardError: fewer than two values.
     """
-    stated = interval(values, level)
+    stated = interval(values)
     if stated is None:
         raise BoardError("an interval needs the results of two seeds or more: run the board first")
     if again:
@@ -36,9 +40,14 @@ def bounds(values: Sequence[float], again: bool, level: float = 0.95) -> tuple[f
 
 
 class Figure(NamedTuple):
-    """A reproduced figure. setting: label budget and steps in words. verdict: "same" as what was recorded of
-    its seed to the last bit, "inside" the stated bounds, "OUTSIDE" them, or "new" where fewer than two seeds
-    have it."""
+    """A reproduced figure.
+
+    Attributes:
+        setting: label budget and steps, for people.
+        stated, new: the recorded figure with its interval, and the new one, for people.
+        verdict: "same" as what was recorded of its seed to the last bit, "inside" the stated bounds,
+            "OUTSIDE" them, or "new" where fewer than two seeds have it.
+    """
 
     measure: str
     setting: str
@@ -75,13 +84,18 @@ def judged(metric: str, value: float, known: Mapping[int, float], seed: int) -> 
 
 
 def recorded(record: Mapping[str, Any], measure: str) -> Sequence[Mapping[str, Any]]:
-    """The results of a measure in a record; () of one that was added to the board since."""
+    """The results of a measure in a record; () where the measure was added to the board since."""
     return record["measures"].get(measure, {}).get("results", ())
 
 
 class Reproduced(NamedTuple):
-    """figures: all, in order. verdicts: on those of the primary measure. recorded: whether the seed's own
-    results are on the board."""
+    """What a reproduction found.
+
+    Attributes:
+        figures: of all measures, in order.
+        verdicts: those on the figures of the primary measure.
+        recorded: whether the seed's own results are on the board.
+    """
 
     figures: list[Figure]
     verdicts: set[str]
@@ -92,12 +106,26 @@ def only_measure(board: Board, recipe: Recipe, measure: str) -> Board:
     """The board with one of its measures, which becomes the primary one.
 
     Raises:
-        BoardError: there is none such for the line.
+        BoardError: the line has no such measure.
     """
     applicable = board.measures_of(recipe)
     if measure not in applicable:
         raise BoardError(f"{board.name}/{recipe.name} has no measure {measure!r}: {', '.join(applicable)}")
     return replace(board, measures={measure: board.measures[measure]}, primary=measure)
+
+
+def empty(where: Path) -> None:
+    """Delete what is in the folder of a unit.
+
+    Raises:
+        Busy: another process works there.
+    """
+    with alone(where):
+        for path in where.iterdir():
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            elif path.name != LOCK:
+                path.unlink()
 
 
 def reproduce(
@@ -109,10 +137,11 @@ def reproduce(
     trust: Trust,
     say: Callable[[str], None] = print,
 ) -> Reproduced:
-    """Run it in a folder of `runs`, which is emptied first. Nothing is recorded.
+    """Run a line and seed in a folder of `runs`, which is emptied first. Nothing is recorded.
 
     Raises:
-        BoardError: fewer than two seeds of the line have results.
+        BoardError: fewer than two seeds of the line have results of the primary measure.
+        Busy: another process works in that folder.
     """
     known = records.read(board.results)
     before = {s: record for (line, s), record in known.items() if line == recipe.name}
@@ -123,7 +152,7 @@ def reproduce(
             "an interval needs 2 or more"
         )
     unit = Unit(composer, board, recipe, seed, runs, Datasets(composer), trust)
-    shutil.rmtree(unit.where, ignore_errors=True)
+    empty(unit.where)
     figures = compared(unit.run(say), before, seed)
     verdicts = {figure.verdict for figure in figures if figure.measure == board.primary}
     return Reproduced(figures, verdicts, seed in before)

@@ -1,4 +1,4 @@
-"""What a line is made with: the composed configurations of both stages, and the code behind them."""
+"""What a line is made with: its overrides, whether they compose, and the code behind its pretraining."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from ssl_zoo.leaderboard.composer import Composer, Config, Trust
 
 
 def first_overrides(board: Board, recipe: Recipe, seed: int) -> list[str]:
-    """What `ssl-zoo pretrain` is given; for a floor, any objective that composes stands in."""
+    """The overrides of `ssl-zoo pretrain` for a line and seed. A floor does not pretrain: any objective (and
+    backbone, where it names none) stands in, so that its configuration composes."""
     found = [*board.pretrain_overrides(recipe), f"seed={seed}"]
     if recipe.floor is not None:
         found += ["objective=supervised", "budget.steps=1"]
@@ -20,7 +21,7 @@ def first_overrides(board: Board, recipe: Recipe, seed: int) -> list[str]:
 
 
 def check(composer: Composer, board: Board, recipes: Iterable[Recipe], trust: Trust) -> None:
-    """Raise an error for an override of the board or of a line that means nothing: before hours are spent."""
+    """Raise an error for an override of the board or of a line that means nothing, before hours are spent."""
     for measure in board.measures:
         composer.check("evaluate", board.evaluate_overrides(measure))
     for recipe in recipes:
@@ -29,7 +30,7 @@ def check(composer: Composer, board: Board, recipes: Iterable[Recipe], trust: Tr
 
 
 def code_of(composer: Composer, config: Config, recipe: Recipe) -> dict[str, str]:
-    """Hashes of the code behind pretraining, by part."""
+    """Hashes of the code behind the pretraining of a line, or behind its floor, by part (see `code`)."""
     if recipe.floor in ("pixels", "tfidf"):
         return {"floor": code.floor(recipe.floor)}
     built = composer.targets

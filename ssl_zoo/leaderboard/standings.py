@@ -8,9 +8,9 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from ssl_zoo.leaderboard import board as folders
 from ssl_zoo.leaderboard import records, verdict
-from ssl_zoo.leaderboard.board import Recipe
+from ssl_zoo.leaderboard.board import Board, BoardError, Recipe
+from ssl_zoo.leaderboard.board import load as load_board
 from ssl_zoo.transfer.report import format_score, interval, metric
 
 Record = dict[str, Any]  # of one line and seed, as results.jsonl holds it
@@ -20,10 +20,16 @@ Record = dict[str, Any]  # of one line and seed, as results.jsonl holds it
 class Cell:
     """One line under one measure with one label budget and one training length: a value for each seed.
 
-    labels, steps: as in the records (None: all labels; the length that the protocol has by itself).
-    train, choosing: labelled samples trained and chosen on. validation: what was chosen scored there, None
-        where nothing was. seconds, flops: of stage 2, without the search for settings where the protocol
-        tells them apart; flops None where not counted. Of these, means over seeds.
+    Attributes:
+        metric: name of the metric of the values.
+        labels: the label budget; None for all labels.
+        steps: the length of training; None where the protocol decides.
+        seeds, values: the test score of each seed.
+        train, choosing: how many labelled samples were trained on, and chosen on.
+        seconds, flops: of stage 2, means over seeds. The search for settings is left out where the protocol
+            tells it apart; flops is None where they were not counted.
+        validation: the validation score of the settings that were chosen, mean over seeds; None where nothing
+            was chosen.
     """
 
     metric: str
@@ -72,10 +78,11 @@ class Line:
     """A recipe and its records.
 
     Attributes:
-        backbone: name of its configuration, empty where a floor has none. trunk: all words that shape the
-            backbone, so that two lines with the same trunk differ in pretraining alone (and in dropout,
-            which has no weights).
-        cells: measure -> points in the order of the records. records: seed -> the one that counts.
+        backbone: name of its configuration; "" where a floor has none.
+        trunk: all overrides that shape the backbone, so that two lines with the same trunk differ in
+            pretraining alone (and in dropout, which has no weights).
+        cells: measure -> its points, in the order of the records.
+        records: seed -> the record that counts.
     """
 
     recipe: Recipe
@@ -97,7 +104,8 @@ class Line:
         return self.recipe.role
 
     def headline(self, measure: str) -> Cell | None:
-        """What a table of one column a measure shows: the fewest labels, and then the longest training."""
+        """The cell that stands for a measure in a table with one column for it: that of the fewest labels,
+        and among these of the longest training; None where the line has no results of it."""
         cells = self.cells.get(measure)
         if not cells:
             return None
@@ -119,8 +127,12 @@ class Reference:
 class Standings:
     """A board with its results.
 
-    lines: best first by the primary measure, those not run at the end. stale: line -> why its results are
-    older than the code, the data or the recipe, and checked: how that is known (see `verdict`).
+    Attributes:
+        name, title, about, hardware, primary, seeds, measures: see `Board`.
+        lines: best first by the primary measure; those that have not run stand last.
+        references: what others published.
+        stale: line -> why its results are older than the code, the data or the recipe.
+        checked: a sentence on the check that found the stale lines (see `verdict`).
     """
 
     name: str
@@ -137,7 +149,7 @@ class Standings:
 
     @property
     def ranks(self) -> dict[str, int]:
-        """Places of the pretrained lines: references and floors stand between them without one."""
+        """The ranks of the pretrained lines, from 1. References and floors have none."""
         placed = [
             line.name for line in self.lines if line.role == "pretrained" and line.headline(self.primary)
         ]
@@ -153,7 +165,8 @@ class Standings:
         return str(self.measures[measure].get("title", measure))
 
     def point(self, measure: str) -> str:
-        """Which point of a curve the headline column shows, such as its label budget; empty for one point."""
+        """The point of a curve that the headline column shows, such as its label budget; "" where the measure
+        has one point."""
         points = {(cell.labels, cell.steps) for line in self.lines for cell in line.cells.get(measure, ())}
         shown = next((cell for line in self.lines if (cell := line.headline(measure))), None)
         return format_point(shown.labels, shown.steps) if shown and len(points) > 1 else ""
@@ -164,7 +177,7 @@ class Standings:
 
 
 def arrange(lines: Sequence[Line], primary: str) -> tuple[Line, ...]:
-    """Best first by the mean of the primary measure; lines without it last, in the order of their names."""
+    """The lines, best first by the mean of the primary measure. Lines without it stand last, by name."""
 
     def key(line: Line) -> tuple[bool, float, str]:
         cell = line.headline(primary)
@@ -179,18 +192,22 @@ def load(folder: str | Path) -> Standings:
     """The standings of the board in a folder.
 
     Raises:
-        BoardError: no board there, one with faults, or a damaged record.
-        ValueError: a metric that nobody said how to show.
+        BoardError: there is no board, its files have a fault, or a record is damaged.
+        ValueError: a metric has no line in `transfer.report.METRICS`.
     """
-    return standings(folders.load(Path(folder)))
+    return standings(load_board(Path(folder)))
 
 
-def standings(board: folders.Board) -> Standings:
-    """The standings of a board, from its results.jsonl and its verdict as they are now."""
+def standings(board: Board) -> Standings:
+    """The standings of a board, from its results.jsonl and its verdict as they are now.
+
+    Raises:
+        BoardError, ValueError: see `load`.
+    """
     found: dict[str, dict[int, Record]] = {name: {} for name in board.recipes}
     for (line, seed), record in sorted(records.read(board.results).items()):
         if line not in found:
-            raise folders.BoardError(
+            raise BoardError(
                 f"{board.results} has results of {line!r}, which is no recipe of {board.folder / 'recipes'}"
             )
         found[line][seed] = record
@@ -211,17 +228,17 @@ def standings(board: folders.Board) -> Standings:
     )
 
 
-def _reference(board: folders.Board, said: Mapping[str, Any]) -> Reference:
+def _reference(board: Board, said: Mapping[str, Any]) -> Reference:
     try:
         return Reference(**said)
     except TypeError:
-        raise folders.BoardError(
+        raise BoardError(
             f"{board.folder / 'references.yaml'}: {said.get('name', said)} "
             "must have name, source, scores, protocol"
         ) from None
 
 
-def _line(board: folders.Board, recipe: folders.Recipe, found: dict[int, Record]) -> Line:
+def _line(board: Board, recipe: Recipe, found: dict[int, Record]) -> Line:
     every = {**board.fixed, **recipe.pretrain}
     network = recipe.floor not in ("pixels", "tfidf")  # these two look at no backbone
     shape = (key for key in every if key.split(".")[0] == "backbone" and not key.endswith(".dropout"))

@@ -1,4 +1,5 @@
-"""A board as tables: of text for the terminal, in Markdown for `docs/leaderboard/`, and what pages show."""
+"""A board as tables: as text for the terminal, and as Markdown for `docs/leaderboard/`. The tables and
+sentences that pages show as well are made here too."""
 
 from __future__ import annotations
 
@@ -31,7 +32,8 @@ OVER = "“over”: the difference, seed by seed, with an interval of its own"
 
 
 def standing(board: Standings) -> tuple[list[str], list[list[str]]]:
-    """The primary measure: a header, and the cells of each line with what it gains over the floors."""
+    """The table of the primary measure: a header, and the cells of each line, among them its gains over the
+    floors."""
     found = {words: gained for kind, words in WORDS.items() if (gained := leads(board, kind))}
     over = [f"over {one}" for one in found]
     header = ["line", "rank", heading(board, board.primary), *over, "role", "seeds"]
@@ -50,7 +52,7 @@ def standing(board: Standings) -> tuple[list[str], list[list[str]]]:
 
 
 def measured(board: Standings) -> list[list[str]]:
-    """For each measure: its title, and what every line got."""
+    """A row of cells for each measure: its title, and what every line scored."""
     return [
         [
             heading(board, name),
@@ -61,13 +63,13 @@ def measured(board: Standings) -> list[list[str]]:
 
 
 def heading(board: Standings, measure: str) -> str:
-    """The title of a measure with its point and its metric."""
+    """The title of a measure with its point (see `Standings.heading`) and its metric."""
     shown = next((metric(cell.metric).title for line in board.lines if (cell := line.headline(measure))), "")
     return ", ".join(filter(None, (board.heading(measure), shown)))
 
 
 def worth_words(floor: str) -> str:
-    """What the table of gains over a kind of floor holds."""
+    """A sentence on what the table of gains over a kind of floor holds."""
     return (
         f"Scores less those of {WORDS[floor]}, {HOW[floor]}, seed by seed; more is better everywhere. "
         "The interval is that of the differences"
@@ -81,16 +83,16 @@ COST = (
 
 def cost(board: Standings, measure: str) -> tuple[list[str], list[list[str]]]:
     """FLOPs and seconds behind every point of a measure: a header, and the cells of each line."""
-    spent = {
-        line.title: {format_point(cell.labels, cell.steps): _spent(cell) for cell in line.cells[measure]}
+    spent = [
+        (line.title, {format_point(cell.labels, cell.steps): _spent(cell) for cell in line.cells[measure]})
         for line in board.lines
         if measure in line.cells
-    }
+    ]
     columns = [
         format_point(*point)
         for point in in_order(c for line in board.lines for c in line.cells.get(measure, ()))
     ]
-    return ["", *columns], [[title, *(found.get(c, "-") for c in columns)] for title, found in spent.items()]
+    return ["", *columns], [[title, *(found.get(c, "-") for c in columns)] for title, found in spent]
 
 
 def _spent(cell: Cell) -> str:
@@ -99,7 +101,8 @@ def _spent(cell: Cell) -> str:
 
 
 def chosen_words(board: Standings, measure: str) -> str:
-    """On how many validation labels the settings of a measure were chosen: they are labels too."""
+    """A sentence on how many validation labels the settings of a measure were chosen, for they are labels
+    too."""
     counts = sorted({cell.choosing for line in board.lines for cell in line.cells.get(measure, ())})
     return (
         f"Settings were chosen on {' or '.join(f'{n:,}' for n in counts)} labelled validation rows at every "
@@ -108,7 +111,7 @@ def chosen_words(board: Standings, measure: str) -> str:
 
 
 def saved_words(board: Standings, measure: str) -> str:
-    """What the table of labels saved holds against each other."""
+    """A sentence on what the table of labels saved compares."""
     sources = [board.label(measure), *(board.label(name) for name in longer(board, measure))]
     full = list(
         dict.fromkeys(line.title for line, _, _ in scratch(board, measure) if line.role == "reference")
@@ -123,7 +126,8 @@ def saved_words(board: Standings, measure: str) -> str:
 
 
 def saved_labels(board: Standings, measure: str) -> list[list[str]]:
-    """Labels that pretraining saves: a header, and the cells of each line; empty without a comparison."""
+    """The table of labels that pretraining saves: first a header, then the cells of each line; [] where
+    nothing can be compared."""
     found = saved(board, measure)
     budgets = sorted({one.labels for _, points in found for one in points})
     body = [
@@ -135,7 +139,8 @@ def saved_labels(board: Standings, measure: str) -> list[list[str]]:
 
 
 def _needed(one: Saved) -> str:
-    """ "100 (4.0x)", or what is known where scratch was not measured that far."""
+    """The labels that scratch needs, and how many times as many: "100 (4x)". Where scratch was not measured
+    that far, what is known."""
     if one.needed is None or one.factor is None:
         return one.outside
     labels = f"{one.needed:,.0f}" if one.needed >= 100 else f"{one.needed:.3g}"
@@ -146,9 +151,10 @@ def _needed(one: Saved) -> str:
 
 
 def markdown(board: Standings, pictures: Mapping[str, str]) -> str:
-    """The board as a Markdown page: the same results give the same page.
+    """The board as a Markdown page. The same results give the same page.
 
-    pictures: name of a chart ("primary", or `Curves.name`) -> file beside the page, if any.
+    pictures: name of a chart ("primary", or `Curves.name`) -> the file beside the page; {} where nothing has
+        run.
     """
     parts = [
         f"# {board.title}",
@@ -183,7 +189,7 @@ def markdown(board: Standings, pictures: Mapping[str, str]) -> str:
 
 
 def _worth(board: Standings, kind: str) -> list[str]:
-    """What pretraining gains over a kind of floor."""
+    """The section on what pretraining gains over a kind of floor; [] where nothing is compared."""
     if not (found := gains(board, kind)):
         return []
     compared = lines_of(board, found)
@@ -202,6 +208,7 @@ def _marked(gain: Gain | None) -> str:
 
 
 def _curves(board: Standings, one: Curves, pictures: Mapping[str, str]) -> list[str]:
+    """The section on one chart: its picture, its numbers, and what belongs to its kind."""
     if one.kind == "layers":  # trunks differ in depth: one cell for all blocks
         header = ["line", f"{one.y} after each block"]
         body = [[line.title, ", ".join(p.text for p in points)] for line, points in one.drawn]
@@ -248,7 +255,8 @@ def _plain(text: object) -> str:
 
 
 def grid(header: Sequence[str], body: Sequence[Sequence[str]], rest: str = "---:") -> str:
-    """A table. rest: how the columns after the first are aligned."""
+    """A table in Markdown. rest: the rule below the header of each column after the first; "---:" aligns
+    them to the right, "---" to the left."""
 
     def one(cells: Sequence[str]) -> str:
         return "| " + " | ".join(map(_plain, cells)) + " |"

@@ -1,8 +1,8 @@
 """One line and seed of a board: pretrain, measure, and the record of both.
 
-Everything lies in one folder, RUNS/BOARD/LINE/sSEED-KEY, where KEY stands for the configuration, code and
-data that pretraining depends on: a unit that was interrupted goes on where it stopped, and a change starts
-anew.
+Everything lies in one folder, RUNS/BOARD/LINE/sSEED-KEY, where KEY is a hash of the configuration, code and
+data that pretraining depends on. So a unit that was interrupted goes on where it stopped, and one of which
+something has changed starts anew.
 """
 
 from __future__ import annotations
@@ -19,10 +19,9 @@ from typing import Any
 
 import torch
 
-from ssl_zoo.data.images import ImageData
-from ssl_zoo.data.text import TextData
+from ssl_zoo.data.text_pairs import TextPairs
 from ssl_zoo.leaderboard import code
-from ssl_zoo.leaderboard.board import Board, Recipe
+from ssl_zoo.leaderboard.board import Board, BoardError, Recipe
 from ssl_zoo.leaderboard.composer import Composer, Config, Trust
 from ssl_zoo.leaderboard.datasets import Datasets, agree
 from ssl_zoo.leaderboard.examiner import Examiner, format_measure, plain
@@ -30,6 +29,8 @@ from ssl_zoo.leaderboard.stages import code_of, first_overrides
 from ssl_zoo.pretrain.checkpoint import write_atomically
 from ssl_zoo.pretrain.run import environment
 from ssl_zoo.transfer.features import remembering
+
+LOCK = ".unit"  # the file in the folder of a unit that the process working there holds
 
 
 class Busy(RuntimeError):
@@ -44,7 +45,7 @@ def alone(where: Path) -> Iterator[None]:
         Busy: another process holds it.
     """
     where.mkdir(parents=True, exist_ok=True)
-    with open(where / ".unit", "w") as file:
+    with open(where / LOCK, "w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
@@ -53,7 +54,17 @@ def alone(where: Path) -> Iterator[None]:
 
 
 class Unit:
-    """See the top of this file. runs: the folder of all runs; trust: see `Composer.pretraining`."""
+    """One line and seed of a board (see the top of this file).
+
+    Args:
+        runs: the folder of all runs.
+        datasets: may be shared between units.
+        trust: see `Composer.pretraining`.
+
+    Attributes:
+        where: the folder of this unit.
+        code, data: hashes of what pretraining depends on, by part of the code and by name of the data.
+    """
 
     def __init__(
         self,
@@ -77,7 +88,13 @@ class Unit:
         self.examiner = Examiner(composer, recipe, seed, self.where, datasets)
 
     def run(self, say: Callable[[str], None] = print) -> dict[str, Any]:
-        """The record of the line and seed. What takes long is done once, however often this is interrupted.
+        """Pretrain and measure, and give the record of the line and seed.
+
+        Finished parts are read from the folder, so what takes long is done once, however often this is
+        interrupted.
+
+        Args:
+            say: gets a sentence on each measure.
 
         Raises:
             Busy: another process works on it.
@@ -114,7 +131,7 @@ class Unit:
         }
 
     def changes(self, record: dict[str, Any]) -> list[str]:
-        """What a record was made with that is otherwise now; [] for one that still stands."""
+        """What a record was made with and has changed since; [] for one that still stands."""
         found = [] if record["config"] == self.config else ["configuration changed"]
         codes = [(part, record["code"].get(part), self.code.get(part)) for part in self.code | record["code"]]
         others = [] if agree(record["data"], self.data) else ["data changed"]
@@ -152,7 +169,7 @@ class Unit:
         if self.recipe.floor is not None:
             return {}
         spent = self.where / "processor_seconds.json"
-        begun = (self.where / "checkpoints").exists()  # what other sessions took, nobody knows
+        begun = (self.where / "checkpoints").exists()  # then the time of earlier sessions is not known
         before = time.process_time()
         with quiet(self.where / "pretraining.log"):
             self.composer.pretrain(self.cfg, self.where)
@@ -165,7 +182,8 @@ class Unit:
         """The backbone with random weights, in the folder as pretraining would leave it."""
         if not (self.where / "backbone").exists():
             data = self.datasets.get(self.cfg.data)
-            assert isinstance(data, (ImageData, TextData))
+            if isinstance(data, TextPairs):
+                raise BoardError(f"{data.name} holds pairs of sentences, which nothing pretrains on")
             self.composer.draw(self.cfg, self.where, data, self.seed)
         return {"steps": 0, "seconds": 0.0}
 
@@ -190,7 +208,7 @@ class Unit:
 
 @contextlib.contextmanager
 def quiet(log: Path) -> Iterator[None]:
-    """What is printed goes to the end of a file."""
+    """Within, what is printed goes to the end of a file."""
     with open(log, "a") as file, contextlib.redirect_stdout(file), contextlib.redirect_stderr(file):
         yield
 

@@ -1,7 +1,8 @@
 """The verdict on a board: which of its lines are stale. `check` writes it; who shows a board reads it.
 
-To find out takes torch, the data and all configurations; to read it takes none. So a verdict says when it was
-made and of which files, and is out of date as soon as one of them is another.
+Finding out takes torch, the data and all configurations; reading the verdict takes none of them. So a verdict
+says when it was made, and holds a hash of the files that it was made from: it is out of date as soon as one
+of them changes.
 """
 
 from __future__ import annotations
@@ -21,8 +22,14 @@ PACKAGE = Path(ssl_zoo.__file__).parent
 
 @dataclass(frozen=True)
 class Verdict:
-    """made: when, ISO 8601. commit: of the code, where known. state: of all files that it depends on, but for
-    data sets. stale: line -> why its results are older than the code, the data or the recipe."""
+    """What a check found.
+
+    Attributes:
+        made: when, ISO 8601.
+        commit: of the code, where known.
+        state: a hash of all files that the verdict depends on, without the data sets (see `state`).
+        stale: line -> why its results are older than the code, the data or the recipe.
+    """
 
     made: str
     commit: str | None
@@ -46,7 +53,7 @@ def state(board: Board) -> str:
 
 
 def write(board: Board, stale: Mapping[str, str], commit: str | None) -> bool:
-    """Keep what was found of a board; False where its folder takes no file."""
+    """Write what was found of a board to its folder; False where the folder cannot be written to."""
     from ssl_zoo.pretrain.checkpoint import write_atomically  # brings torch, which readers do without
 
     made = time.strftime("%Y-%m-%dT%H:%M:%S%z")
@@ -59,7 +66,7 @@ def write(board: Board, stale: Mapping[str, str], commit: str | None) -> bool:
 
 
 def read(board: Board) -> Verdict | None:
-    """The verdict that was written last; None without one that can be read."""
+    """The verdict that was written last; None where there is none, or none that can be read."""
     try:
         return Verdict(**json.loads((board.folder / "verdict.json").read_bytes()))
     except (OSError, ValueError, TypeError):

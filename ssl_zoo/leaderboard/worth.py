@@ -1,7 +1,7 @@
 """What pretraining is worth: what a line gains over a floor, and the labels that it saves.
 
-Seeds draw labels, weights and batches, the same labels for every line: scores are compared seed by seed, and
-an interval is that of the differences.
+Seeds draw labels, weights and batches, and the same labels for every line. So scores are compared seed by
+seed, and an interval is that of the differences.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from ssl_zoo.leaderboard.standings import Cell, Line, Standings, format_point, i
 from ssl_zoo.transfer.efficiency import Saved, labels_saved
 from ssl_zoo.transfer.report import interval, metric
 
-# Kinds of floor (`board.FLOORS`): what is said of them, and how they are compared.
+# How texts name each kind of floor (`board.FLOORS`), and how it is compared.
 WORDS = {
     "random": "random weights of the same network",
     "pixels": "raw pixels",
@@ -31,7 +31,9 @@ HOW = {
 class Gain(NamedTuple):
     """A score less that of a floor, in the unit of its metric (points, of percentages); more is better.
 
-    low, high: the 95 % interval of the mean difference; None with fewer than two seeds in common.
+    Attributes:
+        low, high: the 95 % interval of the mean difference; None with fewer than two seeds in common.
+        text: "+1.2 ± 0.3", for people.
     """
 
     mean: float
@@ -48,7 +50,13 @@ class Gain(NamedTuple):
 
 
 class Comparison(NamedTuple):
-    """One point (labels, steps) of a measure: line -> gain, for the pretrained lines measured there."""
+    """What is gained at one point of a measure.
+
+    Attributes:
+        title: of the measure, with the point where it has several.
+        point: labels and steps.
+        gains: name of a pretrained line that was measured there -> its gain.
+    """
 
     title: str
     point: tuple[Any, Any]
@@ -58,8 +66,9 @@ class Comparison(NamedTuple):
 def gains(board: Standings, floor: str) -> list[Comparison]:
     """What every pretrained line gains over a kind of floor, in the order of the measures.
 
-    Random weights are those of the same trunk; under fine-tuning they train from scratch, and also for longer
-    (`scratch_of`). A measure in which no way is better is left out, and so is one that the floor lacks.
+    Random weights are those of the same trunk. Under fine-tuning they train from scratch, and also for longer
+    (`scratch_of`). Left out are measures that the floor lacks, and metrics of which neither more nor less is
+    better.
     """
     found: list[Comparison] = []
     for measure, words in board.measures.items():
@@ -73,19 +82,21 @@ def gains(board: Standings, floor: str) -> list[Comparison]:
 
 def leads(board: Standings, floor: str) -> dict[str, Gain]:
     """What pretrained lines gain over a kind of floor by the primary measure, at the point that ranks."""
-    point = {(cell.labels, cell.steps) for line in board.lines if (cell := line.headline(board.primary))}
+    points = {(cell.labels, cell.steps) for line in board.lines if (cell := line.headline(board.primary))}
     found = _compared(board, floor, board.primary, board.primary)
-    return next((one.gains for one in found if one.point in point), {})
+    return next((one.gains for one in found if one.point in points), {})
 
 
 def _compared(board: Standings, floor: str, measure: str, against: str) -> Iterator[Comparison]:
+    """The points of a measure, each held against the same point of the measure `against` of the floor."""
     cells = [cell for line in board.lines for cell in line.cells.get(measure, ())]
     points = in_order(cell for cell in cells if metric(cell.metric).scored)
     for point in points:
         found = {}
         for line in board.lines:
             ours = _at(line, measure, point)
-            theirs = next((_at(one, against, point) for one in _floors(board, floor, line)), None)
+            floors = _floors(board, floor, line)
+            theirs = next((cell for one in floors if (cell := _at(one, against, point))), None)
             if line.role == "pretrained" and ours and theirs and (gain := difference(ours, theirs)):
                 found[line.name] = gain
         if found:
@@ -105,13 +116,13 @@ def _at(line: Line, measure: str, point: tuple[Any, Any]) -> Cell | None:
 
 
 def _floors(board: Standings, kind: str, line: Line) -> list[Line]:
-    """The floor of a kind that a line is held against, if it is on the board."""
+    """The floors of a kind that a line can be held against, best first; [] where the board has none."""
     lines = [one for one in board.lines if one.recipe.floor == kind]
     return [one for one in lines if one.trunk == line.trunk] if kind == "random" else lines
 
 
 def difference(ours: Cell, theirs: Cell) -> Gain | None:
-    """Over the seeds that both have; None where there are none."""
+    """The gain of one cell over another, over the seeds that both have; None where there are none."""
     shown = metric(ours.metric)
     other = dict(zip(theirs.seeds, theirs.values, strict=True))
     sign = -shown.factor if shown.lower else shown.factor
@@ -151,9 +162,11 @@ def saved(board: Standings, measure: str) -> list[tuple[Line, list[Saved]]]:
 
 
 def scratch(board: Standings, measure: str) -> Iterator[tuple[Line, float, Cell]]:
-    """Every training from scratch that a fine-tuning measure can be held against, with its labels per class:
-    random weights in as many steps, in more of them, and the references, which trained with all labels for as
-    long as others pretrained."""
+    """Every training from scratch that a fine-tuning measure can be held against, with its labels per class.
+
+    These are random weights in as many steps and in more of them, and the references, which trained with all
+    labels for as long as others pretrained.
+    """
     for line in board.lines:
         if line.recipe.floor == "random":
             for name in (measure, *longer(board, measure)):

@@ -30,8 +30,12 @@ class Batch(NamedTuple):
 
 @dataclass
 class Loss:
-    """value: the scalar to minimise. parts: detached scalars to log. counts: of how many each part is the
-    mean, where that is not the number of rows; batches are averaged by it."""
+    """What an objective says of a batch.
+
+    value: the scalar to minimise.
+    parts: detached scalars to log, by name.
+    counts: of how many things a part is the mean, where that is not the number of rows; a mean over batches
+        is weighted by it."""
 
     value: Tensor
     parts: dict[str, Tensor]
@@ -51,7 +55,7 @@ class Tune(NamedTuple):
 
 
 READS = ("x", "y", "index", "other")
-OLD = {"rows": "layout"}  # attributes of a class by their names before
+OLD = {"rows": "layout"}  # former name of a class attribute -> its name now
 Layout = Literal["packed", "document"]
 B = TypeVar("B", bound=Backbone)
 
@@ -217,7 +221,7 @@ class Sum(Objective[Backbone]):
         term, every = self.terms[name], self.every[name]
         if self.training and len(batch.x) % every:
             raise ValueError(
-                f"{name} reads every {every}th row, and {len(batch.x)} rows in one process do not divide so: "
+                f"{name} reads one row in {every}, and {len(batch.x)} rows in one process do not divide so: "
                 f"take a batch_size of a multiple of {every} in each process and accumulation step"
             )
         batch = _thinned(batch, every)
@@ -248,7 +252,8 @@ class Sum(Objective[Backbone]):
 
 
 def _thinned(batch: Batch, every: int) -> Batch:
-    """Every so manyth row. Where parts of a batch divide so, theirs together are those of the whole."""
+    """Rows 0, every, 2 * every, ... of a batch. Where `every` divides the rows of each part of a batch, the
+    rows of the parts together are those of the whole."""
     if every == 1:
         return batch
     thin: dict[str, Any] = {

@@ -27,8 +27,8 @@ class Pictures:
 
 @dataclass(frozen=True)
 class Choices:
-    """A picture each, and what was guessed of it. images: (B, C, H, W). names: of the K choices. p: (B, K)
-    probabilities. right: (B,) number of the true choice."""
+    """A picture of every sample, and what was guessed of it. images: (B, C, H, W), uint8 or float in [0, 1].
+    names: of the K choices. p: (B, K) probabilities. right: (B,) number of the true choice."""
 
     note: str
     images: Tensor
@@ -64,7 +64,7 @@ Shown = Pictures | Choices | Pairs | Guesses
 
 
 def cosines(first: Tensor, second: Tensor) -> Tensor:
-    """Of all rows of (B, D) with all rows of (B, D): (B, B)."""
+    """Cosines of all rows of first (B, D) with all rows of second (B, D): (B, B), float32."""
     return F.normalize(first.float(), dim=1) @ F.normalize(second.float(), dim=1).T
 
 
@@ -76,7 +76,7 @@ def painted(images: Tensor, patch: int, at: Tensor, content: Tensor) -> Tensor:
 
 @contextmanager
 def dropping(module: nn.Module) -> Iterator[None]:
-    """Dropout as in training, of a module in evaluation mode, whose draws are the same each time."""
+    """Inside it, a module in evaluation mode drops out as in training, and draws the same each time."""
     drops = [one for one in module.modules() if isinstance(one, nn.Dropout)]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)

@@ -27,11 +27,11 @@ class Towers(Objective[ImageBackbone]):
         text: the tower of captions, exported as "text". From the command, its vocabulary is that of a
             tokenizer of the captions.
         out: width of the shared space.
-        view: of the images; None crops 90 % of the area or more, and mirrors nothing, as captions may say
-            left and right.
+        view: images to training crops; default: 90 % of the area or more, of which nothing is mirrored, as
+            captions may say left and right.
 
     Raises:
-        ValueError: `text` reads no text.
+        ValueError: `text` reads no text; from `forward`, a batch of one pair.
     """
 
     reads = ("x", "other")
@@ -46,7 +46,7 @@ class Towers(Objective[ImageBackbone]):
         if text.modality != "text":
             raise ValueError(f"the second tower reads captions; {type(text).__name__} reads {text.modality}s")
         self.text = text
-        self.view = view or crop(scale=(0.9, 1.0))
+        self.view = view or crop(backbone.image_size, scale=(0.9, 1.0))
         self.image_out = nn.Linear(backbone.dim, out, bias=False)
         self.text_out = nn.Linear(text.dim, out, bias=False)
         for name, value in self.starts.items():
@@ -71,7 +71,7 @@ class Towers(Objective[ImageBackbone]):
 
     @abstractmethod
     def score(self, u: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        """The loss of pairs of projections (B, out), and how often the pair is found."""
+        """The loss of projections of images and of captions, (B, out) each, and the share of pairs found."""
 
     def show(self, batch: Batch) -> Pairs | None:
         if batch.other is None:

@@ -47,7 +47,8 @@ class BYOL(Objective[ImageBackbone]):
     """Args:
         backbone: any vision backbone.
         width, out: of projection and prediction head, Linear-BatchNorm-ReLU-Linear (section 3.3).
-        momentum: m_0, share of the average that a first step leaves; 0.996 is a half-life of 173 steps.
+        momentum: m_0, share of the average that the first step leaves; 0.996 is a half-life of 173 steps. It
+            rises to 1.
         views: images to two views of one size; default: the paper's.
 
     Raises:
@@ -69,8 +70,9 @@ class BYOL(Objective[ImageBackbone]):
     ):
         super().__init__(backbone)
         self.views = views or byol(backbone.image_size)
-        if self.views.counts != (2,):
-            raise ValueError(f"BYOL compares two views of one size, not groups of {self.views.counts}")
+        counts = getattr(self.views, "counts", (1,))  # a View alone has none
+        if counts != (2,):
+            raise ValueError(f"BYOL compares two views of one size, not groups of {counts}")
         self.project = mlp(backbone.dim, width, out, norm="batch")
         self.predict = mlp(out, width, out, norm="batch")
         self.teacher = Teacher(backbone, self.project)

@@ -5,8 +5,12 @@ pushed from the crops of all other documents of the global batch by the NT-Xent 
 
     L = - mean_i log( exp(z_i . z_i+ / T) / sum over k != i of exp(z_i . z_k / T) ),
 
-of z, the normalised means of their tokens, without a projection. The paper takes the negatives from a queue;
-here they are the other crops of the batch, so that batches should hold hundreds of documents.
+of z, the normalised means of their tokens, without a projection. The paper takes the negatives from a queue
+that a slow average of the network fills; here they are the other crops of the batch, so that batches should
+hold hundreds of documents. Its code also deletes a tenth of the tokens of a crop, which is not done here, and
+compares means as they are, where these are normalised.
+
+Published training: AdamW, lr 5e-5, 20,000 steps of warm-up of 500,000, batch 2,048.
 """
 
 from __future__ import annotations
@@ -39,7 +43,8 @@ class DocumentCrops(Objective[TokenBackbone]):
             backbone without blocks is its words.
 
     Raises:
-        ValueError: lengths that are none, a temperature that is not positive, or another `through`.
+        ValueError: lengths that are none, a temperature that is not positive, or another `through`; from
+            `forward`, a batch of one document.
     """
 
     family = "contrastive"
@@ -86,7 +91,7 @@ class DocumentCrops(Objective[TokenBackbone]):
         return take(batch.x.repeat(2, 1), at.flatten(0, 1)), segments.flatten(0, 1)
 
     def read(self, x: Tensor, segments: Tensor) -> Tensor:
-        """What is contrasted: (2 B, D)."""
+        """What is contrasted of crops x, segments (2 B, T): (2 B, D)."""
         if self.words is None:
             return self.backbone(x, segments).pooled
         check_ids(x, self.words.num_embeddings)

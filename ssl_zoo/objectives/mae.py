@@ -5,6 +5,8 @@ learned blank for each dropped patch, and all positions, and predicts the pixels
 normalised within each patch (§3, "Reconstruction target"):
 
     L = mean over dropped patches of || decoder(encoder(seen))_i - normalise(x_i) ||^2 / (p * p * 3)
+
+Published training: AdamW, lr 1.5e-4 x batch / 256, weight decay 0.05, betas 0.9 and 0.95, batch 4096.
 """
 
 from __future__ import annotations
@@ -40,7 +42,7 @@ class MAE(Objective[TokenBackbone]):
         view: images to training crops; default: the paper's random resized crop and flip.
 
     Raises:
-        ValueError: the backbone is not a TokenBackbone for images, or too few patches would be left.
+        ValueError: the backbone is not a vision transformer, or too few patches would be left.
     """
 
     family = "masked"

@@ -12,8 +12,9 @@ random keys. A network that has learned nothing has a loss of log(1 + K).
 
 The paper shuffles the batch among GPUs for the keys, since batch norms of one GPU's rows tell the query
 which few images its key was normalised with. Batch norms here are over the rows of all processes
-(ssl_zoo.norm), and nothing is left to shuffle; a vision transformer has none. Published training: SGD, lr
-0.03 x batch / 256, weight decay 1e-4.
+(ssl_zoo.norm), and nothing is left to shuffle; a vision transformer has none.
+
+Published training: SGD, lr 0.03 x batch / 256, weight decay 1e-4.
 """
 
 from __future__ import annotations
@@ -80,8 +81,9 @@ class MoCo(Objective[ImageBackbone]):
         if temperature <= 0:
             raise ValueError(f"temperature must be positive, not {temperature}")
         self.views = views or weak(backbone.image_size)
-        if self.views.counts != (2,):
-            raise ValueError(f"MoCo compares two views of one size, not groups of {self.views.counts}")
+        counts = getattr(self.views, "counts", (1,))  # a View alone has none
+        if counts != (2,):
+            raise ValueError(f"MoCo compares two views of one size, not groups of {counts}")
         self.momentum, self.temperature = momentum, temperature
         self.project = mlp(backbone.dim, width, out)
         self.teacher = Teacher(backbone, self.project)

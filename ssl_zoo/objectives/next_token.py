@@ -56,8 +56,12 @@ class NextToken(Objective[TokenBackbone]):
         return Loss(loss, {"nats_per_token": nats}, {"nats_per_token": count})
 
     def show(self, batch: Batch) -> Guesses:
+        """The first row, without its padding."""
         ids, segments = batch.x[:1], None if batch.segments is None else batch.segments[:1]
         code = self.backbone.encode(self.backbone.embed(ids), None, segments, order="causal")
-        p = F.linear(code.tokens[0, :-1], self.output.weight).float().softmax(1)  # (T - 1, V)
+        at = torch.arange(1, ids.shape[1], device=ids.device)
+        if segments is not None:
+            at = at[segments[0, 1:] >= 0]
+        p = F.linear(code.tokens[0, at - 1], self.output.weight).float().softmax(1)  # (K, V)
         note = "The probability of each token, given all before it; the first one was only read."
-        return Guesses(note, ids[0], torch.arange(1, ids.shape[1], device=ids.device), p, hidden=False)
+        return Guesses(note, ids[0], at, p, hidden=False)

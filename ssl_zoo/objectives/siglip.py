@@ -4,7 +4,8 @@ With u_i and v_i the unit vectors of image and caption i of the N pairs of the u
 
     L = -1/N sum_ij log sigmoid(y_ij (e^s u_i . v_j + b)),   y = 1 on the diagonal and -1 elsewhere
 
-with s learnt from ln 10 and b from -10. Each process scores its own images with everybody's captions.
+with s learnt from ln 10 and b from -10. Each process scores its own images with everybody's captions. The
+paper pools images by a learnt query; here both towers are pooled by the mean.
 """
 
 from __future__ import annotations

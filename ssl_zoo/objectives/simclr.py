@@ -6,7 +6,10 @@ NT-Xent loss (SimCLR, eq. 1; ssl_zoo/contrast.py): with z the normalised project
     L = - mean_i log( exp(z_i . z_i+ / T) / sum over k != i of exp(z_i . z_k / T) )
 
 Views of an image are random crops and colours; views of a text are two draws of the backbone's own
-dropout (SimCSE, §3).
+dropout (SimCSE, §3). The projection head is that of SimCLR's paper for both: SimCLR's code has batch norms in
+it besides, and SimCSE has one layer with a tanh on the first token.
+
+Published training: SimCLR with LARS, lr 0.3 x batch / 256, weight decay 1e-6, batch 4096.
 """
 
 from __future__ import annotations
@@ -34,7 +37,8 @@ class SimCLR(Objective[Backbone]):
         view: images to views; default: the paper's recipe. Text takes none.
 
     Raises:
-        ValueError: a text backbone without dropout (its two views would be the same), or a view for text.
+        ValueError: a text backbone without dropout (its two views would be the same), a view for text, or a
+            temperature that is not positive; from `forward`, a batch of one sample.
     """
 
     family = "contrastive"

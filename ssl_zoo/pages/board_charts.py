@@ -23,7 +23,8 @@ ROLE_SHAPES = {"pretrained": "circle", "reference": "diamond", "floor": "square"
 
 
 def charts(board: Standings) -> dict[str, Spec]:
-    """ "primary" and `Curves.name` -> specification; empty where nothing has run."""
+    """The charts of a board, by "primary" and by `Curves.name`; {} where no line has results of the primary
+    measure."""
     if not any(line.headline(board.primary) for line in board.lines):
         return {}
     return {"primary": standing(board)} | {one.name: drawn(board, one) for one in curves(board)}
@@ -46,7 +47,8 @@ def looks(board_lines: list[Line]) -> list[tuple[str, list[int], str]]:
 
 
 def standing(board: Standings) -> Spec:
-    """Dot and 95 % interval of the primary measure, best at the top; the names stand above the dots."""
+    """The primary measure of every line that has it, best at the top: a dot with its 95 % interval, and the
+    name above. At least one line has run."""
     ran = [(line, cell) for line in board.lines if (cell := line.headline(board.primary))]
     shown = metric(ran[0][1].metric)
     values = []
@@ -103,7 +105,8 @@ def standing(board: Standings) -> Spec:
 
 
 def drawn(board: Standings, one: Curves) -> Spec:
-    """A curve for each line with a band for its 95 % interval; a click on a name shows it alone."""
+    """A curve for each line with a band for its 95 % interval. A click on a name of the legend shows that
+    line alone."""
     own = {line.name for line in board.lines}
     every = [*board.lines, *(line for line, _ in one.drawn if line.name not in own)]
     look = dict(zip([line.name for line in every], looks(every), strict=True))
@@ -165,7 +168,8 @@ def _value(line: Line, point: Point) -> Spec:
 
 
 def _log_axis(one: Curves) -> Spec:
-    """Ticks where points are; "all" stands at its real number."""
+    """A logarithmic axis of labels has ticks where points are, and "all (N)" at the number of all labels; one
+    of costs has ticks at round numbers."""
     if one.kind == "cost":
         return {"format": "~s", "tickCount": 5}
     ticks = sorted({point.x for _, points in one.drawn for point in points})

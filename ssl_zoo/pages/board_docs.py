@@ -27,7 +27,7 @@ def documents(board: Standings) -> dict[str, str]:
 
 
 def write_docs(boards: Sequence[Standings], folder: str | Path) -> list[Path]:
-    """Write the documents of every board; the paths written."""
+    """Write the documents of every board; gives the paths of the files."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     written = []
@@ -42,12 +42,13 @@ BEGIN, END = "<!-- from results.jsonl: -->", "<!-- :from results.jsonl -->"
 
 
 def lowered(words: str) -> str:
-    """Without the capital that opens a sentence."""
+    """A title without the capital that opens it."""
     return words[:1].lower() + words[1:]
 
 
 def summary(boards: Sequence[Standings]) -> str:
-    """The README's tables: of each board that ran, all lines by the primary measure."""
+    """The tables of the README: all lines by the primary measure, of each board with a pretrained line that
+    has run."""
     parts = []
     for board in boards:
         if board.leader is not None:
@@ -57,7 +58,7 @@ def summary(boards: Sequence[Standings]) -> str:
 
 
 def with_summary(readme: str, boards: Sequence[Standings]) -> str:
-    """The README with the table between its marks made anew.
+    """The README with the tables between its marks made anew.
 
     Raises:
         ValueError: a README without the marks.
@@ -80,14 +81,14 @@ def expected(board: Standings, line: Line) -> str:
 
 
 def with_expected(recipe: str, text: str) -> str:
-    """The text of a recipe with its Expected line made anew; of a line that has not run, as it was."""
+    """The text of a recipe with its Expected line made anew; unchanged where the line has not run."""
     if text == "not run yet":
         return recipe
     return re.sub(r"^# Expected: .*$", lambda _: f"# Expected: {text}", recipe, count=1, flags=re.MULTILINE)
 
 
 def expect(board: Board) -> None:
-    """Write into the recipes of a board what they are expected to score."""
+    """Write into the recipes of a board what their lines score."""
     found = standings(board)
     for line in found.lines:
         file = board.folder / "recipes" / f"{line.name}.yaml"

@@ -7,9 +7,15 @@ from collections.abc import Sequence
 from ssl_zoo.pages.feature_views import FeatureView, Layers
 from ssl_zoo.pages.run_charts import COLOURS, WIDE, Chart
 
+LEGEND = 20  # classes that a legend shows at most
+
 
 def embedding(view: FeatureView) -> Chart:
-    """Points where the map that `layout` names puts them; a class can be picked in the legend."""
+    """A map of the samples in the plane, by their class.
+
+    The parameter `layout` names the map that is shown, the first of `view.maps` to begin with. A class is
+    picked in the legend; where there are too many for one, by a click on a point.
+    """
     names = list(view.maps)
     values = []
     for i, sample in enumerate(view.samples):
@@ -30,7 +36,7 @@ def embedding(view: FeatureView) -> Chart:
     }
     params: list[Chart] = [{"name": "layout", "value": names[0]}]
     if view.classes:
-        many = len(view.classes) > 20
+        many = len(view.classes) > LEGEND
         scale = {"scheme": "tableau10" if len(view.classes) <= 10 else "tableau20"}
         present = sorted({value["class"] for value in values}, key=view.classes.index)
         legend = None if many else {"symbolOpacity": 1}
@@ -55,7 +61,8 @@ def embedding(view: FeatureView) -> Chart:
 
 
 def layer_probe(layers: Layers) -> Chart:
-    """Accuracy of each layer's probe with its interval, and the line of the commonest class."""
+    """The accuracy in percent of each layer's probe with its interval, and a dashed line at that of always
+    naming the commonest class."""
     values = [
         {"layer": s.layer, "accuracy": 100 * s.accuracy, "low": 100 * s.low, "high": 100 * s.high}
         for s in layers.scores
@@ -91,7 +98,11 @@ def layer_probe(layers: Layers) -> Chart:
 
 
 def similarity(cosines: Sequence[Sequence[float]]) -> Chart:
-    """Cosine similarity of first views (rows) and second views (columns), with its numbers."""
+    """A heat map of the cosine similarity of each first view (rows) with each second view (columns), with the
+    numbers in it.
+
+    cosines: (B, B), B samples.
+    """
     values = [
         {"first": i + 1, "second": j + 1, "cosine": round(value, 4)}
         for i, row in enumerate(cosines)

@@ -26,7 +26,7 @@ class Neighbours(NamedTuple):
 
 
 class LayerScore(NamedTuple):
-    """Accuracy of the probe of one layer, from 1: a fraction, with its 95 % Wilson interval."""
+    """The accuracy of the probe of one layer (counted from 1), a fraction, with its 95 % Wilson interval."""
 
     layer: int
     accuracy: float
@@ -35,8 +35,13 @@ class LayerScore(NamedTuple):
 
 
 class Layers(NamedTuple):
-    """scores: one a layer. commonest: what always naming the commonest class would score, a fraction.
-    train, choosing, scoring: rows that were used."""
+    """The probes of all layers.
+
+    Attributes:
+        scores: one for each layer.
+        commonest: the accuracy of always naming the commonest class, a fraction.
+        train, choosing, scoring: how many rows each was done on.
+    """
 
     scores: list[LayerScore]
     commonest: float
@@ -46,8 +51,16 @@ class Layers(NamedTuple):
 
 
 class FeatureView(NamedTuple):
-    """samples: those of the map. maps: name -> (N, 2) places. explained: share of variance that the two
-    axes of PCA keep. data: the name of the data set, split: which of its splits. classes: their names."""
+    """What the page of a run shows of its frozen features.
+
+    Attributes:
+        samples: the N samples of the maps.
+        maps: name -> (N, 2) places in the plane.
+        explained: the share of variance that the two axes of PCA keep.
+        layers: the probes of the layers; None without labels.
+        data, split: the names of the data set and of the split.
+        classes: the names of the classes; () without labels.
+    """
 
     samples: list[Sample]
     maps: dict[str, np.ndarray]
@@ -60,10 +73,14 @@ class FeatureView(NamedTuple):
 
 
 def maps(features: Tensor) -> tuple[dict[str, np.ndarray], float]:
-    """Places in the plane for features (N, D) scaled to unit length, N >= 3, and PCA's explained share.
+    """Maps of features (N, D), N >= 3, after they are scaled to unit length, and the share of variance that
+    PCA explains.
 
-    PCA always; t-SNE (van der Maaten & Hinton 2008) from ten rows on; UMAP (McInnes et al. 2018) where the
-    package `umap` is installed.
+    PCA is always among them. t-SNE (van der Maaten & Hinton 2008) takes ten rows, and so does UMAP (McInnes
+    et al. 2018), which takes the package `umap` too.
+
+    Returns:
+        Name -> (N, 2) places in the plane, and the share.
     """
     unit = F.normalize(features, dim=1).numpy()
     pca = PCA(2, svd_solver="full").fit(unit)
@@ -93,7 +110,7 @@ def neighbours(features: Tensor, samples: list[Sample], queries: int = 12, k: in
 
 
 def wilson(right: int, n: int) -> tuple[float, float]:
-    """95 % interval of a share (Wilson 1927)."""
+    """The 95 % interval of the share right / n, n > 0, of independent rows (Wilson 1927)."""
     z = 1.959964
     share = right / n
     middle = (share + z * z / (2 * n)) / (1 + z * z / n)
@@ -104,7 +121,8 @@ def wilson(right: int, n: int) -> tuple[float, float]:
 def layer_scores(train: FeatureSet, validation: FeatureSet, classes: int) -> Layers:
     """A linear probe of each layer: the even validation rows choose its weight decay, the odd ones score it.
 
-    train, validation: features extracted with layers=True, in random order, with labels.
+    train, validation: features extracted with layers=True, in random order, with labels. There are two or
+    more of validation.
     """
     index = np.arange(len(validation.pooled))
     choosing, scoring = validation.take(index[::2]), validation.take(index[1::2])

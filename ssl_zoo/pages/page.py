@@ -18,7 +18,7 @@ import vl_convert
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-# The Vega-Lite that the script below and the pictures of `docs/` are drawn by.
+# The version of Vega-Lite that draws the charts of pages and the pictures of `docs/`.
 VEGA_LITE = "6.4"
 
 
@@ -30,7 +30,11 @@ def charting_script() -> str:
 
 
 def embedded(value: Any) -> Markup:
-    """A JSON value for use inside a <script> element: no text in it can end the element."""
+    """A JSON value for use inside a <script> element: no text in it can end the element.
+
+    Raises:
+        ValueError: it holds NaN or an infinity.
+    """
     text = json.dumps(value, allow_nan=False, separators=(",", ":"))
     return Markup(text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029"))
 
@@ -47,9 +51,9 @@ def environment() -> Environment:
 def policy(scripts: Iterable[str]) -> str:
     """The content security policy of a page that holds these scripts, and runs no other.
 
-    They are told by their hashes, so that text which slips through the escaping stays text. The file of
-    charts is loaded by one of them, which 'strict-dynamic' lets it do, from disk as from a server. Styles may
-    be inline: Vega's tooltips bring some, and bars and shades are widths and colours of single elements.
+    The policy names them by their hashes, so that text which slips through the escaping stays text. One of
+    them loads the file that draws charts, which 'strict-dynamic' allows, from disk as from a server. Styles
+    may be inline: Vega's tooltips bring some, and bars and shades are widths and colours of single elements.
     """
     digests = (base64.b64encode(hashlib.sha256(one.encode()).digest()).decode() for one in scripts)
     allowed = " ".join(f"'sha256-{one}'" for one in digests)
@@ -59,8 +63,8 @@ def policy(scripts: Iterable[str]) -> str:
     )
 
 
-def script(name: str) -> str:
-    """A script of `ssl_zoo/pages/templates`."""
+def asset(name: str) -> str:
+    """The text of a file of `ssl_zoo/pages/templates`."""
     return (files("ssl_zoo.pages") / "templates" / name).read_text(encoding="utf-8")
 
 
@@ -79,9 +83,11 @@ def render(
         script_file: the file beside the page that holds `charting_script`; empty writes it into the page.
         scripts: files of `ssl_zoo/pages/templates` that the page runs besides `page.js`.
         values: what the template shows. `page.html` wants `title`.
+
+    Raises:
+        jinja2.UndefinedError: the template shows a value that is not given.
     """
-    style = (files("ssl_zoo.pages") / "templates" / "page.css").read_text(encoding="utf-8")
-    own = [script("page.js").replace("CHARTING_FILE", json.dumps(script_file)), *map(script, scripts)]
+    own = [asset("page.js").replace("CHARTING_FILE", json.dumps(script_file)), *map(asset, scripts)]
     if charts and not script_file:
         own.insert(0, charting_script())
     return (
@@ -91,13 +97,13 @@ def render(
             charts=dict(charts or {}),
             policy=Markup(policy(own)),
             scripts=list(map(Markup, own)),
-            style=Markup(style),
+            style=Markup(asset("page.css")),
             **values,
         )
     )
 
 
 def picture(chart: Mapping[str, Any]) -> str:
-    """The SVG of a chart, for a README; drawn on white."""
+    """The SVG of a chart on a white ground, for a Markdown page."""
     config = {"background": "white", "font": "sans-serif", "legend": {"labelLimit": 400}}
     return vl_convert.vegalite_to_svg({**chart, "config": {**config, **chart.get("config", {})}}, VEGA_LITE)

@@ -1,4 +1,4 @@
-"""The curves of a run, as Vega-Lite specifications. Pure functions of plain data."""
+"""The curves of a run, as Vega-Lite specifications, made of plain data alone."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ Chart = dict[str, Any]
 Metrics = Mapping[str, tuple[list[int], list[float]]]
 Group = dict[str, tuple[list[int], list[float]]]
 SOURCES = {"train": "training batch", "val": "held out"}
-# Where a name says too little: a title, and the unit.
+# Titles, with their units, of logged names that say too little.
 TITLES = {
     "nats_per_token": "loss (nats per token)",
     "nats_per_masked_token": "loss (nats per hidden token)",
@@ -27,7 +27,10 @@ WIDE: Chart = {"width": "container", "height": 220}
 
 
 def title(name: str, unit: str) -> str:
-    """What the vertical axis says for a logged name without its source. unit: of the objective's loss."""
+    """The title of a logged name, which comes without its source.
+
+    unit: of the objective's loss; "" where it is not known.
+    """
     if name == "loss":
         return f"loss ({unit})" if unit else "loss"
     if name.endswith("_per_second"):
@@ -56,11 +59,12 @@ def once(metrics: Metrics, unit: str) -> list[tuple[str, int, float]]:
 
 
 def steps_of(group: Group) -> set[int]:
+    """The steps at which anything of a group was logged."""
     return {step for steps, _ in group.values() for step in steps}
 
 
 def grouped(metrics: Metrics) -> dict[str, Group]:
-    """Name without its source -> source -> steps and values; the loss first, the machinery last."""
+    """Name without its source -> source -> steps and values. The loss comes first, the machinery last."""
     groups: dict[str, Group] = {}
     for name, values in metrics.items():
         source, _, rest = name.partition("/")
@@ -82,7 +86,7 @@ def machinery(name: str) -> bool:
 
 
 def curve(group: Group, name: str) -> Chart:
-    """One chart: source -> steps and values. Sources differ in colour, dash and mark."""
+    """The chart of one name, with a line for each source. Sources differ in colour, dash and mark."""
     values = [
         {"step": step, "value": value, "rows": source}
         for source, (steps, found) in group.items()

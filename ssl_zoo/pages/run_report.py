@@ -18,9 +18,14 @@ from ssl_zoo.transfer.report import any_metric
 class Report:
     """All that the page of a run shows.
 
-    facts: names and values, in order. notes: what could not be shown, and why. metrics: see
-    `pretrain.logs.read_metrics`. unit: of the loss. evaluations: file name -> content of
-    RUN/evaluations/*.json. config: YAML.
+    Attributes:
+        unit: of the loss; "" where it is not known.
+        facts: names and values, in order.
+        config: the resolved configuration as YAML.
+        notes: what could not be shown, and why.
+        metrics: see `pretrain.logs.read_metrics`.
+        evaluations: file name -> what `ssl-zoo evaluate` wrote to RUN/evaluations, or a board's measure in
+            the same form.
     """
 
     title: str
@@ -57,15 +62,20 @@ def html(report: Report) -> str:
         curves=titles,
         once=run_charts.once(report.metrics, report.unit),
         view=view,
+        legend=view is not None and len(view.classes) <= feature_charts.LEGEND,
         table=[row for name, found in report.evaluations.items() for row in evaluation_rows(name, found)],
     )
 
 
 @dataclass(frozen=True)
 class Scored:
-    """A row of the table of evaluations.
+    """A result in the table of evaluations, formatted for people.
 
-    score: the mean over seeds, and span its interval, as the metric is shown. rows: used of each split.
+    Attributes:
+        what: name of the result, such as "pretrained".
+        score: the mean over seeds. span: its 95 % interval.
+        seeds: how many.
+        rows: how many rows of train, validation and test were used.
     """
 
     data: str
@@ -80,7 +90,10 @@ class Scored:
 
 
 def evaluation_rows(name: str, report: Mapping[str, Any]) -> list[Scored]:
-    """The results of one file of RUN/evaluations; a file of another shape gives none."""
+    """The results of one file of RUN/evaluations; [] for a file without any.
+
+    name: of the file, which stands for the data where the file does not name them.
+    """
     rows = []
     for what, result in report.get("results", {}).items():
         how, span = any_metric(result["metric"]), result["interval"]

@@ -19,7 +19,13 @@ BEGINNING = 160  # characters of a text
 
 
 class Sample(NamedTuple):
-    """image: a data URI, "" for text. text: its beginning, "" for images. label: class, "" without labels."""
+    """What a page shows of a sample.
+
+    Attributes:
+        image: a data URI; "" for text.
+        text: the beginning of the text; "" for images.
+        label: name of its class; "" without labels.
+    """
 
     image: str = ""
     text: str = ""
@@ -29,7 +35,7 @@ class Sample(NamedTuple):
 def data_uri(image: Tensor, side: int | None = None) -> str:
     """An image (C, H, W), uint8 or float in [0, 1], as a data URI.
 
-    side: None keeps all pixels as they are, in PNG; a number shrinks the longer side to so many pixels at
+    side: None keeps all pixels as they are, in PNG. A number shrinks the longer side to that many pixels at
     most, in lossy WebP.
     """
     pixels = image if image.dtype == torch.uint8 else (image.clamp(0, 1) * 255).round().to(torch.uint8)
@@ -45,7 +51,7 @@ def data_uri(image: Tensor, side: int | None = None) -> str:
 
 
 def beginning(text: str, characters: int = BEGINNING) -> str:
-    """The first characters, cut with an ellipsis; white space as single spaces."""
+    """The first characters of a text. White space becomes single spaces, and a cut an ellipsis."""
     text = " ".join(text.split())
     return text if len(text) <= characters else text[: characters - 1].rstrip() + "…"
 

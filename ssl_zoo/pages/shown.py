@@ -21,8 +21,8 @@ from ssl_zoo.pages.samples import beginning, data_uri
 from ssl_zoo.transfer.features import device_of
 from ssl_zoo.transfer.generate import Choice, end_of_document, follow
 
-ROWS, LENGTH = 8, 96  # that an objective is asked about; tokens of one
-PROMPT, DRAWN, CONTINUATIONS = 24, 40, 3  # tokens, tokens, samples
+ROWS, LENGTH = 8, 96  # rows that an objective is asked about, and tokens of a row, at most
+PROMPT, DRAWN, CONTINUATIONS = 24, 40, 3  # tokens of the prompt, tokens drawn after it, and how many times
 
 Likely = Sequence[tuple[str, float]]  # tokens and their probabilities, the likeliest first
 
@@ -30,8 +30,10 @@ Likely = Sequence[tuple[str, float]]  # tokens and their probabilities, the like
 class Token(NamedTuple):
     """A token as it stands in the text.
 
-    p: the probability that the network gave it, None where it gave none (it was only read). likely: the
-    likeliest tokens in its place. hidden: its number, from 1, if it was hidden, else 0.
+    Attributes:
+        p: the probability that the network gave it; None where the network only read it.
+        likely: the likeliest tokens in its place.
+        hidden: its number among the hidden tokens, from 1; 0 for one that was not hidden.
     """
 
     text: str
@@ -41,7 +43,7 @@ class Token(NamedTuple):
 
 
 class Thing(NamedTuple):
-    """One view of a sample: a data URI, or the beginning of a text."""
+    """One view of a sample: an image as a data URI, or the beginning of a text; the other one is ""."""
 
     image: str = ""
     text: str = ""
@@ -56,11 +58,18 @@ class Guess(NamedTuple):
 
 @dataclass(frozen=True)
 class Prediction:
-    """What the template draws. kind: which part of it. objective: class name, with the name of the term where
-    it is one of a sum. note: what is to be seen. rows: where they are from.
+    """What the template draws of one objective.
 
-    columns, pictures: titles, and the pictures of each sample. guesses: see `Guess`. first, second,
-    similarity: of pairs. tokens: of a text. continuations: a prompt, and the tokens drawn after it.
+    Attributes:
+        kind: which part of the template draws it; the attributes below are those of some kinds alone.
+        objective: name of the class, with the name of the term where it is one of a sum.
+        note: a sentence or two on what is to be seen.
+        rows: where the rows are from.
+        columns, pictures: of "pictures": titles, and the pictures of each sample as data URIs.
+        guesses: of "choices".
+        first, second, similarity: of "pairs": two views of each of B samples, and (B, B) cosines.
+        tokens: of "hidden" and "scored": those of a text.
+        continuations: of "scored": prompts, each with the tokens drawn after it.
     """
 
     kind: Literal["pictures", "choices", "pairs", "hidden", "scored"]
@@ -83,7 +92,8 @@ def predict(
     """What an objective makes of the first rows; None for one that has nothing to see.
 
     Args:
-        rows: laid out as the objective wants them. tokenizer: of text.
+        rows: laid out as the objective wants them.
+        tokenizer: of text; None for images alone.
         title, source: what the page calls the objective and the rows.
     """
     shown = ask(objective, rows)
@@ -100,7 +110,8 @@ def predict(
 
 @torch.no_grad()
 def ask(objective: Objective, rows: Rows) -> Shown | None:
-    """`show` of the first rows, the beginnings of texts, on the objective's device; the same each time."""
+    """What the objective's `show` gives for the first rows, with texts cut to LENGTH. It runs on the
+    objective's device, and gives the same each time."""
     batch = rows.read(np.arange(min(ROWS, len(rows))))
     device = device_of(objective.backbone)
     seed_noise(0, 0)
@@ -114,7 +125,7 @@ def ask(objective: Objective, rows: Rows) -> Shown | None:
 
 
 def cut(batch: Batch, device: torch.device) -> Batch:
-    """A batch on a device, its texts no longer than a page shows."""
+    """A batch on a device, with texts (B, T) cut to (B, LENGTH)."""
     short = lambda x: None if x is None else (x[:, :LENGTH] if x.dim() == 2 else x).to(device)  # noqa: E731
     x = short(batch.x)
     assert x is not None
@@ -123,7 +134,7 @@ def cut(batch: Batch, device: torch.device) -> Batch:
 
 
 def drawn(shown: Shown, tokenizer: Tokenizer | None, title: str, source: str) -> Prediction:
-    """Tensors as pictures and words."""
+    """What an objective showed, with its tensors as data URIs, texts and numbers."""
     make = partial(Prediction, objective=title, note=shown.note, rows=source)
     if isinstance(shown, Pictures):
         pictures = [[data_uri(one.cpu()) for one in row] for row in zip(*shown.columns.values(), strict=True)]
@@ -146,7 +157,7 @@ def drawn(shown: Shown, tokenizer: Tokenizer | None, title: str, source: str) ->
 
 
 def thing(x: Tensor, tokenizer: Tokenizer | None) -> Thing:
-    """An image (C, H, W), or ids (T,) of which those below 0 are none."""
+    """A view as a page shows it: an image (C, H, W), or ids (T,), among which numbers below 0 are no ids."""
     if x.dim() == 3:
         return Thing(image=data_uri(x.cpu()))
     assert tokenizer is not None
@@ -154,7 +165,7 @@ def thing(x: Tensor, tokenizer: Tokenizer | None) -> Thing:
 
 
 def name(tokenizer: Tokenizer, token: int) -> str:
-    """The text of one id; the names of ids that are no text, and of bytes that are no character."""
+    """The text of one id. Ids that stand for no text, and bytes that are no character, get a name in ⟨⟩."""
     v = tokenizer.vocabulary
     names = {v.pad: "⟨padding⟩", v.separator: "⟨document⟩", v.mask: "⟨hidden⟩"}
     text = tokenizer.decode([token])
@@ -166,11 +177,12 @@ def name(tokenizer: Tokenizer, token: int) -> str:
 def likely(tokenizer: Tokenizer, p: Tensor, k: int = 3) -> Likely:
     """The k likeliest tokens of a distribution (V,)."""
     best = p.topk(min(k, len(p)))
-    return [(name(tokenizer, i), p) for i, p in zip(best.indices.tolist(), best.values.tolist(), strict=True)]
+    found = zip(best.indices.tolist(), best.values.tolist(), strict=True)
+    return [(name(tokenizer, token), share) for token, share in found]
 
 
 def guessed(shown: Guesses, tokenizer: Tokenizer) -> list[Token]:
-    """The text, with the guesses where there are some."""
+    """The tokens of the text, with the guesses where the network made some."""
     ids = shown.ids.tolist()
     found = [Token(name(tokenizer, i)) for i in ids]
     for number, (place, p) in enumerate(zip(shown.at.tolist(), shown.p, strict=True), 1):

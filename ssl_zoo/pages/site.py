@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from importlib.resources import files
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -29,15 +28,15 @@ from ssl_zoo.leaderboard.table import (
 )
 from ssl_zoo.leaderboard.worth import WORDS, gains, lines_of
 from ssl_zoo.pages.board_charts import charts
-from ssl_zoo.pages.page import charting_script, render
+from ssl_zoo.pages.page import asset, charting_script, render
 from ssl_zoo.transfer.report import metric
 
 SCRIPT = "charts.js"
-BAR = 96  # units of the picture of an interval in a cell, from the lowest end of its column to the highest
+BAR = 96  # width of the picture of an interval in a cell, from the lowest end in its column to the highest
 
 
 class Bar(NamedTuple):
-    """Where a cell's mean and interval stand, 0 to BAR."""
+    """Where the mean of a cell and the ends of its interval stand, from 0 to BAR."""
 
     low: float
     mean: float
@@ -45,7 +44,8 @@ class Bar(NamedTuple):
 
 
 class Shown(NamedTuple):
-    """A cell of the page: a number to sort by, its text and its bar; number None where there is no result."""
+    """A cell of the page: the number to sort by, the text and the bar; number and bar are None where there is
+    no result."""
 
     number: float | None
     text: str
@@ -53,7 +53,14 @@ class Shown(NamedTuple):
 
 
 class Column(NamedTuple):
-    """A measure: its title, the point and unit it shows, whether less is better, and a cell for each line."""
+    """A column of the standings: one measure.
+
+    Attributes:
+        name, title: of the measure.
+        unit: the point of it that the column shows, and the title of its metric.
+        lower: whether less is better.
+        cells: one for each line, in the order of the board.
+    """
 
     name: str
     title: str
@@ -63,7 +70,7 @@ class Column(NamedTuple):
 
 
 def write_site(boards: Sequence[Standings], folder: str | Path) -> list[Path]:
-    """Write the site; the paths written."""
+    """Write the site; gives the paths of its files."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     pages = {f"{board.name}.html": board_page(board) for board in boards}
@@ -75,19 +82,20 @@ def write_site(boards: Sequence[Standings], folder: str | Path) -> list[Path]:
 
 
 def index_page(boards: Sequence[Standings]) -> str:
-    """All boards with their standings, those that ran first."""
+    """The page of all boards with their standings; boards that have run come first."""
     ran = sorted(boards, key=lambda board: board.leader is None)
     return render(
         "boards.html",
         title="Leaderboards of ssl_zoo",
         boards=[(board, *standing(board)) for board in ran],
         meaning=f"{MEANING}; {OVER}",
-        board_style=_template("board.css"),
+        board_style=Markup(asset("board.css")),
     )
 
 
 def board_page(board: Standings) -> str:
-    """One board: the table, what others published, charts, and every line with its command and settings."""
+    """The page of one board: the table, what others published, charts, and every line with its command and
+    settings."""
     drawn = charts(board)
     shown = [
         {
@@ -120,18 +128,19 @@ def board_page(board: Standings) -> str:
         backbones=sorted({line.backbone for line in board.lines if line.backbone}),
         bar=BAR,
         linked=linked,
-        board_style=_template("board.css"),
+        board_style=Markup(asset("board.css")),
     )
 
 
 def shown_measures(board: Standings) -> list[str]:
-    """The columns of the standings: the primary measure, then the others of which every line has its own."""
+    """The measures with a column in the standings: the primary one, then the others. Training from scratch
+    for longer (`scratch_of`), which few lines have, gets none."""
     rest = [name for name, said in board.measures.items() if "scratch_of" not in said]
     return sorted(rest, key=lambda name: name != board.primary)
 
 
 def worth(board: Standings, kind: str) -> dict[str, Any]:
-    """What pretraining gains over a kind of floor; empty where nothing is compared."""
+    """What pretraining gains over a kind of floor; {} where nothing is compared."""
     if not (found := gains(board, kind)):
         return {}
     compared = lines_of(board, found)
@@ -144,7 +153,7 @@ def worth(board: Standings, kind: str) -> dict[str, Any]:
 
 
 def column(board: Standings, measure: str) -> Column:
-    """The headline cells of a measure, their bars on one scale."""
+    """The column of a measure: its headline cells, with bars on one scale."""
     cells = [line.headline(measure) for line in board.lines]
     ends = [end for cell in cells if cell for end in (cell.interval or (cell.mean, cell.mean))]
     there = next((cell for cell in cells if cell), None)
@@ -166,7 +175,8 @@ def _shown(cell: Cell, low: float, high: float) -> Shown:
 
 
 def details(line: Line) -> dict[str, Any]:
-    """What a line's details show: overrides, resolved configuration, what each seed chose and took."""
+    """What the details of a line show: its overrides, its resolved configuration, its pretraining, and what
+    each seed chose and took."""
     first = next(iter(line.records.values()), {})
     seeds = []
     for seed, record in line.records.items():
@@ -184,7 +194,7 @@ def details(line: Line) -> dict[str, Any]:
 
 
 def linked(text: str) -> Markup:
-    """Text with its web addresses and arXiv numbers as links, all else escaped."""
+    """A text as HTML: its web addresses and arXiv numbers are links, and all else is escaped."""
     found = []
     for i, part in enumerate(re.split(r"(https?://[^\s<>\"]*[^\s<>\".,;)]|arXiv:\d{4}\.\d{4,5})", text)):
         address = part.replace("arXiv:", "https://arxiv.org/abs/")
@@ -194,7 +204,3 @@ def linked(text: str) -> Markup:
 
 def _yaml(value: Any) -> str:
     return yaml.safe_dump(value, sort_keys=False, allow_unicode=True, width=100).rstrip()
-
-
-def _template(name: str) -> Markup:
-    return Markup((files("ssl_zoo.pages") / "templates" / name).read_text(encoding="utf-8"))

@@ -19,7 +19,18 @@ ENDLESS = 2**40
 
 @dataclass(frozen=True)
 class Budget:
-    """Exactly one is given. `minutes` counts wall-clock time spent training, over all resumptions."""
+    """How long to train, in one of these units; exactly one is given.
+
+    Args:
+        steps: of the optimizer.
+        epochs: passes over the rows; parts of one may be asked for.
+        samples: rows, over all processes.
+        tokens: of text, over all processes.
+        minutes: of wall-clock time spent training, over all resumptions.
+
+    Raises:
+        ValueError: none or several are given, or one that is no positive number.
+    """
 
     steps: int | None = None
     epochs: float | None = None
@@ -53,7 +64,7 @@ class Budget:
         return {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) is not None}
 
     def total_steps(self, plan: Plan, rows: Rows) -> int:
-        """Optimizer steps, at least 1; ENDLESS when time decides."""
+        """Optimizer steps, at least 1; ENDLESS when time decides. Raises ValueError for tokens of images."""
         if self.minutes is not None:
             return ENDLESS
         if self.steps is not None:
@@ -78,13 +89,15 @@ class Clock:
         self.started: float | None = None
 
     def start(self) -> None:
+        """Count time from now on."""
         self.started = time.monotonic()
 
     def elapsed(self) -> float:
+        """Seconds spent training, those of earlier sessions included."""
         return self.spent + (0.0 if self.started is None else time.monotonic() - self.started)
 
     def fraction(self, step: float, device: torch.device) -> float:
-        """Fraction of training done after `step` steps; the same on every process."""
+        """Fraction of training done after `step` steps; the same on every process (a collective call)."""
         if self.limit is None:
             return min(1.0, step / self.steps)
         seconds = torch.tensor(self.elapsed(), device=device)

@@ -24,7 +24,8 @@ def log(trainer: L.Trainer, values: dict[str, float]) -> None:
 
 def say(text: str) -> None:
     """A line for whoever listens, or above any progress bar; only the first process speaks."""
-    if rank() == 0 if world() > 1 else launch.leads():
+    first = rank() == 0 if world() > 1 else launch.leads()  # before the processes have met, ask the launcher
+    if first:
         if (listener := heard()) is not None:
             listener(text)
             return
@@ -60,7 +61,8 @@ class PerStep(L.Callback):
         if (micro + 1) % module.data.accumulate == 0:
             self.after_step(trainer, module)
 
-    def after_step(self, trainer: L.Trainer, module: Pretraining) -> None: ...
+    def after_step(self, trainer: L.Trainer, module: Pretraining) -> None:
+        """Called after each optimizer step."""
 
 
 class Meter(PerStep):
@@ -100,13 +102,17 @@ class Meter(PerStep):
             lines.append(f"schedule    {note}")
         for line in lines:
             say(line)
-        normed = any(isinstance(part, BatchNorm) for part in objective.modules())
+        normed = [
+            module
+            for module in (objective.backbone, objective)
+            if any(isinstance(part, BatchNorm) for part in module.modules())
+        ]
         if (objective.whole_batch or normed) and data.accumulate > 1:
-            who, does = type(objective).__name__, "compares the samples of a batch"
+            who, does = objective, "compares the samples of a batch"
             if not objective.whole_batch:
-                who, does = type(objective.backbone).__name__, "has batch norm"
+                who, does = normed[0], "has batch norm"
             say(
-                f"note        {who} {does}: accumulation gives "
+                f"note        {type(who).__name__} {does}: accumulation gives "
                 f"{data.accumulate} batches of {each * world()}, not one of {data.plan.batch}"
             )
         self.bar = tqdm(
@@ -126,6 +132,7 @@ class Meter(PerStep):
         self.bar.close()
 
     def report(self, trainer: L.Trainer, module: Pretraining) -> None:
+        """Log and show what became of the steps since the last report."""
         module.check_finite()
         now = time.perf_counter()
         spent, steps = now - self.since, trainer.global_step - self.at

@@ -30,7 +30,11 @@ class CheckpointError(RuntimeError):
 
 
 def write_atomically(path: Path, data: bytes) -> None:
-    """All of `data`, or the file as it was. What killed writers of this file left is removed."""
+    """Write all of `data`, or leave the file as it was. What killed writers of this file left is removed.
+
+    Raises:
+        OSError: it could not be written; names the file.
+    """
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     for left in path.parent.glob(f".{glob.escape(path.name)}.*.part"):
         number = left.name.split(".")[-2]
@@ -64,6 +68,7 @@ def alive(process: int) -> bool:
 
 
 def sidecar(path: Path) -> Path:
+    """The file that holds size and SHA-256 of a checkpoint, beside it."""
     return path.with_suffix(".json")
 
 
@@ -143,8 +148,9 @@ def whole(path: Path) -> str | None:
 
 
 def checkpoints(folder: Path) -> list[Path]:
-    """All checkpoints of a run, newest first."""
-    return sorted(folder.glob("step-*.ckpt"), reverse=True)
+    """All that training wrote there, step-STEP.ckpt, newest first; a copy by another name is not one."""
+    found = [path for path in folder.glob("step-*.ckpt") if path.stem.removeprefix("step-").isdecimal()]
+    return sorted(found, reverse=True)
 
 
 def newest(folder: Path) -> Path | None:

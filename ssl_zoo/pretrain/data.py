@@ -33,6 +33,10 @@ class PretrainingData(L.LightningDataModule):
         resident: all images (N, 3, H, W) where they live on the device; then only row numbers travel, and
             what belongs to the rows besides.
         numbered: whether batches carry the numbers of their rows; set when training is set up.
+
+    Raises:
+        DataError: when training is set up, the trainer accumulates another number of parts; when a checkpoint
+            is loaded, it was trained on other rows, or in other batches.
     """
 
     def __init__(self, rows: Rows, batch_size: int, seed: int = 0, accumulate: int = 1, workers: int = 0):

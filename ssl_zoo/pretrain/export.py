@@ -1,4 +1,4 @@
-"""The backbone of a run, exported: written at the end, and again where it is not that of the last step."""
+"""Whether what a run exported is there, whole, and of its last step."""
 
 from __future__ import annotations
 

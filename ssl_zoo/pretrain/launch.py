@@ -47,6 +47,8 @@ class DeviceError(RuntimeError):
 def cluster() -> ClusterEnvironment:
     """How Lightning is to find the other processes.
 
+    Sets the variables that Lightning reads where a launcher that it does not know numbered them by others.
+
     Raises:
         LauncherError: variables that no launcher sets so.
     """
@@ -99,6 +101,7 @@ def numbered(rank: str, size: str) -> None:
 
 
 def left_over(name: str, what: str) -> LauncherError:
+    """The error for a variable that no launcher sets so; what: its value, or what it lacks."""
     return LauncherError(
         f"the environment has a {name} {what}: no launcher sets it so, and it may be left over from another "
         f"command. Remove it (unset {name}), or launch all processes with torchrun, srun or mpirun"

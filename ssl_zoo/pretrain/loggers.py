@@ -61,11 +61,17 @@ class Bearable(Logger):
 
 
 def left_alone(logger: str, error: Exception) -> None:
+    """Say which logger failed, and of what."""
     say(f"WARNING: {logger} failed ({type(error).__name__}: {error}); training goes on without it")
 
 
 def loggers(run: Path, wandb: str | None = None) -> list[Logger]:
-    """CSV and TensorBoard, and Weights & Biases where a project is named."""
+    """CSV and TensorBoard, and Weights & Biases where a project is named.
+
+    Args:
+        run: the folder of the run; its name is that of the run at Weights & Biases.
+        wandb: a project there; None: none.
+    """
     found: list[Logger] = [
         # Written at once: Lightning's default of 100 loses all that a killed session had logged.
         CSVLogger(run, name="logs/csv", flush_logs_every_n_steps=1),

@@ -41,6 +41,9 @@ def clip_each(gradients: list[Tensor], longest: float) -> None:
 class Pretraining(L.LightningModule):
     """Trains an objective; knows nothing of what the objective does.
 
+    Batches come from PretrainingData, or from a loader of your own in a Lightning Trainer of your own, in
+    which loggers, progress bars and callbacks see the loss as "train/loss", and its parts likewise.
+
     Args:
         objective: what to minimise.
         optimizer: objective -> optimizer whose groups carry `base_lr` (ssl_zoo.optim).
@@ -51,11 +54,12 @@ class Pretraining(L.LightningModule):
         clip: longest gradient of any one tensor of weights; longer ones are scaled to it. None: as long as
             they are. (`gradient_clip_val` of Lightning's Trainer is the length of all of them together.)
 
-    Batches come from PretrainingData, or from a loader of your own in a Lightning Trainer of your own, in
-    which loggers, progress bars and callbacks see the loss as "train/loss", and its parts likewise.
+    Attributes:
+        loss: the last loss and its parts by name, detached, on the device.
+        stopped: whether a signal ended training before its budget did.
 
-    `loss` holds the last loss and its parts, detached, on the device. `stopped` is True when a signal ends
-    training before its budget does.
+    Raises:
+        ValueError: a `clip` that is not positive.
     """
 
     def __init__(
@@ -77,14 +81,13 @@ class Pretraining(L.LightningModule):
         self.seed = seed
         self.clock = Clock(budget, 0)
         self.loss: dict[str, Tensor] = {}
-        self.sums: dict[str, Tensor] = {}  # of the loss and its parts over the rows of this epoch
-        self.rows_seen = 0
         self.lr = 0.0
         self.step_at_start = 0
         self.stopped = False
         self.metered = False  # whether a Meter logs loss and parts in its own rhythm
         self.exact = True  # whether batches are those of PretrainingData
-        self.sums, self.rows_seen = dict[str, Tensor](), 0  # of this epoch; resumption does not start it anew
+        # Of the loss and its parts over the rows of this epoch; resumption does not start it anew.
+        self.sums, self.rows_seen = dict[str, Tensor](), 0
         self.budget_before: Budget | None = None  # of the session that wrote the checkpoint
         self.register_buffer("first_bad", torch.tensor(-1), persistent=False)
 
@@ -111,6 +114,7 @@ class Pretraining(L.LightningModule):
 
     @property
     def data(self) -> PretrainingData:
+        """The library's batches. Raises TypeError where they come from a loader of your own."""
         data = self.trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue]
         if not isinstance(data, PretrainingData):
             raise TypeError("these batches come from a loader of your own, and not from PretrainingData")
@@ -129,17 +133,20 @@ class Pretraining(L.LightningModule):
             "ssl_zoo.pretrain.PretrainingData alone",
             stacklevel=2,
         )
-        each = trainer.num_training_batches / trainer.accumulate_grad_batches
+        each = trainer.num_training_batches / trainer.accumulate_grad_batches  # inf: it has no length
         if {"samples", "tokens"} & set(given) or ("epochs" in given and math.isinf(each)):
             raise ValueError(
                 f"{self.budget}: with a loader of your own take budget.steps or budget.minutes, or "
                 "budget.epochs where the loader has a length"
             )
-        steps = given.get("steps") or round(given.get("epochs", 0) * math.ceil(each)) or ENDLESS
-        spent, self.clock = self.clock.spent, Clock(self.budget, int(steps))
+        if "epochs" in given:
+            steps = max(1, round(given["epochs"] * math.ceil(each)))
+        else:
+            steps = int(given.get("steps", ENDLESS))
+        spent, self.clock = self.clock.spent, Clock(self.budget, steps)
         self.clock.spent = spent
-        most = trainer.estimated_stepping_batches
-        if most < steps < ENDLESS:
+        most = trainer.estimated_stepping_batches  # -1: neither the trainer nor the loader has an end
+        if 0 <= most < steps < ENDLESS:
             warnings.warn(
                 f"the trainer ends after {most:,} steps, and {self.budget} is {steps:,}: learning rate and "
                 "momentum will not come to their ends; raise max_epochs, or lower the budget",
@@ -175,7 +182,7 @@ class Pretraining(L.LightningModule):
         )
 
     def on_train_end(self) -> None:
-        free_noise()
+        free_noise()  # what comes after training draws from torch's generator again
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         accumulate = self.trainer.accumulate_grad_batches
@@ -256,6 +263,7 @@ class Pretraining(L.LightningModule):
         )
 
     def check_weights(self) -> None:
+        """Raise NonFinite, with their names, if weights are not finite on this process."""
         named = self.objective.named_parameters()
         bad = [name for name, p in named if not torch.isfinite(p).all()]
         if not bad:

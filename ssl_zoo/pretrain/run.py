@@ -114,6 +114,10 @@ def resume_from(run: Path, resume: str) -> Path | None:
     """The checkpoint to go on from.
 
     resume: "auto" (the newest whole one, or none if there never was any), "never", or a path.
+
+    Raises:
+        RunError: "never", and there are checkpoints.
+        CheckpointError: no checkpoint is whole, or the path is none that training can go on from.
     """
     folder = run / "checkpoints"
     if resume == "auto":
@@ -147,14 +151,18 @@ def pretrain(
     """Train, keep everything in the folder `run`, and save the backbone at the end.
 
     Args:
+        module: the objective, and how it is trained.
+        data: the rows, and how they are made into batches.
+        run: a folder; what it holds is listed at the top of this file.
         validation, monitor: what to watch besides the loss.
         save_every, log_every: in optimizer steps; 0 = never.
         keep: checkpoints kept, at least 2.
         resume: see `resume_from`.
+        wandb: a project of Weights & Biases to log to; None: none.
         trainer: arguments of Lightning's Trainer: accelerator, devices, strategy, precision, ...
 
     Returns:
-        The summary that is also written to `summary.json`; "stopped" is True after a SIGTERM.
+        The summary that is also written to `summary.json`; "stopped" is True where a signal ended training.
 
     Raises:
         RunError, CheckpointError, NonFinite, DataError, DeviceError, LauncherError, WorkerError: each says

@@ -67,11 +67,12 @@ class Session:
         return value
 
     def publish(self, **facts: Any) -> None:
+        """Write facts, beside those before, where the other processes look for them."""
         self.facts |= facts
         write_atomically(self.file, json.dumps(self.facts).encode())
 
     def wait(self, name: str) -> Any:
-        """The fact of this name, as soon as the first process has published it."""
+        """The fact of this name, as soon as the first process has published it; see `share`."""
         heard = time.monotonic()
         failed: tuple[str, float] | None = None
         while True:
@@ -95,6 +96,7 @@ class Session:
             time.sleep(0.05)
 
     def read(self) -> dict[str, Any]:
+        """All facts that are published by now."""
         try:
             return json.loads(self.file.read_bytes())
         except (OSError, ValueError):

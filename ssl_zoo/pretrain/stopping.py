@@ -57,6 +57,7 @@ class Stop:
         return None
 
     def release(self) -> None:
+        """Give the signals back to the handlers before."""
         for number, handler in self.before.items():
             signal.signal(number, handler)
         self.before = {}
@@ -90,6 +91,7 @@ class Stop:
 
     @property
     def name(self) -> str:
+        """What the signal that was asked with is called."""
         assert self.asked is not None
         return NAMES.get(self.asked, self.asked.name)
 

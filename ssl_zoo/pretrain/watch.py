@@ -55,6 +55,7 @@ class Validation(PerStep):
 
     @torch.no_grad()
     def evaluate(self, trainer: L.Trainer, module: Pretraining) -> None:
+        """Log and show the loss on held-out rows, or say why there is none."""
         self.at = trainer.global_step
         if module.objective.whole_batch and min(self.batch_size, self.count) < 2:
             say(f"step {trainer.global_step:,}  no validation loss: one held-out row cannot be compared")
@@ -71,6 +72,7 @@ class Validation(PerStep):
         say(f"step {trainer.global_step:,}  " + "  ".join(f"{k} {v:.4f}" for k, v in values.items()))
 
     def losses(self, module: Pretraining) -> dict[str, Tensor]:
+        """Means of the loss and its parts over held-out rows, by name (a collective call)."""
         objective, device = module.objective, module.device
         was = objective.training
         objective.eval()
@@ -101,14 +103,16 @@ class Monitor(PerStep):
     """Are the features alive, and are they of use? Reads them through the one `extract`.
 
     - feature_std and effective_rank: see `transfer.diagnostics`.
-    - knn: accuracy of 20 nearest neighbours on held-out rows, where there are labels of two classes or more.
+    - knn: accuracy of k nearest neighbours on held-out rows, where there are labels of two classes or more.
 
     Looks once before training too: collapse (see `collapsed`) and the worth of pretraining are judged against
     the untrained network, whose figures are kept in the checkpoints.
 
     Args:
-        train, held_out: labelled or unlabelled rows; at most `limit` of each are read, chosen by seed 0.
+        train, held_out: labelled or unlabelled rows; which of them are read is chosen by seed 0.
         every: steps between looks; one more is made at the end. 0 = never.
+        limit: rows read of each at most.
+        k: nearest neighbours that vote.
     """
 
     def __init__(self, train: Rows, held_out: Rows, every: int, limit: int = 2000, k: int = 20):
@@ -149,6 +153,7 @@ class Monitor(PerStep):
             say(f"WARNING: kNN on the features ({now:.4g}) is no better than before training ({before:.4g})")
 
     def look(self, trainer: L.Trainer, module: Pretraining) -> None:
+        """Measure, log and show, and warn where the features have collapsed."""
         self.at = trainer.global_step
         self.last, off_line = self.measure(module.objective.backbone, module.device)
         log(trainer, {f"monitor/{name}": value for name, value in self.last.items()})
@@ -160,7 +165,7 @@ class Monitor(PerStep):
         say(f"step {trainer.global_step:,}  {line}")
 
     def measure(self, backbone: Backbone, device: torch.device) -> tuple[dict[str, float], float]:
-        """The figures of a backbone, and its features' variance off one line."""
+        """The figures of a backbone by name, and the share of its features' variance off one line."""
         held_out = extract(backbone, self.held_out, device=device)
         values = spread(held_out.pooled)
         train = extract(backbone, self.train, device=device)

@@ -19,13 +19,13 @@ from ssl_zoo.transfer.measures import Data, Measured, Subject
 
 
 def bits_per_byte(nats_per_token: float, bytes_per_token: float) -> float:
-    """What training logs as val/bits_per_byte (see `pretrain.watch`)."""
+    """The loss in bits per UTF-8 byte, which training logs as val/bits_per_byte (see `pretrain.watch`)."""
     return nats_per_token / math.log(2) / bytes_per_token
 
 
 @dataclass(frozen=True)
 class BitsPerByte:
-    """Bits per UTF-8 byte of the test split; lower is better. There is nothing to choose."""
+    """Bits per UTF-8 byte of the test split; lower is better. Nothing is fitted or chosen."""
 
     name: ClassVar[str] = "bits_per_byte"
     stochastic: ClassVar[bool] = False

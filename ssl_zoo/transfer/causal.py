@@ -6,7 +6,8 @@ backbone holds all that is needed. Where the widths differ, W was a matrix that 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -24,7 +25,7 @@ HELD = 2**24  # logits held at once: 64 MiB in float32
 
 
 def language_model(backbone: Backbone) -> TokenBackbone:
-    """The same backbone, once it is known that it can say what comes next.
+    """The same backbone, after a check that it predicts the next token.
 
     Raises:
         DataError: it does not read text, sees what comes after, or its output matrix is not in the export.
@@ -47,7 +48,7 @@ def language_model(backbone: Backbone) -> TokenBackbone:
 
 
 def running_text(data: Data) -> TextData:
-    """The data, if it can be read as packed rows.
+    """The same data, after a check that it can be read as packed rows.
 
     Raises:
         DataError: images or pairs of sentences.
@@ -58,9 +59,15 @@ def running_text(data: Data) -> TextData:
 
 
 def states(backbone: TokenBackbone, x: Tensor, segments: Tensor | None = None) -> Tensor:
-    """What follows each id is predicted from: ids (B, T) on the backbone's device -> (B, T, D).
+    """The features from which the id after each one is predicted.
 
-    Rows that are padded on the right need no segments: no id sees what comes after it.
+    Args:
+        x: ids (B, T) on the backbone's device.
+        segments: (B, T) int64, the document of each id. Rows that are padded on the right need none, because
+            no id sees what comes after it.
+
+    Returns:
+        (B, T, D).
 
     Raises:
         DataError: rows longer than the backbone takes.
@@ -70,13 +77,38 @@ def states(backbone: TokenBackbone, x: Tensor, segments: Tensor | None = None) -
 
 
 def nats(states: Tensor, weight: Tensor, target: Tensor) -> Tensor:
-    """-log p(target) of each row: states (N, D), weight (V, D), target (N,) -> (N,) float32."""
+    """-log p(target) at each position: states (N, D), weight (V, D), target (N,) ids -> (N,) float32."""
     step = max(1, HELD // len(weight))
     parts = [
         F.cross_entropy((h @ weight.T).float(), y, reduction="none")
         for h, y in zip(states.split(step), target.split(step), strict=True)
     ]
     return torch.cat(parts)
+
+
+class Example(NamedTuple):
+    """One prompt with its completion, as ids.
+
+    Attributes:
+        ids: those of the prompt, then those of the completion.
+        prompt: how many of them are the prompt's.
+    """
+
+    ids: list[int]
+    prompt: int
+
+
+def completion_nats(backbone: TokenBackbone, examples: Sequence[Example]) -> Tensor:
+    """-log p of every token of the completions, one after the other: (N,) nats. Prompts are not scored."""
+    device = backbone.word_embedding().weight.device
+    width = max(len(one.ids) for one in examples) - 1
+    x, target = (torch.zeros(len(examples), width, dtype=torch.int64) for _ in range(2))
+    scored = torch.zeros(len(examples), width, dtype=torch.bool)
+    for i, (ids, prompt) in enumerate(examples):
+        x[i, : len(ids) - 1], target[i, : len(ids) - 1] = torch.tensor(ids[:-1]), torch.tensor(ids[1:])
+        scored[i, prompt - 1 : len(ids) - 1] = True
+    x, target, scored = x.to(device), target.to(device), scored.to(device)
+    return nats(states(backbone, x)[scored], backbone.word_embedding().weight, target[scored])
 
 
 def read_packed(

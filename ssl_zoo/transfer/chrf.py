@@ -23,14 +23,17 @@ def ngrams(text: str, n: int) -> Counter[str]:
 def chrf(guesses: Sequence[str], truths: Sequence[str]) -> float:
     """chrF of guessed texts against one true text each, as a fraction.
 
-    An n counts only where guesses and truths both hold runs of n characters.
+    An n counts only where guesses and truths both hold runs of n characters; it is 0 where none counts.
+
+    Raises:
+        ValueError: another number of guesses than of truths.
     """
     precisions, recalls = [], []
     for n in range(1, ORDER + 1):
         guessed = true = both = 0
         for guess, truth in zip(guesses, truths, strict=True):
             g, t = ngrams(guess, n), ngrams(truth, n)
-            guessed += g.total() if t else 0  # without anything to find, nothing is found wrongly
+            guessed += g.total() if t else 0  # as in sacrebleu: not where the truth has no run of n
             true += t.total()
             both += (g & t).total()
         if guessed and true:

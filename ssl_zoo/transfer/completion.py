@@ -10,14 +10,15 @@ number of steps. The test prompts are then completed greedily.
 from __future__ import annotations
 
 import copy
+import math
+import warnings
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple
+from typing import ClassVar
 
 import numpy as np
 import torch
-from torch import Tensor
 from tqdm import tqdm
 
 from ssl_zoo.backbones._base import TokenBackbone
@@ -28,20 +29,13 @@ from ssl_zoo.data.tokenizer import Tokenizer
 from ssl_zoo.noise import seed_model
 from ssl_zoo.optim import groups
 from ssl_zoo.schedules import cosine
-from ssl_zoo.transfer.causal import language_model, nats, states
+from ssl_zoo.transfer.causal import Example, completion_nats, language_model
 from ssl_zoo.transfer.chrf import chrf
 from ssl_zoo.transfer.features import evaluating
 from ssl_zoo.transfer.generate import Choice, end_of_document, follow
 from ssl_zoo.transfer.measures import Data, Measured, Subject
 
 BATCH = 128  # rows at once where nothing is trained
-
-
-class Example(NamedTuple):
-    """ids: prompt and completion. prompt: how many of them are the prompt's."""
-
-    ids: list[int]
-    prompt: int
 
 
 def pairs(data: Data, split: str, alike: float) -> tuple[list[str], list[str]]:
@@ -70,6 +64,9 @@ def join(
     """Examples "prompt => completion" of `length` ids at most.
 
     A completion is cut to half of a row, its end included, and a prompt to what that leaves.
+
+    Raises:
+        DataError: `length` leaves no room for a prompt.
     """
     (arrow,) = tokenizer.encode([" =>"])
     before, end = list(tokenizer.prefix), end_of_document(tokenizer)
@@ -89,28 +86,15 @@ def join(
     return found
 
 
-def completion_nats(backbone: TokenBackbone, examples: Sequence[Example]) -> Tensor:
-    """-log p of every token of the completions, one after the other: (N,). Prompt and padding have none."""
-    device = backbone.word_embedding().weight.device
-    width = max(len(one.ids) for one in examples) - 1
-    x, target = (torch.zeros(len(examples), width, dtype=torch.int64) for _ in range(2))
-    scored = torch.zeros(len(examples), width, dtype=torch.bool)
-    for i, (ids, prompt) in enumerate(examples):
-        x[i, : len(ids) - 1], target[i, : len(ids) - 1] = torch.tensor(ids[:-1]), torch.tensor(ids[1:])
-        scored[i, prompt - 1 : len(ids) - 1] = True
-    x, target, scored = x.to(device), target.to(device), scored.to(device)
-    return nats(states(backbone, x)[scored], backbone.word_embedding().weight, target[scored])
-
-
 def held_out(backbone: TokenBackbone, examples: Sequence[Example], device: torch.device) -> float:
-    """Nats per token of the completions."""
+    """Mean nats per token of the completions, in eval mode."""
     with torch.no_grad(), evaluating(backbone, device):
         parts = [completion_nats(backbone, examples[i : i + BATCH]) for i in range(0, len(examples), BATCH)]
     return torch.cat(parts).double().mean().item()
 
 
 def draw(count: int, batch_size: int, seed: int, step: int) -> np.ndarray:
-    """The examples of one step, each once."""
+    """Indices of the examples of one step: `batch_size` different ones of `count`, or all if that is less."""
     rng = np.random.default_rng([seed, step])
     return rng.choice(count, min(batch_size, count), replace=False)
 
@@ -122,9 +106,9 @@ class Completion:
     The floors beside it: always the commonest completion of train, and (chrF alone) the prompt repeated.
 
     Args:
-        lrs: learning rates to choose from, by the loss on validation.
+        lrs: learning rates to choose from, by the loss on validation; one that diverges is not chosen.
         steps, batch_size, weight_decay, warmup: as in `transfer.finetune`.
-        alike: lowest score of the pairs that are used, of scored pairs.
+        alike: of scored pairs, those with this score or a higher one are used.
     """
 
     name: ClassVar[str] = "completion"
@@ -137,7 +121,15 @@ class Completion:
     alike: float = 4.0
 
     def begin(self, subject: Subject, data: Data, seed: int) -> Callable[[Data], Measured]:
-        """Raises DataError: nothing to complete, no language model, or rows that are too short."""
+        """Fine-tune with each learning rate and choose one; act two completes the test prompts.
+
+        Raises:
+            DataError: nothing to complete, no language model, rows that are too short, or training that
+                diverges with all learning rates.
+            ValueError: no learning rates.
+        """
+        if not self.lrs:
+            raise ValueError("completion needs learning rates to choose from, and lrs is empty")
         backbone, tokenizer = language_model(subject.backbone), subject.words()
         prompts, completions = pairs(data, "train", self.alike)
         train = join(tokenizer, prompts, completions, subject.length)
@@ -146,18 +138,24 @@ class Completion:
         runs, losses = {}, {}
         for lr in tqdm(self.lrs, "completion", unit="run", disable=None, leave=False):
             runs[lr] = self.tune(backbone, train, lr, seed, subject.device)
-            losses[lr] = held_out(runs[lr], validation, subject.device)
+            loss = held_out(runs[lr], validation, subject.device)
+            if math.isfinite(loss):
+                losses[lr] = loss
+            else:
+                warnings.warn(f"completion diverged with lr={lr:g}, which is not chosen", stacklevel=2)
+        if not losses:
+            raise DataError(f"completion diverged with all of lrs={list(self.lrs)}: add a lower one")
         best = min(losses, key=lambda lr: losses[lr])
         longest = max(len(one.ids) - one.prompt for one in train)
 
-        def said(texts: Sequence[str]) -> list[str]:
-            """As the tokenizer gives them back: one in small letters cannot say capitals."""
+        def decoded(texts: Sequence[str]) -> list[str]:
+            """The texts as the tokenizer gives them back: one of small letters alone loses capitals."""
             return [tokenizer.decode(ids).strip() for ids in tokenizer.encode([" " + t for t in texts])]
 
         def score(data: Data) -> Measured:
             prompts, completions = pairs(data, "test", self.alike)
             examples = join(tokenizer, prompts, completions, subject.length)
-            truth, always, copied = said(completions), said([common]) * len(prompts), said(prompts)
+            truth, always, copied = decoded(completions), decoded([common]) * len(prompts), decoded(prompts)
             guesses = complete(runs[best], tokenizer, examples, longest, subject)
             shown = [list(one) for one in zip(prompts, truth, guesses, strict=True)][:5]
             return Measured(
@@ -212,7 +210,7 @@ def exact(guesses: Sequence[str], truth: Sequence[str]) -> float:
 def complete(
     backbone: TokenBackbone, tokenizer: Tokenizer, examples: Sequence[Example], tokens: int, subject: Subject
 ) -> list[str]:
-    """Greedy completions of the examples' prompts, of so many tokens at most."""
+    """Greedy completions of the examples' prompts, of `tokens` tokens at most."""
     end, special = end_of_document(tokenizer), tokenizer.vocabulary.special
     prompts = [one.ids[: one.prompt] for one in examples]
     found: list[str] = []

@@ -23,7 +23,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ssl_zoo.backbones._base import Backbone
-from ssl_zoo.data.rows import Rows, Subset
+from ssl_zoo.data.rows import DataError, Rows, Subset
 from ssl_zoo.noise import free_noise, seed_noise
 from ssl_zoo.objectives._base import Batch
 from ssl_zoo.transfer.features import extract, prepare
@@ -34,7 +34,7 @@ METRICS = ("effective_rank", "feature_std", "alignment", "uniformity")
 
 
 def spread(features: Tensor) -> dict[str, float]:
-    """feature_std and effective_rank of features (N, D)."""
+    """feature_std and effective_rank of features (N, D), of two rows or more."""
     unit = F.normalize(features.float(), dim=1)
     std = unit.std(0).mean() * features.shape[1] ** 0.5
     singular = torch.linalg.svdvals(unit)
@@ -54,7 +54,14 @@ def uniformity(features: Tensor) -> float:
 
 
 class Halves:
-    """The first or the second half of each row: of its area at random for images, of its tokens for texts."""
+    """One of the two features of each positive pair, as rows: a random crop of an image, or half of a text.
+
+    Args:
+        rows: images or padded texts.
+        backbone: what the images are made ready for (see `prepare`).
+        which: 0 or 1. It picks the first or second half of a text, and other random crops of an image.
+        seed: decides the crops.
+    """
 
     def __init__(self, rows: Rows, backbone: Backbone, which: int, seed: int):
         self.rows, self.backbone, self.which, self.seed = rows, backbone, which, seed
@@ -93,16 +100,23 @@ def half(batch: Batch, which: int) -> Batch:
 
 @dataclass(frozen=True)
 class Diagnostics:
-    """Ranked by the effective rank after the last layer; `details` holds each metric's list over layers.
+    """Effective rank, std, alignment and uniformity after each layer. The value is the last effective rank.
 
-    limit: validation rows at most, chosen by seed 0."""
+    `details` holds the list over layers of each metric.
+
+    Args:
+        limit: validation rows at most, chosen by seed 0.
+    """
 
     name: ClassVar[str] = "diagnostics"
     stochastic: ClassVar[bool] = False
     limit: int = 2000
 
     def begin(self, subject: Subject, data: Any, seed: int) -> Callable[[Any], Measured]:
+        """Raises DataError: data of another kind than the backbone reads, or fewer than two rows."""
         rows = subject.rows(data, "validation")
+        if min(len(rows), self.limit) < 2:
+            raise DataError(f"diagnostics need two validation rows or more: {len(rows)=}, limit={self.limit}")
         rows = Subset(rows, np.sort(np.random.default_rng(0).permutation(len(rows))[: self.limit]))
 
         def read(some: Rows) -> tuple[Tensor, ...]:

@@ -43,7 +43,7 @@ def evaluate(
             result has one value and no interval.
         metric: what validation chooses by and `values` reports; the others are reported beside it.
         validation_limit: choose on this many validation rows at most (the same random ones for all
-            seeds). They are labels too: with a small budget, say how many chose.
+            seeds). These rows are labelled too: with a small budget, report how many there were.
         device: see `features.place`.
 
     Raises:

@@ -15,7 +15,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from tqdm import tqdm
 
 from ssl_zoo.backbones._base import (
     Backbone,
@@ -33,21 +32,29 @@ from ssl_zoo.objectives._base import Batch
 class FeatureSet(NamedTuple):
     """Features of all rows, on the CPU, in the order of the rows.
 
-    pooled: (N, D) float32. y: (N,) int64, or None. layers: pooled after each block, (N, D_i) each."""
+    Attributes:
+        pooled: (N, D) float32.
+        y: labels (N,) int64, or None.
+        layers: what is pooled after each block, (N, D_i) each; () if it was not asked for.
+    """
 
     pooled: Tensor
     y: Tensor | None = None
     layers: tuple[Tensor, ...] = ()
 
     def take(self, index: np.ndarray) -> FeatureSet:
-        """The rows `index`."""
+        """The features of the rows at `index` (M,) int64, in that order."""
         at = torch.from_numpy(index)
         y = None if self.y is None else self.y[at]
         return FeatureSet(self.pooled[at], y, tuple(layer[at] for layer in self.layers))
 
 
 def labels_of(features: FeatureSet) -> Tensor:
-    """The labels (N,) of a set that must have them."""
+    """The labels (N,) of a set that must have them.
+
+    Raises:
+        DataError: it has none.
+    """
     if features.y is None:
         raise DataError("these features have no labels: rows for a probe need `y`")
     return features.y
@@ -98,7 +105,7 @@ def forward(backbone: Backbone, batch: Batch, layers: bool = False) -> Features:
 
 
 def trim(batch: Batch) -> Batch:
-    """Drop the columns that are padding in every row. For batches on the CPU: on a GPU it would sync."""
+    """Drop the last columns that are padding in every row. For batches on the CPU: on a GPU it would sync."""
     if batch.segments is None:
         return batch
     used = (batch.segments >= 0).any(0).nonzero()
@@ -182,10 +189,12 @@ class Memory:
 
     @staticmethod
     def key(backbone: Backbone, rows: Rows) -> tuple[int, int, str]:
+        """The object, how often its tensors were written in place, and the fingerprint of the rows."""
         tensors = (*backbone.parameters(), *backbone.buffers())
         return id(backbone), sum(tensor._version for tensor in tensors), rows.fingerprint
 
     def recall(self, backbone: Backbone, rows: Rows, layers: bool) -> FeatureSet | None:
+        """What was read before of these rows, or of the rows that they are a subset of; None for neither."""
         _, known = self.found.get(self.key(backbone, rows), (None, None))
         if known is not None and (known.layers or not layers):
             return known if layers else known._replace(layers=())
@@ -215,14 +224,12 @@ def extract(
     batch_size: int = 256,
     device: torch.device | str | None = None,
     layers: bool = False,
-    progress: bool = False,
 ) -> FeatureSet:
     """Features of all rows, read in index order, in eval mode and float32, without any noise.
 
     Args:
         device: where the backbone runs meanwhile (it is put back); None: where it is.
         layers: also keep pooled features after each block: N * L * D floats of memory.
-        progress: show a bar when stderr is a terminal.
 
     Raises:
         DataError: no rows, rows that do not fit the backbone (see `prepare`), features that are not finite.
@@ -239,10 +246,9 @@ def extract(
     pooled: list[Tensor] = []
     labels: list[Tensor] = []
     blocks: list[tuple[Tensor, ...]] = []
-    starts = range(0, len(rows), batch_size)
     # no_grad, not inference_mode: probes are trained on these tensors.
     with torch.no_grad(), evaluating(backbone, where):
-        for start in tqdm(starts, "features", disable=None if progress else True):
+        for start in range(0, len(rows), batch_size):
             batch = trim(rows.read(np.arange(start, min(start + batch_size, len(rows)))))
             features = forward(backbone, move(batch, where), layers)
             pooled.append(features.pooled.float().cpu())

@@ -36,7 +36,13 @@ Precision = Literal["32-true", "bf16-mixed"]
 
 
 class Tuned(NamedTuple):
-    """What a run leaves, on the CPU in eval mode; what it cost: FLOPs (see `ssl_zoo.flops`) and seconds."""
+    """What a run leaves and what it cost.
+
+    Attributes:
+        backbone, head: trained, on the CPU, in eval mode.
+        flops: of all training steps (see `ssl_zoo.flops`).
+        seconds: wall time of the training.
+    """
 
     backbone: Backbone
     head: nn.Linear
@@ -162,7 +168,7 @@ class FineTuning(L.LightningModule):
         return classification(dropped, self.head.weight, self.head.bias, batch.y)[0]
 
     def flops(self, batch: Batch) -> float:
-        """Of one step on each pixel or token of `batch`, which lies on the CPU as the model does."""
+        """FLOPs of one step per pixel or token of `batch`, which lies on the CPU as the model does."""
         x, segments = prepare(batch, self.backbone)
         self.eval()  # batch statistics stay as they are
         spent = step_flops(lambda: self.loss(Batch(x, segments, batch.y)))
@@ -173,7 +179,7 @@ class FineTuning(L.LightningModule):
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without Lightning's greetings and its advice about loaders, which here read from memory."""
+    """Hide Lightning's greetings and its advice on loaders, which does not apply: rows lie in memory."""
     logger = logging.getLogger("lightning.pytorch.utilities.rank_zero")
     level = logger.level
     logger.setLevel(logging.ERROR)
@@ -266,8 +272,8 @@ def finetune(
     return Tuned(backbone.cpu().eval(), head.cpu().eval(), each * run.elements, seconds)
 
 
-def classify(tuned: Tuned, rows: Rows, *, device: torch.device | str, batch_size: int = 256) -> Tensor:
+def classify(tuned: Tuned, rows: Rows, *, device: torch.device | str) -> Tensor:
     """Predicted classes (N,) on the CPU."""
     with torch.no_grad():
-        features = extract(tuned.backbone, rows, device=device, batch_size=batch_size)
+        features = extract(tuned.backbone, rows, device=device)
         return tuned.head(features.pooled).argmax(1)

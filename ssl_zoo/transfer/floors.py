@@ -18,17 +18,21 @@ from ssl_zoo.backbones._base import Backbone, Features, ImageBackbone, Layers
 from ssl_zoo.data.rows import Rows
 from ssl_zoo.data.text_pairs import TextPairs
 from ssl_zoo.transfer.evaluate import evaluate
-from ssl_zoo.transfer.labels import budget
+from ssl_zoo.transfer.labels import budget, drawable
 from ssl_zoo.transfer.metrics import METRICS, Metric, score
 from ssl_zoo.transfer.protocols import Finetune, Protocol
 from ssl_zoo.transfer.report import Result, merge
-from ssl_zoo.transfer.similarity import correlations
+from ssl_zoo.transfer.similarity import correlations, train_sentences
 
 
 class Pixels(ImageBackbone):
     """The pixels themselves as features, at `side` x `side` or smaller: a floor for any image backbone.
 
     Evaluate it like any other: `evaluate(Pixels(rows), train, validation, test, Linear())`.
+
+    Args:
+        rows: images (C, H, W), of which the first tells the size.
+        side: larger images are resized to this height and width, in pixels.
     """
 
     kind = "cnn"
@@ -73,9 +77,12 @@ def random_weights(
 
     With `Finetune` it is training from scratch: use `from_scratch(protocol)`. The learning rate is
     chosen with the first seed, as in `evaluate`.
+
+    Raises:
+        DataError, ValueError: as `evaluate`.
     """
     results: list[Result] = []
-    for seed in seeds:
+    for seed in drawable(seeds):
         result = evaluate(fresh(build, seed), train, validation, test, protocol, seeds=(seed,), **options)
         results.append(result)
         if isinstance(protocol, Finetune):
@@ -110,8 +117,13 @@ def tfidf(
     Args:
         labels, seeds, metric: as in `evaluate`. Only drawn train texts are seen, by TF-IDF too.
         cs: inverse penalties of scikit-learn's LogisticRegression, chosen on validation.
+
+    Raises:
+        DataError: a label budget that cannot be met.
+        ValueError: seeds that cannot be, or train texts of one class alone.
     """
     began = time.perf_counter()
+    seeds = drawable(seeds)
     classes = int(max(train.y.max(), validation.y.max())) + 1
     seeds = seeds[:1] if labels is None else seeds
     fitted, chosen, count = [], [], 0
@@ -135,7 +147,7 @@ def tfidf(
     return Result(
         protocol="tfidf",
         metric=metric,
-        seeds=tuple(seeds),
+        seeds=seeds,
         values=scores.pop(metric),
         others=scores,
         chosen=tuple(chosen),
@@ -154,7 +166,7 @@ def tfidf_similarity(data: TextPairs) -> Result:
     5 within a word). It is run once: nothing is drawn.
     """
     began = time.perf_counter()
-    train = sorted({sentence for pair in data.pairs("train") for sentence in pair})
+    train = train_sentences(data)
     units = {"words": ("word", (1, 1)), "letters": ("char_wb", (2, 5))}
     fitted = {
         name: TfidfVectorizer(analyzer=analyzer, ngram_range=ngrams, sublinear_tf=True).fit(train)

@@ -7,6 +7,7 @@ eq. 2). For each token the window before it is encoded again: no cache, which sm
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -25,8 +26,13 @@ ALTERNATIVES = 3
 
 
 class Step(NamedTuple):
-    """One generated id, the probability that the model gave it (before temperature and cuts), and the
-    likeliest other ids with theirs, likeliest first."""
+    """One generated id.
+
+    Attributes:
+        id: the id that was drawn.
+        p: the probability that the model gave it, before temperature, top-k and top-p.
+        alternatives: the likeliest other ids, each with its probability, likeliest first.
+    """
 
     id: int
     p: float
@@ -42,7 +48,14 @@ class Token(NamedTuple):
 
 
 class Generated(NamedTuple):
-    """text: what follows the prompt; ended: whether the document came to its end."""
+    """A prompt and what follows it.
+
+    Attributes:
+        prompt: the text that was given.
+        text: what follows the prompt.
+        tokens: the same, token by token.
+        ended: whether the document came to its end.
+    """
 
     prompt: str
     text: str
@@ -55,7 +68,7 @@ class Choice:
     """How the next id is drawn.
 
     Args:
-        temperature: divides the logits; 0 takes the likeliest id.
+        temperature: divides the logits, finite; 0 takes the likeliest id.
         top_k: ids to draw from at most; None = all. top_p: probability to keep; 1 = all.
         seed: decides all draws; row i draws the same whatever the other rows are.
 
@@ -69,8 +82,8 @@ class Choice:
     seed: int = 0
 
     def __post_init__(self):
-        if self.temperature < 0:
-            raise ValueError(f"temperature is 0 or more, not {self.temperature}")
+        if not 0 <= self.temperature < math.inf:
+            raise ValueError(f"temperature is 0 or more, and finite, not {self.temperature}")
         if self.top_k is not None and self.top_k < 1:
             raise ValueError(f"top_k is 1 or more, not {self.top_k}; None keeps all")
         if not 0 < self.top_p <= 1:
@@ -78,7 +91,10 @@ class Choice:
 
 
 def probabilities(logits: Tensor, choice: Choice) -> Tensor:
-    """What ids are drawn with: (B, V) -> (B, V) float64. Of equal ids the first are kept."""
+    """The probabilities that ids are drawn with: logits (B, V) -> (B, V) float64.
+
+    Of ids that are equally likely, top-k and top-p keep the first.
+    """
     if choice.temperature == 0:
         return torch.zeros_like(logits, dtype=torch.float64).scatter_(1, logits.argmax(1, keepdim=True), 1.0)
     ordered, order = logits.double().sort(dim=1, descending=True, stable=True)
@@ -113,13 +129,18 @@ def follow(
     """The ids that follow each prompt of ids: up to `tokens`, and `end` with which a row stops.
 
     Args:
+        tokens: how many ids follow a prompt at most.
         length: ids in the window that is read; the earliest leave it first.
+        end: the id with which a document ends.
         never: ids that are not drawn. Probabilities are those among all others.
         device: where the backbone runs meanwhile; None: where it is.
 
     Raises:
         DataError: no language model, an empty prompt, or a window longer than the backbone takes.
+        ValueError: fewer than 0 tokens, or a window without room for an id.
     """
+    if tokens < 0 or length < 1:
+        raise ValueError(f"at least 0 tokens follow, out of a window of at least 1, not {tokens=}, {length=}")
     model = language_model(backbone)
     place = device_of(model) if device is None else device
     if not all(prompts):
@@ -177,7 +198,7 @@ def generate(
         choice: None = draws from the model's own distribution with seed 0.
 
     Raises:
-        DataError: see `follow`.
+        DataError, ValueError: see `follow`.
     """
     end = end_of_document(tokenizer)
     never = [i for i in tokenizer.vocabulary.special if i != end]

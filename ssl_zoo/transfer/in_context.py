@@ -25,7 +25,7 @@ from ssl_zoo.data.rows import DataError
 from ssl_zoo.data.text import TextData
 from ssl_zoo.data.tokenizer import Tokenizer
 from ssl_zoo.objectives._base import Batch
-from ssl_zoo.transfer.causal import language_model, nats, read_packed, running_text, states
+from ssl_zoo.transfer.causal import Example, completion_nats, language_model, read_packed, running_text
 from ssl_zoo.transfer.features import evaluating
 from ssl_zoo.transfer.measures import Data, Measured, Subject
 
@@ -36,7 +36,7 @@ LEAST_TEXT = 8  # tokens of each text in a prompt: with fewer, nothing is left o
 
 
 def undivided(batch: Batch) -> Tensor:
-    """(B,) bool: the rows that lie within one document, target of the last token included."""
+    """Which rows of a batch lie within one document, with the target of their last token: (B,) bool."""
     if batch.segments is None:
         return torch.ones(len(batch.x), dtype=torch.bool)
     return (batch.segments == batch.segments[:, :1]).all(1)
@@ -57,10 +57,11 @@ def by_context(losses: Tensor) -> tuple[float, float, list[dict[str, float]]]:
 
 @dataclass(frozen=True)
 class InContextLoss:
-    """Nats per token that a longer context saves: 8 to 31 tokens of it against the last quarter of a row.
+    """Nats per token that context saves: the loss after 8 to 31 tokens less that in a row's last quarter.
 
-    Only rows within one document count, so every position is averaged over the same rows, and a late one
-    truly has more context."""
+    Only rows within one document count. So every position is averaged over the same rows, and a later one
+    has more context.
+    """
 
     name: ClassVar[str] = "in_context_loss"
     stochastic: ClassVar[bool] = False
@@ -131,20 +132,12 @@ def name_scores(subject: Subject, prompts: Sequence[list[int]], names: Sequence[
     found: list[Tensor] = []
     pairs = [(prompt, name) for prompt in prompts for name in names]
     with evaluating(backbone, subject.device):
-        weight = backbone.word_embedding().weight
         for start in range(0, len(pairs), 128):
             part = pairs[start : start + 128]
-            width = max(len(prompt) + len(name) for prompt, name in part) - 1
-            x = torch.zeros(len(part), width, dtype=torch.int64)  # after the name, seen by nothing before
-            scored = torch.zeros(len(part), width, dtype=torch.bool)
-            for i, (prompt, name) in enumerate(part):
-                ids = (prompt + name)[:-1]
-                x[i, : len(ids)] = torch.tensor(ids)
-                scored[i, len(prompt) - 1 : len(ids)] = True
-            code = states(backbone, x.to(subject.device))[scored.to(subject.device)]
-            target = torch.tensor([i for _, name in part for i in name], device=subject.device)
             owner = torch.tensor([i for i, (_, name) in enumerate(part) for _ in name])
-            loss = nats(code, weight, target).cpu()
+            loss = completion_nats(
+                backbone, [Example(prompt + name, len(prompt)) for prompt, name in part]
+            ).cpu()
             found.append(torch.zeros(len(part)).index_add_(0, owner, -loss))
     return torch.cat(found).view(len(prompts), len(names))
 

@@ -69,7 +69,7 @@ def budget(y: np.ndarray, labels: int | float | None, seed: int) -> np.ndarray:
 
 
 def warn_of_single_rows(y: np.ndarray, names: Sequence[str] = ()) -> None:
-    """Say how many classes have one labelled row alone.
+    """Warn of classes that have one labelled row alone, and say how many there are.
 
     Args:
         y: (N,) labels. names: of the classes, where there are any.

@@ -25,6 +25,9 @@ from ssl_zoo.transfer.metrics import Metric, score
 
 WEIGHT_DECAYS = (1e1, 1e0, 1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
 TOLERANCE = 3e-5
+# L-BFGS iterations for each weight decay. Separable data with hardly any decay would go on for ever; by then
+# the predictions have long been settled.
+ITERATIONS = 100
 
 
 class Classifier(NamedTuple):
@@ -63,15 +66,11 @@ def statistics(x: Tensor) -> tuple[Tensor, Tensor]:
     return mean, torch.where(std <= 1e-6 * mean.abs(), torch.ones_like(std), std)
 
 
-def fit_path(
-    x: Tensor, y: Tensor, classes: int, weight_decays: Sequence[float], *, max_iter: int = 100
-) -> dict[float, Classifier]:
+def fit_path(x: Tensor, y: Tensor, classes: int, weight_decays: Sequence[float]) -> dict[float, Classifier]:
     """The solution for each weight decay, from strong to weak.
 
     Args:
         x: (N, D) float32 features. y: (N,) int64 labels.
-        max_iter: L-BFGS iterations for each weight decay. Separable data with hardly any decay
-            would go on for ever; by then the predictions have long been settled.
 
     Raises:
         DataError: features that are not finite.
@@ -80,7 +79,7 @@ def fit_path(
     if min(weight_decays, default=-1.0) < 0:
         raise ValueError(f"weight_decays must be one or more, and none below 0, not {list(weight_decays)}")
     mean, std = statistics(finite(x))
-    path = solve((x - mean) / std, y, classes, weight_decays, tolerance=TOLERANCE, max_iter=max_iter)
+    path = solve((x - mean) / std, y, classes, weight_decays, tolerance=TOLERANCE, max_iter=ITERATIONS)
     return {decay: Classifier(weight, bias, mean, std) for decay, (weight, bias) in path.items()}
 
 

@@ -28,6 +28,8 @@ from ssl_zoo.transfer.report import Result
 
 Images = ImageData | ImageCaptions | OwnData
 Data = Images | TextData | TextPairs
+# All methods of `Data` that read one split, by its name: what is sealed where that is the test split.
+READERS = ("rows", "labelled", "texts", "documents", "labels", "pairs", "scores", "captions")
 
 
 @dataclass(frozen=True)
@@ -91,8 +93,12 @@ class Subject:
 class Measured:
     """What a measure found for one seed.
 
-    metric, value: what it is ranked by. others: more scores on the test split, by name.
-    chosen: settings chosen on validation. train, validation, test: samples used of each split.
+    Attributes:
+        metric, value: what it is ranked by.
+        others: more scores on the test split, by name.
+        chosen: settings chosen on validation.
+        details: whatever else it tells, as values that `json.dump` takes.
+        train, validation, test: how many samples of each split were used.
     """
 
     metric: str
@@ -109,13 +115,20 @@ class Measured:
 class Measure(Interface):
     """A way to score a backbone on data.
 
-    name: what the result calls it. stochastic: whether the seed matters."""
+    Attributes:
+        name: what the result calls it.
+        stochastic: whether the seed matters.
+    """
 
     name: ClassVar[str]
     stochastic: ClassVar[bool]
 
     def begin(self, subject: Subject, data: Any, seed: int) -> Callable[[Any], Measured]:
-        """Act one, on `data` without its test split (see `Unopened`); act two, on all of it, is returned."""
+        """Act one: choose and fit on `data`, whose test split is sealed (see `Unopened`).
+
+        Returns:
+            Act two: a function that takes the same data, with the test split, and scores that.
+        """
         ...
 
 
@@ -127,7 +140,7 @@ class Unopened:
 
     def __getattr__(self, name: str) -> Any:
         found = getattr(self._data, name)
-        if name not in ("rows", "labelled", "documents", "labels", "pairs", "scores", "captions"):
+        if name not in READERS:
             return found
 
         def reader(split: str, *args: Any, **kwargs: Any) -> Any:

@@ -23,6 +23,9 @@ def score(metric: Metric, predicted: Tensor, y: Tensor, classes: int) -> float:
 
     accuracy: fraction right, in [0, 1]. macro_f1: mean F1 over classes, in [0, 1]. matthews: the
     correlation coefficient in [-1, 1], 0 for a constant guess (CoLA's score).
+
+    Raises:
+        ValueError: another metric.
     """
     if metric == "accuracy":
         return float(multiclass_accuracy(predicted, y, classes, average="micro"))
@@ -54,7 +57,7 @@ def true_labels(rows: Rows, name: str) -> np.ndarray:
 
 
 def title(rows: Rows, label: int) -> str:
-    """How a class is called in an error."""
+    """What an error calls a class: its number, and its name where there is one."""
     return f"{label} ({rows.classes[label]})" if label < len(rows.classes) else str(label)
 
 
@@ -90,4 +93,4 @@ def class_count(train: Rows, validation: Rows) -> int:
     if train.classes and seen > len(train.classes):
         raise DataError(f"label {seen - 1} has no name: there are {len(train.classes)} class names")
     refuse_one_class(y, train, "train")
-    return max(seen, len(train.classes), 2)
+    return max(seen, len(train.classes))

@@ -30,7 +30,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Task:
-    """What a protocol may see: no test rows. draws: seed -> index of its labelled train rows."""
+    """What a protocol may see, which is no test rows.
+
+    Attributes:
+        train, validation: labelled rows.
+        draws: seed -> index of the train rows whose labels it may use.
+        classes: how many classes there are.
+        metric: what validation chooses by.
+        device: where the backbone runs.
+    """
 
     train: Rows
     validation: Rows
@@ -41,9 +49,14 @@ class Task:
 
 
 class Fitted(NamedTuple):
-    """predict: rows -> predicted classes (N,), one tensor for each seed. chosen: settings of each seed.
-    details: lists with one item for each seed; "flops" is what fitting took (see `ssl_zoo.flops`), with the
-    settings that were chosen and without the search for them."""
+    """What a protocol has fitted, for each seed.
+
+    Attributes:
+        predict: rows -> predicted classes (N,), one tensor for each seed.
+        chosen: the settings of each seed.
+        details: lists with one item for each seed. "flops" is what fitting took (see `ssl_zoo.flops`) with
+            the settings that were chosen, without the search for them.
+    """
 
     predict: Callable[[Rows], list[Tensor]]
     chosen: list[dict[str, Any]]
@@ -53,12 +66,17 @@ class Fitted(NamedTuple):
 class Protocol(Interface):
     """A way to use a backbone for a task.
 
-    name: what the result calls it. stochastic: whether seeds matter when all labels are used."""
+    Attributes:
+        name: what the result calls it.
+        stochastic: whether seeds matter when all labels are used.
+    """
 
     name: ClassVar[str]
     stochastic: ClassVar[bool]
 
-    def fit(self, backbone: Backbone, task: Task) -> Fitted: ...
+    def fit(self, backbone: Backbone, task: Task) -> Fitted:
+        """Choose and fit everything, once for each seed of `task.draws`. The backbone is left as it was."""
+        ...
 
 
 def _frozen(
@@ -133,7 +151,8 @@ class Linear:
 class Layers:
     """The linear probe after each block: validation chooses the layer, test scores that one alone.
 
-    The validation score of every layer is in `details["curve"]`, one list for each seed."""
+    The validation score of every layer is in `details["curve"]`, one list for each seed.
+    """
 
     name: ClassVar[str] = "layers"
     stochastic: ClassVar[bool] = False

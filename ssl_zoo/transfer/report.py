@@ -23,8 +23,15 @@ def interval(values: Sequence[float], level: float = 0.95) -> tuple[float, float
 
 @dataclass(frozen=True)
 class Metric:
-    """How a metric is shown. factor: 100 for percent. lower: whether less is better. scored: whether one way
-    is better at all."""
+    """How a metric is shown.
+
+    Attributes:
+        title: its name, with the unit where it has one.
+        factor: what a value is multiplied by: 100 for percent.
+        digits: how many digits follow the point.
+        lower: whether less is better.
+        scored: whether one way is better at all.
+    """
 
     title: str
     factor: int = 100
@@ -56,7 +63,7 @@ METRICS = {
 
 
 def any_metric(name: str) -> Metric:
-    """How a metric is shown; of one unknown, as it is."""
+    """How a metric is shown. One that METRICS does not know is shown as it is, with three digits."""
     return METRICS.get(name, Metric(name, 1, 3))
 
 
@@ -73,15 +80,16 @@ def metric(name: str) -> Metric:
 
 @dataclass(frozen=True)
 class Result:
-    """One row of a table: a backbone under a protocol or measure, with a label budget.
+    """One line of a table: a backbone under a protocol or measure, with a label budget.
 
     Attributes:
-        protocol: "knn", "linear", "layers", "finetune" or a floor.
+        protocol: name of the protocol or measure, such as "knn", or of a floor, such as "tfidf".
         metric: name of the score in `values`, mostly a fraction (0.9 is 90 %).
         seeds: what was drawn for each value. values: one test score for each seed.
         others: metric -> one test score for each seed, for the metrics not chosen by.
         chosen: for each seed, the hyper-parameters chosen on validation and their validation score.
-        labels: the label budget (see `labels.budget`). train, validation, test: rows that were used.
+        labels: the label budget (see `labels.budget`); None for all labels, and for a measure.
+        train, validation, test: how many rows of each split were used; train is 0 where nothing is fitted.
         steps: of fine-tuning, where a sweep varied them.
         details: more that a protocol says, such as the validation score of each layer.
         seconds: wall time of it all.
@@ -119,7 +127,7 @@ class Result:
 
 
 def format_score(name: str, mean: float, span: tuple[float, float] | None) -> str:
-    """A mean with half its interval, "50.1 ± 0.4", as its metric is shown; of one unknown, as it is."""
+    """A mean with half its interval, "50.1 ± 0.4", as `any_metric` says; the mean alone without one."""
     how = any_metric(name)
     return how.text(mean) + ("" if span is None else f" ± {how.text((span[1] - span[0]) / 2)}")
 
@@ -153,13 +161,25 @@ def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     return "\n".join([lines[0].rstrip(), rule, *(line.rstrip() for line in lines[1:])])
 
 
+def format_protocol(result: Result) -> str:
+    """The protocol, with the steps of fine-tuning where a sweep varied them: "finetune, 300 steps"."""
+    return result.protocol if result.steps is None else f"{result.protocol}, {result.steps} steps"
+
+
+def format_labels(result: Result) -> str:
+    """The label budget: "25" for a class, "0.1" of all, "all", or "none" where nothing was fitted."""
+    if not result.train:
+        return "none"
+    return "all" if result.labels is None else str(result.labels)
+
+
 def results_table(named: Sequence[tuple[str, Result]]) -> str:
     """A table of named results (see `METRICS` for units)."""
-    rows = [
+    lines = [
         (
             name,
-            result.protocol if result.steps is None else f"{result.protocol}, {result.steps} steps",
-            "all" if result.labels is None else result.labels,
+            format_protocol(result),
+            format_labels(result),
             result.metric,
             result.text(),
             len(result.seeds),
@@ -167,4 +187,4 @@ def results_table(named: Sequence[tuple[str, Result]]) -> str:
         )
         for name, result in named
     ]
-    return table(("name", "protocol", "labels", "metric", "test", "seeds", "time"), rows)
+    return table(("name", "protocol", "labels", "metric", "test", "seeds", "time"), lines)

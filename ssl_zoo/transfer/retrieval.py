@@ -46,24 +46,35 @@ def recall(features: Tensor, y: Tensor, ks: Sequence[int], batch_size: int = 102
 
 
 def own_rank(queries: Tensor, gallery: Tensor, batch_size: int = 1024) -> Tensor:
-    """How many of the gallery (N, D) lie nearer to each query (N, D) than its own, of its number: (N,)."""
+    """How many of the gallery (N, D) lie nearer to query i of (N, D) than gallery i, its own: (N,) float64.
+
+    Of those that lie as near as its own, half count: where all features are one point, nothing is found.
+    """
     found, batch_size = [], at_once(len(gallery), batch_size)
     for start in range(0, len(queries), batch_size):
         similar = queries[start : start + batch_size] @ gallery.T  # (B, N)
         own = similar.diagonal(start)[:, None]
-        found.append((similar > own).sum(1))
+        at_least_as_near = (~(similar < own)).sum(1) - 1  # without its own
+        found.append(((similar > own).sum(1) + at_least_as_near).double() / 2)
     return torch.cat(found)
 
 
 @dataclass(frozen=True)
 class Retrieval:
-    """Recall among the test samples. ks: the first is what a table is ranked by."""
+    """Recall among the test samples.
+
+    Args:
+        ks: how many neighbours may hold one of the class; the first is what a table is ranked by.
+    """
 
     name: ClassVar[str] = "retrieval"
     stochastic: ClassVar[bool] = False
     ks: Sequence[int] = (1, 5, 10)
 
     def begin(self, subject: Subject, data: Any, seed: int) -> Callable[[Any], Measured]:
+        """Nothing is fitted. Act two raises DataError for test rows without labels or with one class alone,
+        and ValueError for a k that is not below the number of test rows."""
+
         def finish(opened: Any) -> Measured:
             rows = subject.rows(opened, "test")
             refuse_one_class(true_labels(rows, "test"), rows, "test")

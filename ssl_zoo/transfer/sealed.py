@@ -27,7 +27,7 @@ class Sealed:
         """The rows, once.
 
         Raises:
-            DataError: they were opened before; says for what.
+            DataError: they were opened before; the error tells what for.
         """
         if self.opened is not None:
             raise DataError(f"the test rows were already opened for {self.opened}: they are read once")

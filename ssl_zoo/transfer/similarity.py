@@ -40,6 +40,11 @@ def correlations(guess: np.ndarray, truth: np.ndarray) -> dict[str, float]:
     return {name: float(one.statistic) for name, one in found.items()}  # pyright: ignore
 
 
+def train_sentences(data: TextPairs) -> list[str]:
+    """The different sentences of the train pairs, sorted."""
+    return sorted({sentence for pair in data.pairs("train") for sentence in pair})
+
+
 def readiness(train: Tensor) -> dict[str, Ready]:
     """Ways to make features (N, D) ready for a cosine, from those of the train sentences (M, D)."""
     mean, std = train.mean(0), train.std(0).clamp_min(1e-6)
@@ -47,7 +52,7 @@ def readiness(train: Tensor) -> dict[str, Ready]:
 
 
 def cosines(first: Tensor, second: Tensor) -> np.ndarray:
-    """(N, D), (N, D) -> (N,)."""
+    """The cosine of each pair of features: (N, D), (N, D) -> (N,) float64."""
     return F.cosine_similarity(first.double(), second.double()).numpy()
 
 
@@ -73,7 +78,7 @@ class Similarity:
             first, second = zip(*data.pairs(split), strict=True)
             return read(first), read(second)
 
-        train = sorted({sentence for pair in data.pairs("train") for sentence in pair})
+        train = train_sentences(data)
         ways = readiness(read(train))
         first, second = sides(data, "validation")
         truth = data.scores("validation")

@@ -8,7 +8,7 @@ from html import escape
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ssl_zoo.transfer.report import Result, any_metric, results_table
+from ssl_zoo.transfer.report import Result, any_metric, format_labels, format_protocol, results_table
 
 
 class Row(NamedTuple):
@@ -66,7 +66,11 @@ class Table:
         return len(self.results)
 
     def __getitem__(self, name: str) -> Row:
-        """The line of that name; of several, as of a sweep over label budgets, use `rows`."""
+        """The line of that name.
+
+        Raises:
+            KeyError: no line or several have it, as in a sweep over label budgets: look through `rows`.
+        """
         found = [row for row in self.rows if row.name == name]
         if len(found) != 1:
             names = ", ".join(dict.fromkeys(name for name, _ in self.results))
@@ -83,7 +87,11 @@ class Table:
         return [row._asdict() for row in self.rows]
 
     def to_pandas(self) -> Any:
-        """The lines as a DataFrame. Raises ImportError where pandas is not installed."""
+        """The lines as a DataFrame.
+
+        Raises:
+            ImportError: pandas is not installed.
+        """
         import pandas  # pyright: ignore[reportMissingImports]
 
         return pandas.DataFrame(self.to_dict())
@@ -91,8 +99,7 @@ class Table:
     def _repr_html_(self) -> str:
         head = ("name", "protocol", "labels", "metric", "test", "seeds")
         body = [
-            (name, one.protocol if one.steps is None else f"{one.protocol}, {one.steps} steps",
-             "all" if one.labels is None else one.labels, any_metric(one.metric).title, one.text(),
+            (name, format_protocol(one), format_labels(one), any_metric(one.metric).title, one.text(),
              len(one.seeds))
             for name, one in self.results
         ]  # fmt: skip

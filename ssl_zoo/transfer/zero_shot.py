@@ -59,7 +59,8 @@ class ZeroShot:
     Beside the accuracy it tells `chance`, one in so many classes, and in the details the 95 % `interval` over
     test rows.
 
-    templates: texts with {} where the class name goes; None takes those of `data.captions`.
+    Args:
+        templates: texts with {} where the class name goes; None takes those of `data.captions`.
     """
 
     name: ClassVar[str] = "zero_shot"
@@ -67,6 +68,7 @@ class ZeroShot:
     templates: Sequence[str] | None = None
 
     def begin(self, subject: Subject, data: Any, seed: int) -> Callable[[Any], Measured]:
+        """Raises DataError: a run without a text tower, texts, or images without class names."""
         pair: Aligned = subject.towers()
         if data.modality != "image":
             raise DataError(f"zero-shot classification is of images, and {data.name} holds {data.modality}s")
@@ -94,7 +96,8 @@ class ZeroShot:
 class PairRetrieval:
     """Recall among the test pairs, the mean of both ways; of several captions of an image, one is drawn.
 
-    ks: the first is what a table is ranked by.
+    Args:
+        ks: how many neighbours may hold its own half; the first is what a table is ranked by.
     """
 
     name: ClassVar[str] = "pair_retrieval"
@@ -102,10 +105,12 @@ class PairRetrieval:
     ks: Sequence[int] = (1, 5, 10)
 
     def begin(self, subject: Subject, data: Any, seed: int) -> Callable[[Any], Measured]:
+        """Raises DataError: a run without a text tower; act two: data without test pairs of images and
+        captions."""
         pair: Aligned = subject.towers()
 
         def finish(opened: Captioned) -> Measured:
-            if not hasattr(opened, "pairs"):
+            if opened.modality != "image" or not hasattr(opened, "pairs"):  # sentences come in pairs too
                 raise DataError(
                     f"{opened.name} holds no images with captions of their own: give a table "
                     "(data=image_captions data.test=...), or take protocol=zero_shot for class names"

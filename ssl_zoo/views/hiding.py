@@ -14,7 +14,7 @@ class Hiding(nn.Module):
 
     Args:
         vocabulary: its special ids, the mask and the padding are never hidden.
-        choose: which of the others (`views.masks`).
+        choose: chooses among the others (`views.masks`).
 
     Raises:
         ValueError: the vocabulary has no mask token.

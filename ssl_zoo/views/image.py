@@ -46,7 +46,11 @@ class Draw(NamedTuple):
 
 
 def to_float(x: Tensor) -> Tensor:
-    """uint8 in 0..255 becomes float32 in [0, 1]; float passes."""
+    """uint8 in 0..255 becomes float32 in [0, 1]; float stays as it is.
+
+    Raises:
+        ValueError: any other type.
+    """
     if x.is_floating_point():
         return x
     if x.dtype != torch.uint8:
@@ -76,6 +80,11 @@ def resize_weights(start: Tensor, length: Tensor, size: int, out: int, flip: Ten
 
     The triangle filter of torch's antialiased bilinear `interpolate`: as wide as an output pixel
     when shrinking, one input pixel when enlarging, and blind to what lies outside of the crop.
+
+    Args:
+        start, length: (B,) int64, of the crop in pixels.
+        size, out: pixels of the image and of the result.
+        flip: (B,) bool, which results to mirror.
     """
     device = start.device
     scale = (length.float() / out)[:, None, None]  # (B, 1, 1) input pixels per output pixel
@@ -113,7 +122,10 @@ def resized_crop(
 
 
 def blur_weights(sigma: Tensor, kernel_size: int, length: int) -> Tensor:
-    """One axis of a Gaussian blur with reflected borders: (B, length, length), rows sum to 1."""
+    """One axis of a Gaussian blur with reflected borders: (B, length, length), rows sum to 1.
+
+    sigma: (B,) in pixels, above 0. kernel_size: odd, in pixels. length: pixels of the image.
+    """
     device = sigma.device
     radius = kernel_size // 2
     tap = torch.arange(radius + 1, device=device)
@@ -129,7 +141,7 @@ def blur_weights(sigma: Tensor, kernel_size: int, length: int) -> Tensor:
 
 
 def refuse_kernel(kernel_size: int, size: Sequence[int]) -> None:
-    """Raises ValueError: a blur kernel that is even, or that reaches past the reflected border."""
+    """Raise ValueError if a blur kernel is even, or reaches past the reflected border of images (h, w)."""
     if kernel_size < 1 or kernel_size % 2 == 0:
         raise ValueError(f"the blur kernel must be odd and positive, not {kernel_size}")
     if kernel_size // 2 >= min(size):
@@ -203,7 +215,7 @@ def adjust_hue(x: Tensor, factor: Tensor) -> Tensor:
 
 
 def solarize(x: Tensor, threshold: float) -> Tensor:
-    """Invert what is at or above the threshold (in [0, 1])."""
+    """Invert the pixels that are at or above the threshold (in [0, 1])."""
     return torch.where(x >= threshold, 1 - x, x)
 
 
@@ -213,7 +225,11 @@ def hflip(x: Tensor) -> Tensor:
 
 
 def rot90(x: Tensor, k: Tensor) -> Tensor:
-    """Turn each square image by k (B,) quarter turns, counter-clockwise: `rotate` by 90 * k degrees."""
+    """Turn each square image by k (B,) int64 quarter turns, counter-clockwise: `rotate` by 90 * k degrees.
+
+    Raises:
+        ValueError: images that are not square.
+    """
     if x.shape[-1] != x.shape[-2]:
         raise ValueError(f"quarter turns need square images, and these are {x.shape[-2]}x{x.shape[-1]}")
     k = k % 4

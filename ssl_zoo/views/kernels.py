@@ -17,7 +17,7 @@ from ssl_zoo.views.loops import render_some
 
 @cache
 def _pool(process: int, threads: int) -> ThreadPoolExecutor:
-    """Helpers of this process: threads do not live on in a fork."""
+    """Threads of a process. Its number is an argument because threads do not live on in a fork."""
     return ThreadPoolExecutor(threads, thread_name_prefix="ssl_zoo-views")
 
 
@@ -27,6 +27,7 @@ def render(x: Tensor, size: tuple[int, int], draw: Draw, kernel: int) -> Tensor:
     Args:
         x: (B, C, H, W) uint8, or float in [0, 1]; C is 1 or 3.
         size: (height, width) of the views.
+        draw: what happens to each image.
         kernel: odd width of the blur in pixels.
 
     Returns:

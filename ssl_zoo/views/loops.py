@@ -4,7 +4,8 @@ torch's operations pass over the batch once for each step of the recipe, some fi
 view. Here one image goes through the whole recipe, in the cache, before the next is touched, and steps that
 its draw left out cost nothing. The numbers are those of `views.image`, which serves all other devices
 (tests/views/test_views.py holds the two to each other). Numba's store notices changes of this file alone, so
-all that is compiled is here. x and out are float32 and C-contiguous; single images change in place.
+all that is compiled is here. Images come as uint8 or float32, views are float32, and all are C-contiguous;
+the steps after the crop change single views in place.
 """
 
 from __future__ import annotations
@@ -121,7 +122,7 @@ def _saturation(x, pixels, factor):
 
 @compiled
 def _channel(hue, centre, spread, high):
-    """A channel whose hue is `centre` (see `image.adjust_hue`)."""
+    """The value of the channel whose hue is `centre` (see `image.adjust_hue`)."""
     away = abs(abs(hue - centre) - np.float32(3)) - np.float32(2)
     return high + spread * min(max(away, -ONE), ZERO)
 
@@ -155,7 +156,7 @@ def _grey(x, pixels):
 
 @compiled
 def _reflect(i, length):
-    """Where position i lies when the line is mirrored at its ends; the end itself, from further out."""
+    """Where position i lies when the line is mirrored at its ends; 0 where it lies further out than that."""
     i = -i if i < 0 else i
     i = 2 * (length - 1) - i if i >= length else i
     return max(i, 0)

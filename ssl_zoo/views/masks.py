@@ -12,7 +12,8 @@ arXiv:1810.04805), by whole words (`WholeWords`: the later release of the same),
 from __future__ import annotations
 
 import math
-from typing import Protocol, final
+import typing
+from typing import final
 
 import torch
 from torch import Tensor
@@ -24,6 +25,9 @@ def random_split(noise: Tensor, keep: int) -> tuple[Tensor, Tensor]:
     """Divide positions at random (MAE, arXiv:2111.06377).
 
     noise (B, N) -> seen (B, keep) and unseen (B, N - keep), int64, in random order.
+
+    Raises:
+        ValueError: nothing would be seen, or all of it.
     """
     if not 0 < keep < noise.shape[1]:
         raise ValueError(f"keep must be between 1 and {noise.shape[1] - 1} of {noise.shape[1]}, not {keep}")
@@ -43,31 +47,40 @@ def corrupt(noise: Tensor, replacement: Tensor, originals: Tensor, mask_id: int)
     return torch.where(noise < 0.8, mask_id, torch.where(noise < 0.9, replacement, originals))
 
 
-class Masking(Protocol):
-    """Chooses what a row hides: a share `rate` of its candidates.
-
-    Args:
-        noise: (B, T) uniform.
-        ids: (B, T) int64.
-        candidates: (B, T) bool, False at special ids and padding: those are never hidden.
-        continues: (V,) bool, True for ids that continue the word before them; None if unknown.
-
-    Returns:
-        at (B, ceil(rate * T)) int64, all different within a row, and valid, of the same shape: False
-        where the row had nothing more to hide. What `at` holds there is any position: it must
-        neither be changed nor scored.
-    """
+class Masking(typing.Protocol):
+    """Chooses what a row hides: a share `rate` of its candidates."""
 
     rate: float
 
     def __call__(
         self, noise: Tensor, ids: Tensor, candidates: Tensor, continues: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]: ...
+    ) -> tuple[Tensor, Tensor]:
+        """Choose.
+
+        Args:
+            noise: (B, T) uniform.
+            ids: (B, T) int64.
+            candidates: (B, T) bool, False at special ids and padding: those are never hidden.
+            continues: (V,) bool, True for ids that continue the word before them; None if unknown.
+
+        Returns:
+            at (B, ceil(rate * T)) int64, all different within a row, and valid, of the same shape: False
+            where the row had nothing more to hide. There, `at` holds some other position, which must
+            neither be changed nor scored.
+        """
+        ...
 
 
 @final
 class Tokens:
-    """Every candidate is as likely as any other."""
+    """Single tokens are hidden; every candidate is as likely as any other.
+
+    Args:
+        rate: share of the candidates to hide, in (0, 1).
+
+    Raises:
+        ValueError: a rate out of range.
+    """
 
     def __init__(self, rate: float = 0.15):
         self.rate = _checked(rate)
@@ -86,8 +99,11 @@ class WholeWords:
     Words are taken in random order. One that no longer fits the row's share is passed over for
     later, shorter ones (as in BERT's code), so a row may hide a little less than its share.
 
+    Args:
+        rate: share of the candidates to hide, in (0, 1).
+
     Raises:
-        ValueError: the tokenizer does not say which ids continue a word.
+        ValueError: a rate out of range; from a call, `continues` is None.
     """
 
     def __init__(self, rate: float = 0.15):
@@ -126,9 +142,12 @@ class Spans:
     Where `continues` is None, lengths count tokens, not words.
 
     Args:
-        rate: share of the candidates to hide.
-        p: lengths are geometric, P(l) ~ (1 - p)^(l - 1) ...
-        longest: ... for l = 1..longest; 0.2 and 10 give a mean of 3.8.
+        rate: share of the candidates to hide, in (0, 1).
+        p: lengths are geometric: the probability of l is proportional to (1 - p)^(l - 1).
+        longest: the largest l; p = 0.2 and longest = 10, SpanBERT's, give a mean of 3.8.
+
+    Raises:
+        ValueError: a number out of range.
     """
 
     def __init__(self, rate: float = 0.15, p: float = 0.2, longest: int = 10):
@@ -150,10 +169,18 @@ class Spans:
 
 @final
 class Runs:
-    """Runs of `length` neighbouring tokens are hidden together, as in data2vec (Baevski et al. 2022).
+    """Runs of neighbouring tokens are hidden together, as in data2vec (Baevski et al. 2022).
 
-    A row is cut into runs from a place of its own, and whole runs are taken in random order; the last one
-    is cut where the row's share ends. No run reaches over a position that is not a candidate.
+    Each row is cut into runs, of which the first begins at a random place, and whole runs are taken in random
+    order; the last one is cut where the row's share ends. No run reaches over a position that is not a
+    candidate.
+
+    Args:
+        rate: share of the candidates to hide, in (0, 1).
+        length: tokens of a run.
+
+    Raises:
+        ValueError: a number out of range.
     """
 
     def __init__(self, rate: float = 0.35, length: int = 4):
@@ -165,9 +192,8 @@ class Runs:
     def __call__(
         self, noise: Tensor, ids: Tensor, candidates: Tensor, continues: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        place = (
-            noise[:, :1] * self.length
-        )  # its whole part says where runs begin, the rest is noise as before
+        # Of one number, the whole part says where runs begin, and the rest is noise as before.
+        place = noise[:, :1] * self.length  # (B, 1)
         index = torch.arange(ids.shape[1], device=ids.device)
         run = (index + place.long()) // self.length  # (B, T)
         priority = torch.cat([place % 1, noise[:, 1:]], 1)
@@ -175,8 +201,16 @@ class Runs:
 
 
 def _hide_spans(span: Tensor, candidates: Tensor, priority: Tensor, rate: float) -> tuple[Tensor, Tensor]:
-    """Whole spans, numbered from left to right (B, T), in the order of the noise `priority` (B, T); they end
-    where a position is no candidate. Returns what a `Masking` does."""
+    """Take whole spans in random order, until a share `rate` of the candidates is hidden.
+
+    Args:
+        span: (B, T) int64 number of the span of each position, from left to right.
+        candidates: (B, T) bool; a span ends where a position is none.
+        priority: (B, T) uniform noise; the spans with the lowest are taken.
+
+    Returns:
+        What a `Masking` does.
+    """
     breaks = candidates.clone()
     breaks[:, 1:] &= (span[:, 1:] != span[:, :-1]) | ~candidates[:, :-1]
     group, size = _groups(breaks, candidates)
@@ -191,7 +225,11 @@ def _hide_spans(span: Tensor, candidates: Tensor, priority: Tensor, rate: float)
 
 
 def word_starts(ids: Tensor, candidates: Tensor, continues: Tensor | None) -> Tensor:
-    """Where a word begins: (B, T) bool. A continuation after a non-candidate begins one, too."""
+    """Where a word begins: (B, T) bool. Arguments are those of a `Masking`.
+
+    An id that continues a word begins one where the position before it is no candidate. Where `continues` is
+    None, every candidate is a word.
+    """
     starts = candidates.clone()
     if continues is not None:
         starts[:, 1:] &= ~(continues[ids[:, 1:]] & candidates[:, :-1])
@@ -199,7 +237,7 @@ def word_starts(ids: Tensor, candidates: Tensor, continues: Tensor | None) -> Te
 
 
 def span_lengths(noise: Tensor, p: float, longest: int) -> tuple[Tensor, Tensor]:
-    """Geometric lengths in 1..longest, and what is left of the noise: uniform and independent of them.
+    """Geometric lengths in 1..longest, int64, and what is left of the noise: uniform and independent of them.
 
     Inverse of the distribution function: noise between F(l - 1) and F(l) gives l, and how far it
     lies between the two is the second result.
@@ -226,11 +264,12 @@ def _budget(candidates: Tensor, rate: float) -> Tensor:
 
 
 def _count(rate: float, length: int) -> int:
+    """How many positions a row of this length hides at most."""
     return math.ceil(rate * length)
 
 
 def _first(chosen: Tensor, rate: float) -> tuple[Tensor, Tensor]:
-    """The chosen positions in ascending order, filled up with others that are not valid."""
+    """The chosen positions (B, T) in ascending order, filled up with others, and which are which: (B, K)."""
     at = (~chosen).to(torch.uint8).argsort(dim=1, stable=True)[:, : _count(rate, chosen.shape[1])]
     return at, chosen.gather(1, at)
 

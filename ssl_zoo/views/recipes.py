@@ -1,8 +1,11 @@
 """The views of papers: `View` where all views of an image follow one law, `Views` where they differ.
 
-`size` is a side in pixels, or (height, width). Papers resize by bicubic interpolation and these by
-antialiased bilinear. Names that end in `_small`, `asymmetric` and `vic` are for images of 32 px, where a
-blur hides what little there is to see.
+`size` is a side in pixels, or (height, width); None keeps the image's. `scale` is the least and the most
+share of an image's area that a crop covers. `local` is the size of a multi-crop's small views, `local_scale`
+their scale, and `count` their number. Values that cannot be raise ValueError, as in `View`.
+
+Papers resize by bicubic interpolation and these by antialiased bilinear. Names that end in `_small`,
+`asymmetric` and `vic` are for images of 32 px, where a blur hides what little there is to see.
 """
 
 from __future__ import annotations
@@ -67,7 +70,10 @@ def vic(size: Size | None = None) -> Views:
 
 
 def local_size(size: Sequence[int], patch: int = 1) -> tuple[int, int]:
-    """A multi-crop's small views: 3/7 of (height, width), as 96 of 224 pixels, in whole patches."""
+    """The size of a multi-crop's small views, as 96 of 224 pixels: 3/7 of `size`, (height, width).
+
+    patch: pixels that it is rounded to, of which it is one at least.
+    """
     height, width = (max(round(side * 3 / 7 / patch), 1) * patch for side in size)
     return height, width
 

@@ -11,8 +11,8 @@ from ssl_zoo.backbones._base import segment_positions
 def spans(noise: Tensor, lengths: Tensor, low: int, high: int) -> tuple[Tensor, Tensor]:
     """A random stretch of each text (Contriever's independent crops: Izacard et al. 2022, section 3.1).
 
-    Its length is drawn evenly from low..high tokens, but is half of the text at most: two stretches of one
-    text are then alike only by chance, as short as it may be.
+    Its length is drawn evenly from low..high tokens, but is half of the text at most: two stretches of even a
+    short text are then the same only by chance.
 
     Args:
         noise: (..., 2) uniform in [0, 1): of the length, and of the place.

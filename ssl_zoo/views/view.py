@@ -108,7 +108,7 @@ class View(nn.Module):
         blur: probability of a Gaussian blur.
         blur_sigma: (least, most) sigma in pixels.
         blur_kernel: odd width in pixels; None is a tenth of the view's side.
-        solarize: probability of inverting what is brighter than a half.
+        solarize: probability of inverting the pixels that are at a half or brighter.
 
     Raises:
         ValueError: a value that cannot be, or colour changes asked of images with 2 or more than 3
@@ -193,7 +193,7 @@ class View(nn.Module):
         )
 
     def _compose(self, x: Tensor, size: tuple[int, int], draw: Draw, kernel: int) -> Tensor:
-        """The view of float images in torch's operations; what no image can be drawn for is left out."""
+        """The view of float images in torch's operations, without steps that can be drawn for no image."""
         x = resized_crop(x, *draw.box, size, draw.flip)
         changes = (adjust_brightness, adjust_contrast, adjust_saturation, adjust_hue)
         for i in draw.order:

@@ -190,6 +190,14 @@ def test_rows_of_many_forms(form):
     assert pickle.loads(pickle.dumps(rows)).fingerprint == rows.fingerprint
 
 
+def test_pil_images_of_any_mode_become_what_their_files_do():
+    grey = np.array([[0, 257], [32896, 65535]], np.uint16)
+    clear = Image.new("RGBA", (2, 2), (9, 9, 9, 0))  # wholly transparent, and so white
+    rows = ssl_zoo.rows([Image.fromarray(grey), clear])
+    assert rows.x[0].tolist() == [[[0, 1], [128, 255]]] * 3
+    assert (rows.x[1] == 255).all()
+
+
 def test_other_content_is_another_fingerprint(shapes):
     x, y = shapes.tensors
     prints = {ssl_zoo.rows(one).fingerprint for one in (shapes, x, x.flip(0), TensorDataset(x, y.flip(0)))}
@@ -213,8 +221,13 @@ class Random(TensorDataset):
         ([torch.randn(3, 4, 4) * 5], "leave Normalize out"),
         ([torch.zeros(3, 4, 4), torch.zeros(3, 5, 4)], "image 1 is 5x4 and image 0 is 4x4"),
         ([(torch.zeros(3, 4, 4), "cat")], "whole numbers"),
+        ([(torch.zeros(3, 4, 4), torch.tensor([0, 1]))], "whole numbers"),
+        ([(torch.zeros(3, 4, 4), np.array([]))], "whole numbers"),
+        ([Image.new("F", (4, 4))], "item 0: floating-point pixels have no agreed range"),
         ([(torch.zeros(3, 4, 4), 0), (torch.zeros(3, 4, 4), None)], "1 of 2 items have no label"),
         ([torch.zeros(4, 4, 4)], "an image is"),
+        ([torch.zeros(3, 0, 4)], "an image is"),
+        ([torch.full((3, 4, 4), 2, dtype=torch.bfloat16)], "float32 from 2 to 2"),
         (Random(torch.zeros(3)), "another image each time"),
     ],
 )
@@ -251,6 +264,23 @@ def test_a_mapping_holds_rows_or_keys_of_the_group(shapes):
     assert list(overrides.parsed(words[0].replace("data.train", "k"))) == ["a, b", "c:d"]
     with pytest.raises(ConfigError, match=r"data\.train: Hydra cannot spell the keys it's"):
         as_words("evaluate", {"data": {"train": {"it's": "x"}}})
+
+
+def test_splits_of_ones_own_have_the_classes_of_train(shapes):
+    from ssl_zoo.compose.objects import as_data
+
+    train, other = (
+        ssl_zoo.rows(shapes, classes=names) for names in (np.array(["a", "b", "c"]), ["b", "a", "c"])
+    )
+    assert train.classes == ("a", "b", "c")
+    fewer = ssl_zoo.rows([one for one in shapes if one[1] < 2])
+    assert as_data({"train": train, "test": fewer}, "evaluate").labelled("test") is fewer
+    with pytest.raises(DataError, match="the same in another order"):
+        as_data({"train": train, "test": other}, "evaluate").labelled("test")
+    data = as_data({"train": fewer, "test": train}, "evaluate")
+    with pytest.raises(DataError, match="test has the class 2, counted from 0, and train has 2 classes"):
+        data.labelled("test")
+    assert data.rows("test") is train
 
 
 # What is visible

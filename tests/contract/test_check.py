@@ -1,11 +1,13 @@
 """`ssl-zoo check` and `ssl_zoo.check_objective`: losses of one's own that are sound, and that are not."""
 
+import math
 import re
 import sys
 from pathlib import Path
 
 import pytest
 import tiny
+import torch
 
 import ssl_zoo
 from ssl_zoo.contract import pair
@@ -92,7 +94,11 @@ def forked(monkeypatch):
 
 @pytest.mark.usefixtures("forked")
 def test_a_sound_loss_keeps_the_contract(mine):
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
     assert ssl_zoo.check_objective(mine.Uniform) == []
+    assert torch.get_num_threads() == 2
+    torch.set_num_threads(threads)
     assert about(mine.Uniform) == []
 
 
@@ -120,6 +126,28 @@ def test_what_a_class_does_not_say_of_itself(mine):
     assert layout == "Odd.layout is 'rows'; it is packed or document."
     with pytest.raises(TypeError, match="takes a subclass of"):
         ssl_zoo.check_objective(3)  # pyright: ignore
+    with pytest.raises(ValueError, match=r"unknown: \['resnet'\]"):
+        ssl_zoo.check_objective(mine.Uniform, ["resnet"])  # pyright: ignore
+
+
+def test_what_is_not_finite_is_not_the_same():
+    def learnt(loss, weight):
+        return {
+            "losses": [loss],
+            "gradient": {"w": torch.ones(2)},
+            "weights": {"w": torch.tensor([1.0, weight])},
+        }
+
+    assert pair.apart(learnt(1.0, 1.0), learnt(1.0, 1.0)) is None
+    assert pair.apart(learnt(1.0, math.inf), learnt(1.0, math.inf)) is None  # a mask in a buffer
+    for other, says in ((learnt(math.nan, 1.0), "loss of step 0"), (learnt(1.0, math.nan), "weights differ")):
+        assert says in pair.apart(learnt(1.0, 1.0), other)
+        assert says in pair.apart(other, learnt(1.0, 1.0))
+
+
+def test_a_process_that_ends_without_a_word_is_noticed(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+    assert pair.two_run(str(tmp_path), {}) == ["exit code 1", "exit code 1"]
 
 
 def test_the_command_finds_classes_in_files_and_modules(tmp_path):

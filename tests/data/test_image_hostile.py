@@ -39,6 +39,19 @@ def left(capsys, source) -> str:
 
 
 @BOTH
+def test_files_that_are_linked_to_one_by_one_and_by_their_folder_are_read_once(tmp_path, capsys, unpack):
+    root = folder(tmp_path / "in", {"a": 1})
+    outside = folder(tmp_path / "out", {"": 3})
+    for i in range(3):
+        (outside / f"{i:03d}.png").write_bytes(solid((90 + i, 90, 90)))
+    (root / "a" / "0before.png").symlink_to(outside / "000.png")
+    (root / "a" / "1all").symlink_to(outside)
+    (root / "a" / "2after.png").symlink_to(outside / "001.png")
+    assert len(rows(tmp_path, root, unpack=unpack, validation_fraction=0)) == 4
+    assert left(capsys, root) == "2 links to files that are read anyway"
+
+
+@BOTH
 def test_links_are_followed_once_and_what_really_lies_there_goes_first(tmp_path, capsys, unpack):
     root = folder(tmp_path / "in", {"a": 2, "b": 2})
     outside = folder(tmp_path / "out", {"": 2})
@@ -116,6 +129,19 @@ def test_paths_mean_themselves(tmp_path, unpack, name):
     shard(tmp_path / name / "s-1.tar", {"a.png": solid((1, 1, 2))})
     for pattern, count in (("s-*.tar", 2), ("s-[0].tar", 1), ("s-[1-9].tar", 1), ("**/*.tar", 2)):
         assert len(rows(tmp_path, tmp_path / name / pattern, unpack=unpack)) == count
+
+
+@BOTH
+def test_shards_that_links_lead_to_again_are_read_once(tmp_path, capsys, unpack):
+    (tmp_path / "in" / "deep").mkdir(parents=True)
+    for i, name in enumerate(("b", "deep/c")):
+        shard(tmp_path / "in" / f"{name}.tar", {"x.png": solid((i, 7, 7)), "x.cls": b"0"})
+    (tmp_path / "in" / "a.tar").symlink_to("b.tar")
+    (tmp_path / "in" / "deep" / "loop").symlink_to(tmp_path / "in" / "deep")
+    source = tmp_path / "in" / "**" / "*.tar"
+    found = rows(tmp_path, source, unpack=unpack)
+    assert found.read(np.arange(len(found))).x[:, 0, 0, 0].tolist() == [0, 1]
+    assert left(capsys, source).endswith(" links to shards that are read anyway")
 
 
 def test_names_that_are_not_utf8(tmp_path, capsys):

@@ -253,6 +253,7 @@ def test_sources_that_are_wrong(tmp_path, monkeypatch):
     for source, says in {
         "torchvision:CIFAR10": "NAME:SPLIT",
         "torchvision:Nope:train": "no 'Nope'",
+        "torchvision:stl10:train": "no 'stl10'; CIFAR10",
         "torchvision:CIFAR10:unlabeled": "no split 'unlabeled'",
     }.items():
         with pytest.raises(DataError, match=says):
@@ -265,6 +266,10 @@ def test_splits_that_are_wrong(tmp_path):
         data(tmp_path, root, validation_fraction=0.1).rows("train")
     with pytest.raises(DataError, match="no 'test' split, only train: give test=SOURCE or test_fraction"):
         data(tmp_path, root).rows("test")
+    with pytest.raises(DataError, match=r"no 'dev' split, only train$"):
+        data(tmp_path, root).rows("dev")
+    with pytest.raises(DataError, match="train names no images"):
+        ImageData("none", "", image_size=4, cache=str(tmp_path))
     with pytest.raises(DataError, match=r"no such classes as \['c'\]"):
         data(tmp_path, root, test=str(folder(tmp_path / "test", {"b": 1, "c": 1}))).rows("test")
     (tmp_path / "names").write_text("a\n")
@@ -272,6 +277,8 @@ def test_splits_that_are_wrong(tmp_path):
         data(tmp_path, root, classes=str(tmp_path / "names")).rows("train")
     with pytest.raises(DataError, match="leave something of train"):
         data(tmp_path, root, validation_fraction=0.5, test_fraction=0.5)
+    given = data(tmp_path, root, validation=str(root), validation_fraction=0.5, test_fraction=0.5)
+    assert given.fractions == {"validation": 0.0, "test": 0.5}
 
 
 def test_a_split_without_some_class_keeps_the_numbers(tmp_path):

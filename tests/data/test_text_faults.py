@@ -330,7 +330,7 @@ def test_documents_of_train_that_other_splits_hold_are_counted(tmp_path, capsys)
     assert "15 document(s) are word for word in validation too" in capsys.readouterr().err
 
 
-def test_formats_and_paths_that_cannot_be(tmp_path):
+def test_formats_and_paths_that_cannot_be(tmp_path, capsys):
     for make, options in (
         (Table, {"text": "a", "delimiter": "||"}),
         (Table, {"text": 0, "delimiter": "\n"}),
@@ -349,6 +349,17 @@ def test_formats_and_paths_that_cannot_be(tmp_path):
     (tmp_path / "a").mkdir()
     put(tmp_path, "x", "a/e[1] = b.txt")
     assert data(tmp_path / "a/e[1] = b.txt").documents("train") == ["x"]
+    for pattern in ("a/*/*.txt", "a/**/x.txt", "a/x*.txt"):
+        with pytest.raises(DataError, match=r"txt: nothing there is such a file$"):
+            data(tmp_path / pattern).documents("train")
+    put(tmp_path / "a", "y", "y.txt")
+    (tmp_path / "a/a/a").mkdir(parents=True)
+    put(tmp_path / "a/a/a", "z", "z.txt")
+    capsys.readouterr()
+    assert data(tmp_path / "**/a/**/[yz].txt").documents("train") == ["z", "y"]
+    assert capsys.readouterr().err == ""
+    with pytest.raises(DataError, match="b' does not exist"):
+        data(tmp_path / "b/*/*.txt").documents("train")
 
 
 @pytest.mark.parametrize("row", ["a,b,nan", "a,b,inf", "a,,1", "a,b", "a,b,1,2"])
@@ -393,6 +404,15 @@ def test_what_was_said_of_a_text_is_said_again_of_its_store(tmp_path, capsys):
     for _ in range(2):
         data(path, cache=tmp_path / "cache").rows("train", bytes_tokenizer(), 8, "packed")
         assert capsys.readouterr().err.count("1 null text(s) left out") == 1
+
+
+def test_files_called_as_the_standard_library_is_are_encoded_anew_when_they_change(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "stdlib_notes").mkdir()
+    for text in ("one two three", "four five six seven"):
+        put(tmp_path, text, "stdlib_notes/a.txt")
+        rows = data("stdlib_notes", cache=tmp_path / "cache").rows("train", bytes_tokenizer(), 8, "packed")
+        assert bytes_tokenizer().decode(rows.read(np.array([0])).x[0].tolist()) == text[:7]
 
 
 @pytest.mark.parametrize("error", [errno.ENOSPC, errno.EDQUOT, errno.EACCES])

@@ -176,6 +176,17 @@ def test_prune_keeps_the_newest_and_sweeps_up(tmp_path):
     assert {path.name for path in tmp_path.iterdir()} == kept
 
 
+def test_a_copy_by_another_name_is_neither_taken_nor_deleted(tmp_path):
+    paths = write(tmp_path, 4, 8, 12)
+    for name in ("step-best.ckpt", "step-000000000004-mine.ckpt"):
+        (tmp_path / name).write_bytes(b"a copy")
+    assert newest(tmp_path) == paths[2]
+    prune(tmp_path, 2)
+    assert checkpoints(tmp_path) == [paths[2], paths[1]]
+    assert (tmp_path / "step-best.ckpt").exists()
+    assert (tmp_path / "step-000000000004-mine.ckpt").exists()
+
+
 def test_fewer_than_two_are_refused(tmp_path):
     with pytest.raises(ValueError, match="keep=1"):
         Checkpoint(tmp_path, every=10, keep=1)

@@ -179,6 +179,30 @@ def test_names_lead_through_imports_and_lazy_packages(tmp_path, monkeypatch):
     definitions.forget()
 
 
+def test_relative_imports_are_followed(tmp_path, monkeypatch):
+    """Those of the user's own package; what they lead to used to be no part of the hash."""
+    monkeypatch.chdir(tmp_path)
+    inner = tmp_path / "own_package/inner"
+    inner.mkdir(parents=True)
+    (tmp_path / "own_package/__init__.py").write_text("from .heads import Head\n")
+    (tmp_path / "own_package/heads.py").write_text("class Head: pass\n")
+    (inner / "__init__.py").write_text("")
+    (inner / "mine.py").write_text(
+        "from .. import Head\nfrom . import other\ndef f():\n    from .other import Y\n"
+        "    return Head(), other.X, Y\n"
+    )
+    (inner / "other.py").write_text("X = 1\nY = 2\nZ = 3\n")
+    definitions.forget()
+    found = reached(["own_package.inner.mine.f"])
+    assert {(one.module.removeprefix("own_package."), one.name) for one in found} == {
+        ("inner.mine", "f"),
+        ("heads", "Head"),
+        ("inner.other", "X"),
+        ("inner.other", "Y"),
+    }
+    definitions.forget()
+
+
 def test_registrations_count_where_their_name_is_reached(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     file = tmp_path / "ops.py"

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import tiny
 import yaml
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from scipy import stats
 
 from ssl_zoo.cli import leaderboard
@@ -22,9 +23,9 @@ from ssl_zoo.leaderboard.board import BoardError, load, spelt
 from ssl_zoo.leaderboard.check import changed
 from ssl_zoo.leaderboard.datasets import AbsentDatasets, Datasets
 from ssl_zoo.leaderboard.find import find
-from ssl_zoo.leaderboard.reproduce import bounds, compared
+from ssl_zoo.leaderboard.reproduce import bounds, compared, empty, only_measure
 from ssl_zoo.leaderboard.standings import standings
-from ssl_zoo.leaderboard.unit import Unit
+from ssl_zoo.leaderboard.unit import Unit, alone
 
 REPOSITORY = Path(__file__).parents[2]
 BOARDS = REPOSITORY / "benchmarks/leaderboard"
@@ -186,6 +187,11 @@ TUNED = {"data": "digits", "protocol": "finetune"}
     [
         ({"primary": "luck"}, "primary is luck, which is not among the measures"),
         ({"title": None}, "lacks title"),
+        ({"measures": ["knn"]}, r"measures holds KEY: VALUE on each line, not \['knn'\]"),
+        ({"measures": {"knn": "knn"}}, "measure knn holds KEY: VALUE on each line, not 'knn'"),
+        ({"fixed": "data=digits"}, "fixed holds KEY: VALUE on each line, not 'data=digits'"),
+        ({"seeds": 3}, r"seeds is a list of whole numbers, \[0, 1, 2\], not 3"),
+        ({"seeds": []}, "seeds is a list of whole numbers"),
         ({"measures": {"knn": {"protocol": "knn", "scratch_of": "knn"}}}, "knn is scratch_of knn: both have"),
         ({"measures": {"knn": TUNED | {"scratch_of": "knn"}}}, "the other without scratch_of .none."),
         (
@@ -213,12 +219,31 @@ def test_faults_of_a_board_are_named(board, change, said):
         ("{header}pretrain: {a: 1}\ncolour: red\n", "has the keys colour"),
         ("{header}floor: cellar\n", "floor is one of random, pixels, tfidf, not cellar"),
         ("{header}without: [linear]\n", "pretrains nothing"),
+        ("{header}pretrain: [objective=mae]\n", "pretrain holds KEY: VALUE on each line"),
+        ("{header}floor: random\nwithout: knn\n", "without is a list of measures, .*, not 'knn'"),
+        ("{header}- 1\n", "new.yaml holds KEY: VALUE on each line"),
+        ("{header}pretrain: {\n", "new.yaml is not YAML"),
         ("{header}floor: random\nwithout: [luck]\n", r"recipe new is without \['luck'\]"),
     ],
 )
 def test_faults_of_a_recipe_are_named(board, text, said):
     header = "# T.\n# Paper: p\n# Cost: c\n# Expected: e\n# Command: k\n"
     (board / "recipes/new.yaml").write_text(text.replace("{header}", header))
+    with pytest.raises(BoardError, match=said):
+        load(board)
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "said"),
+    [
+        ("board.yaml", "", "board.yaml holds KEY: VALUE on each line, not None"),
+        ("board.yaml", "title: [", "board.yaml is not YAML"),
+        ("references.yaml", "name: a\n", "references.yaml is a list of results"),
+        ("references.yaml", "- a\n", "references.yaml: each result holds KEY: VALUE"),
+    ],
+)
+def test_files_of_another_shape_are_named(board, file, text, said):
+    (board / file).write_text(text)
     with pytest.raises(BoardError, match=said):
         load(board)
 
@@ -230,8 +255,27 @@ def test_a_recipe_may_not_change_what_the_board_fixes(board):
         loaded.pretrain_overrides(recipe)
 
 
-def test_words_are_spelt_as_hydra_reads_them():
+def test_settings_are_spelt_as_hydra_reads_them():
     assert spelt([1, None, 0.5, True]) == "[1,null,0.5,true]"
+    assert spelt(["a b", "p/q.txt", "'quoted, already'"]) == "[a b,p/q.txt,'quoted, already']"
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        ["a photo of a {}.", "one, two", "", " blank ", "it's", "(a)", "#1", "é", "a\\", 'say "so"'],
+        {"lr": 0.1, "names": ["a", "b=c"], "inner": {"x": None, "y": "[z]"}},
+    ],
+)
+def test_texts_inside_a_list_or_mapping_come_back_as_they_are(value):
+    assert OverridesParser.create().parse_override(f"key={spelt(value)}").value() == value
+
+
+def test_a_board_is_called_by_its_folder_wherever_one_stands(here, monkeypatch):
+    monkeypatch.chdir(here / "recipes")
+    assert load(Path("..")).name == "tiny"
+    monkeypatch.chdir(here)
+    assert load(Path()).name == "tiny"
 
 
 def test_settings_are_the_same_in_a_data_folder_of_any_name(monkeypatch):
@@ -381,6 +425,24 @@ def test_a_reproduction_outside_fails(here, monkeypatch, capsys):
     assert "OUTSIDE" in capsys.readouterr().out
 
 
+def test_a_reproduction_leaves_the_folder_to_who_works_there(here, capsys):
+    """It used to be emptied under the other process."""
+    for seed in (0, 1):
+        result = {"protocol": "knn", "metric": "accuracy", "value": 0.5, "labels": None, "steps": None}
+        record = {"line": "random", "seed": seed, "measures": {"knn": {"results": [result]}}}
+        records.append(here / "results.jsonl", record)
+    board, composer = only_measure(load(here), load(here).recipes["random"], "knn"), BoardComposer()
+    unit = Unit(composer, board, board.recipes["random"], 0, Path("runs/reproduce"), Datasets(composer))
+    with alone(unit.where):
+        (unit.where / "checkpoint").write_text("of the other process")
+        (unit.where / "measures").mkdir()
+        with pytest.raises(SystemExit, match="another process works on"):
+            leaderboard.main(["reproduce", "tiny/random", "measure=knn"])
+        assert (unit.where / "checkpoint").exists()
+    empty(unit.where)
+    assert [path.name for path in unit.where.iterdir()] == [".unit"]
+
+
 def test_what_changed_since_is_stale(here, monkeypatch):
     board, datasets = load(here), Datasets(BoardComposer())
     unit = Unit(BoardComposer(), board, board.recipes["random"], 0, here.parents[2] / "runs", datasets)
@@ -426,8 +488,6 @@ def test_an_unfinished_unit_is_left_to_who_works_on_it(here, capsys):
         Path("runs/leaderboard"),
         Datasets(BoardComposer()),
     )
-    from ssl_zoo.leaderboard.unit import alone
-
     with alone(unit.where):
         leaderboard.main(["run", "tiny", "random", "seeds=1"])
     assert "left out, as another process works on" in capsys.readouterr().out
@@ -500,6 +560,14 @@ def test_a_line_of_ones_own(here, monkeypatch, capsys):
     assert records.read(here / "results.jsonl")["norm", 0]["pretraining"]["objective"] == "Norm"
     with pytest.raises(SystemExit, match="exists already"):
         leaderboard.main(["add", "tiny", "norm", *words])
+
+
+def test_a_line_of_ones_own_that_says_little_can_be_read(here):
+    """An empty paper or a title of two lines used to leave a recipe that made the board unreadable."""
+    words = ["objective=rotation", "batch_size=16", "budget.steps=2"]
+    leaderboard.main(["add", "tiny", "mine", *words, "paper=", "title=Two\nlines."])
+    recipe = load(here).recipes["mine"]
+    assert (recipe.title, recipe.paper, recipe.cost) == ("Two lines", "not given", "not given")
 
 
 @pytest.mark.parametrize(

@@ -270,6 +270,18 @@ def test_gains_are_differences_seed_by_seed(folder):
     assert gains(board, "tfidf") == []
 
 
+def test_another_floor_of_a_kind_stands_in_where_the_best_lacks_the_measure(folder):
+    """Of two floors, the better one used to be the only one that was looked at."""
+    head = (folder / "recipes/pixels.yaml").read_text()
+    (folder / "recipes/pixels-best.yaml").write_text(head.replace("Raw", "Better"))
+    better = record("pixels", 0, 0.39) | {"line": "pixels-best"}
+    del better["measures"]["layers"]
+    append(folder, better)
+    found = {one.title: one.gains for one in gains(load(folder), "pixels")}
+    assert found["Linear probe"]["mae-vit"].text == "+1.0", "over the better one"
+    assert found["Probe of each layer"]["mae-vit"].text == "+2.0", "over the other one"
+
+
 def test_gains_over_training_for_longer_are_lines_of_their_own(folder):
     found = {one.title: one.gains for one in gains(longer(folder, (0.5, 0.7), 0.8), "random")}
     # 80 % of 50, 51 and 52, less 50
@@ -323,6 +335,9 @@ def test_what_stage_2_took(folder):
     header, lines = cost(load(folder), "cost")
     assert header == ["", "25 labels a class, 50 steps", "25 labels a class, 200 steps"]
     assert ["MAE, small ViT", "50 GFLOP, 3.0 s", "200 GFLOP, 3.0 s"] in lines
+    recipe = folder / "recipes/simclr-resnet.yaml"
+    recipe.write_text(recipe.read_text().replace("SimCLR, small ResNet", "MAE, small ViT"))
+    assert len(cost(load(folder), "cost")[1]) == len(lines), "lines of one title are still two lines"
 
 
 def test_labels_saved_by_hand():

@@ -11,6 +11,7 @@ from ssl_zoo.objectives._base import Batch
 from ssl_zoo.objectives.data2vec import Data2Vec
 from ssl_zoo.views.blocks import blocks
 from ssl_zoo.views.masks import Runs
+from ssl_zoo.views.view import View
 
 
 @pytest.fixture(autouse=True)
@@ -132,3 +133,31 @@ def test_it_averages_what_there_is_and_follows_slowly():
         torch.testing.assert_close(new - old, torch.full_like(old, 2e-4), rtol=0.05, atol=1e-6)
     with pytest.raises(ValueError, match="mask token"):
         Data2Vec(TextTransformer(VOCABULARY._replace(mask=None), width=16, depth=1, heads=2))
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"masked": 1.0}, r"masked=1.0: the share"),
+        ({"top": 0}, "top=0"),
+        ({"head": 0}, "head=0"),
+        ({"block": 0}, "block=0"),
+        ({"beta": -1.0}, "beta=-1.0"),
+    ],
+)
+def test_numbers_that_cannot_be_are_refused(given, said):
+    with pytest.raises(ValueError, match=said):
+        Data2Vec(backbone("vit"), **given)
+
+
+def test_a_batch_of_padding_has_a_loss_and_parts_of_0():
+    batch = text()
+    batch.segments[:] = -1
+    loss = Data2Vec(backbone("transformer"), 0.35, 4)(batch)
+    assert loss.value.item() == 0
+    assert loss.parts == {"target_std": 0, "prediction_std": 0}
+
+
+def test_text_takes_no_view():
+    with pytest.raises(ValueError, match="leave `view` out"):
+        Data2Vec(backbone("transformer"), view=View(8))

@@ -136,6 +136,14 @@ def test_crops_are_of_the_papers_sizes_or_whole_patches():
     assert vit.views.each[2].size == (16, 16)
     with pytest.raises(ValueError, match="single crop"):
         build(DINO, backbone("vit"), views=Views(View(32)))
+    with pytest.raises(ValueError, match="single crop"):
+        build(DINO, backbone("vit"), views=View(32))
+
+
+@pytest.mark.parametrize("wrong", [{"temperature": 0.0}, {"teacher_temperature": [0.04]}])
+def test_temperatures_that_cannot_be_are_refused(wrong):
+    with pytest.raises(ValueError, match="one and two positive numbers"):
+        build(DINO, backbone("vit"), **wrong)
 
 
 def test_heads_have_batch_norms_for_a_cnn_alone_and_the_teacher_is_exported():

@@ -116,6 +116,11 @@ def test_it_refuses_to_keep_all_or_nothing(keep):
         build(IJEPA, backbone("vit"), keep=keep)
 
 
+def test_it_refuses_to_predict_nothing():
+    with pytest.raises(ValueError, match="nothing to predict"):
+        build(IJEPA, backbone("vit"), targets=0)
+
+
 def test_smooth_l1_is_the_papers():
     error = torch.linspace(-3, 3, 13)
     torch.testing.assert_close(smooth_l1(error).mean(), F.smooth_l1_loss(error, torch.zeros(13)))

@@ -178,6 +178,18 @@ def test_next_token_of_packed_documents_is_that_of_each_document_alone(kind):
     check_scores(objective(batch), "nats_per_token", nats, places=4 * 24)
 
 
+def test_next_token_shows_no_padding():
+    objective = NextToken(backbone("transformer")).eval()
+    batch = text()
+    batch.segments[0, 11:] = -1
+    shown = objective.show(batch)
+    assert shown.at.tolist() == list(range(1, 11))
+    everything = objective.show(Batch(batch.x))
+    assert everything.at.tolist() == list(range(1, 24))
+    for guesses in (shown, everything):
+        torch.testing.assert_close(guesses.p.sum(1), torch.ones(len(guesses.at)))
+
+
 def check_scores(loss: Loss, part: str, nats: list[torch.Tensor], places: float) -> None:
     """The loss is their sum over what full rows would have, the part is their mean."""
     assert len(nats) != places
@@ -568,7 +580,7 @@ def test_a_term_may_read_every_so_manyth_row():
             masked(Batch(*(None if x is None else x[4 * part : 4 * part + 4] for x in batch))).value
         )
     torch.testing.assert_close(sum(halves) / 2, whole)
-    with pytest.raises(ValueError, match="next reads every 4th row, and 6 rows in one process"):
+    with pytest.raises(ValueError, match="next reads one row in 4, and 6 rows in one process"):
         thin.train()(text(rows=6, length=25))
     assert thin.eval()(text(rows=6, length=25)).value.isfinite(), "the last rows of a validation split"
     for every, complaint in (({"b": 2}, r"every for \['b'\]"), ({"next": 0}, "n = 1 or more")):

@@ -25,6 +25,7 @@ from ssl_zoo.data.pairs import DrawnRows, PairRows
 from ssl_zoo.data.plan import Parts, Plan
 from ssl_zoo.data.rows import DataError, Subset, refuse_lacking
 from ssl_zoo.data.text import TextData
+from ssl_zoo.data.text_pairs import TextPairs
 from ssl_zoo.data.text_rows import DocumentRows
 from ssl_zoo.data.tokenizer import bytes_tokenizer
 from ssl_zoo.noise import free_noise, seed_noise
@@ -119,6 +120,8 @@ def test_class_names_are_captions(tmp_path):
     assert filled("aquarium_fish", ["{}"]) == ["aquarium fish"]
     with pytest.raises(DataError, match=r"one \{\}"):
         ClassCaptions(data, ["a photo"])
+    with pytest.raises(DataError, match=r"one \{\}.*: \[\]"):
+        captioned(data, [])
     text = TextData("t", str(tmp_path / "t.txt"))
     with pytest.raises(DataError, match="t holds no images with captions"):
         captioned(text)
@@ -154,6 +157,10 @@ def test_a_table_of_images_and_captions(folder, capsys):
     assert spelt(one.other) == spelt(two.other)
     with pytest.raises(DataError, match="own has no test pairs"):
         examine(Subject(backbone("vit"), WORDS, pair=lambda: None), own(folder), PairRetrieval())
+    (folder / "scored.csv").write_text("one,two,3\n")
+    sentences = TextPairs("scored", *[folder / "scored.csv"] * 3)
+    with pytest.raises(DataError, match="scored holds no images with captions"):
+        examine(Subject(backbone("vit"), WORDS, pair=lambda: None), sentences, PairRetrieval())
 
 
 def test_other_tables(folder):
@@ -164,6 +171,18 @@ def test_other_tables(folder):
     (folder / "t.jsonl").write_text("\n".join(map(json.dumps, lines)))
     named = own(folder, "t.jsonl", root=str(folder / "img"), validation_fraction=0)
     assert named.captions("train") == ["text 0", "text 1", "text 2"]
+    (folder / "mixed.csv").write_text("text,what,more\nimg/0.png,7,red one\n")
+    for columns in ({"image": 0, "caption": "more"}, {"image": "text", "caption": 2}):
+        mixed = own(folder, "mixed.csv", validation_fraction=0, **columns)
+        assert mixed.captions("train") == ["red one"]
+    (folder / "guess.csv").write_text("text,caption\nimg/0.png,red one\n")
+    for columns in ({"image": 0}, {"image": "text"}):
+        assert own(folder, "guess.csv", validation_fraction=0, **columns).captions("train") == ["red one"]
+    (folder / "twice.csv").write_text("path,text\nimg/0.png,red one\n./img/0.png,small red\n")  # one image
+    twice = own(folder, "twice.csv", validation_fraction=0)
+    assert (len(twice.rows("train")), twice.captions("train")) == (1, ["red one", "small red"])
+    (folder / "part.csv").write_text("text,title\nimg/0.png,red one\n")  # column 0 is the image, not the text
+    assert own(folder, "part.csv", validation_fraction=0, image=0).captions("train") == ["red one"]
 
 
 @pytest.mark.parametrize(
@@ -175,6 +194,7 @@ def test_other_tables(folder):
         ("path,text\nno.png,x\n", {}, "holds no image with a caption: 1 row.*data.root=FOLDER"),
         ("path,text\nt.csv,x\n", {}, "line 2: .*t.csv: its 23 bytes are not an image"),
         ("path,text\nimg/0.png,x\n", {"caption": "title"}, "no column 'title'"),
+        ("path,text\nimg/0.png,x\n", {"delimiter": "||"}, "delimiter is one character"),
     ],
 )
 def test_a_table_that_cannot_be_read_is_refused_with_its_place(folder, text, options, message):
@@ -307,6 +327,14 @@ def test_any_text_tower_in_half_precision(cls, tower):
         objective(batch(objective, rows=1))
 
 
+@pytest.mark.parametrize("cls", [CLIP, SigLIP])
+def test_images_are_cropped_to_the_size_that_the_tower_reads(cls):
+    vit = backbone("vit")
+    view = build(cls, vit, text=backbone("transformer")).view
+    assert view.size == vit.image_size
+    assert view(torch.zeros(2, 3, 23, 31, dtype=torch.uint8)).shape[-2:] == vit.image_size
+
+
 def test_it_works_in_a_sum():
     terms = {
         "pair": lambda on: build(CLIP, on),
@@ -374,6 +402,11 @@ def test_rank_of_the_own_half():
     u, v = (F.normalize(torch.randn(40, 5), dim=1) for _ in range(2))
     want = [sum(float(u[i] @ v[j]) > float(u[i] @ v[i]) for j in range(40)) for i in range(40)]
     assert own_rank(u, v, 7).tolist() == want
+    point = torch.ones(5, 3)
+    assert own_rank(point, point, 2).tolist() == [2] * 5, "a collapse finds nothing"
+    assert own_rank(point * torch.nan, point).tolist() == [2] * 5
+    v[1] = v[0]
+    assert own_rank(u[:2], v[:2]).tolist() == [0.5, 0.5]
 
 
 # The command

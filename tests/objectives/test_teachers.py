@@ -10,7 +10,7 @@ from zoo_backbones import backbone, build, images
 from ssl_zoo.noise import free_noise, seed_noise
 from ssl_zoo.objectives.byol import BYOL, regression
 from ssl_zoo.objectives.moco import MoCo, info_nce
-from ssl_zoo.views.recipes import dino_small
+from ssl_zoo.views.recipes import dino_small, simclr_small
 
 
 @pytest.fixture(autouse=True)
@@ -130,6 +130,8 @@ def test_the_average_follows_by_the_papers_momentum():
 def test_two_views_of_one_size_are_asked_for(cls):
     with pytest.raises(ValueError, match=r"compares two views of one size, not groups of \(2, 4\)"):
         build(cls, backbone("vit"), views=dino_small(32, 16))
+    with pytest.raises(ValueError, match=r"compares two views of one size, not groups of \(1,\)"):
+        build(cls, backbone("vit"), views=simclr_small(32))
     if cls is MoCo:
         with pytest.raises(ValueError, match="temperature must be positive"):
             build(cls, backbone("vit"), temperature=0)

@@ -4,6 +4,7 @@
 import json
 import re
 
+import numpy as np
 import pytest
 import tiny
 import torch
@@ -18,9 +19,10 @@ from ssl_zoo.objectives.mae import MAE
 from ssl_zoo.objectives.masked_lm import MaskedLM
 from ssl_zoo.objectives.next_token import NextToken
 from ssl_zoo.objectives.rotation import Rotation
+from ssl_zoo.pages.feature_views import FeatureView, neighbours
 from ssl_zoo.pages.page import embedded
-from ssl_zoo.pages.run_report import evaluation_rows
-from ssl_zoo.pages.samples import beginning
+from ssl_zoo.pages.run_report import Report, evaluation_rows, html
+from ssl_zoo.pages.samples import Sample, beginning
 from ssl_zoo.pages.shown import ask, continuations, drawn
 from ssl_zoo.pages.shown import name as token_name
 from ssl_zoo.tokens import patchify
@@ -99,6 +101,19 @@ def test_the_map_switches_and_tells_of_its_points(report, page):
     tip = page.locator("#vg-tooltip-element")
     tip.wait_for()
     assert tip.locator("img").count() == 1, "the thumbnail of the row"
+
+
+@pytest.mark.parametrize(("classes", "says"), [(20, "in the legend"), (21, "Click a point")])
+def test_the_map_says_how_a_class_is_picked(classes, says):
+    """Too many classes have no legend, in which the page used to ask for a click all the same."""
+    names = tuple(map(str, range(classes)))
+    samples = [Sample(image="data:,", label=name) for name in names]
+    near = neighbours(torch.eye(classes), samples)
+    places = {"PCA": np.zeros((classes, 2))}
+    view = FeatureView(samples, places, 0.5, near, None, "d", "validation", names)
+    text = html(Report("t", "", (), "", features=view))
+    assert says in text
+    assert ('"bind":"legend"' in text) == (classes == 20)
 
 
 def test_light_and_dark_by_the_button(report, page):

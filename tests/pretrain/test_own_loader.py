@@ -9,7 +9,7 @@ import tiny
 import torch
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
 from ssl_zoo import Batch
 from ssl_zoo.data.rows import DataError
@@ -129,6 +129,28 @@ def test_budgets_with_a_loader_of_ones_own(tmp_path):
         fitted(tmp_path, loader(), budget=Budget(samples=20))
     module, trainer = fitted(tmp_path, loader(), budget=Budget(epochs=2), accumulate_grad_batches=2)
     assert (trainer.global_step, module.clock.steps) == (4, 4)
+    module, trainer = fitted(tmp_path, loader(), budget=Budget(epochs=0.1))  # less than half a step
+    assert (trainer.global_step, module.clock.steps) == (1, 1)
+
+
+class Stream(IterableDataset):
+    """Batches without end or length."""
+
+    def __iter__(self):
+        while True:
+            yield IMAGES[:8]
+
+
+@pytest.mark.filterwarnings("ignore:the batches come from a loader of your own")
+def test_budgets_with_a_loader_without_length(tmp_path):
+    endless = DataLoader(Stream(), batch_size=None)
+    _, trainer = fitted(tmp_path, endless, budget=Budget(steps=2))  # without a warning of an early end
+    assert trainer.global_step == 2
+    module, trainer = fitted(tmp_path, endless, budget=Budget(minutes=0.002))
+    assert trainer.global_step >= 1
+    assert module.objective.t.item() == 1
+    with pytest.raises(ValueError, match=r"budget.epochs where the loader has a length"):
+        fitted(tmp_path, endless, budget=Budget(epochs=1))
 
 
 def test_the_librarys_batches_are_logged_too_and_not_warned_of(tmp_path):

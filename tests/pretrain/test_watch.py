@@ -25,18 +25,23 @@ def rows_for(kind: Kind, count: int, seed: int) -> FakeRows:
 
 
 class Squeezed(Backbone):
-    """Another backbone's features, of which all but the first `axes` become alike: by half in each step."""
+    """Another backbone's features, of which all but the first `axes` become alike: by half in each step.
 
-    def __init__(self, inner: Backbone, axes: int):
+    beside: what is added to all others. It is of the size of the features, which differs between backbones:
+    beside a number much larger than they are, features that differ along one axis would be one point.
+    """
+
+    def __init__(self, inner: Backbone, axes: int, beside: float):
         super().__init__({})
-        self.inner, self.axes, self.left = inner, axes, 1.0
+        self.inner, self.axes, self.left, self.beside = inner, axes, 1.0, beside
         self.dim, self.kind = inner.dim, inner.kind
 
     def forward(self, x, segments=None, *, layers=None) -> Features:
         z = self.inner(x, segments).pooled
         apart = torch.arange(self.dim) < self.axes
-        away = 0.3 * z.std()  # from the origin, by the features' own measure: a bag's are small
-        return Features(z[:, None], z * torch.where(apart, 1.0, self.left) + torch.where(apart, 0.0, away))
+        return Features(
+            z[:, None], z * torch.where(apart, 1.0, self.left) + torch.where(apart, 0.0, self.beside)
+        )
 
     def blocks(self):
         return ()
@@ -84,7 +89,9 @@ def test_untrained_backbones_are_no_collapse(kind, seed, capsys):
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(("axes", "says"), [(0, "point"), (1, "line")])
 def test_a_collapse_is_said_within_some_steps(kind, axes, says, capsys):
-    rows, model = rows_for(kind, 64, 0), Squeezed(backbone(kind), axes)
+    rows, plain = rows_for(kind, 64, 0), backbone(kind)
+    size = forward(plain, rows.read(np.arange(64))).pooled.std().item()
+    model = Squeezed(plain, axes, beside=0.3 * size)
 
     def halve():
         model.left /= 2

@@ -1,7 +1,9 @@
 """Measures: two acts over a sealed test split, retrieval, diagnostics, and what reading features costs."""
 
+import inspect
 import math
 from types import SimpleNamespace
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -21,7 +23,7 @@ from ssl_zoo.transfer import diagnostics, knn, linear, protocols
 from ssl_zoo.transfer.diagnostics import Diagnostics, Halves, alignment, half, spread, uniformity
 from ssl_zoo.transfer.evaluate import evaluate
 from ssl_zoo.transfer.features import extract, remembering
-from ssl_zoo.transfer.measures import Measured, Subject, examine
+from ssl_zoo.transfer.measures import READERS, Data, Measured, Subject, examine
 from ssl_zoo.transfer.protocols import Finetune, Knn, Layers, Linear
 from ssl_zoo.transfer.retrieval import Retrieval, recall
 
@@ -60,6 +62,13 @@ class Peek:
 def test_a_measure_that_peeks_at_the_test_split_fails(digits, look):
     with pytest.raises(DataError, match="the test split of digits is sealed"):
         examine(Subject(MLP()), digits, Peek(look))
+
+
+def test_every_method_that_reads_a_split_is_sealed():
+    for kind in get_args(Data):
+        for name, method in inspect.getmembers(kind, inspect.isfunction):
+            if not name.startswith("_") and "split" in inspect.signature(method).parameters:
+                assert name in READERS, f"{kind.__name__}.{name}"
 
 
 def test_act_one_may_read_all_else_and_act_two_the_test_split(digits):
@@ -170,6 +179,11 @@ def test_diagnostics_of_images(digits):
 
 
 # Cost
+
+
+def test_diagnostics_of_one_row_are_refused(digits):
+    with pytest.raises(DataError, match="two validation rows or more"):
+        examine(Subject(MLP()), digits, Diagnostics(limit=1))
 
 
 def test_flops_of_frozen_and_fine_tuned():

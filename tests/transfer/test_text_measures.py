@@ -34,7 +34,7 @@ from ssl_zoo.transfer.in_context import (
     name_scores,
     undivided,
 )
-from ssl_zoo.transfer.measures import Subject, examine
+from ssl_zoo.transfer.measures import Subject, Unopened, examine
 from ssl_zoo.transfer.similarity import Similarity, correlations, readiness
 
 TOKENIZER = bytes_tokenizer()
@@ -304,7 +304,10 @@ def test_draws_are_where_the_sum_exceeds():
     assert draw(p * (1 - 1e-9), torch.tensor([1 - 2**-24] * 4)).tolist() == [2] * 4
 
 
-@pytest.mark.parametrize("wrong", [{"temperature": -1}, {"top_k": 0}, {"top_p": 0.0}, {"top_p": 1.1}])
+@pytest.mark.parametrize(
+    "wrong",
+    [{"temperature": -1}, {"temperature": math.inf}, {"top_k": 0}, {"top_p": 0.0}, {"top_p": 1.1}],
+)
 def test_impossible_choices_are_refused(wrong):
     with pytest.raises(ValueError, match=next(iter(wrong))):
         Choice(**wrong)
@@ -354,6 +357,9 @@ def test_a_document_ends_and_special_ids_are_not_drawn():
     assert not made.ended
     with pytest.raises(DataError, match="without ids"):
         follow(model(), [[]], 1, 16, Choice(), end=END)
+    for tokens, length in ((-1, 16), (1, 0)):
+        with pytest.raises(ValueError, match=f"{tokens=}, {length=}"):
+            follow(model(), [[END]], tokens, length, Choice(), end=END)
 
 
 def test_draws_follow_the_models_distribution():
@@ -432,6 +438,25 @@ def test_completion_learns_and_leaves_all_as_it_was(tmp_path):
     assert found.others["commonest_exact_match"] == (0.5,)
     again = examine(who, data, measure, seeds=(0,))
     assert again.chosen == found.chosen
+
+
+def test_a_rate_of_completion_that_diverges_is_not_chosen(tmp_path):
+    data, who = labelled(tmp_path), subject(length=32)
+    with pytest.warns(UserWarning, match=r"diverged with lr=1e\+30"):
+        found = examine(who, data, Completion(lrs=(1e30, 1e-3), steps=2), seeds=(0,))
+    assert found.chosen[0]["lr"] == 1e-3
+    with pytest.warns(UserWarning, match="diverged"), pytest.raises(DataError, match="diverged with all of"):
+        examine(who, data, Completion(lrs=(1e30,), steps=2), seeds=(0,))
+    with pytest.raises(ValueError, match="lrs is empty"):
+        examine(who, data, Completion(lrs=()), seeds=(0,))
+
+
+def test_running_texts_are_sealed_too(tmp_path):
+    sealed = Unopened(labelled(tmp_path))
+    assert len(list(sealed.texts("train"))) == 18
+    for reader in (sealed.texts, sealed.documents, sealed.labels):
+        with pytest.raises(DataError, match="the test split of letters is sealed"):
+            reader("test")
 
 
 def test_completion_of_pairs(tmp_path):

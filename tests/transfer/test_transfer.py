@@ -22,6 +22,7 @@ from ssl_zoo.transfer.labels import budget
 from ssl_zoo.transfer.metrics import score, true_labels
 from ssl_zoo.transfer.protocols import Finetune, Fitted, Knn, Layers, Linear
 from ssl_zoo.transfer.sealed import Sealed
+from ssl_zoo.transfer.table import Table
 
 
 def test_extract_is_forward_in_eval_mode_and_leaves_no_trace():
@@ -188,6 +189,18 @@ def test_table_is_aligned():
     )
 
 
+def test_labels_of_what_uses_none():
+    result = report.Result("bits_per_byte", "bits_per_byte", (0,), (2.5,), {}, ({},), None, 0, 0, 9, 1.0)
+    for one, labels in (
+        (result, "none"),
+        (replace(result, train=90), "all"),
+        (replace(result, train=50, labels=5), "5"),
+        (replace(result, train=9, labels=0.1), "0.1"),
+    ):
+        assert report.results_table([("pretrained", one)]).splitlines()[-1].split()[2] == labels
+        assert f"<td>{labels}</td>" in Table((("pretrained", one),))._repr_html_()
+
+
 def test_metrics_by_hand():
     predicted, y = torch.tensor([0, 0, 1, 1]), torch.tensor([0, 1, 1, 1])
     assert score("accuracy", predicted, y, 2) == pytest.approx(3 / 4)
@@ -214,6 +227,12 @@ def test_random_weights_differ_by_seed_and_repeat():
     assert runs[0].values == runs[1].values
     assert len(runs[0].values) == 3
     assert not torch.equal(floors.fresh(MLP, 0).stem.weight, floors.fresh(MLP, 1).stem.weight)
+    for seeds, says in (
+        ((), "seeds is empty"),
+        ((0, 0), "each another one"),
+    ):  # a twin would narrow the interval
+        with pytest.raises(ValueError, match=says):
+            floors.random_weights(MLP, rows, rows, rows, Linear(), seeds=seeds, device="cpu")
 
 
 def test_tfidf_floor():
@@ -222,6 +241,9 @@ def test_tfidf_floor():
     data = floors.Texts(texts, y)
     result = floors.tfidf(data, data, floors.Texts(["a good one", "bad bad", "so bad"], np.array([1, 0, 1])))
     assert result.values == (pytest.approx(2 / 3),)
+    for seeds, says in (((), "seeds is empty"), ((0, 0), "each another one")):
+        with pytest.raises(ValueError, match=says):
+            floors.tfidf(data, data, data, labels=4, seeds=seeds)
     few = floors.tfidf(data, data, data, labels=4)
     assert few.train == 8
     assert len(few.values) == 3
