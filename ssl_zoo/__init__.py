@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
+# Public name -> the module of this package that defines it.
 _HOME = {
     "pretrain": "front",
     "evaluate": "front",

@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from ssl_zoo.objectives._base import Objective
     from ssl_zoo.transfer.table import Table
 
-Progress = bool | Callable[[str], object]  # True: lines on the terminal; False: none; a function: gets them
+# True: lines are printed; False: none is; a function is handed each of them.
+Progress = bool | Callable[[str], object]
 
 
 class Run:
@@ -37,7 +38,7 @@ class Run:
             open.
 
     Raises:
-        ConfigError: there is no run.
+        ConfigError: the folder holds no run.
     """
 
     def __init__(self, path: str | PathLike[str], backbone: Backbone | None = None):
@@ -58,13 +59,13 @@ class Run:
 
     @property
     def summary(self) -> dict[str, Any]:
-        """The figures of the end, as in summary.json; {} before the end."""
+        """What summary.json holds once training has ended; {} before that."""
         file = self.path / "summary.json"
         return json.loads(file.read_bytes()) if file.exists() else {}
 
     @property
     def config(self) -> dict[str, Any]:
-        """What was asked for, as in config.yaml."""
+        """The configuration that was asked for, which config.yaml holds."""
         import yaml
 
         return yaml.safe_load((self.path / "config.yaml").read_text(encoding="utf-8"))
@@ -225,14 +226,17 @@ def as_folder(run: Any) -> str:
     from ssl_zoo.compose.gate import ConfigError
 
     raise ConfigError(
-        f"run: {type(run).__name__} is none. Take what pretrain returned, or the folder of a run; a backbone "
-        "is saved first, by ssl_zoo.save(backbone, FOLDER)"
+        f"run: {type(run).__name__} is no run. Take what pretrain returned, or the folder of a run; a "
+        "backbone is saved first, by ssl_zoo.save(backbone, FOLDER)"
     )
 
 
 @contextlib.contextmanager
 def at_the_door(progress: Progress) -> Iterator[None]:
-    """Within, lines go where they are wanted, and torch's threads and random numbers stay."""
+    """Within, lines go where `progress` says, and errors of Hydra become ConfigErrors.
+
+    Afterwards torch's number of threads and its random numbers are what they were before.
+    """
     import torch
 
     from ssl_zoo.compose.composition import as_config_errors

@@ -74,11 +74,15 @@ def wait_passively() -> None:
 
 
 def leave(number: int, frame: FrameType | None) -> None:
-    """SIGTERM outside of training, which saves first: what is half written is removed on the way out."""
+    """End the process on SIGTERM, so that what is half written is removed on the way out.
+
+    Training has a handler of its own, which saves first.
+    """
     sys.exit(128 + number)
 
 
 def call_verb() -> None:
+    """Do what the first word says. Exits with what would work if there is no such verb or working folder."""
     args = sys.argv[1:]
     if args[:1] == ["help"] and args[1:2] and args[1] in VERBS:  # ssl-zoo help pretrain
         args = [args[1], "--help", *args[2:]]

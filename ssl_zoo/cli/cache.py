@@ -15,7 +15,7 @@ VERBS = ("list", "verify", "sweep")
 
 
 def main(args: list[str]) -> None:
-    """Entry point."""
+    """Entry point. Exits with 1 for damaged stores, and for words that cannot be."""
     if not args or args[0] in ("-h", "--help", "help"):
         print(HELP)
         return
@@ -24,6 +24,8 @@ def main(args: list[str]) -> None:
     from ssl_zoo.data import cache
 
     root = cache.root(args[1] if args[1:] else None)
+    if args[1:] and not root.is_dir():
+        sys.exit(f"ssl-zoo cache: there is no folder {root}")
     if args[0] == "sweep":
         removed = [path for room in cache.ROOMS for path in cache.sweep(root / room)]
         print("\n".join([*map(str, removed), f"{len(removed)} left-overs removed from {root}"]))

@@ -8,6 +8,7 @@ import os
 import sys
 from difflib import get_close_matches
 from pathlib import Path
+from traceback import print_exception
 from types import ModuleType
 from typing import Any
 
@@ -29,7 +30,11 @@ def main(args: list[str]) -> None:
     if len(args) > 1:
         sys.exit(f"ssl-zoo check: one class or one file at a time, not {' '.join(args)!r}")
     sys.path.insert(0, os.getcwd())
-    classes = named(args[0])
+    try:
+        classes = named(args[0])
+    except Exception as error:  # of the user's own code, when it is imported
+        print_exception(error)
+        sys.exit(f"ssl-zoo check: {args[0]} cannot be imported, for the reason above")
     from ssl_zoo.contract.check import check_objective
 
     wrong = 0
@@ -52,24 +57,28 @@ def named(word: str) -> list[Any]:
             sys.exit(f"ssl-zoo check: {word} defines no subclass of ssl_zoo.Objective")
         return found
     home, _, name = word.rpartition(".")
+    home = home or word
     try:
-        module = importlib.import_module(home or word)
+        if not all(word.split(".")):
+            raise ModuleNotFoundError(name=home)
+        module = importlib.import_module(home)
     except ModuleNotFoundError as error:
-        if error.name not in (home, word, home.partition(".")[0]):
+        if not f"{home}.".startswith(f"{error.name}."):
             raise  # of the user's own code
         sys.exit(
-            f"ssl-zoo check: there is no module {home or word!r} in {os.getcwd()}; write FILE.CLASS, as in "
+            f"ssl-zoo check: there is no module {home!r} in {os.getcwd()}; write FILE.CLASS, as in "
             "mine.AlignUniform, or the path of a file"
         )
     defined = {cls.__name__: cls for cls in objectives(module)}
     if name not in defined:
-        near = get_close_matches(name, defined, 1) or [*defined][:3] or ["no objective"]
-        sys.exit(f"ssl-zoo check: {home or word} defines no objective {name!r}, but {', '.join(near)}")
+        near = get_close_matches(name, defined, 1) or [*defined][:3]
+        instead = f", but {', '.join(near)}" if near else ""
+        sys.exit(f"ssl-zoo check: {home} defines no objective {name!r}{instead}")
     return [defined[name]]
 
 
 def opened(file: Path) -> ModuleType:
-    """The module that a file is; its neighbours can be imported."""
+    """The module of a file, which may import the files beside it."""
     sys.path.insert(0, str(file.resolve().parent))
     spec = importlib.util.spec_from_file_location(file.stem, file)
     assert spec is not None

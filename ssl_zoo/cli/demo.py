@@ -18,7 +18,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from tqdm import tqdm
 
@@ -44,7 +43,7 @@ SCRATCH, TUNED = "from scratch, fine-tuned", "pretrained, fine-tuned"
 
 @dataclass(frozen=True)
 class Part:
-    """One modality: the words of its two commands, and the label budgets per class."""
+    """One modality: the words of its two commands, the label budgets per class, and the seeds of transfer."""
 
     name: str
     pretrain: tuple[str, ...]
@@ -55,7 +54,15 @@ class Part:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a part found. results: (name of the row, result), budget by budget."""
+    """What a part found.
+
+    Attributes:
+        part: what was run.
+        run: the folder of its pretraining.
+        backbone: the pretrained one.
+        splits: the labelled rows that it was measured on.
+        results: name of the row of the table and its result, budget by budget.
+    """
 
     part: Part
     run: Path
@@ -94,7 +101,7 @@ class Outcome:
 
 
 def write(outcome: Outcome, file: Path, seed: int) -> None:
-    """The table with everything that is behind it, as JSON."""
+    """Write the table with everything that is behind it, as JSON. seed: of pretraining."""
     report = {
         "data": outcome.part.transfer[0].removeprefix("data="),
         "pretraining": command("pretrain", [*outcome.part.pretrain, f"run={outcome.run}", f"seed={seed}"]),
@@ -114,6 +121,7 @@ def command(verb: str, words: list[str]) -> str:
 
 
 def spelt(numbers: tuple[int, ...]) -> str:
+    """Numbers as a word of the command spells a list."""
     return f"[{','.join(map(str, numbers))}]"
 
 
@@ -185,12 +193,11 @@ def run(folder: Path, seed: int = 0) -> list[Outcome]:
 
 
 def run_part(part: Part, where: Path, seed: int, began: float) -> Outcome:
-    """Both stages of one modality."""
+    """Run both stages of one modality. began: when the demo did, by `time.perf_counter`."""
     words = [*part.pretrain, f"run={where}", f"seed={seed}"]
     heading(f"{part.name}, stage 1: pretrain without labels", began)
     say(f"$ {command('pretrain', words)}")
-    composition.check("pretrain", words)
-    pretrain.run(composition.build("pretrain", words), {})
+    pretrain.run(composition.build("pretrain", composition.settle("pretrain", words)), {})
 
     words = [
         *part.transfer,
@@ -201,8 +208,7 @@ def run_part(part: Part, where: Path, seed: int, began: float) -> Outcome:
     ]
     heading(f"{part.name}, stage 2: transfer with few labels", began)
     say(f"$ {command('evaluate', words)}")
-    composition.check("evaluate", words)
-    cfg = composition.build("evaluate", words)
+    cfg = composition.build("evaluate", composition.settle("evaluate", words))
     backbone = hub.load(where)
     data: ImageData | TextData = instantiate(cfg.data, _convert_="all")
     splits = evaluation.read_splits(data, evaluation.subject(where, cfg.length))
@@ -243,8 +249,8 @@ def contenders(
     yield SCRATCH, lambda: random(floors.from_scratch(protocol))
     yield "random, frozen, linear probe", lambda: random(Linear())
     if isinstance(data, TextData):
-        texts = [floors.Texts(data.documents(s), true(data.labels(s))) for s in splits._fields]
-        yield "TF-IDF, logistic regression", lambda: floors.tfidf(*texts, labels=labels, seeds=seeds)
+        how = options | {"metric": "accuracy"}
+        yield "TF-IDF, logistic regression", lambda: evaluation.tfidf(data, how)
     else:
         yield (
             "raw pixels, linear probe",
@@ -254,20 +260,14 @@ def contenders(
     yield TUNED, lambda: score(backbone, *splits, protocol, **options)
 
 
-def true(y: np.ndarray | None) -> np.ndarray:
-    """Labels that are there: `evaluation.read_splits` has refused data without."""
-    assert y is not None
-    return y
-
-
 def onward(folder: Path) -> list[str]:
     """Commands to go on with; each works as it stands."""
     images, text = (folder / part.name for part in PARTS)
     return [
-        f"ssl-zoo evaluate run={images} data=digits protocol=knn floors=true",
-        f"ssl-zoo evaluate run={text} data=stdlib_roles length=24 protocol=layers",
-        "ssl-zoo pretrain experiment=demo_text budget.steps=5000 run=runs/longer",
-        f"tensorboard --logdir {folder}",
+        command("evaluate", [f"run={images}", "data=digits", "protocol=knn", "floors=true"]),
+        command("evaluate", [f"run={text}", "data=stdlib_roles", "length=24", "protocol=layers"]),
+        command("pretrain", ["experiment=demo_text", "budget.steps=5000", "run=runs/longer"]),
+        shlex.join(["tensorboard", "--logdir", str(folder)]),
         "ssl-zoo list",
     ]
 

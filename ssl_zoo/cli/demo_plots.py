@@ -41,7 +41,7 @@ COLOURS = ("#999999", "#E69F00", "#009E73", "#56B4E9", "#D55E00")
 
 
 def curves(outcomes: Sequence[Outcome], file: Path) -> Path:
-    """One row for each modality: pretraining loss, a measure of the features, accuracy by label budget."""
+    """Write a row for each modality: pretraining loss, a measure of features, accuracy by label budget."""
     with plt.rc_context(STYLE):
         figure, grid = plt.subplots(
             len(outcomes), 3, figsize=(14, 4.2 * len(outcomes)), squeeze=False, layout="constrained"
@@ -107,7 +107,7 @@ def efficiency(axes: Axes, outcome: Outcome) -> None:
 
 
 def embeddings(outcomes: Sequence[Outcome], file: Path) -> Path:
-    """t-SNE of test features, coloured by class: random weights beside pretrained ones."""
+    """Write t-SNE of test features, coloured by class: random weights beside pretrained ones."""
     with plt.rc_context(STYLE):
         figure, grid = plt.subplots(
             len(outcomes), 2, figsize=(12, 5 * len(outcomes)), squeeze=False, layout="constrained"
@@ -154,6 +154,7 @@ def scatter(axes: Axes, backbone: Backbone, rows: Rows) -> None:
 
 
 def save(figure: Figure, file: Path) -> Path:
+    """Write a figure as a PNG, close it, and return the path."""
     engine = figure.get_layout_engine()
     assert engine is not None
     engine.set(w_pad=0.12, h_pad=0.12)  # inches  # pyright: ignore[reportCallIssue]  # matplotlib's stubs lack the pads

@@ -73,33 +73,50 @@ def only(options: Options, *known: str) -> None:
             )
 
 
-def number(options: Options, key: str, default: int) -> int:
+def number(options: Options, key: str, default: int, least: int) -> int:
+    """The whole number that an option gives, else its default.
+
+    Raises:
+        BoardError: it is no whole number, or below `least`.
+    """
+    text = options.get(key, default)
     try:
-        return int(options.get(key, default))
+        found = int(text)
     except ValueError as error:
-        raise BoardError(f"{key}={options[key]} is no whole number") from error
+        raise BoardError(f"{key}={text} is no whole number") from error
+    if found < least:
+        raise BoardError(f"{key}={text} is too small; it takes {least} or more")
+    return found
 
 
 def chosen_seeds(options: Options, board: Board) -> tuple[int, ...]:
-    """seeds=3 is 0, 1, 2; seeds=[0,4] is 0 and 4."""
+    """The seeds that an option gives, else the board's: seeds=3 is 0, 1, 2; seeds=[0,4] is 0 and 4.
+
+    Raises:
+        BoardError: it gives none, or one that is no whole number from 0 on.
+    """
     text = options.get("seeds")
+    if text is None:
+        return board.seeds
     try:
-        if text is None:
-            return board.seeds
-        if text.startswith("["):
-            return tuple(int(part) for part in text.strip("[]").split(","))
-        return tuple(range(int(text)))
-    except ValueError as error:
-        raise BoardError(f"seeds={text}: give a count (3) or a list ([0,4])") from error
+        listed = text.startswith("[")
+        found = tuple(int(one) for one in text.strip("[]").split(",")) if listed else tuple(range(int(text)))
+    except ValueError:
+        found = ()
+    if not found or min(found) < 0:
+        raise BoardError(f"seeds={text}: give a count (3) or a list ([0,4])")
+    return found
 
 
 def one_board(positional: list[str]) -> str:
+    """The first word, which names a board. Raises BoardError, with the boards there are, without one."""
     if not positional:
         raise BoardError(f"which board? Boards: {', '.join(names())}")
     return positional[0]
 
 
 def trusted(options: Options) -> frozenset[str]:
+    """The full names of classes that trust=... gives."""
     return frozenset(filter(None, options.get("trust", "").split(",")))
 
 
@@ -118,7 +135,7 @@ def run(positional: list[str], options: Options) -> None:
     lines = [recipe_of(board, name).name for name in positional[1:]] or list(board.recipes)
     composer, trust = BoardComposer(), trusted(options)
     stages.check(composer, board, (board.recipes[line] for line in lines), trust)
-    jobs, runs = number(options, "jobs", 1), Path(options.get("runs", "runs/leaderboard"))
+    jobs, runs = number(options, "jobs", 1, least=1), Path(options.get("runs", "runs/leaderboard"))
     seeds = chosen_seeds(options, board)
     ahead = [(board.folder, line, seed, runs, trust) for seed in seeds for line in lines]
     if jobs == 1:
@@ -134,7 +151,7 @@ def run(positional: list[str], options: Options) -> None:
 
 
 def watched(parent: int) -> None:
-    """Set up a worker process: one thread, and an end when its parent ends."""
+    """Set up a worker process: a thread in it ends the process when `parent`, a process id, has ended."""
     from ssl_zoo.leaderboard.unit import keep_watch
 
     threading.Thread(target=keep_watch, args=(parent,), daemon=True).start()
@@ -144,7 +161,14 @@ _datasets: Any = None
 
 
 def work(folder: Path, line: str, seed: int, runs: Path, trust: frozenset[str]) -> str:
-    """One unit: nothing where it is done already, else run and recorded. What happened, in a line."""
+    """Run and record one seed of a line, unless that is done already.
+
+    Args:
+        folder: of the board. runs: the folder of its runs. trust: see `trusted`.
+
+    Returns:
+        What happened, in one line of text.
+    """
     from ssl_zoo.compose import gate
     from ssl_zoo.compose.boards import BoardComposer
     from ssl_zoo.leaderboard import code, records
@@ -184,10 +208,11 @@ def reproduce(positional: list[str], options: Options) -> None:
     recipe = recipe_of(board, line)
     if (measure := options.get("measure")) is not None:
         board = again.only_measure(board, recipe, measure)
-    seed, runs, trust = number(options, "seed", 0), options.get("runs", "runs/reproduce"), trusted(options)
+    seed, trust = number(options, "seed", 0, least=0), trusted(options)
+    runs = Path(options.get("runs", "runs/reproduce"))
     say = lambda text: print(f"  {text}", flush=True)  # noqa: E731
     with gate.naming(trust):
-        found = again.reproduce(BoardComposer(), board, recipe, seed, Path(runs), trust, say)
+        found = again.reproduce(BoardComposer(), board, recipe, seed, runs, trust, say)
     kind = "95 % interval of the mean" if found.recorded else "95 % interval of one more seed"
     print(table(("measure", "at", "metric", f"stated, {kind}", f"new, seed {seed}", ""), found.figures))
     what = f"{board.name}/{line}: the new {board.primary}"
@@ -232,8 +257,6 @@ def check(positional: list[str], options: Options) -> None:
 
 def add(positional: list[str], options: Options) -> None:
     """A recipe of one's own becomes a line of a board."""
-    import yaml
-
     from ssl_zoo.compose.boards import BoardComposer
     from ssl_zoo.leaderboard import add as adding
 
@@ -241,9 +264,23 @@ def add(positional: list[str], options: Options) -> None:
     if len(positional) != 2:
         raise BoardError("give a board and the line's name, then KEY=VALUE overrides")
     about = {key: options.pop(key) for key in ("title", "paper", "cost") if key in options}
-    settings = {key: yaml.safe_load(value) for key, value in options.items()}
+    settings = {key: read_value(key, value) for key, value in options.items()}
     file, command = adding.add(BoardComposer(), board, positional[1], about, settings)
     print(f"written to {file}; next: {command}")
+
+
+def read_value(key: str, text: str) -> Any:
+    """The value of an override, as YAML reads it.
+
+    Raises:
+        BoardError: YAML cannot read it.
+    """
+    import yaml
+
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise BoardError(f"{key}={text} is no value that YAML reads; quote it if it is a text") from error
 
 
 def show(positional: list[str], options: Options) -> None:

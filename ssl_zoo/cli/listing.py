@@ -12,26 +12,26 @@ from ssl_zoo.compose.signatures import source, syntax
 
 
 def headline(group: str, name: str) -> str:
-    """The first comment of a YAML file."""
-    for line in (config_folder() / group / f"{name}.yaml").read_text().splitlines():
+    """The comment that a YAML file starts with, its first line; "" where there is none."""
+    for line in (config_folder() / group / f"{name}.yaml").read_text(encoding="utf-8").splitlines():
         if not line.startswith("# @package"):
             return line.removeprefix("#").strip() if line.startswith("#") else ""
     return ""
 
 
 def target(group: str, name: str) -> str:
-    """The class or function that a YAML file builds."""
-    for line in (config_folder() / group / f"{name}.yaml").read_text().splitlines():
+    """The full name of the class or function that a YAML file builds; "" where it does not say."""
+    for line in (config_folder() / group / f"{name}.yaml").read_text(encoding="utf-8").splitlines():
         if line.startswith("_target_:"):
             return line.split(":", 1)[1].strip()
     return ""
 
 
 def objective_facts() -> dict[str, dict[str, object]]:
-    """family and takes of each objective class, from the syntax tree."""
+    """Name of each class of objectives -> its `family` and `takes`, read from the syntax trees."""
     facts: dict[str, dict[str, object]] = {}
     for file in sorted((Path(ssl_zoo.__file__).parent / "objectives").glob("*.py")):
-        for node in ast.parse(file.read_text()).body:
+        for node in syntax(file).body:
             if isinstance(node, ast.ClassDef):
                 found = {
                     statement.targets[0].id: ast.literal_eval(statement.value)
@@ -104,7 +104,7 @@ def listing() -> str:
 
 
 def show(words: list[str]) -> None:
-    """Print the page, or how to ask for it."""
+    """Print the page; with --help, what it holds."""
     if words and words[0] in ("-h", "--help"):
         print("ssl-zoo list: objectives, backbones, data and the other groups, and what pairs with what")
     elif words:

@@ -16,7 +16,8 @@ def run(cfg: DictConfig, choices: dict[str, str]) -> None:
     found = pretrain_from(cfg, choices)
     if found.leads:
         print(json.dumps(found.summary, indent=1))
-    if found.summary["stopped"] and not launch.by_lightning():  # which kills all if one it launched fails
+    # Lightning kills all processes that it launched as soon as one of them fails.
+    if found.summary["stopped"] and not launch.by_lightning():
         sys.exit(143)
     if found.leads:
         print(f"saved in {found.where}; next: ssl-zoo evaluate run={found.where} data=...")

@@ -38,6 +38,7 @@ COMPARED = ("validation_limit", "trainer.precision", "trainer.gradient_clip_val"
 
 
 def run(cfg: DictConfig, choices: dict[str, str]) -> None:
+    """Train the rungs that are not finished, print the table and the fits, and write them."""
     if cfg.threads is not None:
         torch.set_num_threads(cfg.threads)
     where = Path(
@@ -58,7 +59,7 @@ def run(cfg: DictConfig, choices: dict[str, str]) -> None:
             say(f"\n--- {rung.name}, {costs[rung.size].flops * rung.steps:.3g} FLOPs ".ljust(100, "-"))
             pretrain.run(own, choices)
             records[rung.name] = finish(rung, own, costs[rung.size])
-    found = outcome([record for record in records.values() if record], cfg.resamples)
+    found = outcome([record for record in records.values() if record is not None], cfg.resamples)
     found["configuration"] = plain(cfg)
     title = f"{choices['objective']} of {choices['backbone']} on {choices['data']}: loss and compute"
     say("\n" + text(found))
@@ -85,7 +86,7 @@ def finished(where: Path, own: DictConfig) -> dict[str, Any] | None:
         return None
     settings = plain(own)
     pretraining.refuse_other_run(where, settings)
-    record = json.loads(file.read_text())
+    record = json.loads(file.read_bytes())
     for key, before in record["compared"].items():
         if (now := pretraining.flat(settings)[key]) != before:
             raise RunError(
@@ -98,7 +99,7 @@ def finished(where: Path, own: DictConfig) -> dict[str, Any] | None:
 def finish(rung: Rung, own: DictConfig, one: Cost) -> dict[str, Any]:
     """Write and return the record of a rung whose run has ended."""
     where = Path(own.run)
-    summary = json.loads((where / "summary.json").read_text())
+    summary = json.loads((where / "summary.json").read_bytes())
     settings = pretraining.flat(plain(own))
     losses = {name: value for name, value in summary.items() if name.startswith("val/")}
     record = {
@@ -142,7 +143,11 @@ def outcome(records: list[dict[str, Any]], resamples: int) -> dict[str, Any]:
 
 
 def fitted(law: str, records: list[dict[str, Any]], resamples: int, **inputs: str) -> dict[str, Any]:
-    """The fit of a law to records as plain values; where it cannot be made, why."""
+    """The fit of a law to records, as plain values; where it cannot be made, why.
+
+    Args:
+        inputs: name of a variable of the law -> the key of the records that holds its values.
+    """
     loss = np.array([record["loss"] for record in records])
     values = {name: np.array([float(record[key]) for record in records]) for name, key in inputs.items()}
     try:
@@ -202,7 +207,7 @@ def law_text(law: dict[str, Any]) -> str:
 
 
 def write(where: Path, title: str, found: dict[str, Any]) -> None:
-    """scale.json, scale.svg and scale.html."""
+    """Write scale.json, scale.svg and scale.html."""
     spec = chart(title, found)
     write_atomically(where / "scale.json", json.dumps(found, indent=1).encode())
     write_atomically(where / "scale.svg", page.picture(spec | {"width": 640, "height": 400}).encode())

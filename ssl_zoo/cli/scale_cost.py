@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from omegaconf import DictConfig
 
 from ssl_zoo.compose.gate import ConfigError, instantiate
-from ssl_zoo.compose.objective import text_tower
+from ssl_zoo.compose.objective import build_objective, text_tower
 from ssl_zoo.compose.pretraining import refuse_mixed_modalities
 from ssl_zoo.compose.tokenizer import new_tokenizer
+from ssl_zoo.data.image_captions import ImageCaptions
 from ssl_zoo.data.images import ImageData
 from ssl_zoo.data.plan import Plan
 from ssl_zoo.data.rows import DataError
@@ -19,16 +19,18 @@ from ssl_zoo.data.text import TextData
 from ssl_zoo.data.tokenizer import Tokenizer
 from ssl_zoo.flops import step_flops
 from ssl_zoo.noise import free_noise, seed_noise
-from ssl_zoo.objectives._base import Objective
 from ssl_zoo.transfer.features import move
 
 
 @dataclass(frozen=True)
 class Cost:
-    """Of one optimizer step of a size.
+    """What one optimizer step of a size costs.
 
-    flops: of the forward and backward pass over the whole batch. units: tokens or images in it.
-    parameters: all that is trained, heads included; backbone_parameters: those that are kept.
+    Attributes:
+        flops: of the forward and backward pass over the whole batch.
+        units, unit: how many tokens or images are in the batch, and which of them it is.
+        parameters: of all that is trained, heads included.
+        backbone_parameters: of the backbone, which is kept.
     """
 
     flops: int
@@ -38,34 +40,37 @@ class Cost:
     backbone_parameters: int
 
 
-def open_data(cfg: DictConfig) -> tuple[ImageData | TextData, Tokenizer | None]:
+def open_data(cfg: DictConfig) -> tuple[ImageData | ImageCaptions | TextData, Tokenizer | None]:
     """The data and, for text, its tokenizer, once for all rungs.
 
     Raises:
         DataError: there is no validation split to read losses from.
-        ConfigError: the backbone does not read such data, or the objective has two.
+        ConfigError: the backbone does not read such data, or the objective has two backbones.
     """
     refuse_mixed_modalities(cfg)
     if text_tower(cfg.objective) is not None:
         raise ConfigError("scale compares backbones by their sizes, and this objective has two of them")
-    data: ImageData | TextData = instantiate(cfg.data, _convert_="all")
+    data: ImageData | ImageCaptions | TextData = instantiate(cfg.data, _convert_="all")
     if "validation" not in data.splits():
         raise DataError(
             f"{data.name} has no validation split, whose loss scale compares; name its source, or carve it "
             "with data.validation_fraction=0.05"
         )
-    if isinstance(data, ImageData):
+    if not isinstance(data, TextData):
         return data, None
     return data, new_tokenizer(cfg, data.texts("train"), cfg.backbone)
 
 
-def cost(cfg: DictConfig, data: ImageData | TextData, tokenizer: Tokenizer | None) -> Cost:
-    """Count a configuration of pretraining; the parts are built as `ssl-zoo pretrain` builds them."""
+def cost(cfg: DictConfig, data: ImageData | ImageCaptions | TextData, tokenizer: Tokenizer | None) -> Cost:
+    """What one optimizer step of a configuration of pretraining costs.
+
+    Args:
+        cfg: the configuration of a rung, as `ssl-zoo pretrain` reads it.
+        data, tokenizer: as `open_data` gives them.
+    """
     torch.manual_seed(cfg.seed)
-    make: Any = instantiate(cfg.backbone, _convert_="all", _partial_=True)
-    backbone = make() if tokenizer is None else make(vocabulary=tokenizer.vocabulary)
-    objective: Objective = instantiate(cfg.objective, _convert_="all")(backbone)
-    if isinstance(data, ImageData):
+    objective = build_objective(cfg, tokenizer)
+    if not isinstance(data, TextData):
         rows = data.rows("pretrain")
     else:
         assert tokenizer is not None
@@ -84,5 +89,5 @@ def cost(cfg: DictConfig, data: ImageData | TextData, tokenizer: Tokenizer | Non
         units=cfg.batch_size * rows.units_per_row,
         unit=rows.unit,
         parameters=sum(p.numel() for p in objective.parameters() if p.requires_grad),
-        backbone_parameters=sum(p.numel() for p in backbone.parameters()),
+        backbone_parameters=sum(p.numel() for p in objective.backbone.parameters()),
     )

@@ -24,9 +24,12 @@ FIXED = ("data", "tokenizer", "objective._target_", "budget", "run", "seed", "va
 
 @dataclass(frozen=True)
 class Rung:
-    """One run.
+    """One run of the ladder.
 
-    size: its name, "width64-depth2". words: full key -> value, what makes the size. steps, seed: of the run.
+    Attributes:
+        size: the name of its size, "width64-depth2".
+        words: full key -> value, of what makes the size.
+        steps, seed: of the run.
     """
 
     size: str
@@ -36,7 +39,7 @@ class Rung:
 
     @property
     def name(self) -> str:
-        """Of the run's folder."""
+        """The name of the run's folder."""
         return f"{self.size}-steps{self.steps}-s{self.seed}"
 
 
@@ -61,7 +64,11 @@ def rungs(cfg: DictConfig) -> list[Rung]:
 
 
 def whole_numbers(cfg: DictConfig, key: str, least: int) -> list[int]:
-    """cfg[key] as a list of integers of at least so much."""
+    """cfg[key], one or several, as a list of integers from `least` on.
+
+    Raises:
+        ConfigError: the list is empty, or holds something else.
+    """
     given = cfg[key]
     values = list(given) if OmegaConf.is_list(given) else [given]
     if not values or any(isinstance(v, bool) or not isinstance(v, int) or v < least for v in values):
@@ -70,7 +77,11 @@ def whole_numbers(cfg: DictConfig, key: str, least: int) -> list[int]:
 
 
 def sizes(cfg: DictConfig) -> list[dict[str, Any]]:
-    """Full key -> value for each size: the i-th value of every list of the ladder."""
+    """Full key -> value for each size: size i has the i-th value of every list of the ladder.
+
+    Raises:
+        ConfigError: see `rungs`.
+    """
     there = flatten(cfg)
     lists: dict[str, list[Any]] = {}
     ladder = copy.deepcopy(cfg).ladder
@@ -100,7 +111,7 @@ def sizes(cfg: DictConfig) -> list[dict[str, Any]]:
 
 
 def size_name(words: dict[str, Any]) -> str:
-    """ "width64-depth2", fit for the name of a folder."""
+    """The name of a size, such as "width64-depth2", which a folder can have."""
     last = [key.rsplit(".", 1)[-1] for key in words]
     shown = last if len(set(last)) == len(last) else list(words)
     return "-".join(

@@ -1,4 +1,4 @@
-"""The verbs that a configuration says: pretrain, evaluate, report and scale."""
+"""The verbs that do what a configuration says: pretrain, evaluate, report and scale."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ from ssl_zoo.compose.manual import page
 
 
 def run_verb(verb: str, args: list[str]) -> None:
-    """Check the words, and run `ssl_zoo.cli.VERB.run`, or do what Hydra's own flags ask for."""
+    """Check the words, and run `ssl_zoo.cli.VERB.run`, or do what Hydra's own flags ask for.
+
+    Exits with one line for words that cannot be composed.
+    """
     try:
         flags, given = overrides.flags(args)
         if flags.help:

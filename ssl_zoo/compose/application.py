@@ -21,7 +21,11 @@ def launch(verb: str, args: list[str], run: Callable[[DictConfig, dict[str, str]
     """Hand checked words to Hydra, with its flags.
 
     Args:
+        verb: names the configuration, and stands in messages.
+        args: Hydra's flags and the words that `composition.settle` made.
         run: gets the configuration and the choice of each group; once for each run of a sweep.
+
+    An error that explains itself ends the process with its message; SSL_ZOO_TRACEBACK=1 raises it instead.
     """
     named, script = names_of_command_line(), sys.argv[0]
     sys.argv = [f"ssl-zoo {verb}", *args]
@@ -29,7 +33,7 @@ def launch(verb: str, args: list[str], run: Callable[[DictConfig, dict[str, str]
     def task(cfg: DictConfig) -> None:
         one = HydraConfig.get()
         swept = one.mode == RunMode.MULTIRUN
-        # Lightning starts the other processes of DDP by it.
+        # Lightning starts the other processes of DDP with this command line.
         sys.argv = [script, verb, *(one.overrides.task if swept else args)]
         try:
             choices = {str(k): str(v) for k, v in one.runtime.choices.items()}

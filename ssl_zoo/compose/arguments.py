@@ -6,6 +6,8 @@ from collections.abc import Iterator, Mapping
 from os import PathLike, fspath
 from typing import Any
 
+import numpy as np
+
 from ssl_zoo.compose import objects, overrides
 from ssl_zoo.compose.gate import ConfigError
 from ssl_zoo.compose.keys import groups_of
@@ -49,11 +51,19 @@ def as_words(verb: str, arguments: Mapping[str, Any]) -> tuple[list[str], Object
 
 
 def is_worded(data: Any) -> bool:
-    """Whether words can say it: a name, a path, or keys of the group."""
+    """Whether words can say it: a name, a path, or keys of the group with plain values."""
     if isinstance(data, Mapping):
-        return not any(hasattr(one, "__getitem__") and not isinstance(one, (str, list, Mapping))
-                       for one in data.values())  # fmt: skip
+        return all(map(is_spelt, data.values()))
     return isinstance(data, (str, PathLike))
+
+
+def is_spelt(value: Any) -> bool:
+    """Whether `literal` takes a value: a plain one, a path, or lists and mappings of them."""
+    if isinstance(value, Mapping):
+        return all(map(is_spelt, value.values()))
+    if isinstance(value, (list, tuple)):
+        return all(map(is_spelt, value))
+    return objects.is_plain(value) or isinstance(value, (PathLike, np.generic))
 
 
 def flattened(key: str, value: Any) -> Iterator[tuple[str, Any]]:
@@ -68,8 +78,11 @@ def flattened(key: str, value: Any) -> Iterator[tuple[str, Any]]:
 def literal(value: Any, key: str) -> str:
     """A value as a word spells it.
 
+    Args:
+        key: the full key of the value, for the error.
+
     Raises:
-        ConfigError: it is not plain.
+        ConfigError: it is not plain, or a key of a dict cannot be spelt.
     """
     if hasattr(value, "item") and not hasattr(value, "__len__"):  # a number of NumPy's
         value = value.item()
@@ -83,7 +96,11 @@ def literal(value: Any, key: str) -> str:
     if isinstance(value, (list, tuple)):
         return "[" + ",".join(literal(one, key) for one in value) + "]"
     if isinstance(value, Mapping):
-        return "{" + ",".join(f"{literal(k, key)}:{literal(one, key)}" for k, one in value.items()) + "}"
+        pairs = (f"{overrides.escape(str(name))}:{literal(one, key)}" for name, one in value.items())
+        made = "{" + ",".join(pairs) + "}"
+        if not isinstance(overrides.parsed(f"k={made}"), dict):
+            raise ConfigError(f"{key}: Hydra cannot spell the keys {', '.join(map(str, value))}")
+        return made
     raise ConfigError(
         f"{key}: {type(value).__name__} is no plain value (a number, a text, a list or a dict of them). "
         "Objects are taken as objective, backbone and data; others go into functools.partial(ITS_CLASS, ...)"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import json
-import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -26,27 +25,36 @@ from ssl_zoo.transfer.report import Result
 
 @functools.cache
 def composed(verb: str, overrides: tuple[str, ...], trust: Trust | None) -> DictConfig:
-    """One configuration; who changes it takes a copy."""
+    """The configuration of a verb, composed once: whoever changes it takes a copy.
+
+    Args:
+        trust: full names outside this library that it may build; None allows all, where nothing is built.
+
+    Raises:
+        ConfigError: it names what it may not build. Errors of Hydra and OmegaConf pass.
+    """
     cfg = composition.build(verb, list(overrides))
     gate.refuse_unknown_targets(cfg, targets(cfg.objective) if trust is None else trust)
     return cfg
 
 
 def first(overrides: Sequence[str]) -> list[str]:
+    """The words of stage 1, `ssl-zoo pretrain`; none may tell Hydra something."""
     return gate.refuse_hydra_words(composition.with_custom_objective(list(overrides)))
 
 
 def second(overrides: Sequence[str]) -> list[str]:
+    """The words of stage 2, `ssl-zoo evaluate`, whose run a board chooses itself."""
     return gate.refuse_hydra_words([*overrides, "run=.", "device=auto"])
 
 
 def targets(part: Any) -> list[str]:
-    """Every `_target_` of a part of a configuration."""
+    """The value of every `_target_` of a part of a configuration."""
     return [value for _, value in gate.targets(OmegaConf.to_container(part))]
 
 
 class BoardComposer:
-    """See `leaderboard.composer.Composer`."""
+    """A `leaderboard.composer.Composer`, which says what each method does."""
 
     def check(self, verb: str, overrides: Sequence[str]) -> None:
         composition.check(verb, first(overrides) if verb == "pretrain" else second(overrides))
@@ -60,9 +68,9 @@ class BoardComposer:
     def settled(self, config: DictConfig) -> dict[str, Any]:
         whole = composition.plain(config)
         kept = {key: value for key, value in whole.items() if key not in (*pretraining.FREE, "seed")}
-        folder = re.escape(str(whole["data_dir"]))
-        plain = re.sub(f'"{folder}/', '"DATA/', json.dumps(kept | {"budget": whole["budget"]}))
-        return json.loads(plain)
+        text = json.dumps(kept | {"budget": whole["budget"]})
+        start = json.dumps(f"{whole['data_dir']}/").removesuffix('"')  # of a path, as JSON spells it
+        return json.loads(text.replace(start, '"DATA/'))
 
     def plain(self, part: DictConfig) -> Any:
         return OmegaConf.to_container(part, resolve=True)

@@ -46,14 +46,20 @@ __all__ = ["ConfigError", "config_folder", "flatten", "near", "refuse_unknown_ta
 
 
 class Place(NamedTuple):
-    """What Hydra's flags say of where configurations lie. folder: of the user's own; alone: and no other.
-    name: of the configuration, where it is not the verb's."""
+    """Where configurations lie, as Hydra's flags say it.
+
+    Attributes:
+        folder: of the user's own configurations; None without one.
+        alone: whether this library's own folder is left out (--config-path).
+        name: of the configuration, where it is not the verb's (--config-name).
+    """
 
     folder: Path | None = None
     alone: bool = False
     name: str | None = None
 
     def folders(self) -> list[Path]:
+        """The folders that are searched, first ones first."""
         own = [] if self.folder is None else [self.folder]
         return own if self.alone else [*own, config_folder()]
 
@@ -69,7 +75,7 @@ for _group in ("objective", "backbone", "data"):
 
 
 def place_of(flags: Namespace) -> Place:
-    """Raises ConfigError for a folder that is not there."""
+    """The place that Hydra's flags name. Raises ConfigError for a folder that is not there."""
     given = flags.config_path or flags.config_dir
     folder = Path(given).absolute() if given else None
     if folder is not None and not folder.is_dir():
@@ -78,12 +84,12 @@ def place_of(flags: Namespace) -> Place:
 
 
 def groups(place: Place = SHIPPED) -> list[str]:
-    """objective, backbone, data, ..."""
+    """The names of all groups: objective, backbone, data, ..."""
     return sorted({p.name for folder in place.folders() for p in folder.iterdir() if p.is_dir()})
 
 
 def options(group: str, place: Place = SHIPPED) -> list[str]:
-    """The choices of a group: objective, backbone, data, ..."""
+    """The choices of a group: of the group `data`, digits, cifar10, ..."""
     found = (
         (folder / group, path) for folder in place.folders() for path in (folder / group).rglob("*.yaml")
     )
@@ -96,7 +102,7 @@ EXPECTED = (ValueError, RuntimeError, OSError, ImportError, HydraException, Omeg
 
 @contextlib.contextmanager
 def as_config_errors() -> Iterator[None]:
-    """Within, errors of Hydra and of OmegaConf become this library's; those that Hydra wraps come out."""
+    """Within, errors of Hydra and OmegaConf become ConfigErrors; one that Hydra wrapped is raised itself."""
     try:
         yield
     except (HydraException, OmegaConfBaseException) as error:
@@ -179,6 +185,8 @@ def settle(
     """The words that Hydra is handed: quoted, and with what they leave to be guessed.
 
     Args:
+        given: the words as they were typed, without Hydra's flags.
+        place: where configurations lie.
         sweeps: whether a comma makes several runs (-m), each of which is checked.
         objects: what code hands over in the place of groups.
 
@@ -213,7 +221,11 @@ def check(verb: str, given: list[str], place: Place = SHIPPED) -> None:
 
 
 def checked(verb: str, made: list[str], place: Place, objects: Given = NOTHING) -> dict[str, str]:
-    """See `check`. Keys that are arguments of what is built, and that no YAML file spells out."""
+    """Check words as `check` does.
+
+    Returns:
+        Key -> word, for the keys that are arguments of what is built and that no YAML file spells out.
+    """
     every = groups(place)
     choosing = [word for word in made if overrides.split(word).key.split("@")[0] in every]
     for word in choosing:
@@ -268,10 +280,12 @@ def checked(verb: str, made: list[str], place: Place, objects: Given = NOTHING) 
 
 
 def mandatory(verb: str) -> list[str]:
+    """The groups of which a verb must be given a choice."""
     return {"evaluate": ["data"], "report": []}.get(verb, ["objective", "backbone", "data"])
 
 
 def known(group: str, place: Place = SHIPPED) -> str:
+    """A sentence that lists the choices of a group."""
     return f"Choices for {group}: {', '.join(options(group, place))}"
 
 

@@ -42,6 +42,8 @@ from ssl_zoo.transfer.table import Table
 
 
 class Splits(NamedTuple):
+    """Labelled rows: probes are fitted on train, chosen on validation and scored on test."""
+
     train: Rows
     validation: Rows
     test: Rows
@@ -57,8 +59,15 @@ def subject(
     """The backbone of a run, how it reads text, and where it runs.
 
     Args:
-        modality: of the data; for text, the text tower of a run that has two.
+        run: the folder of the run.
+        length: tokens that a text is cut to; None = the context of pretraining.
+        device: "auto", "cpu" or "cuda".
+        modality: of the data, "image" or "text". A run with two towers is measured by the text tower for
+            text, and else by the tower of images.
         backbone: of the run, where its folder alone does not open; else None.
+
+    Raises:
+        HubError: the folder holds no backbone, or a damaged one.
     """
     where, two = place(device), (hub.place(run, "text") / "config.json").exists()
     backbone = backbone or hub.load(run, name="text" if two and modality == "text" else hub.MAIN)
@@ -73,7 +82,11 @@ def subject(
 
 
 def read_splits(data: Images | TextData, subject: Subject) -> Splits:
-    """The three labelled splits; text through the tokenizer of the run."""
+    """The three labelled splits; text is read through the tokenizer of the run.
+
+    Raises:
+        DataError: a split or the labels are missing.
+    """
     wanted = ("train", "validation", "test")
     if lacking := [split for split in wanted if split not in data.splits()]:
         raise DataError(
@@ -101,7 +114,13 @@ class Setting(NamedTuple):
 
 
 def sweep(cfg: DictConfig, protocol: Protocol) -> Iterator[Setting]:
-    """All label budgets and numbers of steps that `cfg` asks for; large ones first, as they read the most."""
+    """All label budgets and numbers of steps that `cfg` asks for, from the last to the first.
+
+    Lists usually grow, so that the points that read the most come first.
+
+    Raises:
+        ConfigError: a list is empty, or steps are given for a protocol that takes none.
+    """
     for key in ("labels", "steps"):
         if not listed(cfg[key]):
             raise ConfigError(f"{key}=[] leaves nothing to measure; give one or more, or null")
@@ -150,7 +169,11 @@ def rows_of_table(
 
 
 def tfidf(data: TextData, how: dict[str, Any]) -> Result:
-    """The floor for texts; it has no device, and all validation rows are its."""
+    """The floor for texts. It has no device, and it is chosen on all validation rows.
+
+    Args:
+        how: as `options` gives it, of which labels, seeds and metric are read.
+    """
     texts = [floors.Texts(data.documents(s), data.labels(s)) for s in Splits._fields]  # pyright: ignore
     return floors.tfidf(*texts, labels=how["labels"], seeds=how["seeds"], metric=how["metric"])
 
@@ -167,6 +190,7 @@ def evaluate_from(
 
     Raises:
         ConfigError, DataError, HubError: what was asked for cannot be.
+        OSError: the folder takes no file.
     """
     if cfg.threads is not None:
         torch.set_num_threads(cfg.threads)
@@ -186,7 +210,7 @@ def evaluate_from(
     }
     folder = where / "evaluations"
     folder.mkdir(exist_ok=True)
-    tempfile.TemporaryFile(dir=folder).close()  # not to be measured, and then not to be written
+    tempfile.TemporaryFile(dir=folder).close()  # a folder that takes no file fails before it is measured
     table: list[tuple[str, Result]] = []
     doubts = untrained(where)
     for name, found, fingerprints in measured(cfg, one, data, protocol):
@@ -238,7 +262,12 @@ def below_chance(found: dict[str, Result]) -> list[str]:
 def measured(
     cfg: DictConfig, one: Subject, data: Data, protocol: Protocol | Measure
 ) -> Iterator[tuple[str, list[tuple[str, Result]], dict[str, str]]]:
-    """File name, named results and fingerprints of the data, for each point of the sweep."""
+    """The name of a file, named results and fingerprints of the data, for each point of the sweep.
+
+    Raises:
+        ConfigError: the protocol does not measure such data, or has no floors.
+        DataError: see `read_splits`.
+    """
     if isinstance(protocol, Measure):
         if cfg.floors:
             raise ConfigError(f"floors=true is for protocols that predict classes, not for {protocol.name}")
@@ -257,7 +286,7 @@ def measured(
 
 
 def told(name: str, result: Result) -> tuple[str, Result]:
-    """The same, and a line on it at once: the next may take minutes."""
+    """The same pair, of which a line is printed at once: the next one may take minutes."""
     how = any_metric(result.metric)
     spans = result.details.get("interval", ())
     more = "".join(f", 95 % of test rows: {how.text(low)} to {how.text(high)}" for low, high in spans)

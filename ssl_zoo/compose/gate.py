@@ -100,6 +100,7 @@ _names: ContextVar[frozenset[str]] = ContextVar("names", default=NOTHING)
 
 
 def names_of_command_line() -> frozenset[str]:
+    """The names that may be built here because the command line spells them."""
     return _names.get()
 
 
@@ -145,6 +146,7 @@ def refuse_unknown_targets(cfg: Any, trusted: Collection[str] = ()) -> None:
 
 
 def near(name: Any, allowed: Collection[str]) -> str:
+    """What a full name is called now, or the allowed one that is nearest to it; "" without either."""
     if str(name) in renamed.PARTS:
         return f" (it is now called {renamed.PARTS[str(name)]})"
     found = get_close_matches(str(name), allowed, 1, 0.8)
@@ -152,7 +154,7 @@ def near(name: Any, allowed: Collection[str]) -> str:
 
 
 def targets(tree: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Full key and value of every `_target_`, also inside lists; of one that is misspelt, None."""
+    """Full key and value of every `_target_`, also inside lists; the value of a misspelt key is None."""
     for key, value in nodes(tree, prefix):
         last = key.rpartition(".")[2]
         if last.strip().casefold() == TARGET and value != "???":
@@ -215,6 +217,7 @@ def hydra_words(words: Iterable[str]) -> tuple[str, ...]:
 
 
 def is_hydra(override: Override) -> bool:
+    """Whether a word tells Hydra itself something."""
     return re.split(r"[./@]", str(override.key_or_group))[0] == "hydra"
 
 
@@ -281,7 +284,7 @@ class Loader(ConfigLoaderImpl):
         return cfg
 
     def _process_config_searchpath(self, config_name: Any, parsed_overrides: list[Override], repo: Any):
-        """Before any place is searched, as `pkg://NAME` imports a module."""
+        """Refuse places that nobody typed, before any is searched: `pkg://NAME` imports a module."""
         typed = {(one.key_or_group, str(one.value())) for one in parsed(self.typed)}
         for one in parsed_overrides:
             key, value = str(one.key_or_group), one.value()
@@ -295,6 +298,7 @@ class Loader(ConfigLoaderImpl):
 
 
 def not_typed(key: str, value: Any) -> HydraKeyError:
+    """The error of a `hydra.*` key that no command line gave."""
     return HydraKeyError(
         f"{key}={value} comes out of a YAML file or a recipe, and may run code: only the words of a command "
         f"line set it. Look at that file, and give {key}=... yourself if you mean it"

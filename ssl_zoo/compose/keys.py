@@ -138,6 +138,7 @@ def is_open(value: Any) -> bool:
 
 
 def format_value(value: Any) -> str:
+    """A value as an error shows it."""
     return str(value) if isinstance(value, (ListConfig, DictConfig)) else repr(value)
 
 
@@ -216,6 +217,7 @@ def now_called(word: str, takes: Collection[str]) -> str:
 
 
 def near(word: str, words: list[str]) -> str:
+    """A question whether the nearest of `words` was meant; "" where none is near."""
     found = get_close_matches(word, words, 1, 0.5)
     return f"; did you mean {found[0]!r}?" if found else ""
 

@@ -122,7 +122,11 @@ def explained(verb: str, group: str, choice: str) -> list[Entry]:
 
 
 def page(verb: str, given: list[str]) -> str:
-    """The whole page. given: words of the command line, whose choices of groups are explained, too."""
+    """The whole page.
+
+    Args:
+        given: words of the command line: the choices of groups that they make are explained as well.
+    """
     file = config_folder() / f"{verb}.yaml"
     head = [
         line.removeprefix("# ") for line in file.read_text(encoding="utf-8").splitlines() if line[:1] == "#"
@@ -150,6 +154,7 @@ def page(verb: str, given: list[str]) -> str:
 
 
 def format_entry(one: Entry) -> list[str]:
+    """A key with its default and its meaning, in two columns."""
     default = {"???": "must be given", "": "..."}.get(one.default, one.default)
     return wrapped(
         f"{one.key}={default}" if default != "must be given" else f"{one.key} (must be given)", one.meaning
@@ -157,7 +162,7 @@ def format_entry(one: Entry) -> list[str]:
 
 
 def wrapped(start: str, text: str) -> list[str]:
-    """One entry in two columns."""
+    """A word or two, and beside it a text of lines of 72 characters."""
     body = textwrap.wrap(text, 72) or [""]
     first = [f"  {start:<34} {body[0]}".rstrip()] if len(start) <= 34 else [f"  {start}", " " * 37 + body[0]]
     return [*first, *(" " * 37 + line for line in body[1:])]

@@ -15,6 +15,7 @@ from omegaconf import DictConfig
 from ssl_zoo.backbones._base import Backbone, Vocabulary
 from ssl_zoo.compose.gate import ConfigError, instantiate
 from ssl_zoo.compose.objects import NONE, Objects
+from ssl_zoo.compose.signatures import signature
 from ssl_zoo.compose.weights import drawn, exported_folder, start_from
 from ssl_zoo.data.tokenizer import Tokenizer
 from ssl_zoo.objectives._base import Objective
@@ -28,11 +29,16 @@ def build_objective(
     """The objective of a pretraining run, with its new backbone, or with those that code handed over.
 
     Args:
-        begin: whether this is the start of the run, at which weights of an earlier one are read. They are
-            the backbone's before the objective is built around it: a teacher is a copy of it.
+        cfg: the whole configuration of the run.
+        tokenizer: of the run; None where it reads no text.
+        objects: what code hands over in the place of groups.
+        begin: whether this is the start of the run. Then weights of an earlier run are read into the backbone
+            before the objective is built around it, since a teacher is a copy of it.
 
     Raises:
-        ConfigError: a text tower without a tokenizer, or weights of another architecture.
+        ConfigError: text without a tokenizer, a backbone of another vocabulary, weights of another
+            architecture, or what `made` raises.
+        HubError: there are no weights where they should be.
     """
     around: Any = objects.objective or instantiate(cfg.objective, _convert_="all")
     paired = text_tower(cfg.objective) is not None
@@ -49,6 +55,9 @@ def build_objective(
                 f"has {tokenizer.vocabulary.size}: take backbone=NAME, which gets that of the run"
             )
     else:
+        taken = signature(str(cfg.backbone.get("_target_")))
+        if tokenizer is None and taken is not None and "vocabulary" in taken.needed:
+            raise ConfigError("the backbone reads text, and the run has no tokenizer")
         make: Any = instantiate(drawn(cfg), _convert_="all", _partial_=True)
         backbone = make() if tokenizer is None or paired else make(vocabulary=tokenizer.vocabulary)
     if begin and objects.backbone is None and (folder := exported_folder(cfg)) is not None:
@@ -59,7 +68,7 @@ def build_objective(
 
 
 def made(around: Any, backbone: Backbone) -> Objective:
-    """`around(backbone)`.
+    """The objective that `around` makes of the backbone.
 
     Raises:
         ConfigError: the objective has no such argument, or what was made is no objective.

@@ -30,7 +30,10 @@ DATA = (ImageData, ImageCaptions, TextData, TextPairs, OwnData)
 class Objects:
     """Live objects by the group that each stands for; None where the configuration says it.
 
-    objective: a function of the backbone, as a class or a partial is. data: one of `DATA`.
+    Attributes:
+        objective: a function that makes the objective of a backbone, as a class or a partial does.
+        backbone: which is trained itself, and not copied.
+        data: one of `DATA`.
     """
 
     objective: Callable[[Backbone], Objective] | None = None
@@ -47,7 +50,7 @@ NONE = Objects()
 
 
 def described(one: Any) -> dict[str, Any]:
-    """What an object is, in plain values."""
+    """What config.yaml says of an object: its full name and those of its arguments that are plain values."""
     made = one.func if isinstance(one, partial) else one
     kind = made if isinstance(made, type) or not isinstance(made, (Backbone, *DATA)) else type(made)
     about = {"_target_": named(kind), HANDED_OVER: True}
@@ -77,11 +80,11 @@ def is_plain(value: Any) -> bool:
 
 
 def can_be_named(made: Any) -> bool:
-    """Whether the configuration can say which class this is: its name leads to it, in this process."""
-    found = sys.modules.get(made.__module__)
-    for part in made.__qualname__.split("."):
-        found = getattr(found, part, None)
-    return found is made and "." not in made.__qualname__
+    """Whether the configuration can say which class this is: its module has it by its name.
+
+    A class within a function or another class has a name with dots, which no attribute of a module has.
+    """
+    return getattr(sys.modules.get(made.__module__), made.__qualname__, None) is made
 
 
 def as_objective(given: Any) -> Callable[[Backbone], Objective]:
@@ -97,7 +100,7 @@ def as_objective(given: Any) -> Callable[[Backbone], Objective]:
         )
     if isinstance(given, nn.Module) or not callable(given):
         raise ConfigError(
-            f"objective: {type(given).__name__} is none. Take a name ('simclr'), a subclass of "
+            f"objective: {type(given).__name__} is no objective. Take a name ('simclr'), a subclass of "
             "ssl_zoo.Objective, or a function that makes one of a backbone"
         )
     if isinstance(given, type) and not issubclass(given, Objective):
@@ -108,7 +111,7 @@ def as_objective(given: Any) -> Callable[[Backbone], Objective]:
 
 
 def as_backbone(given: Any) -> Backbone:
-    """A backbone.
+    """The backbone that was given.
 
     Raises:
         ConfigError: something else, with what to wrap it in.
@@ -122,12 +125,17 @@ def as_backbone(given: Any) -> Backbone:
     if isinstance(given, type):
         raise ConfigError(f"backbone: {given.__name__} is a class: hand over an instance of it")
     raise ConfigError(
-        f"backbone: {type(given).__name__} is none. Take a name ('resnet18') or ssl_zoo.backbone(module)"
+        f"backbone: {type(given).__name__} is no backbone. Take a name ('resnet18') or "
+        "ssl_zoo.backbone(module)"
     )
 
 
 def as_data(given: Any, verb: str) -> Any:
-    """A data set with splits.
+    """A data set with splits: what was given, or one around the rows that were given.
+
+    Args:
+        given: one of `DATA`, rows, or a mapping of "train", "validation" and "test" to rows.
+        verb: evaluate needs a test split, which is carved from train if it is missing.
 
     Raises:
         ConfigError, DataError: something else, with what to wrap it in.

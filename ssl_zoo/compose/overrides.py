@@ -33,7 +33,13 @@ LONGEST = 4000  # characters of a word; Python reads no integer of more than 4,3
 
 
 class Word(NamedTuple):
-    """PREFIX KEY = VALUE; prefix: "", "+", "++" or "~"; value: None where there is no =."""
+    """A word that sets a key.
+
+    Attributes:
+        prefix: "", "+", "++" or "~".
+        key: the full key.
+        value: None where there is no =.
+    """
 
     prefix: str
     key: str
@@ -51,11 +57,14 @@ def split(word: str) -> Word:
 
 
 class Parser(argparse.ArgumentParser):
+    """Argparse, whose complaints are ConfigErrors that list the flags."""
+
     def error(self, message: str) -> NoReturn:
         raise ConfigError(f"{message}. Flags: {' '.join(map(dashed, SWITCHES + VALUED))}")
 
 
 def dashed(flag: str) -> str:
+    """A flag as it is typed: config_dir is --config-dir."""
     return f"--{flag.replace('_', '-')}"
 
 
@@ -111,7 +120,7 @@ def refuse_unreadable(words: list[str]) -> None:
 
 
 def twice(words: list[str]) -> list[str]:
-    """What to say of keys that two words set: the later counts."""
+    """A sentence for each key that two words set, of which the later counts."""
     last = {split(word).key: word for word in words}
     keys = [split(word).key for word in words]
     return [
@@ -120,7 +129,10 @@ def twice(words: list[str]) -> list[str]:
 
 
 def quoted(word: str, sweeps: bool = False) -> str:
-    """The word as Hydra reads what was meant; sweeps: whether a comma makes several runs (-m).
+    """The word, quoted where Hydra would otherwise not read what was meant.
+
+    Args:
+        sweeps: whether a comma makes several runs (-m).
 
     Raises:
         ConfigError: what was meant cannot be told, with the quoting that works.
@@ -158,7 +170,7 @@ def parsed(word: str) -> Any:
 
 
 def quote(value: str) -> str:
-    """The text for Hydra; a ${...} that is no interpolation means itself, too."""
+    """A text in quotes for Hydra. A ${...} that is no interpolation is escaped, and so means itself."""
     try:
         OmegaConf.create({"k": value})
     except OmegaConfBaseException:
@@ -166,8 +178,13 @@ def quote(value: str) -> str:
     return QuotedString(value, Quote.single).with_quotes()
 
 
+def escape(key: str) -> str:
+    """A key of a dict for Hydra, which takes no quotes there."""
+    return re.sub(r"([\\()\[\]{}:=, \t])", r"\\\1", key)
+
+
 def shell(word: str) -> str:
-    """The word as one types it."""
+    """The word as one types it in a shell."""
     return f'"{word}"' if not set(word) & set('"$`\\!') else shlex.quote(word)
 
 

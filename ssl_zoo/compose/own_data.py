@@ -85,7 +85,10 @@ def kinds() -> dict[str, tuple[str, ...]]:
 
 
 def kind_of(path: Path) -> str | None:
-    """images, tables or texts, by the suffix; packed ones too."""
+    """What a file holds, by its suffix: images, tables, texts or shards; None for any other file.
+
+    A packed table or text is a table or text.
+    """
     name = path.name.lower()
     if name.endswith(SHARDS):
         return "shards"
@@ -94,7 +97,11 @@ def kind_of(path: Path) -> str | None:
 
 
 def spelt(verb: str, path: Path) -> list[str]:
-    """The words that say what lies at a path."""
+    """The words that say what lies at a path, which a note tells the user as well.
+
+    Raises:
+        ConfigError: nothing there can be read, or several kinds can, or a split holds no table.
+    """
     found = files(path)
     counts = Counter(kind_of(one) for one in found)
     readable = {kind: counts[kind] for kind in ("images", "tables", "texts", "shards") if counts[kind]}
@@ -128,6 +135,11 @@ def spelt(verb: str, path: Path) -> list[str]:
         }
     elif most == "tables":
         tables = {split: [one for one in inside if kind_of(one) == "tables"] for split, inside in of.items()}
+        if lacking := [parts[split] for split, inside in tables.items() if not inside]:
+            raise ConfigError(
+                f"data={path} holds tables, and {lacking[0]} holds none: add one, or say which are read with "
+                "data=text_files data.train=PATH"
+            )
         sources = {split: inside[0] if len(inside) == 1 else inside for split, inside in tables.items()}
         captions = image_columns(tables["train"][0])
         group = "text_files" if captions is None else "image_captions"
@@ -185,12 +197,14 @@ def class_folders(path: Path) -> list[str]:
 
 
 def literal(source: Any) -> str:
-    """A source as Hydra reads it."""
+    """A source as Hydra reads it: a path, several, or a mapping of class names to paths.
+
+    Raises:
+        ConfigError: Hydra cannot spell the name of a class.
+    """
     if isinstance(source, dict):
-        escaped = {re.sub(r"([\\()\[\]{}:=, \t])", r"\\\1", label): path for label, path in source.items()}
-        made = (
-            "{" + ",".join(f"{label}:{overrides.quote(str(path))}" for label, path in escaped.items()) + "}"
-        )
+        pairs = (f"{overrides.escape(name)}:{overrides.quote(str(path))}" for name, path in source.items())
+        made = "{" + ",".join(pairs) + "}"
         if not isinstance(overrides.parsed(f"k={made}"), dict):
             raise ConfigError(
                 f"the class folders {', '.join(source)} have names that Hydra cannot spell: rename them, or "
@@ -268,6 +282,7 @@ def parted(file: Path) -> tuple[str, list[Any], list[dict[Any, Any]]]:
 
 
 def column(name: int | str) -> str:
+    """The name or number of a column as Hydra reads it."""
     return str(name) if isinstance(name, int) else overrides.quote(name)
 
 

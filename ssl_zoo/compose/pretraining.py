@@ -85,7 +85,15 @@ def pretrain_from(cfg: DictConfig, choices: dict[str, str], objects: Objects = N
 
 
 def train(cfg: DictConfig, settings: dict[str, Any], where: Path, objects: Objects) -> Trained:
-    """Build what the configuration names, and train it in the folder `where`."""
+    """Build what the configuration names, and train it in the folder `where`.
+
+    Args:
+        cfg: the configuration, whose parts are built.
+        settings: the same as plain values, as config.yaml keeps them.
+        objects: what code hands over in the place of groups.
+
+    Errors are those of `pretrain_from`.
+    """
     # A start that failed before the first checkpoint leaves nothing worth keeping.
     new = not checkpoints(where / "checkpoints")
     begun = not (new and launch.leads())
@@ -175,8 +183,17 @@ def read_tokenizer(
 
 
 def refuse_mixed_modalities(cfg: DictConfig) -> None:
-    """Raise ConfigError, naming what works, if this library's data and backbone do not go together."""
+    """Raise ConfigError, naming what works, if this library's data and backbone do not go together.
+
+    Images go with the one kind of backbone and text with the other; nothing is pretrained on scored pairs of
+    sentences.
+    """
     backbone, data = str(cfg.backbone._target_), str(cfg.data._target_)
+    if data == "ssl_zoo.data.text_pairs.TextPairs":
+        raise ConfigError(
+            "the data holds scored pairs of sentences, which only `ssl-zoo evaluate` reads; take "
+            "data=stdlib, wikitext2, ..."
+        )
     if not (backbone.startswith("ssl_zoo.") and data.startswith("ssl_zoo.")):
         return
     images = ("ssl_zoo.backbones.cnn", "ssl_zoo.backbones.own", "ssl_zoo.backbones.vision")

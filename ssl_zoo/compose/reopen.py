@@ -32,8 +32,14 @@ T = TypeVar("T")
 class Opened:
     """A run folder and what could be opened of it.
 
-    step: optimizer steps of the newest checkpoint; None without one. objective: with trained heads, in
-    evaluation mode. backbone: the finished one, else that of the checkpoint.
+    Attributes:
+        where: the folder.
+        config: the configuration of the run.
+        notes: a sentence for each thing that is missing.
+        data, tokenizer: of the run; None where they cannot be had.
+        backbone: the finished one, else that of the newest checkpoint.
+        objective: with trained heads, in evaluation mode.
+        step: optimizer steps of the newest checkpoint; None without one.
     """
 
     where: Path
@@ -112,7 +118,7 @@ def trained(run: Opened, state: dict[str, Any]) -> Objective:
     """The objective of the configuration with the weights of a checkpoint.
 
     Raises:
-        ConfigError: code of the user's own, or weights of another version of the code.
+        ConfigError: the objective is code of the user's own, or its weights are of another version.
     """
     with torch.random.fork_rng(devices=[]):  # the weights that are drawn here are overwritten
         objective = build_objective(run.config, run.tokenizer)

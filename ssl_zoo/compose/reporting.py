@@ -19,6 +19,7 @@ from ssl_zoo.compose.reopen import Opened, reopen
 from ssl_zoo.data.captions import captioned
 from ssl_zoo.data.rows import DataError, Rows, Subset
 from ssl_zoo.data.text import TextData
+from ssl_zoo.data.text_pairs import TextPairs
 from ssl_zoo.objectives._base import Objective, Sum
 from ssl_zoo.pages.feature_views import FeatureView, layer_scores, maps, neighbours
 from ssl_zoo.pages.run_report import Report, html
@@ -27,7 +28,7 @@ from ssl_zoo.pages.shown import Prediction, predict
 from ssl_zoo.pretrain.checkpoint import write_atomically
 from ssl_zoo.pretrain.logs import read_metrics
 from ssl_zoo.transfer.features import extract
-from ssl_zoo.transfer.measures import Images
+from ssl_zoo.transfer.measures import Data, Images
 
 PROBED = 2000  # rows of train, and of validation, that the probes of the layers read at most
 FEWEST = 20  # rows that make a map
@@ -58,8 +59,14 @@ def report_from(cfg: DictConfig, objects: Objects = NONE) -> Path:
     return out
 
 
-def gather(opened: Opened, other: Images | TextData | None, limit: int) -> Report:
-    """All facts of the page. other: labelled data to look at instead of the run's own."""
+def gather(opened: Opened, other: Data | None, limit: int) -> Report:
+    """All facts of the page.
+
+    Args:
+        opened: the run. What is missing is noted in it.
+        other: data to look at instead of the run's own.
+        limit: points of the map at most.
+    """
     where, config = opened.where, opened.config
     metrics = read_metrics(where)
     if not metrics:
@@ -88,14 +95,20 @@ def gather(opened: Opened, other: Images | TextData | None, limit: int) -> Repor
 
 
 def once(what: str, make: Callable[[], Any]) -> Any:
-    """As `Opened.attempt`, but errors are raised."""
+    """What `make` gives, as `Opened.attempt` has it, but errors are raised. `what` is not used."""
     return make()
 
 
 def evaluations(where: Path, attempt: Callable[..., Any] = once) -> dict[str, dict[str, Any]]:
     """What was measured of a run: by `ssl-zoo evaluate`, and by the board that the run belongs to.
 
-    attempt: gets what each file is, and how it is read; gives None for one that cannot be.
+    Args:
+        where: the folder of the run.
+        attempt: is handed what each file is called and a function that reads it; returns what that gives,
+            or None for a file that cannot be read.
+
+    Returns:
+        A name for each evaluation -> what its file holds.
     """
     found: dict[str, dict[str, Any]] = {}
     for file in sorted((where / "evaluations").glob("*.json")):
@@ -139,7 +152,7 @@ def read(file: Path) -> dict[str, Any]:
 def facts(
     opened: Opened, summary: dict[str, Any], environment: dict[str, Any], metrics: dict[str, Any]
 ) -> list[tuple[str, str]]:
-    """Names and values, in order; what is not known is left out."""
+    """Names and values for the head of the page, in order; what is not known is left out."""
     config, count = opened.config, lambda module: f"{sum(p.numel() for p in module.parameters()):,}"
     steps = summary.get("steps", opened.step)
     found = [
@@ -160,22 +173,38 @@ def facts(
     if not summary and "train/loss" in metrics:
         found.append(("last train/loss", f"{metrics['train/loss'][1][-1]:.4g}"))
     if environment:
+        found.append(("seed", str(config.seed)))
+        found += opened.attempt("what environment.json says", partial(surroundings, environment)) or []
+    return [(name, value) for name, value in found if value]
+
+
+def surroundings(environment: dict[str, Any]) -> list[tuple[str, str]]:
+    """Names and values that say when, where and how a run was started.
+
+    Raises:
+        ConfigError: environment.json lacks one of them, or holds another type.
+    """
+    try:
         versions = ", ".join(f"{name} {version}" for name, version in environment["versions"].items())
         hardware = ", ".join(environment["devices"]) or "no GPU"
         cores = f"{environment['machine']}, {environment['cores']} cores, {environment['threads']} threads"
-        found += [
-            ("seed", str(config.seed)),
+        return [
             ("started", str(environment["started"])),
             ("hardware", f"{cores}, {hardware}"),
             ("versions", f"ssl_zoo {environment['ssl_zoo']}, Python {environment['python']}, {versions}"),
             ("commit", str(environment["commit"] or "")),
             ("command", " ".join(environment["command"])),
         ]
-    return [(name, value) for name, value in found if value]
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ConfigError(f"environment.json is not as pretrain writes it: {error!r}") from error
 
 
 def rows_of(opened: Opened, data: Images | TextData, split: str) -> Rows:
-    """A split, one sample a row; text of too few documents for a map in packed rows."""
+    """The rows of a split: of text its documents, or packed rows where these are too few for a map.
+
+    Raises:
+        DataError: the data is text, and the run has no tokenizer.
+    """
     if not isinstance(data, TextData):
         return data.rows(split)
     if opened.tokenizer is None:
@@ -191,10 +220,17 @@ def some(rows: Rows, limit: int) -> Subset:
     return Subset(rows, np.random.default_rng(0).permutation(len(rows))[:limit])
 
 
-def features(opened: Opened, data: Images | TextData, limit: int) -> FeatureView:
-    """Map, neighbours and, where there are labels, layers: of validation rows, in a drawn order."""
+def features(opened: Opened, data: Data, limit: int) -> FeatureView:
+    """Map and neighbours of validation rows in an order drawn by seed 0, and, where there are labels, the
+    scores of the layers.
+
+    Raises:
+        DataError: there are pairs instead of rows, no validation split, or no tokenizer for a text.
+    """
     backbone = opened.backbone
     assert backbone is not None
+    if isinstance(data, TextPairs):
+        raise DataError(f"{data.name} holds pairs of sentences: take data of single texts")
     if "validation" not in data.splits():
         raise DataError(f"{data.name} has no validation split")
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -44,7 +44,7 @@ class TrainerKeys:
 
 @dataclass
 class BackboneKeys:
-    pretrained: bool | str  # of many classes, not all of which name it as an argument
+    pretrained: bool | str  # many backbones take it, and some only within their **KWARGS
 
 
 @dataclass
@@ -116,6 +116,7 @@ def types_of(verb: str) -> dict[str, Any]:
 
 
 def flat(made: type, prefix: str = "") -> list[tuple[str, Any]]:
+    """Full key and type of the fields of a dataclass and of those within it."""
     found = []
     for name, hint in get_type_hints(made, include_extras=True).items():
         inner = [
@@ -143,7 +144,7 @@ LISTS = ("list", "tuple", "Sequence", "Iterable")
 
 
 def meaning(node: ast.expr) -> Any:
-    """Raises LookupError or ValueError for what is no plain type."""
+    """The type that a syntax tree means. Raises LookupError or ValueError for what is no plain type."""
     match node:
         case ast.Constant(value=None):
             return None
@@ -163,6 +164,7 @@ def meaning(node: ast.expr) -> Any:
 
 
 def alternatives(hint: Any) -> tuple[Any, ...]:
+    """The types of which a value may be any."""
     return get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
 
 
@@ -183,6 +185,7 @@ def fits(value: Any, hint: Any) -> bool:
 
 
 def fits_one(value: Any, one: Any) -> bool:
+    """Whether a value is of a type that is no union. A truth value is no number and no text here."""
     if one in (Any, None, NoneType):
         return one is Any or value is None
     if get_origin(one) is Literal:

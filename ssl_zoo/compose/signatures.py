@@ -13,8 +13,15 @@ from typing import NamedTuple
 
 
 class Signature(NamedTuple):
-    """names: of all arguments. needed: those without a default. open: whether there is a **KWARGS.
-    about: name -> what the docstring says of it. types: name -> its annotation, as it is written."""
+    """What a class or function takes.
+
+    Attributes:
+        names: of all arguments.
+        needed: those without a default.
+        open: whether there is a **KWARGS.
+        about: name -> what the docstring says of it.
+        types: name -> its annotation, as it is written.
+    """
 
     names: tuple[str, ...]
     needed: tuple[str, ...]
@@ -25,7 +32,7 @@ class Signature(NamedTuple):
 
 @functools.cache
 def signature(target: str) -> Signature | None:
-    """Of a class or function by its full name; None where its source does not say."""
+    """What the class or function with this full name takes; None where its source does not say."""
     module, _, name = target.rpartition(".")
     file = source(module)
     if file is None:
@@ -62,6 +69,11 @@ def signature(target: str) -> Signature | None:
 
 
 def of_function(node: ast.FunctionDef, text: str | None, method: bool) -> Signature:
+    """What a function takes, without `self` if it is a method.
+
+    Args:
+        text: the docstring that explains the arguments; None or "" = the function's own.
+    """
     given = node.args
     places = [a.arg for a in (*given.posonlyargs, *given.args)][1 if method else 0 :]
     without = len(given.posonlyargs) + len(given.args) - len(given.defaults) - (1 if method else 0)
@@ -96,11 +108,12 @@ def explained(text: str | None) -> dict[str, str]:
 
 @functools.cache
 def syntax(file: Path) -> ast.Module:
+    """The syntax tree of a file, read once."""
     return ast.parse(file.read_text(encoding="utf-8"))
 
 
 def source(module: str) -> Path | None:
-    """The file of a module, found without importing the packages that it lies in."""
+    """The .py file of a module, found without importing the packages that it lies in; None without one."""
     places = ["", *sys.path]
     parts = module.split(".")
     for i, part in enumerate(parts):

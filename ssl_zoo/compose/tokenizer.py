@@ -23,6 +23,11 @@ def new_tokenizer(cfg: DictConfig, texts: Iterable[str], reader: DictConfig) -> 
     To pretrained weights an id of another tokenizer means another word. So they bring their own, unless
     backbone.pretrained=weights takes them alone; those of an earlier run (init=RUN) bring that run's.
 
+    Args:
+        cfg: the whole configuration of the run.
+        texts: the training texts.
+        reader: the configuration of the backbone that reads the ids.
+
     Raises:
         ConfigError: another tokenizer was chosen for pretrained weights, or they lie without theirs.
     """

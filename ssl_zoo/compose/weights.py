@@ -28,9 +28,10 @@ def exported_folder(cfg: DictConfig) -> Path | None:
 
 
 def drawn(cfg: DictConfig) -> DictConfig:
-    """The configuration of the backbone, for weights that are read afterwards or by timm and transformers.
+    """The configuration that the backbone is built from.
 
-    Of a folder that holds timm's model.safetensors, the file is named.
+    Weights that this library exported are read afterwards, so that `pretrained` is false here. Of a folder
+    that timm wrote, timm is told the file, model.safetensors.
     """
     node = cfg.backbone
     if exported_folder(cfg) is not None:
@@ -51,15 +52,13 @@ def start_from(backbone: Backbone, folder: str | Path, key: str) -> None:
         HubError: there is no backbone, or its file is damaged.
         ConfigError: it is of another architecture; says what differs.
     """
-    there, here = read_json(hub.locate(folder) / "config.json"), hub.describe(backbone)
-    there = hub.renewed(there)
-    state = {name: tuple(value.shape) for name, value in backbone.state_dict().items()}
+    there, here = hub.renewed(read_json(hub.locate(folder) / "config.json")), hub.describe(backbone)
     try:
         hub.load(folder, backbone)
     except hub.HubError as error:
         if "does not fit" not in str(error):
             raise
-        changed = differences(there, here) or [f"other weights than these {len(state)}"]
+        changed = differences(there, here) or [f"other weights than these {len(backbone.state_dict())}"]
         raise ConfigError(
             f"{key}={folder} holds another backbone than backbone=... builds ({'; '.join(changed)}): give "
             "the same backbone and keys"
@@ -68,7 +67,7 @@ def start_from(backbone: Backbone, folder: str | Path, key: str) -> None:
 
 
 def differences(there: dict[str, Any], here: dict[str, Any]) -> list[str]:
-    """What two descriptions say otherwise: class and arguments."""
+    """In what two descriptions differ: the class or, where that is the same, the arguments."""
     if there.get("class") != here["class"]:
         return [f"{there.get('class')} there, {here['class']} here"]
     old, new = there.get("config", {}), here["config"]

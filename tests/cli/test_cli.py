@@ -193,6 +193,11 @@ def test_settings_that_cannot_work(tmp_path, cache, words, said):
     assert said in refused(tmp_path, cache, *IMAGES, "budget.steps=1", "trainer=cpu", *words)
 
 
+def test_scored_pairs_are_only_measured_with(tmp_path, cache):
+    words = ("objective=masked_lm", "backbone=transformer_micro", "data=stsb", "budget.steps=1")
+    assert "only `ssl-zoo evaluate` reads; take data=stdlib" in refused(tmp_path, cache, *words)
+
+
 def test_images_that_cannot_work(tmp_path, cache):
     words = ("objective=rotation", "backbone=resnet_micro", "data=image_folder", "data.image_size=16")
     words += ("budget.steps=1", "batch_size=2", "trainer=cpu")

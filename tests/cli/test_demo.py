@@ -56,9 +56,9 @@ def toy(tmp_path_factory: pytest.TempPathFactory):
         patch.setattr(demo, "say", said.append)
         # tensorboard's protobuf, at its first import.
         warnings.filterwarnings("ignore", category=DeprecationWarning)
-        outcomes = demo.run(folder / "out", seed=3)
+        outcomes = demo.run(folder / "a, b=c", seed=3)  # a folder that Hydra does not read unquoted
     torch.set_num_threads(threads)
-    return folder / "out", outcomes, "\n".join(said)
+    return folder / "a, b=c", outcomes, "\n".join(said)
 
 
 def test_tables_have_every_row_at_every_budget(toy):
@@ -124,7 +124,7 @@ def test_runs_are_those_of_the_commands_it_prints(toy):
 
 
 def test_commands_to_go_on_with_compose():
-    commands = [shlex.split(command) for command in demo.onward(Path("runs/demo"))]
+    commands = [shlex.split(command) for command in demo.onward(Path("runs/my demo"))]
     verbs = [words[1:] for words in commands if words[0] == "ssl-zoo" and len(words) > 2]
     assert len(verbs) == 3
     for verb, *words in verbs:

@@ -6,8 +6,10 @@ import re
 import pytest
 import tiny
 from omegaconf import OmegaConf
+from PIL import Image
 
 from ssl_zoo.cli import scale
+from ssl_zoo.cli.scale_cost import cost, open_data
 from ssl_zoo.cli.scale_ladder import pretraining, rungs
 from ssl_zoo.compose import composition
 from ssl_zoo.compose.composition import ConfigError
@@ -184,6 +186,23 @@ def test_no_validation_no_ladder(folder, tmp_path):
     assert code == 1
     assert "text_files has no validation split, whose loss scale compares" in printed
     assert not (folder / "other").exists()
+
+
+def test_images_with_captions_are_images_where_the_objective_reads_no_text(tmp_path):
+    for i in range(8):
+        Image.new("RGB", (16, 16), (30 * i, 0, 0)).save(tmp_path / f"{i}.png")
+    lines = "".join(f"{i}.png,number {i}\n" for i in range(8))
+    (tmp_path / "table.csv").write_text("image,caption\n" + lines)
+    cfg = composed(
+        "objective=rotation", "backbone=resnet_micro", "data=image_captions", "data.image_size=16",
+        f"data.train={tmp_path / 'table.csv'}", "data.validation_fraction=0.25", "data.unpack=false",
+        "batch_size=4", "steps=1", "trainer=cpu",
+    )  # fmt: skip
+    data, tokenizer = open_data(cfg)
+    assert tokenizer is None
+    one = cost(cfg, data, tokenizer)
+    assert (one.units, one.unit) == (4, "images")
+    assert one.parameters > one.backbone_parameters > 0
 
 
 def test_too_few_runs_are_not_fitted():

@@ -4,6 +4,7 @@ import inspect
 import pickle
 import threading
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from zoo_backbones import backbone
 
 import ssl_zoo
 from ssl_zoo import ConfigError, DataError
+from ssl_zoo.compose import overrides
 from ssl_zoo.compose.arguments import as_words
 from ssl_zoo.views.recipes import simclr_small
 
@@ -246,6 +248,22 @@ def test_missing_splits_are_carved_as_the_command_does(shapes):
     )  # fmt: skip
     with pytest.raises(ConfigError, match="not for 'dev'"):
         as_data({"dev": ssl_zoo.rows(shapes)}, "pretrain")
+
+
+def test_a_mapping_holds_rows_or_keys_of_the_group(shapes):
+    rows = ssl_zoo.rows(shapes)
+    words, found = as_words("evaluate", {"data": {"train": rows, "test": rows}})
+    assert words == []
+    assert found.data.splits() == ("train", "validation", "test")
+    with pytest.raises(DataError, match=r"rows\(loader.dataset\)"):
+        as_words("evaluate", {"data": {"train": DataLoader(shapes)}})
+    folders = {"train": {"a, b": Path("x"), "c:d": "1"}, "test": [Path("y")], "name": "mine"}
+    words, found = as_words("evaluate", {"data": folders})
+    assert words == [r"data.train={a\,\ b:x,c\:d:'1'}", "data.test=[y]", "data.name=mine"]
+    assert found.data is None
+    assert list(overrides.parsed(words[0].replace("data.train", "k"))) == ["a, b", "c:d"]
+    with pytest.raises(ConfigError, match=r"data\.train: Hydra cannot spell the keys it's"):
+        as_words("evaluate", {"data": {"train": {"it's": "x"}}})
 
 
 def test_splits_of_ones_own_have_the_classes_of_train(shapes):

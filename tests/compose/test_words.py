@@ -292,6 +292,10 @@ def test_paths_that_hold_nothing_or_too_much(mine):
     (mine / "odd/a.pdf").touch()
     assert "found: 1 .pdf" in refused("data=odd", verb="evaluate")
     assert "1 images and 1 texts" in refused("data=mixed", verb="evaluate")
+    for folder in ("halves/train", "halves/test"):
+        (mine / folder).mkdir(parents=True)
+    os.link(mine / "reviews.csv", mine / "halves/test/reviews.csv")
+    assert "holds tables, and halves/train holds none" in refused("data=halves", verb="evaluate")
 
 
 def test_names_tell_folders_apart(mine):

@@ -152,19 +152,28 @@ def test_a_process_that_ends_without_a_word_is_noticed(tmp_path, monkeypatch):
 
 def test_the_command_finds_classes_in_files_and_modules(tmp_path):
     (tmp_path / "mine.py").write_text(MINE)
+    (tmp_path / "broken.py").write_text("def loss(:\n")
+    (tmp_path / "empty.py").touch()
+    (tmp_path / "package").mkdir()
     code, log = tiny.command(tmp_path, tmp_path, "check", "mine.OfAProcess")
     assert code == 1
     assert log.startswith("OfAProcess: on vit\n  - On vit: Two processes are not one")
     for word, said in (
         ("mine.Uniforn", "mine defines no objective 'Uniforn', but Uniform"),
         ("other.Uniform", "there is no module 'other' in .*write FILE.CLASS"),
+        ("package.part.inner.Uniform", "there is no module 'package.part.inner' in"),
+        (".Uniform", "there is no module '.Uniform' in"),
+        ("", "there is no module '' in"),
+        ("empty.Uniform", "empty defines no objective 'Uniform'$"),
+        ("broken.Uniform", "(?s)SyntaxError.*broken.Uniform cannot be imported, for the reason above$"),
+        ("broken.py", "(?s)SyntaxError.*broken.py cannot be imported, for the reason above$"),
         ("other.py", "there is no file other.py"),
         ("ssl_zoo/heads.py", "there is no file ssl_zoo/heads.py"),
         (str(Path(ssl_zoo.__file__).with_name("tokens.py")), "tokens.py defines no subclass"),
     ):
         code, log = tiny.command(tmp_path, tmp_path, "check", word)
         assert code == 1
-        assert re.search(said, log), log
+        assert re.search(said, log.strip()), log
     code, log = tiny.command(tmp_path, tmp_path, "check", "--help")
     assert code == 0
     assert "ssl-zoo check losses/mine.py" in log

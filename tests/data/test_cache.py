@@ -289,5 +289,7 @@ def test_the_verb(tmp_path, capsys, monkeypatch):
     for wrong in (["look"], ["list", "a", "b"]):
         with pytest.raises(SystemExit, match="write list, verify, sweep"):
             main(wrong)
+    with pytest.raises(SystemExit, match="there is no folder"):
+        main(["list", str(tmp_path / "none")])
     main([])
     assert "verify" in capsys.readouterr().out

@@ -16,6 +16,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from scipy import stats
 
 from ssl_zoo.cli import leaderboard
+from ssl_zoo.compose import boards
 from ssl_zoo.compose.boards import BoardComposer
 from ssl_zoo.leaderboard import code, records, verdict
 from ssl_zoo.leaderboard.board import BoardError, load, spelt
@@ -275,6 +276,19 @@ def test_a_board_is_called_by_its_folder_wherever_one_stands(here, monkeypatch):
     assert load(Path("..")).name == "tiny"
     monkeypatch.chdir(here)
     assert load(Path()).name == "tiny"
+
+
+def test_settings_are_the_same_in_a_data_folder_of_any_name(monkeypatch):
+    found = []
+    for folder in ("/data", '/home/müller/My "data"'):
+        monkeypatch.setenv("SSL_ZOO_DATA", folder)
+        boards.composed.cache_clear()
+        given = ["objective=rotation", "backbone=resnet_micro", "data=cifar10", "budget.steps=1"]
+        composer = BoardComposer()
+        found.append(composer.settled(composer.pretraining(given, None)))
+    boards.composed.cache_clear()
+    assert found[0] == found[1]
+    assert "DATA/cifar10" in str(found[0]["data"])
 
 
 # Running
@@ -564,7 +578,11 @@ def test_a_line_of_ones_own_that_says_little_can_be_read(here):
         (["run", "tiny", "rotatoin"], "no line 'rotatoin'; did you mean 'rotation'"),
         (["run", "tiny", "seed=3"], "no option seed; did you mean 'seeds'"),
         (["run", "tiny", "seeds=many"], "give a count"),
+        (["run", "tiny", "seeds=0"], "give a count"),
+        (["run", "tiny", "seeds=[-1]"], "give a count"),
         (["run", "tiny", "jobs=two"], "no whole number"),
+        (["run", "tiny", "jobs=0"], "jobs=0 is too small; it takes 1 or more"),
+        (["add", "tiny", "new", "objective={a"], "objective={a is no value that YAML reads"),
         (["rnu"], "no verb 'rnu'; did you mean 'run'"),
         (["reproduce", "tiny"], "Give BOARD/LINE, for example tiny/"),
         (["reproduce", "tiny/rotation"], "results of 0 seeds"),

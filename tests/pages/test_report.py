@@ -184,6 +184,22 @@ def test_words_that_cannot_work(folder, report, words, said):
     assert "Traceback" not in printed
 
 
+def test_what_is_missing_or_damaged_is_noted(report, folder):
+    done = report("masked_lm").parent
+    other = folder / "no_tokenizer"
+    other.mkdir()
+    for one in done.iterdir():
+        if one.name not in ("tokenizer", "report.html", "environment.json"):
+            (other / one.name).symlink_to(one)
+    (other / "environment.json").write_text('{"versions": {}}')
+    code, said = tiny.command(folder, folder / "cache", "report", "no_tokenizer", "data=stsb", "limit=60")
+    assert code == 0, said
+    page = (other / "report.html").read_text()
+    assert "the backbone reads text, and the run has no tokenizer" in page
+    assert "stsb holds pairs of sentences: take data of single texts" in page
+    assert "environment.json is not as pretrain writes it" in page
+
+
 # What is drawn
 
 
