@@ -6,7 +6,7 @@ float32 by `exact`. What makes features (trunks, projections, decoders) stays in
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import wraps
 from itertools import pairwise
 from typing import Any, Literal, ParamSpec, TypeVar
@@ -176,3 +176,11 @@ class PatchDecoder(nn.Module):
         for block in early:
             tokens = block(tokens)
         return self.pixels(self.norm(last(tokens, first)))
+
+
+def top_layers(layers: Sequence[Tensor], top: int) -> Tensor:
+    """The mean of what the last `top` blocks give, (B, N, D) each, after a norm without parameters over D.
+
+    A target for latent prediction (data2vec, Baevski et al. 2022, section 3.3): (B, N, D), float32 at least.
+    """
+    return torch.stack([F.layer_norm(h.to(scoring_type(h)), h.shape[-1:]) for h in layers[-top:]]).mean(0)

@@ -46,3 +46,14 @@ def unpatchify(patches: Tensor, patch: int, channels: int, height: int, width: i
     b = patches.shape[0]
     cells = patches.reshape(b, height // patch, width // patch, patch, patch, channels)
     return cells.permute(0, 5, 1, 3, 2, 4).reshape(b, channels, height, width)
+
+
+def spread(rows: Tensor, valid: Tensor) -> Tensor:
+    """How far rows (B, K, D) lie apart: the mean over D of their standard deviations, a scalar.
+
+    valid: (B, K) bool, which rows count; where none does, the spread is 0. The device is not waited for.
+    """
+    share = valid.unsqueeze(-1) / valid.sum().clamp_min(1)  # (B, K, 1)
+    rows = rows.float()
+    mean = (rows * share).sum((0, 1))  # (D,)
+    return ((rows - mean).square() * share).sum((0, 1)).sqrt().mean()

@@ -7,11 +7,7 @@ network makes of the whole. With h_t^l what its block l of L gives at t, n() a n
 
 Images hide blocks of patches behind a learnt vector, before positions are added; text hides runs of tokens
 behind the mask id. The average reads the network's own embeddings. 1 / sqrt(D) is of the authors' code, whose
-targets are what feed-forward layers give before the residual sum, in a network that normalises after it; here
-they are what whole blocks give.
-
-Published training: Adam; for images lr 2e-3, weight decay 0.05 and batches of 2048; for text lr 2e-4, weight
-decay 0.01, betas 0.9 and 0.98, and batches of 256.
+targets are outputs of feed-forward layers before the residual sum; here they are those of whole blocks.
 """
 
 from __future__ import annotations
@@ -23,12 +19,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ssl_zoo.backbones._base import ImageBackbone, TokenBackbone, check_ids
-from ssl_zoo.heads import exact, mlp, scoring_type
+from ssl_zoo.heads import exact, mlp, top_layers
 from ssl_zoo.noise import rand
 from ssl_zoo.objectives._base import Batch, Loss, Objective
 from ssl_zoo.schedules import Ramp, ramp
 from ssl_zoo.teacher import Teacher
-from ssl_zoo.tokens import put, take
+from ssl_zoo.tokens import put, spread, take
 from ssl_zoo.views.blocks import blocks
 from ssl_zoo.views.hiding import Hiding
 from ssl_zoo.views.masks import Runs
@@ -38,22 +34,9 @@ from ssl_zoo.views.view import View
 
 @exact
 def regression(drawn: Tensor, target: Tensor, valid: Tensor, beta: float) -> Tensor:
-    """L of what is predicted and of what is wanted, (B, K, D) each.
-
-    Positions that are not valid (B, K) count as 0, so that parts of a batch average to the whole.
-    """
+    """L of (B, K, D), where positions that are not valid (B, K) count as 0: parts average to the whole."""
     each = F.smooth_l1_loss(drawn, target, reduction="none", beta=beta).sum(-1) / drawn.shape[-1] ** 0.5
     return (each * valid).mean()
-
-
-def targets(layers: tuple[Tensor, ...], top: int) -> Tensor:
-    """Mean of the last `top` blocks' outputs (B, N, D), each normalised over D: (B, N, D)."""
-    return torch.stack([F.layer_norm(h.to(scoring_type(h)), h.shape[-1:]) for h in layers[-top:]]).mean(0)
-
-
-def spread(rows: Tensor) -> Tensor:
-    """How far rows (N, D) differ from each other: the mean of their deviations; 0 where there are none."""
-    return rows.std(0, correction=0).mean() if len(rows) else rows.new_zeros(())
 
 
 class Data2Vec(Objective[TokenBackbone]):
@@ -68,8 +51,7 @@ class Data2Vec(Objective[TokenBackbone]):
         view: images to training crops; default: random resized crop and flip. Text takes none.
 
     Raises:
-        ValueError: the vocabulary has no mask token, text is given a view, or a number cannot be: a share
-            outside of (0, 1), less than one patch, block or layer, or a negative `beta`.
+        ValueError: no mask token in the vocabulary, a view for text, or a number out of its range.
     """
 
     family = "distillation"
@@ -81,15 +63,10 @@ class Data2Vec(Objective[TokenBackbone]):
         head: int = 1, momentum: Ramp | None = None, view: View | None = None
     ):  # fmt: skip
         super().__init__(backbone)
-        if not 0 < masked < 1:
-            raise ValueError(f"masked={masked}: the share that is hidden is in (0, 1)")
-        if min(block, top, head) < 1 or beta < 0:
-            raise ValueError(
-                f"block={block}, top={top}, head={head}, beta={beta}: each of the first three is 1 or more, "
-                "and beta is not negative"
-            )
         if view is not None and backbone.modality == "text":
             raise ValueError("what text hides is its view; leave `view` out")
+        if not 0 < masked < 1 or min(block, top, head) < 1 or beta < 0:
+            raise ValueError(f"{masked=}, {block=}, {top=}, {head=}, {beta=}: one is out of its range")
         backbone.order = "both"
         self.masked, self.block, self.top, self.beta, self.view = masked, block, top, beta, view
         if isinstance(backbone, ImageBackbone):
@@ -101,15 +78,14 @@ class Data2Vec(Objective[TokenBackbone]):
         self.teacher, self.momentum = Teacher(backbone), momentum or ramp(0.9998, 0.9998)
 
     def hide(self, x: Tensor, segments: Tensor | None) -> tuple[Tensor, ...]:
-        """Embeddings of the whole, and of it with a part hidden, (B, N, D) each; then which positions are
-        hidden, (B, K) int64, and whether they are to be predicted, (B, K) bool."""
-        backbone = self.backbone
+        """Embeddings of the whole and of what is left (B, N, D), what is hidden, if it is valid (B, K)."""
+        embed = self.backbone.embed
         if self.view is None:
             check_ids(x, self.hiding.size)
             at, valid = self.hiding(rand(*x.shape, device=x.device), ids := x.long(), segments)
             shown = torch.where(valid, self.hiding.mask, ids.gather(1, at))
-            return backbone.embed(ids), backbone.embed(put(ids, at, shown)), at, valid
-        whole = backbone.embed(self.view(x))
+            return embed(ids), embed(put(ids, at, shown)), at, valid
+        whole = embed(self.view(x))
         count = round(self.masked * whole.shape[1])
         noise = rand(len(x), 32, 4, device=x.device)  # BEiT's rectangles
         at = blocks(noise, self.grid, count, (min(self.block, count), count), (0.3, 1 / 0.3))
@@ -122,9 +98,9 @@ class Data2Vec(Objective[TokenBackbone]):
         slow: TokenBackbone = self.teacher[0]  # pyright: ignore[reportAssignmentType]
         with torch.no_grad():
             seen = slow.encode(whole, None, batch.segments, layers="tokens").layers
-            target = take(targets(seen, self.top), at)
-        rows = {"target_std": target, "prediction_std": drawn.detach().float()}  # near 0 where all are alike
-        parts = {name: spread(row[valid]) for name, row in rows.items()}
+            target = take(top_layers(seen, self.top), at)
+        # Near 0 where all are alike.
+        parts = {"target_std": spread(target, valid), "prediction_std": spread(drawn.detach(), valid)}
         return Loss(regression(drawn, target, valid, self.beta), parts)
 
     def advance(self, t: float) -> None:

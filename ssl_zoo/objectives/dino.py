@@ -6,12 +6,8 @@ predicts what the teacher says of every other crop g, as a distribution over K p
     q_g = softmax((teacher(x_g) - c) / T_t)
     L   = mean over g and v, v != g, of - sum_k q_gk log softmax(student(x_v) / T_s)_k
 
-The teacher follows the student, and the centre c follows the mean of the teacher's scores (eq. 4). A low T_t
-keeps q from becoming uniform, c keeps images from all having one prototype. Heads read the pooled tokens,
-where the paper's ViT has a class token.
-
-Published training (ViT-S/16): AdamW, lr 5e-4 x batch / 256, weight decay 0.04 to 0.4 by a cosine, 10 epochs
-of warm-up, stochastic depth 0.1 in the student alone, the gradient of each tensor clipped to a length of 3.
+The teacher follows the student, c the mean of the teacher's scores (eq. 4). A low T_t keeps q from becoming
+uniform, c keeps images from all having one prototype. Heads read pooled tokens; the paper's, a class token.
 """
 
 from __future__ import annotations
@@ -35,14 +31,7 @@ from ssl_zoo.views.view import Views
 
 @exact
 def distillation(student: Tensor, q: Tensor, count: int, temperature: float) -> Tensor:
-    """The loss of a batch.
-
-    Args:
-        student: (V * B, K) scores of all crops, large ones first.
-        q: (G * B, K) what the teacher says of the G large ones.
-        count: B, the number of images.
-        temperature: T_s.
-    """
+    """The loss of `count` images: student (V * B, K) scores, large crops first; teacher q (G * B, K)."""
     log_p = (student / temperature).log_softmax(1).unflatten(0, (-1, count))  # (V, B, K)
     pairs = torch.einsum("gbk,vbk->gvb", q.unflatten(0, (-1, count)), log_p).mean(2)  # (G, V)
     other = 1 - torch.eye(*pairs.shape, dtype=pairs.dtype, device=pairs.device)
@@ -60,8 +49,7 @@ class DINO(Objective[ImageBackbone]):
         views: crops; the teacher sees those of the first size. None: the paper's, small ones 3/7 as wide.
 
     Raises:
-        ValueError: the backbone is not for images, an image has a single crop, or a temperature is not
-            positive.
+        ValueError: the backbone is not for images, an image has one crop, or a temperature is not positive.
     """
 
     family = "distillation"
@@ -83,25 +71,20 @@ class DINO(Objective[ImageBackbone]):
     ):
         super().__init__(backbone)
         if len(teacher_temperature) != 2 or min(temperature, *teacher_temperature) <= 0:
-            raise ValueError(
-                f"temperature={temperature} and teacher_temperature={list(teacher_temperature)}: one and two "
-                "positive numbers are wanted"
-            )
+            raise ValueError("temperature is one positive number, and teacher_temperature are two")
         size, patch = backbone.image_size, getattr(backbone, "patch", 1)
         self.views = views or dino(size, local_size(size, patch))
         if sum(getattr(self.views, "counts", (1,))) < 2:  # a View alone has none
             raise ValueError("DINO predicts one crop from another, and its views are a single crop")
         norm = "batch" if backbone.kind == "cnn" else None
         self.project = mlp(backbone.dim, width, width, bottleneck, norm=norm, act="gelu")
-        for layer in self.project:
-            if isinstance(layer, nn.Linear):
-                nn.init.trunc_normal_(layer.weight, std=0.02)
+        for layer in (one for one in self.project if isinstance(one, nn.Linear)):
+            nn.init.trunc_normal_(layer.weight, std=0.02)
         self.compare = Prototypes(bottleneck, prototypes)
         self.teacher = Teacher(backbone, self.project, self.compare)
         self.centre = Centre(prototypes)
-        self.temperature, self.frozen = temperature, frozen
+        self.temperature, self.frozen, self.momentum = temperature, frozen, ramp(momentum, 1.0)
         self.teacher_temperature = ramp(teacher_temperature[0], teacher_temperature[1], "linear", warmup)
-        self.momentum = ramp(momentum, 1.0)
 
     def forward(self, batch: Batch) -> Loss:
         crops = self.views(batch.x)  # (V_size * B, C, h, w) for each size

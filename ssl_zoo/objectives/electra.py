@@ -11,9 +11,6 @@ ELECTRA's code, 85 % of the hidden tokens become the mask and the others stay.
 
 Mistakes seen in public: labels that say where the mask was, though the generator is often right; a backbone
 that sees the mask; a loss on the hidden tokens alone; the generator exported in the backbone's place.
-
-Published training (ELECTRA-Small): Adam, lr 5e-4, weight decay 0.01, 10,000 steps of warm-up, then linear,
-batches of 128 x 128 tokens.
 """
 
 from __future__ import annotations
@@ -57,8 +54,7 @@ class Electra(Objective[TokenBackbone]):
         weight: of the detection loss.
 
     Raises:
-        ValueError: the backbone cannot be bidirectional, its vocabulary lacks what the mask needs, or the
-            fraction is not in (0, 1].
+        ValueError: the backbone cannot see both ways, has no mask token, or fraction is not in (0, 1].
     """
 
     family = "masked"

@@ -7,9 +7,6 @@ them what the teacher, which sees the whole image, says at the cells of four sma
 
 where norm is a layer norm of each cell, without parameters. The teacher follows the student. The smooth L1
 distance is of the authors' code; the paper writes the squared one.
-
-Published training (ViT-B/16): AdamW, lr 1e-3 for a batch of 2048, 40 epochs of warm-up from 2e-4, weight
-decay 0.04 to 0.4 by a cosine.
 """
 
 from __future__ import annotations

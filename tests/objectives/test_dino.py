@@ -106,7 +106,7 @@ def test_three_steps_are_those_of_the_slow_implementation():
         t_t = 0.04 + 0.03 * min(before / 0.5, 1)
         momentum = 1 - 0.2 * (math.cos(math.pi * t) + 1) / 2
         want, gradients = slow.step([x for g in groups for x in g.chunk(2)], 2, t_t, momentum, 0.5)
-        assert loss.value.item() == pytest.approx(want, rel=1e-5)
+        assert loss.value.item() == pytest.approx(want, rel=1e-4)  # float32, after steps of SGD
         mine = [*objective.backbone.parameters(), *objective.project.parameters(), objective.compare.weight]
         for p, gradient in zip(mine, gradients, strict=True):
             torch.testing.assert_close(p.grad, gradient, rtol=1e-3, atol=1e-6)
@@ -142,7 +142,7 @@ def test_crops_are_of_the_papers_sizes_or_whole_patches():
 
 @pytest.mark.parametrize("wrong", [{"temperature": 0.0}, {"teacher_temperature": [0.04]}])
 def test_temperatures_that_cannot_be_are_refused(wrong):
-    with pytest.raises(ValueError, match="one and two positive numbers"):
+    with pytest.raises(ValueError, match="one positive number, and teacher_temperature are two"):
         build(DINO, backbone("vit"), **wrong)
 
 
