@@ -29,7 +29,10 @@ from ssl_zoo.transfer.report import Result
 Images = ImageData | ImageCaptions | OwnData
 Data = Images | TextData | TextPairs
 # All methods of `Data` that read one split, by its name: what is sealed where that is the test split.
-READERS = ("rows", "labelled", "texts", "documents", "labels", "pairs", "scores", "captions")
+READERS = (
+    *("rows", "labelled", "texts", "documents", "labels", "pairs", "scores", "captions"),
+    "captions_by_image",
+)
 
 
 @dataclass(frozen=True)
