@@ -256,7 +256,7 @@ def at_the_door(progress: Progress) -> Iterator[None]:
 @contextlib.contextmanager
 def composed(verb: str, words: list[str], parts: Any) -> Iterator[Composed]:
     """The checked configuration of a verb; within, what its words name may be built."""
-    from ssl_zoo.compose import composition, gate, own_data
+    from ssl_zoo.compose import composition, data_names, gate
 
     described = parts.described()
     settled = composition.settle(verb, words, objects=described)
@@ -265,5 +265,5 @@ def composed(verb: str, words: list[str], parts: Any) -> Iterator[Composed]:
         gate.refuse_unknown_targets(made.cfg, [one["_target_"] for one in described.values()])
         if made.cfg.get("data") is not None:
             own = "data" in described
-            made.choices["data"] = "own" if own else own_data.own_name(made.cfg.data, made.choices["data"])
+            made.choices["data"] = "own" if own else data_names.own_name(made.cfg.data, made.choices["data"])
         yield made

@@ -11,7 +11,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from ssl_zoo.compose import own_data
+from ssl_zoo.compose import data_names
 from ssl_zoo.compose.composition import EXPECTED, config_folder, explain, refuse_unknown_targets
 from ssl_zoo.compose.gate import from_command_line, names_of_command_line, naming
 
@@ -40,7 +40,7 @@ def launch(verb: str, args: list[str], run: Callable[[DictConfig, dict[str, str]
             with naming(named):  # again: a launcher may run this in a process of its own
                 refuse_unknown_targets(cfg)
                 if cfg.get("data") is not None:
-                    choices["data"] = own_data.own_name(cfg.data, choices["data"])
+                    choices["data"] = data_names.own_name(cfg.data, choices["data"])
                 run(cfg, choices)
         except EXPECTED as error:
             if os.environ.get("SSL_ZOO_TRACEBACK"):

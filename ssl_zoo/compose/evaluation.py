@@ -18,9 +18,9 @@ from omegaconf import DictConfig, OmegaConf
 from ssl_zoo import hub
 from ssl_zoo.backbones._base import Backbone
 from ssl_zoo.compose.composition import ConfigError
+from ssl_zoo.compose.data_names import absolute
 from ssl_zoo.compose.gate import instantiate
 from ssl_zoo.compose.objects import NONE, Objects
-from ssl_zoo.compose.own_data import absolute
 from ssl_zoo.compose.reopen import reopen_pair
 from ssl_zoo.data.images import ImageData
 from ssl_zoo.data.own import OwnData

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import hashlib
-import json
 import os
 import re
 from collections import Counter
@@ -17,10 +15,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, cast
 
-from omegaconf import DictConfig, OmegaConf
-
 from ssl_zoo.compose import overrides
-from ssl_zoo.compose.gate import ConfigError, config_folder
+from ssl_zoo.compose.gate import ConfigError
 from ssl_zoo.messages import note
 
 PACKED = (".gz", ".xz", ".bz2")  # as text_files.py unpacks
@@ -311,45 +307,3 @@ def sample(file: Path, delimiter: str) -> tuple[list[Any], list[dict[Any, Any]]]
     )
     names: list[Any] = list(first) if named else list(range(len(first)))
     return names, [dict(zip(names, row, strict=True)) for row in (others if named else [first, *others])]
-
-
-def own_name(data: DictConfig, choice: str) -> str:
-    """What runs and evaluations are called after: the choice, or where other files are named, their own name.
-
-    It is the same for the same paths, and ends in a digest of them: two folders called photos differ.
-    """
-    file = config_folder() / "data" / f"{choice}.yaml"
-    if not file.is_file():
-        return re.sub(r"[^\w.-]+", "_", choice)
-    usual, now = (OmegaConf.to_container(one, resolve=False) for one in (OmegaConf.load(file), data))
-    assert isinstance(usual, dict)
-    assert isinstance(now, dict)
-    keys = [k for k in ("train", "validation", "test", "unlabelled") if now.get(k) != usual.get(k)]
-    if not keys:
-        return choice
-    sources = {key: absolute(OmegaConf.to_container(data, resolve=True)[key]) for key in keys}  # pyright: ignore
-    digest = hashlib.blake2b(json.dumps(sources, sort_keys=True).encode(), digest_size=3).hexdigest()
-    if choice not in ("image_folder", "image_captions", "text_files"):
-        return f"{choice}-{digest}"
-    named = data.get("name")
-    stem = named if named and named != usual.get("name") else stem_of(sources.get("train", sources[keys[0]]))  # pyright: ignore
-    return re.sub(r"[^\w.-]+", "_", f"{stem}-{digest}")
-
-
-def absolute(source: Any) -> Any:
-    """A source with its paths from the root; names such as hf:NAME:SPLIT as they are."""
-    if isinstance(source, dict):
-        return {str(key): absolute(value) for key, value in source.items()}
-    if isinstance(source, list):
-        return [absolute(value) for value in source]
-    text = os.path.expanduser(str(source))
-    return source if source is None or re.match(r"(hf|torchvision):", text) else os.path.abspath(text)
-
-
-def stem_of(source: Any) -> str:
-    """The name of a folder or file; of one called train, that of the folder it lies in."""
-    while isinstance(source, (dict, list)):
-        source = next(iter(source.values() if isinstance(source, dict) else source), "data")
-    path = Path(str(source).rpartition(":")[2])
-    stem = path.name.partition(".")[0]
-    return path.parent.name or stem if stem in SPLITS["train"] or "*" in stem else stem

@@ -30,7 +30,7 @@ from ssl_zoo.objectives._shown import Pairs, cosines
 from ssl_zoo.schedules import ramp
 from ssl_zoo.teacher import Teacher
 from ssl_zoo.views.recipes import byol
-from ssl_zoo.views.view import Views
+from ssl_zoo.views.view import Views, groups
 
 
 @exact
@@ -70,8 +70,7 @@ class BYOL(Objective[ImageBackbone]):
     ):
         super().__init__(backbone)
         self.views = views or byol(backbone.image_size)
-        counts = getattr(self.views, "counts", (1,))  # a View alone has none
-        if counts != (2,):
+        if (counts := groups(self.views)) != (2,):
             raise ValueError(f"BYOL compares two views of one size, not groups of {counts}")
         self.project = mlp(backbone.dim, width, out, norm="batch")
         self.predict = mlp(out, width, out, norm="batch")

@@ -26,7 +26,7 @@ from ssl_zoo.objectives._base import Batch, Loss, Objective
 from ssl_zoo.schedules import ramp
 from ssl_zoo.teacher import Teacher
 from ssl_zoo.views.recipes import dino, local_size
-from ssl_zoo.views.view import Views
+from ssl_zoo.views.view import Views, groups
 
 
 @exact
@@ -74,7 +74,7 @@ class DINO(Objective[ImageBackbone]):
             raise ValueError("temperature is one positive number, and teacher_temperature are two")
         size, patch = backbone.image_size, getattr(backbone, "patch", 1)
         self.views = views or dino(size, local_size(size, patch))
-        if sum(getattr(self.views, "counts", (1,))) < 2:  # a View alone has none
+        if sum(groups(self.views)) < 2:
             raise ValueError("DINO predicts one crop from another, and its views are a single crop")
         norm = "batch" if backbone.kind == "cnn" else None
         self.project = mlp(backbone.dim, width, width, bottleneck, norm=norm, act="gelu")

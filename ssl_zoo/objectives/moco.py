@@ -31,7 +31,7 @@ from ssl_zoo.memory import Queue
 from ssl_zoo.objectives._base import Batch, Loss, Objective
 from ssl_zoo.teacher import Teacher
 from ssl_zoo.views.recipes import weak
-from ssl_zoo.views.view import Views
+from ssl_zoo.views.view import Views, groups
 
 
 @exact
@@ -81,8 +81,7 @@ class MoCo(Objective[ImageBackbone]):
         if temperature <= 0:
             raise ValueError(f"temperature must be positive, not {temperature}")
         self.views = views or weak(backbone.image_size)
-        counts = getattr(self.views, "counts", (1,))  # a View alone has none
-        if counts != (2,):
+        if (counts := groups(self.views)) != (2,):
             raise ValueError(f"MoCo compares two views of one size, not groups of {counts}")
         self.momentum, self.temperature = momentum, temperature
         self.project = mlp(backbone.dim, width, out)

@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from ssl_zoo.pages.samples import Sample
 from ssl_zoo.transfer.features import FeatureSet, labels_of
 from ssl_zoo.transfer.linear import probe_layers
+from ssl_zoo.transfer.report import wilson
 
 
 class Neighbours(NamedTuple):
@@ -109,15 +110,6 @@ def neighbours(features: Tensor, samples: list[Sample], queries: int = 12, k: in
     ]
 
 
-def wilson(right: int, n: int) -> tuple[float, float]:
-    """The 95 % interval of the share right / n, n > 0, of independent rows (Wilson 1927)."""
-    z = 1.959964
-    share = right / n
-    middle = (share + z * z / (2 * n)) / (1 + z * z / n)
-    half = z / (1 + z * z / n) * (share * (1 - share) / n + z * z / (4 * n * n)) ** 0.5
-    return middle - half, middle + half
-
-
 def layer_scores(train: FeatureSet, validation: FeatureSet, classes: int) -> Layers:
     """A linear probe of each layer: the even validation rows choose its weight decay, the odd ones score it.
 
@@ -131,7 +123,7 @@ def layer_scores(train: FeatureSet, validation: FeatureSet, classes: int) -> Lay
     for number, probe in enumerate(probe_layers(train, choosing, classes), 1):
         guess = probe.classifier.logits(scoring.layers[number - 1]).argmax(1)
         right = int((guess == truth).sum())
-        scores.append(LayerScore(number, right / len(truth), *wilson(right, len(truth))))
+        scores.append(LayerScore(number, right / len(truth), *wilson(right / len(truth), len(truth))))
     common = labels_of(train).bincount().argmax()
     commonest = float((truth == common).float().mean())
     return Layers(scores, commonest, len(train.pooled), len(choosing.pooled), len(truth))

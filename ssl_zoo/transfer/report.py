@@ -21,6 +21,13 @@ def interval(values: Sequence[float], level: float = 0.95) -> tuple[float, float
     return mean - half, mean + half
 
 
+def wilson(share: float, count: int, z: float = 1.959964) -> tuple[float, float]:
+    """The 95 % interval of a share of `count` independent rows (Wilson 1927)."""
+    centre = share + z * z / (2 * count)
+    half = z * math.sqrt(share * (1 - share) / count + z * z / (4 * count * count))
+    return (centre - half) / (1 + z * z / count), (centre + half) / (1 + z * z / count)
+
+
 @dataclass(frozen=True)
 class Metric:
     """How a metric is shown.

@@ -7,7 +7,6 @@ Retrieval: is an image's own caption the nearest of all, and a caption's own ima
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -25,6 +24,7 @@ from ssl_zoo.data.text_rows import DocumentRows
 from ssl_zoo.transfer.features import extract
 from ssl_zoo.transfer.measures import Measured, Subject
 from ssl_zoo.transfer.metrics import refuse_one_class, score, true_labels
+from ssl_zoo.transfer.report import wilson
 from ssl_zoo.transfer.retrieval import own_rank
 
 
@@ -43,13 +43,6 @@ class Aligned(Interface):
 def vectors(tower: Backbone, head: Callable[[Tensor], Tensor], rows: Rows, device: torch.device) -> Tensor:
     """Unit vectors (N, D) of rows, on the CPU."""
     return head(extract(tower, rows, device=device).pooled)
-
-
-def wilson(share: float, count: int, z: float = 1.959964) -> tuple[float, float]:
-    """The 95 % interval of a share of `count` independent rows (Wilson 1927)."""
-    centre = share + z * z / (2 * count)
-    half = z * math.sqrt(share * (1 - share) / count + z * z / (4 * count * count))
-    return (centre - half) / (1 + z * z / count), (centre + half) / (1 + z * z / count)
 
 
 @dataclass(frozen=True)

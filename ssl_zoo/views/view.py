@@ -265,3 +265,8 @@ def _within(name: str, value: float, most: float = 1.0) -> float:
         bound = "at least 0" if most == math.inf else f"between 0 and {most:g}"
         raise ValueError(f"{name} must be {bound}, not {value}")
     return float(value)
+
+
+def groups(views: View | Views) -> tuple[int, ...]:
+    """How many views there are of each size; a `View` alone is one."""
+    return views.counts if isinstance(views, Views) else (1,)

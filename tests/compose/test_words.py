@@ -14,7 +14,7 @@ from PIL import Image
 
 from ssl_zoo import cli
 from ssl_zoo.cli.verb import run_verb
-from ssl_zoo.compose import composition, manual, overrides, own_data, renamed
+from ssl_zoo.compose import composition, data_names, manual, overrides, own_data, renamed
 from ssl_zoo.compose.composition import ConfigError, config_folder
 from ssl_zoo.compose.gate import is_own
 from ssl_zoo.compose.signatures import signature
@@ -304,12 +304,12 @@ def test_names_tell_folders_apart(mine):
     pairs = {
         name: composed("evaluate", f"data={name}").data for name in ("photos", "other/photos", "./photos")
     }
-    names = {path: own_data.own_name(data, "image_folder") for path, data in pairs.items()}
+    names = {path: data_names.own_name(data, "image_folder") for path, data in pairs.items()}
     assert all(re.fullmatch(r"photos-[0-9a-f]{6}", name) for name in names.values())
     assert names["photos"] == names["./photos"] != names["other/photos"]
     for named in ("digits", "cifar10"):  # the latter's files are named by an interpolation
-        assert own_data.own_name(composed("evaluate", f"data={named}").data, named) == named
-    assert json.dumps(own_data.absolute("photos")) == json.dumps(str(mine / "photos"))
+        assert data_names.own_name(composed("evaluate", f"data={named}").data, named) == named
+    assert json.dumps(data_names.absolute("photos")) == json.dumps(str(mine / "photos"))
 
 
 def test_a_reader_who_has_had_enough_is_no_fault():

@@ -37,8 +37,9 @@ from ssl_zoo.pretrain import Budget, Pretraining, PretrainingData, pretrain
 from ssl_zoo.pretrain.watch import Validation
 from ssl_zoo.transfer.features import move
 from ssl_zoo.transfer.measures import Subject, examine
+from ssl_zoo.transfer.report import wilson
 from ssl_zoo.transfer.retrieval import own_rank
-from ssl_zoo.transfer.zero_shot import PairRetrieval, ZeroShot, wilson
+from ssl_zoo.transfer.zero_shot import PairRetrieval, ZeroShot
 
 WORDS = bytes_tokenizer()
 COLOURS = {"red": (200, 30, 30), "green": (30, 200, 30), "blue": (30, 30, 200)}
