@@ -123,6 +123,12 @@ class Objective(nn.Module, ABC, Generic[B]):
         """The backbones that are kept when training ends, by name; "backbone" is the one that is measured."""
         return {"backbone": self.backbone}
 
+    def chance(self, rows: int) -> float | None:
+        """The loss of a network that gives all samples the same features, of `rows` in the undivided batch.
+
+        A run that stays there has learned nothing. None: it is not known, or the loss is least there."""
+        return None
+
     def show(self, batch: Batch) -> Shown | None:
         """What a page draws of the objective's work on a few rows; None where there is nothing to see.
 

@@ -25,12 +25,12 @@ from torch import Tensor
 
 from ssl_zoo.backbones._base import ImageBackbone
 from ssl_zoo.heads import exact, mlp
-from ssl_zoo.objectives._base import Batch, Loss, Objective
-from ssl_zoo.objectives._shown import Pairs, cosines
+from ssl_zoo.objectives._base import Batch, Loss
+from ssl_zoo.objectives._joint import JointEmbedding, projection_std
 from ssl_zoo.schedules import ramp
 from ssl_zoo.teacher import Teacher
 from ssl_zoo.views.recipes import byol
-from ssl_zoo.views.view import Views, groups
+from ssl_zoo.views.view import Views
 
 
 @exact
@@ -43,7 +43,7 @@ def regression(p: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
     return (2 - 2 * cosine).view(2, -1).mean(1).sum(), cosine.mean()
 
 
-class BYOL(Objective[ImageBackbone]):
+class BYOL(JointEmbedding):
     """Args:
         backbone: any vision backbone.
         width, out: of projection and prediction head, Linear-BatchNorm-ReLU-Linear (section 3.3).
@@ -56,8 +56,6 @@ class BYOL(Objective[ImageBackbone]):
     """
 
     family = "distillation"
-    takes = ("vit", "cnn")
-    whole_batch = True
     tiny: ClassVar[dict[str, Any]] = {"width": 24, "out": 8, "momentum": 0.9}
 
     def __init__(
@@ -68,11 +66,8 @@ class BYOL(Objective[ImageBackbone]):
         momentum: float = 0.996,
         views: Views | None = None,
     ):
-        super().__init__(backbone)
-        self.views = views or byol(backbone.image_size)
-        if (counts := groups(self.views)) != (2,):
-            raise ValueError(f"BYOL compares two views of one size, not groups of {counts}")
-        self.project = mlp(backbone.dim, width, out, norm="batch")
+        project = mlp(backbone.dim, width, out, norm="batch")
+        super().__init__(backbone, views or byol(backbone.image_size), project)
         self.predict = mlp(out, width, out, norm="batch")
         self.teacher = Teacher(backbone, self.project)
         self.momentum = ramp(momentum, 1.0)
@@ -84,17 +79,8 @@ class BYOL(Objective[ImageBackbone]):
         with torch.no_grad():
             target = project(slow(x).pooled)
         loss, cosine = regression(self.predict(z), target)
-        unit = F.normalize(z.detach().float(), dim=1)
-        spread = unit.std(0, correction=0).mean() * unit.shape[1] ** 0.5
-        return Loss(loss, {"cosine": cosine.detach(), "projection_std": spread})
+        return Loss(loss, {"cosine": cosine.detach(), "projection_std": projection_std(z)})
 
     def advance(self, t: float) -> None:
         super().advance(t)
         self.teacher.update(self.momentum(t))
-
-    def show(self, batch: Batch) -> Pairs:
-        (x,) = self.views(batch.x)
-        first, second = x.chunk(2)
-        z = self.project(self.backbone(x).pooled)
-        note = "Two views of each image, and how alike their projections are: the diagonal should be near 1."
-        return Pairs(note, first, second, cosines(*z.chunk(2)))

@@ -28,10 +28,11 @@ from torch import Tensor
 from ssl_zoo.backbones._base import ImageBackbone
 from ssl_zoo.heads import exact, mlp
 from ssl_zoo.memory import Queue
-from ssl_zoo.objectives._base import Batch, Loss, Objective
+from ssl_zoo.objectives._base import Batch, Loss
+from ssl_zoo.objectives._joint import JointEmbedding
 from ssl_zoo.teacher import Teacher
 from ssl_zoo.views.recipes import weak
-from ssl_zoo.views.view import Views, groups
+from ssl_zoo.views.view import Views
 
 
 @exact
@@ -47,7 +48,7 @@ def info_nce(q: Tensor, k: Tensor, queue: Tensor, valid: Tensor, temperature: fl
     return F.cross_entropy(logits, first), (logits.argmax(1) == 0).float().mean()
 
 
-class MoCo(Objective[ImageBackbone]):
+class MoCo(JointEmbedding):
     """Args:
         backbone: any vision backbone.
         width, out: of the projection head, Linear-ReLU-Linear.
@@ -64,7 +65,7 @@ class MoCo(Objective[ImageBackbone]):
 
     family = "contrastive"
     unit = "nats"
-    takes = ("vit", "cnn")
+    whole_batch = False  # rows meet the queue, not each other
     tiny: ClassVar[dict[str, Any]] = {"width": 24, "out": 8, "queue": 10, "momentum": 0.9}
 
     def __init__(
@@ -77,14 +78,10 @@ class MoCo(Objective[ImageBackbone]):
         temperature: float = 0.2,
         views: Views | None = None,
     ):
-        super().__init__(backbone)
         if temperature <= 0:
             raise ValueError(f"temperature must be positive, not {temperature}")
-        self.views = views or weak(backbone.image_size)
-        if (counts := groups(self.views)) != (2,):
-            raise ValueError(f"MoCo compares two views of one size, not groups of {counts}")
+        super().__init__(backbone, views or weak(backbone.image_size), mlp(backbone.dim, width, out))
         self.momentum, self.temperature = momentum, temperature
-        self.project = mlp(backbone.dim, width, out)
         self.teacher = Teacher(backbone, self.project)
         self.queue = Queue(queue, out)
 
