@@ -56,6 +56,7 @@ class BYOL(JointEmbedding):
     """
 
     family = "distillation"
+    takes = ("vit", "cnn")
     tiny: ClassVar[dict[str, Any]] = {"width": 24, "out": 8, "momentum": 0.9}
 
     def __init__(

@@ -65,6 +65,7 @@ class MoCo(JointEmbedding):
 
     family = "contrastive"
     unit = "nats"
+    takes = ("vit", "cnn")
     whole_batch = False  # rows meet the queue, not each other
     tiny: ClassVar[dict[str, Any]] = {"width": 24, "out": 8, "queue": 10, "momentum": 0.9}
 

@@ -1,0 +1,59 @@
+"""What objectives share that compare projections of views of one image, all of one size."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ssl_zoo.backbones._base import ImageBackbone
+from ssl_zoo.objectives._base import Batch, Objective
+from ssl_zoo.objectives._shown import Pairs, cosines
+from ssl_zoo.views.view import Views, groups
+
+
+def projection_std(z: Tensor) -> Tensor:
+    """The mean deviation of unit projections z (N, D) times sqrt(D), a scalar without gradient.
+
+    It is about 1 for projections spread over the sphere, and 0 for collapsed ones (SimSiam, Chen & He 2021,
+    arXiv:2011.10566, figure 2)."""
+    unit = F.normalize(z.detach().float(), dim=1)
+    return unit.std(0, correction=0).mean() * unit.shape[1] ** 0.5
+
+
+class JointEmbedding(Objective[ImageBackbone]):
+    """Args:
+        backbone: any vision backbone.
+        views: images to V views of one size.
+        project: pooled features (N, D) to projections (N, out).
+        count: V, if it has to be a certain number; None: two or more.
+
+    Raises:
+        ValueError: the backbone is not for images, or the views are of several sizes or not so many.
+    """
+
+    whole_batch = True
+
+    def __init__(self, backbone: ImageBackbone, views: Views, project: nn.Module, count: int | None = 2):
+        super().__init__(backbone)
+        counts = groups(views)
+        if len(counts) != 1 or counts[0] < 2 or count not in (None, counts[0]):
+            many = {None: "two or more", 2: "two"}.get(count, str(count))
+            raise ValueError(
+                f"{type(self).__name__} compares {many} views of one size, not groups of {counts} "
+                "(ssl_zoo.views.recipes has views of papers)"
+            )
+        self.views, self.project = views, project
+
+    def embed(self, batch: Batch) -> Tensor:
+        """Projections of all first views, then of all second ones, and so on: (V * B, out).
+
+        All views pass through the network in one batch, so that batch norms see all of them."""
+        (x,) = self.views(batch.x)
+        return self.project(self.backbone(x).pooled)
+
+    def show(self, batch: Batch) -> Pairs:
+        (x,) = self.views(batch.x)
+        first, second, *_ = x.split(len(batch.x))
+        z = self.project(self.backbone(x[: 2 * len(batch.x)]).pooled)
+        note = "Two views of each image, and how alike their projections are: the diagonal should be near 1."
+        return Pairs(note, first, second, cosines(*z.chunk(2)))
