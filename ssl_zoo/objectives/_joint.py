@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -21,10 +23,12 @@ def projection_std(z: Tensor) -> Tensor:
 
 
 class JointEmbedding(Objective[ImageBackbone]):
-    """Args:
+    """Projections of V views of each image; a subclass sets `project`, from pooled features to projections.
+
+    Args:
         backbone: any vision backbone.
-        views: images to V views of one size.
-        project: pooled features (N, D) to projections (N, out).
+        views: images to V views of one size; None: those of the paper.
+        paper: makes the paper's views of an image size (height, width).
         count: V, if it has to be a certain number; None: two or more.
 
     Raises:
@@ -32,17 +36,24 @@ class JointEmbedding(Objective[ImageBackbone]):
     """
 
     whole_batch = True
+    project: nn.Module
 
-    def __init__(self, backbone: ImageBackbone, views: Views, project: nn.Module, count: int | None = 2):
+    def __init__(
+        self,
+        backbone: ImageBackbone,
+        views: Views | None,
+        paper: Callable[[tuple[int, int]], Views],
+        count: int | None = 2,
+    ):
         super().__init__(backbone)
-        counts = groups(views)
+        self.views = views or paper(backbone.image_size)
+        counts = groups(self.views)
         if len(counts) != 1 or counts[0] < 2 or count not in (None, counts[0]):
             many = {None: "two or more", 2: "two"}.get(count, str(count))
             raise ValueError(
                 f"{type(self).__name__} compares {many} views of one size, not groups of {counts} "
                 "(ssl_zoo.views.recipes has views of papers)"
             )
-        self.views, self.project = views, project
 
     def embed(self, batch: Batch) -> Tensor:
         """Projections of all first views, then of all second ones, and so on: (V * B, out).

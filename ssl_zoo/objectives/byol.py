@@ -67,8 +67,8 @@ class BYOL(JointEmbedding):
         momentum: float = 0.996,
         views: Views | None = None,
     ):
-        project = mlp(backbone.dim, width, out, norm="batch")
-        super().__init__(backbone, views or byol(backbone.image_size), project)
+        super().__init__(backbone, views, byol)
+        self.project = mlp(backbone.dim, width, out, norm="batch")
         self.predict = mlp(out, width, out, norm="batch")
         self.teacher = Teacher(backbone, self.project)
         self.momentum = ramp(momentum, 1.0)

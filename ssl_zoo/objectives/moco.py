@@ -81,8 +81,9 @@ class MoCo(JointEmbedding):
     ):
         if temperature <= 0:
             raise ValueError(f"temperature must be positive, not {temperature}")
-        super().__init__(backbone, views or weak(backbone.image_size), mlp(backbone.dim, width, out))
+        super().__init__(backbone, views, weak)
         self.momentum, self.temperature = momentum, temperature
+        self.project = mlp(backbone.dim, width, out)
         self.teacher = Teacher(backbone, self.project)
         self.queue = Queue(queue, out)
 
