@@ -192,7 +192,7 @@ def tfidf(data: TextData, how: dict[str, Any], scored: str = "test") -> Result:
     texts = {s: floors.Texts(data.documents(s), data.labels(s)) for s in Splits._fields}  # pyright: ignore
     if scored == "validation":
         fitted, chosen_on = (
-            floors.Texts([texts["train"].texts[i] for i in part], texts["train"].y[part])
+            floors.Texts([texts["train"].texts[i] for i in part], texts["train"].y[part])  # pyright: ignore
             for part in tenth(len(texts["train"].y))
         )
         texts = {"train": fitted, "validation": chosen_on, "test": texts["validation"]}

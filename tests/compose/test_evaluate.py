@@ -88,7 +88,8 @@ def test_validation_is_scored_while_choices_are_made(run, tmp_path, monkeypatch,
     assert len(list((run / "evaluations").glob(f"digits-{protocol}-all*"))) == 2
 
 
-def test_a_measure_without_classes_has_no_validation_score(run):
+def test_a_measure_without_classes_has_no_validation_score(run, tmp_path):
+    run = shutil.copytree(run, tmp_path / "run")
     with pytest.raises(ConfigError, match=r"score=validation is for protocols .* not for diagnostics"):
         ssl_zoo.evaluate(run, data="digits", data__image_size=8, protocol="diagnostics", score="validation")
 
