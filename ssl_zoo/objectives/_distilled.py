@@ -8,8 +8,10 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
+from ssl_zoo.assign import centre_softmax, sinkhorn
 from ssl_zoo.backbones._base import Backbone, Features, ImageBackbone, TokenBackbone
 from ssl_zoo.heads import Prototypes, bottleneck_head, exact
+from ssl_zoo.memory import Centre
 from ssl_zoo.noise import rand
 from ssl_zoo.objectives._base import Batch, Objective
 from ssl_zoo.objectives._shown import Pairs, cosines
@@ -99,6 +101,31 @@ class SelfDistillation(Objective[ImageBackbone]):
     def score(self, rows: Tensor) -> Tensor:
         """The student's scores of features (N, D): (N, K)."""
         return self.compare(self.project(rows), (self.t >= self.frozen).to(self.t))
+
+    def target(self, scores: Tensor, centre: Centre | None, valid: Tensor | None = None) -> Tensor:
+        """What the teacher says, by its scores (N, K), which the centre notes: (N, K), rows that sum to 1.
+
+        Where there is no centre, prototypes get equal shares of the rows that are `valid`, (N,) bool."""
+        t_t = self.teacher_temperature(self.t)
+        if centre is None:
+            return sinkhorn(scores, t_t, valid=valid)
+        centre.stash(scores)
+        return centre_softmax(scores, centre.value, t_t)
+
+    def score_hidden(self, crops: Sequence[Tensor], count: int, hide: Hidden) -> tuple[Tensor, ...]:
+        """What the student says of crops of `count` images, where patches of the large ones are hidden.
+
+        Returns:
+            pooled: (V * B, D) features of all crops, large ones first, and their scores (V * B, K).
+            patches: (G * B, M, K) scores of M patches of each large crop.
+            at, valid: (G * B, M) which patches those are, and whether they are hidden.
+        """
+        large, *small = crops
+        seen, at, valid = hide(self.backbone, large, count)
+        pooled = torch.cat([seen.pooled, *(self.backbone(x).pooled for x in small)])
+        scores = self.score(torch.cat([pooled, take(seen.tokens, at).flatten(0, 1)]))
+        scores, patches = scores.split([len(pooled), at.numel()])
+        return pooled, scores, patches.unflatten(0, at.shape), at, valid
 
     def advance(self, t: float) -> None:
         super().advance(t)

@@ -18,7 +18,6 @@ from typing import Any, ClassVar
 
 import torch
 
-from ssl_zoo.assign import centre_softmax
 from ssl_zoo.backbones._base import ImageBackbone
 from ssl_zoo.memory import Centre
 from ssl_zoo.objectives._base import Batch, Loss
@@ -71,8 +70,7 @@ class DINO(SelfDistillation):
         with torch.no_grad():
             backbone, project, compare = self.teacher
             teacher = compare(project(backbone(crops[0]).pooled))  # (G * B, K)
-            q = centre_softmax(teacher, self.centre.value, self.teacher_temperature(self.t))
-        self.centre.stash(teacher)
+            q = self.target(teacher, self.centre)
         loss = distillation(student, q, len(batch.x), self.temperature)
         return Loss(loss, {"teacher_entropy": entropy(q), "divergence": loss.detach() - entropy(q)})
 

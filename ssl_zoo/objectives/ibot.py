@@ -27,13 +27,7 @@ from ssl_zoo.assign import centre_softmax
 from ssl_zoo.backbones._base import ImageBackbone
 from ssl_zoo.memory import Centre
 from ssl_zoo.objectives._base import Batch, Loss
-from ssl_zoo.objectives._distilled import (
-    Hidden,
-    SelfDistillation,
-    distillation,
-    entropy,
-    patch_distillation,
-)
+from ssl_zoo.objectives._distilled import Hidden, SelfDistillation, distillation, entropy, patch_distillation
 from ssl_zoo.tokens import take
 from ssl_zoo.views.recipes import dino
 from ssl_zoo.views.view import Views
@@ -76,20 +70,16 @@ class IBOT(SelfDistillation):
         self.centre, self.patch_centre = Centre(prototypes), Centre(prototypes)
 
     def forward(self, batch: Batch) -> Loss:
-        large, *small = self.views(batch.x)  # (G * B, C, H, W), (V_size * B, C, h, w)
-        seen, at, valid = self.hide(self.backbone, large, len(batch.x))
-        pooled = torch.cat([seen.pooled, *(self.backbone(x).pooled for x in small)])  # (V * B, D)
-        scores = self.score(torch.cat([pooled, take(seen.tokens, at).flatten(0, 1)]))
-        student, patches = scores[: len(pooled)], scores[len(pooled) :].unflatten(0, at.shape)
-        t_t = self.teacher_temperature(self.t)
+        crops = self.views(batch.x)  # (V_size * B, C, h, w) for each size
+        _, student, patches, at, valid = self.score_hidden(crops, len(batch.x), self.hide)
         with torch.no_grad():
             backbone, project, compare = self.teacher
-            whole = backbone(large)
+            whole = backbone(crops[0])
             teacher, of_patches = compare(project(whole.pooled)), compare(project(whole.tokens.flatten(0, 1)))
-            q = centre_softmax(teacher, self.centre.value, t_t)  # (G * B, K)
-            hidden = take(of_patches.unflatten(0, (len(large), -1)), at).flatten(0, 1)  # (G * B * M, K)
+            q = self.target(teacher, self.centre)  # (G * B, K)
+            hidden = take(of_patches.unflatten(0, (len(at), -1)), at).flatten(0, 1)  # (G * B * M, K)
+            t_t = self.teacher_temperature(self.t)
             q_patches = centre_softmax(hidden, self.patch_centre.value, t_t).unflatten(0, at.shape)
-        self.centre.stash(teacher)
         self.patch_centre.stash(of_patches)
         crop = distillation(student, q, len(batch.x), self.temperature)
         patch = patch_distillation(patches, q_patches, valid, self.temperature)
