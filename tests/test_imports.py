@@ -55,6 +55,7 @@ BELOW = {
         "token_scores",
         "views.",
         "objectives._base",
+        "objectives._distilled",
         "objectives._joint",
         "objectives._shown",
         "objectives._towers",
