@@ -57,6 +57,7 @@ BELOW = {
         "objectives._base",
         "objectives._distilled",
         "objectives._joint",
+        "objectives._masked",
         "objectives._shown",
         "objectives._towers",
     ),
