@@ -190,6 +190,35 @@ class PatchDecoder(nn.Module):
         return self.pixels(self.norm(last(tokens, first)))
 
 
+class Residual(nn.Module):
+    """A module whose input is added to its output."""
+
+    def __init__(self, inner: nn.Module):
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.inner(x)
+
+
+def token_head(dim: int, width: int, depth: int, out: int) -> nn.Sequential:
+    """Residual MLPs that read each token by itself, without biases (AIM, El-Nouby et al. 2024, section 3.2).
+
+    (..., dim) -> (..., out), through `depth` blocks of this width, which are 4 times as wide inside.
+    """
+    blocks = [
+        nn.Sequential(
+            nn.LayerNorm(width),
+            nn.Linear(width, 4 * width, bias=False),
+            nn.GELU(),
+            nn.Linear(4 * width, width, bias=False),
+        )
+        for _ in range(depth)
+    ]
+    last = [nn.LayerNorm(width), nn.Linear(width, out, bias=False)]
+    return nn.Sequential(nn.Linear(dim, width, bias=False), *map(Residual, blocks), *last)
+
+
 def top_layers(layers: Sequence[Tensor], top: int) -> Tensor:
     """The mean of what the last `top` blocks give, (B, N, D) each, after a norm without parameters over D.
 
