@@ -56,6 +56,7 @@ BELOW = {
         "views.",
         "objectives._base",
         "objectives._joint",
+        "objectives._latent",
         "objectives._shown",
         "objectives._towers",
     ),
