@@ -86,6 +86,18 @@ def mlp(
     return nn.Sequential(*layers)
 
 
+def bottleneck_head(dim: int, width: int, out: int, norm: Literal["batch"] | None = None) -> nn.Sequential:
+    """DINO's projection (Caron et al. 2021, appendix C), also that of iBOT, DINOv2 and MSN: three linear
+    layers with GELU between them, (N, dim) -> (N, out). As in their code, weights start as normal numbers of
+    deviation 0.02, cut at 2, and biases at 0."""
+    head = mlp(dim, width, width, out, norm=norm, act="gelu")
+    for layer in (one for one in head if isinstance(one, nn.Linear)):
+        nn.init.trunc_normal_(layer.weight, std=0.02)
+        if layer.bias is not None:
+            nn.init.zeros_(layer.bias)
+    return head
+
+
 @exact
 def cosines(rows: Tensor, weight: Tensor) -> Tensor:
     """Cosines between rows (N, D) and the rows of a weight (K, D): (N, K)."""
