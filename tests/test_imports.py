@@ -60,6 +60,7 @@ BELOW = {
         "objectives._base",
         "objectives._distilled",
         "objectives._joint",
+        "objectives._latent",
         "objectives._masked",
         "objectives._shown",
         "objectives._taught",
