@@ -86,6 +86,18 @@ def mlp(
     return nn.Sequential(*layers)
 
 
+def bottleneck_head(dim: int, width: int, out: int, norm: Literal["batch"] | None = None) -> nn.Sequential:
+    """DINO's projection (Caron et al. 2021, appendix C), also that of iBOT, DINOv2 and MSN: three linear
+    layers with GELU between them, (N, dim) -> (N, out). As in their code, weights start as normal numbers of
+    deviation 0.02, cut at 2, and biases at 0."""
+    head = mlp(dim, width, width, out, norm=norm, act="gelu")
+    for layer in (one for one in head if isinstance(one, nn.Linear)):
+        nn.init.trunc_normal_(layer.weight, std=0.02)
+        if layer.bias is not None:
+            nn.init.zeros_(layer.bias)
+    return head
+
+
 @exact
 def cosines(rows: Tensor, weight: Tensor) -> Tensor:
     """Cosines between rows (N, D) and the rows of a weight (K, D): (N, K)."""
@@ -176,6 +188,35 @@ class PatchDecoder(nn.Module):
         for block in early:
             tokens = block(tokens)
         return self.pixels(self.norm(last(tokens, first)))
+
+
+class Residual(nn.Module):
+    """A module whose input is added to its output."""
+
+    def __init__(self, inner: nn.Module):
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.inner(x)
+
+
+def token_head(dim: int, width: int, depth: int, out: int) -> nn.Sequential:
+    """Residual MLPs that read each token by itself, without biases (AIM, El-Nouby et al. 2024, section 3.2).
+
+    (..., dim) -> (..., out), through `depth` blocks of this width, which are 4 times as wide inside.
+    """
+    blocks = [
+        nn.Sequential(
+            nn.LayerNorm(width),
+            nn.Linear(width, 4 * width, bias=False),
+            nn.GELU(),
+            nn.Linear(4 * width, width, bias=False),
+        )
+        for _ in range(depth)
+    ]
+    last = [nn.LayerNorm(width), nn.Linear(width, out, bias=False)]
+    return nn.Sequential(nn.Linear(dim, width, bias=False), *map(Residual, blocks), *last)
 
 
 def top_layers(layers: Sequence[Tensor], top: int) -> Tensor:

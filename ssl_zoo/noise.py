@@ -106,7 +106,8 @@ def stratified(rows: int, device: torch.device | str = "cpu") -> Tensor:
     divided into, and the mean over it varies less than that of independent draws (Kingma et al. 2021,
     "Variational diffusion models", appendix I.1).
     """
-    numbers = (row_numbers(rows, device) + rand_shared().item()) / (rows * _noise.parts)
+    shared = rand_shared().numpy().item()  # on the CPU: nothing waits for a device
+    numbers = (row_numbers(rows, device) + shared) / (rows * _noise.parts)
     return numbers.clamp_max(1 - 2.0**-24)  # r + u may be rounded up to N
 
 

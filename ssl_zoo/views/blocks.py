@@ -16,7 +16,7 @@ from ssl_zoo.views.masks import random_split
 
 
 def blocks(
-    noise: Tensor, grid: tuple[int, int], count: int, area: Sequence[float], aspect: Sequence[float]
+    noise: Tensor, grid: tuple[int, int], count: int, area: Sequence[float | Tensor], aspect: Sequence[float]
 ) -> Tensor:
     """Cells that lie in random rectangles, `count` of each image (BEiT, Bao et al. 2022, arXiv:2106.08254).
 
@@ -28,11 +28,12 @@ def blocks(
             the image's upper or lower ones are taken besides, so R should be large: 16 for BEiT's numbers.
         grid: (rows, columns) of cells.
         count: cells to take; BEiT has 75 of 14 x 14.
-        area: (least, most) cells of a rectangle; BEiT has 16 and 75.
+        area: (least, most) cells of a rectangle, as numbers or (B, 1) for each image; BEiT has 16 and 75.
         aspect: (least, most) height / width, log-uniform; BEiT has 0.3 and 1 / 0.3.
 
     Returns:
-        (B, count) int64, all different within an image, in no order that means anything.
+        (B, count) int64, all different within an image, rectangle by rectangle: the first cells of a row are
+        a choice of fewer.
 
     Raises:
         ValueError: more cells than there are, or none.
@@ -50,6 +51,31 @@ def blocks(
     along = torch.arange(turn.shape[1], device=noise.device) / turn.shape[1]
     # The area of the last rectangle, which is hardly ever needed, also decides which way cells are counted.
     return (turn + torch.where(noise[:, -1:, 0] < 0.5, along, 1 - along)).argsort(1)[:, :count]
+
+
+def some_blocks(
+    noise: Tensor, grid: tuple[int, int], masked: Sequence[float], share: float, least: int
+) -> tuple[Tensor, Tensor]:
+    """Cells in random rectangles, of each image another number and of some none (iBOT, Zhou et al. 2021).
+
+    Args:
+        noise: (B, 2 + 4 R) uniform: whether any cells are chosen, how many, and R rectangles as in `blocks`.
+        grid: (rows, columns) of cells.
+        masked: (least, most) share of an image's cells.
+        share: share of the images of which any cells are chosen.
+        least: cells of a rectangle at least, where so many are missing.
+
+    Returns:
+        at: (B, M) int64 cells, all different within an image, M the most that an image can have.
+        valid: (B, M) bool, which of them are chosen: the first ones of a row.
+    """
+    cells = grid[0] * grid[1]
+    most = max(round(masked[1] * cells), 1)
+    chosen, amount = noise[:, :1], noise[:, 1:2]
+    count = ((masked[0] + amount * (masked[1] - masked[0])) * cells).round().clamp(1, most)  # (B, 1)
+    rectangles = noise[:, 2:].unflatten(1, (-1, 4))
+    at = blocks(rectangles, grid, most, (count.clamp_max(least), count), (0.3, 1 / 0.3))
+    return at, (torch.arange(most, device=noise.device) < count) & (chosen < share)
 
 
 def units(noise: Tensor, grid: tuple[int, int], unit: int, count: int) -> Tensor:
