@@ -6,7 +6,8 @@ batch, and C = Z^T Z' / N their cross-correlation matrix,
     L = sum over d of (1 - C_dd)^2 + lambda sum over d != e of C_de^2,  lambda = 0.0051
 
 The loss is a sum over thousands of dimensions, and is hundreds at first, so that learning rates of other
-objectives are too high for it unless the optimizer rescales gradients; hence `scale` (solo-learn: 0.1). Mean and variance are those of the samples of all processes. A constant network has a loss of D, with a C of 0.
+objectives are too high for it unless the optimizer rescales gradients; hence `scale` (solo-learn: 0.1). Mean
+and variance are those of the samples of all processes. A constant network has a loss of D, as its C is 0.
 
 Published training: LARS, lr 0.2 x batch / 256 for weights and 0.0048 x batch / 256 for biases and norms,
 weight decay 1e-6, batch 2048.
