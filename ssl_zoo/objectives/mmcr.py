@@ -59,7 +59,7 @@ class MMCR(JointEmbedding):
 
     family = "decorrelation"
     takes = ("vit", "cnn")
-    tiny: ClassVar[dict[str, Any]] = {"width": 24, "out": 4, "local": 0.1}
+    tiny: ClassVar[dict[str, Any]] = {"width": 8, "out": 3, "local": 0.1}
 
     def __init__(
         self,
