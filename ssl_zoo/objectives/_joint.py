@@ -8,6 +8,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ssl_zoo.backbones._base import ImageBackbone
+from ssl_zoo.distributed import gather
+from ssl_zoo.heads import scoring_type
 from ssl_zoo.objectives._base import Batch, Objective
 from ssl_zoo.objectives._shown import Pairs, cosines
 from ssl_zoo.views.view import Views, groups
@@ -61,6 +63,22 @@ class JointEmbedding(Objective[ImageBackbone]):
         All views pass through the network in one batch, so that batch norms see all of them."""
         (x,) = self.views(batch.x)
         return self.project(self.backbone(x).pooled)
+
+    def embed_all(self, batch: Batch) -> Tensor:
+        """Projections of all views of the samples of all processes: (V, N, out), float32 at least.
+
+        Raises:
+            ValueError: there is one sample, which has no variance and nothing to be compared with.
+        """
+        z = self.embed(batch).unflatten(0, (-1, len(batch.x)))  # (V, B, out)
+        z = gather(z.to(scoring_type(z)).transpose(0, 1)).transpose(0, 1)
+        if z.shape[1] < 2:
+            raise ValueError(
+                f"{type(self).__name__} compares samples, and here is one alone. It needs 2 at least, and "
+                "does better with hundreds: raise batch_size, or lower the accumulation steps that it is "
+                "divided by (accumulate). Samples of all processes count"
+            )
+        return z
 
     def show(self, batch: Batch) -> Pairs:
         (x,) = self.views(batch.x)

@@ -33,6 +33,11 @@ def simclr_small(size: Size | None = None) -> View:
     return View(size, **HALF, blur=0.0)
 
 
+def twice(view: View) -> Views:
+    """Two views of each image that follow one law."""
+    return Views(view, view)
+
+
 def crop(size: Size | None = None, scale: Sequence[float] = (0.3, 1.0)) -> View:
     """Crops alone (I-JEPA, Assran et al. 2023, arXiv:2301.08243, appendix A.1)."""
     return View(size, scale, flip=0.0, jitter=0.0, grayscale=0.0, blur=0.0)
