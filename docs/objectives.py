@@ -172,10 +172,11 @@ def table(found: list[Card]) -> str:
     """README.md: every objective by family."""
     parts = [
         "# Objectives",
-        "Written by `python docs/objectives.py`; `ssl-zoo list NAME` prints the page of an objective. Time "
-        "and memory: of a training step against SimCLR's on the same backbone (python benchmarks/cost/run.py). "
-        "Score: linear probe on the board [cifar10-small](../leaderboard/cifar10-small.md), where a line has "
-        "run. `-`: not measured, or nothing to say.",
+        "Written by `python docs/objectives.py`; `ssl-zoo list NAME` prints the page of an objective. "
+        "Time and memory: of a training step against SimCLR's on the same backbone (python "
+        "benchmarks/cost/run.py). Score: linear probe on the board "
+        "[cifar10-small](../leaderboard/cifar10-small.md), where a line has run. `-`: not measured, or "
+        "nothing to say.",
     ]
     header = [
         "objective",

@@ -3,11 +3,11 @@ device.
 
     python benchmarks/cost/run.py [NAME ...]    # recipes configs/experiment/cifar10_NAME.yaml; default: all
 
-Each recipe is built as `ssl-zoo pretrain experiment=cifar10_NAME` builds it, in a process of its own, on a
-batch of 256 random images of 32 pixels. Time: processor seconds of forward, backward, AdamW and `advance`, in turns
-with SimCLR (objective=simclr_small), ratio of the medians of ROUNDS steps. Memory: how far the process grows
-above what it held before the step, its peak against SimCLR's. Results are written to results.json beside this
-file; docs/objectives is drawn from it.
+Each recipe is built as `ssl-zoo pretrain experiment=cifar10_NAME` builds it, in a process of its own, on
+a batch of 256 random images of 32 pixels. Time: processor seconds of forward, backward, AdamW and
+`advance`, in turns with SimCLR (objective=simclr_small), ratio of the medians of ROUNDS steps. Memory:
+how far the process grows above what it held before the step, its peak against SimCLR's. Results are
+written to results.json beside this file; docs/objectives is drawn from it.
 """
 
 from __future__ import annotations
