@@ -56,7 +56,7 @@ class Recipe:
         """ "pretrained", "reference" (a line that trains on labels) or "floor"."""
         if self.floor is not None:
             return "floor"
-        return "reference" if self.pretrain.get("objective") == "supervised" else "pretrained"
+        return "reference" if self.pretrain.get("objective") in ("supervised", "supcon") else "pretrained"
 
 
 @dataclass(frozen=True)
