@@ -82,3 +82,27 @@ def _refuse_one(rows: int) -> None:
             "It needs 2 at least, and does better with hundreds: raise batch_size, or lower the accumulation "
             "steps that it is divided by (accumulate). Samples of all processes count"
         )
+
+
+@exact
+def koleo(x: Tensor) -> Tensor:
+    """How close rows come to each other: - mean_i log || n(x_i) - n(x_j) ||, with j the nearest other row of
+    the global batch and n() of length 1 (KoLeo, Sablayrolles et al. 2019, arXiv:1806.03198, section 3.2).
+
+    As in DINOv2's code 1e-8 is added to each difference and to the distance; its nearest row, however, is one
+    of the same process.
+
+    Args:
+        x: (N, D) rows of this process.
+
+    Raises:
+        ValueError: the global batch is one row, which has no other.
+    """
+    if len(x) * world() < 2:
+        raise ValueError(
+            "a row is kept away from the nearest other one, and here is one alone: raise batch_size"
+        )
+    x = F.normalize(gather(x), dim=1, eps=1e-8)
+    with torch.no_grad():
+        nearest = (x @ x.T).fill_diagonal_(-2).argmax(1)
+    return -(F.pairwise_distance(x, x[nearest], eps=1e-8) + 1e-8).log().mean()
