@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from omegaconf import DictConfig, OmegaConf
 
@@ -24,7 +25,7 @@ from ssl_zoo.compose.objects import NONE, Objects
 from ssl_zoo.compose.reopen import reopen_pair
 from ssl_zoo.data.images import ImageData
 from ssl_zoo.data.own import OwnData
-from ssl_zoo.data.rows import DataError, Rows
+from ssl_zoo.data.rows import DataError, Rows, Subset
 from ssl_zoo.data.text import TextData
 from ssl_zoo.data.text_pairs import TextPairs
 from ssl_zoo.data.tokenizer import Tokenizer
@@ -47,6 +48,19 @@ class Splits(NamedTuple):
     train: Rows
     validation: Rows
     test: Rows
+
+
+def tenth(count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Ascending numbers of nine tenths of `count` rows, and of the tenth that seed 0 draws out of them."""
+    order = np.random.default_rng(0).permutation(count)
+    return np.sort(order[count // 10 :]), np.sort(order[: count // 10])
+
+
+def before_test(splits: Splits) -> Splits:
+    """The splits for choices that are made before test is opened: validation is scored, and what a protocol
+    chooses is chosen on a tenth of train, which is not fitted."""
+    fitted, chosen_on = tenth(len(splits.train))
+    return Splits(Subset(splits.train, fitted), Subset(splits.train, chosen_on), splits.validation)
 
 
 def subject(
@@ -163,19 +177,26 @@ def rows_of_table(
         frozen = Linear() if isinstance(protocol, Finetune) else protocol
         yield "random, frozen", floors.random_weights(make, *splits, frozen, **how)
     if isinstance(data, TextData):
-        yield "TF-IDF", tfidf(data, how)
+        yield "TF-IDF", tfidf(data, how, cfg.score)
     else:
         yield "raw pixels", evaluate(floors.Pixels(splits.train), *splits, Linear(), **how)
 
 
-def tfidf(data: TextData, how: dict[str, Any]) -> Result:
+def tfidf(data: TextData, how: dict[str, Any], scored: str = "test") -> Result:
     """The floor for texts. It has no device, and it is chosen on all validation rows.
 
     Args:
         how: as `options` gives it, of which labels, seeds and metric are read.
+        scored: "test", or "validation" (see `before_test`).
     """
-    texts = [floors.Texts(data.documents(s), data.labels(s)) for s in Splits._fields]  # pyright: ignore
-    return floors.tfidf(*texts, labels=how["labels"], seeds=how["seeds"], metric=how["metric"])
+    texts = {s: floors.Texts(data.documents(s), data.labels(s)) for s in Splits._fields}  # pyright: ignore
+    if scored == "validation":
+        fitted, chosen_on = (
+            floors.Texts([texts["train"].texts[i] for i in part], texts["train"].y[part])  # pyright: ignore
+            for part in tenth(len(texts["train"].y))
+        )
+        texts = {"train": fitted, "validation": chosen_on, "test": texts["validation"]}
+    return floors.tfidf(*texts.values(), labels=how["labels"], seeds=how["seeds"], metric=how["metric"])
 
 
 def evaluate_from(
@@ -271,25 +292,35 @@ def measured(
     if isinstance(protocol, Measure):
         if cfg.floors:
             raise ConfigError(f"floors=true is for protocols that predict classes, not for {protocol.name}")
+        if cfg.score == "validation":
+            raise ConfigError(
+                f"score=validation is for protocols that predict classes, not for {protocol.name}"
+            )
         yield protocol.name, [told("pretrained", examine(one, data, protocol, seeds=tuple(cfg.seeds)))], {}
         return
     if isinstance(data, TextPairs):
         raise ConfigError(f"{data.name} holds pairs of sentences; take protocol=similarity or completion")
     splits = read_splits(data, one)
+    where = ""
+    if cfg.score == "validation":
+        splits, where = before_test(splits), " on validation rows"
     fingerprints = {name: rows.fingerprint for name, rows in splits._asdict().items()}
     for setting in sweep(cfg, protocol):
         rows = rows_of_table(one, data, splits, setting, cfg)
-        found = [told(name, replace(result, steps=setting.steps)) for name, result in rows]
+        found = [
+            told(name, replace(result, steps=setting.steps, protocol=result.protocol + where))
+            for name, result in rows
+        ]
         labels = "all" if setting.labels is None else setting.labels
         steps = "" if setting.steps is None else f"-{setting.steps}"
-        yield f"{protocol.name}-{labels}{steps}", found, fingerprints
+        yield f"{protocol.name}-{labels}{steps}{'-validation' if where else ''}", found, fingerprints
 
 
 def told(name: str, result: Result) -> tuple[str, Result]:
     """The same pair, of which a line is printed at once: the next one may take minutes."""
     how = any_metric(result.metric)
     spans = result.details.get("interval", ())
-    more = "".join(f", 95 % of test rows: {how.text(low)} to {how.text(high)}" for low, high in spans)
+    more = "".join(f", 95 % of the rows: {how.text(low)} to {how.text(high)}" for low, high in spans)
     more += "".join(f", chance {how.text(chance)}" for chance in result.others.get("chance", ()))
     say(f"{name}: {result.metric} {result.text()}{more} ({result.seconds:.0f} s)")
     return name, result

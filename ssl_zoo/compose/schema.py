@@ -90,6 +90,7 @@ class EvaluateKeys:
     steps: int | list[int | None] | None
     seeds: list[int]
     metric: str
+    score: Literal["test", "validation"]
     validation_limit: Count | None
     floors: bool
     length: Count | None

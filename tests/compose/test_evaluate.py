@@ -10,9 +10,13 @@ import tiny
 from zoo_backbones import backbone
 
 import ssl_zoo
-from ssl_zoo.compose.evaluation import below_random
+from ssl_zoo.compose import evaluation
+from ssl_zoo.compose.evaluation import Splits, below_random
 from ssl_zoo.compose.gate import ConfigError
 from ssl_zoo.compose.reporting import evaluations
+from ssl_zoo.data.images import ImageData
+from ssl_zoo.data.text import TextData
+from ssl_zoo.data.text_formats import Prefixed
 from ssl_zoo.pretrain.checkpoint import write_atomically
 from ssl_zoo.transfer.report import Result
 
@@ -61,6 +65,45 @@ def test_a_run_that_hardly_trained_is_said_when_it_is_evaluated(run, cache, tmp_
     assert ("WARNING: run was trained for 1 step: too few" in printed) == warned
     assert ("WARNING" in printed) == warned
     assert len(list((copy / "evaluations").iterdir())) == 1
+
+
+@pytest.mark.parametrize("protocol", ["knn", "linear"])
+def test_validation_is_scored_while_choices_are_made(run, tmp_path, monkeypatch, protocol):
+    run = shutil.copytree(run, tmp_path / "run")
+    few = {"data__image_size": 8, "seeds": [0], "progress": False}
+    plain = ssl_zoo.evaluate(run, data="digits", protocol=protocol, **few)
+    splits: list[Splits] = []
+    kept = evaluation.before_test
+    monkeypatch.setattr(evaluation, "before_test", lambda one: splits.append(kept(one)) or splits[-1])
+    chosen = ssl_zoo.evaluate(run, data="digits", protocol=protocol, score="validation", floors=True, **few)
+    (_, before), (name, after) = plain.results[0], chosen.results[0]
+    assert (name, after.protocol) == ("pretrained", f"{protocol} on validation rows")
+    assert (after.test, after.train + after.validation) == (before.validation, before.train)
+    assert after.validation == before.train // 10
+    train, chooses, scored = splits[0]
+    assert not set(train.index) & set(chooses.index)  # pyright: ignore
+    held_out = ImageData("digits", "digits", image_size=8, test_fraction=0.2).labelled("validation")
+    assert scored.fingerprint == held_out.fingerprint
+    # Neither file takes the place of the other.
+    assert len(list((run / "evaluations").glob(f"digits-{protocol}-all*"))) == 2
+
+
+def test_a_measure_without_classes_has_no_validation_score(run, tmp_path):
+    run = shutil.copytree(run, tmp_path / "run")
+    with pytest.raises(ConfigError, match=r"score=validation is for protocols .* not for diagnostics"):
+        ssl_zoo.evaluate(run, data="digits", data__image_size=8, protocol="diagnostics", score="validation")
+
+
+def test_the_floor_of_texts_is_scored_on_validation_rows_as_well(tmp_path):
+    texts = [f"{('blue', 'red')[i % 2]}: {i} of {('ants', 'bees')[i % 2]}" for i in range(60)]
+    for name, part in {"train": texts[:40], "validation": texts[40:50], "test": texts[50:]}.items():
+        (tmp_path / f"{name}.txt").write_text("\n".join(part))
+    files = (tmp_path / f"{name}.txt" for name in ("train", "validation", "test"))
+    data = TextData("colours", *files, format=Prefixed(until=":"), cache=tmp_path / "cache")
+    how = {"labels": None, "seeds": (0,), "metric": "accuracy"}
+    found = evaluation.tfidf(data, how, "validation")
+    assert (found.train, found.validation, found.test) == (36, 4, 10)
+    assert found.values == (1.0,)
 
 
 def test_where_nothing_can_be_written_nothing_is_measured(run, cache, tmp_path):
