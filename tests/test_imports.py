@@ -40,6 +40,7 @@ BELOW = {
     "assign": ("distributed",),
     "heads": BASE,
     "hog": ("heads",),
+    "codebook": ("heads", "memory"),
     "token_scores": (*BASE, "heads"),
     "teacher": (),
     "memory": ("distributed", "backbones._base"),
@@ -50,6 +51,7 @@ BELOW = {
     "objectives": (
         *BASE,
         "assign",
+        "codebook",
         "contrast",
         "covariance",
         "heads",
