@@ -93,11 +93,8 @@ class CrossBlock(nn.Module):
         super().__init__()
         self.heads = heads
         self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
-        self.q, self.kv, self.out = (
-            nn.Linear(width, width),
-            nn.Linear(dim, 2 * width),
-            nn.Linear(width, width),
-        )
+        self.q, self.kv = nn.Linear(width, width), nn.Linear(dim, 2 * width)
+        self.out = nn.Linear(width, width)
         self.mlp = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
 
     def forward(self, x: Tensor, code: Tensor) -> Tensor:

@@ -61,7 +61,7 @@ def mlp(
     *widths: int,
     norm: Literal["batch", "layer"] | None = None,
     act: Literal["relu", "gelu"] = "relu",
-    last: Literal["linear", "batch", "plain_batch"] = "linear",
+    last: Literal["linear", "plain_linear", "batch", "plain_batch"] = "linear",
 ) -> nn.Sequential:
     """Linear layers of these widths, with a norm and an activation between them.
 
@@ -70,8 +70,8 @@ def mlp(
         norm: the norm between the layers; "batch" is over the rows of all processes. A linear layer before a
             batch norm has no bias, which the norm would take away again.
         act: the activation between the layers.
-        last: what comes last: a linear layer, or a batch norm behind it, with scale and shift ("batch") or
-            without ("plain_batch").
+        last: what comes last: a linear layer, with bias or without ("plain_linear"), or a batch norm behind
+            it, with scale and shift ("batch") or without ("plain_batch").
     """
     layers: list[nn.Module] = []
     *between, (before, after) = pairwise(widths)
@@ -81,7 +81,7 @@ def mlp(
             layers.append(BatchNorm1d(wide) if norm == "batch" else nn.LayerNorm(wide))
         layers.append(nn.ReLU(inplace=True) if act == "relu" else nn.GELU())
     layers.append(nn.Linear(before, after, bias=last == "linear"))
-    if last != "linear":
+    if last.endswith("batch"):
         layers.append(BatchNorm1d(after, affine=last == "batch"))
     return nn.Sequential(*layers)
 

@@ -46,10 +46,12 @@ BELOW = {
     "views": (*BASE, "views."),
     "contract": (*BASE, "hub", "backbones.", "objectives._base", "contract."),
     "contrast": ("distributed", "heads"),
+    "covariance": (),
     "objectives": (
         *BASE,
         "assign",
         "contrast",
+        "covariance",
         "decoders",
         "heads",
         "hub",

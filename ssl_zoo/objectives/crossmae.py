@@ -1,15 +1,15 @@
 """MAE whose patches are drawn without each other: CrossMAE (Fu et al. 2024, arXiv:2401.14391, section 3).
 
 As in MAE, most patches are dropped before the encoder. A decoder of cross-attention alone asks the code of
-the rest what lies at some of them, `predicted` of all. Each of its blocks j reads a mix of its own of what the
-encoder's blocks i gave, sum_i w_ji h^i, with learnt shares w:
+the rest what lies at some of them. Each of its blocks j reads a mix of its own of what the encoder's blocks i
+gave, c_j = sum_i w_ji h^i, with learnt shares w:
 
-    L = mean over patches asked for of || decoder(blank + position_i; mixes) - normalise(x_i) ||^2 / (p * p * 3)
+    L = mean over patches i asked for of || decoder(blank + position_i; c) - normalise(x_i) ||^2 / (p * p * 3)
 
 As no patch that is drawn sees another, each is drawn the same however many are asked for. The authors' code
-mixes the patch embeddings in, too, and takes the last block without the encoder's last norm; here it is behind
-that norm, as features are read. Published training: MAE's (AdamW, lr 1.5e-4 x batch / 256, weight decay 0.05,
-betas 0.9 and 0.95, batch 4096), 800 epochs.
+mixes the patch embeddings in, too, and takes the last block without the encoder's last norm; here it is
+behind that norm, as features are read. Published training: MAE's (AdamW, lr 1.5e-4 x batch / 256, weight
+decay 0.05, betas 0.9 and 0.95, batch 4096), 800 epochs.
 """
 
 from __future__ import annotations
