@@ -94,6 +94,17 @@ def rand_shared(*shape: int) -> Tensor:
     return uniform(_noise.next_key(), 0, math.prod(shape), torch.device("cpu")).view(shape)
 
 
+def directions(count: int, dim: int) -> Tensor:
+    """Random directions that all parts of a batch share, spread evenly over the sphere.
+
+    Returns:
+        (count, dim) float32 of length 1, on the CPU.
+    """
+    one, two = rand_shared(2, count, dim)
+    normal = (-2 * torch.log1p(-one)).sqrt() * torch.cos(2 * math.pi * two)  # Box & Muller 1958
+    return normal / normal.norm(dim=1, keepdim=True).clamp_min(torch.finfo(normal.dtype).tiny)
+
+
 def row_numbers(rows: int, device: torch.device | str = "cpu") -> Tensor:
     """Which rows of the undivided batch this part's rows are: (rows,) int64."""
     return torch.arange(rows, device=device) + _noise.part * rows

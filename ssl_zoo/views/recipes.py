@@ -33,6 +33,11 @@ def simclr_small(size: Size | None = None) -> View:
     return View(size, **HALF, blur=0.0)
 
 
+def twice(view: View) -> Views:
+    """Two views of each image that follow one law."""
+    return Views(view, view)
+
+
 def crop(size: Size | None = None, scale: Sequence[float] = (0.3, 1.0)) -> View:
     """Crops alone (I-JEPA, Assran et al. 2023, arXiv:2301.08243, appendix A.1)."""
     return View(size, scale, flip=0.0, jitter=0.0, grayscale=0.0, blur=0.0)
@@ -112,6 +117,13 @@ def swav_small(size: Size, local: Size, count: int = 4) -> Views:
     """SwAV's multi-crop for images of 32 px, in the colours of `simclr_small`. Own choice."""
     large = View(size, (0.3, 1.0), **HALF, blur=0.0)
     return Views(large, large, *[View(local, (0.1, 0.4), **HALF, blur=0.0)] * count)
+
+
+def msn(size: Size, local: Size, count: int = 10) -> Views:
+    """MSN's crops (Assran et al. 2022, arXiv:2204.07141): two large views and small ones in half of SimCLR's
+    colours, the values of its code. 224 and 96 pixels for ImageNet."""
+    large = View(size, (0.3, 1.0), **HALF)
+    return Views(large, large, *[View(local, (0.05, 0.3), **HALF)] * count)
 
 
 def lejepa(size: Size, local: Size, count: int = 6) -> Views:
