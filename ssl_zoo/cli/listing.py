@@ -95,6 +95,7 @@ def listing() -> str:
         "tokenizer",
         "optimizer",
         "schedule",
+        "guard",
         "trainer",
         "protocol",
         "experiment",
