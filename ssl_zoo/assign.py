@@ -15,7 +15,9 @@ def _wide(x: Tensor) -> Tensor:
     return x.detach().to(torch.promote_types(x.dtype, torch.float32))
 
 
-def sinkhorn(scores: Tensor, eps: float = 0.05, rounds: int = 3) -> Tensor:
+def sinkhorn(
+    scores: Tensor, eps: float | Tensor = 0.05, rounds: int = 3, valid: Tensor | None = None
+) -> Tensor:
     """Assign samples to prototypes so that all prototypes get the same share of them.
 
     exp(scores / eps) is divided in turn by its sums over the rows of all processes and by its sums over
@@ -25,15 +27,18 @@ def sinkhorn(scores: Tensor, eps: float = 0.05, rounds: int = 3) -> Tensor:
         scores: (N, K) cosines.
         eps: the temperature; the smaller, the harder the assignment.
         rounds: how often both divisions are done.
+        valid: (N,) bool, rows that count; None: all. Others are assigned, but take nobody's share.
 
     Returns:
         (N, K), rows that sum to 1.
     """
     # In logarithms: exp of these numbers would overflow, or leave a row of zeros.
     log_q = _wide(scores) / eps
+    counts = torch.ones_like(log_q[:, :1]) if valid is None else valid[:, None].to(log_q)
     for _ in range(rounds):
         most = everybody(log_q.amax(0, keepdim=True)).amax(0)  # (K,), so that exp is at most 1
-        log_q = log_q - most - total((log_q - most).exp().sum(0)).log()
+        share = total(((log_q - most).exp() * counts).sum(0))
+        log_q = log_q - most - share.clamp_min(torch.finfo(share.dtype).tiny).log()
         log_q = log_q.log_softmax(1)
     return log_q.exp()
 
@@ -52,3 +57,8 @@ def centre_softmax(scores: Tensor, centre: Tensor, temperature: float | Tensor) 
     scores (N, K), centre (K,) -> (N, K).
     """
     return ((_wide(scores) - centre) / temperature).softmax(1)
+
+
+def entropy(q: Tensor) -> Tensor:
+    """The mean entropy of rows q (N, K): ln K where all prototypes are alike, 0 where one has all."""
+    return -torch.xlogy(q, q).sum(1).mean()

@@ -10,6 +10,29 @@ from ssl_zoo.distributed import gather, rank, world
 from ssl_zoo.heads import exact
 
 
+def pair_scores(z: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+    """Cosines of this process's rows with those of the global batch, divided by T, and where the pairs are.
+
+    Args:
+        z: (2 N, D) projections, float32 at least; row i and row N + i are views of one sample. They need not
+            be normalised.
+        temperature: T.
+
+    Returns:
+        (2 N, world * 2 N) scores, -infinity between a row and itself, and (2 N,) the columns of the pairs.
+
+    Raises:
+        ValueError: the global batch is one sample, whose views have nothing to differ from.
+    """
+    _refuse_one(len(z) // 2)
+    z = F.normalize(z, dim=1)
+    everyone = gather(z)  # (world * 2 N, D)
+    rows = torch.arange(len(z), device=z.device)
+    first = rank() * len(z)
+    scores = (z @ everyone.T / temperature).scatter(1, (first + rows)[:, None], float("-inf"))
+    return scores, first + (rows + len(z) // 2) % len(z)
+
+
 @exact
 def nt_xent(z: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
     """NT-Xent of this process's rows against the global batch (SimCLR, Chen et al. 2020, arXiv:2002.05709).
@@ -26,17 +49,60 @@ def nt_xent(z: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
     Raises:
         ValueError: the global batch is one sample, whose views have nothing to differ from.
     """
-    if len(z) * world() < 4:
+    scores, pair = pair_scores(z, temperature)
+    return F.cross_entropy(scores, pair), (scores.argmax(1) == pair).float().mean()
+
+
+@exact
+def in_batch(q: Tensor, k: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+    """InfoNCE of this process's queries with keys of the global batch (van den Oord et al. 2018).
+
+    For a query i with cosines s to all keys: -log(exp(s_ii / T) / sum_k exp(s_ik / T)).
+
+    Args:
+        q, k: (N, D) queries and keys; those of the same number belong together. They need not be normalised.
+        temperature: T, by which cosines are divided.
+
+    Returns:
+        The loss, and the fraction of queries whose nearest key is their own.
+
+    Raises:
+        ValueError: the global batch is one sample, whose key has nothing to differ from.
+    """
+    _refuse_one(len(q))
+    scores = F.normalize(q, dim=1) @ gather(F.normalize(k, dim=1)).T / temperature  # (N, world * N)
+    own = rank() * len(q) + torch.arange(len(q), device=q.device)
+    return F.cross_entropy(scores, own), (scores.argmax(1) == own).float().mean()
+
+
+def _refuse_one(rows: int) -> None:
+    if rows * world() < 2:
         raise ValueError(
             "a contrast compares samples, and here is one alone: its loss would be 0 whatever is learned. "
             "It needs 2 at least, and does better with hundreds: raise batch_size, or lower the accumulation "
             "steps that it is divided by (accumulate). Samples of all processes count"
         )
-    z = F.normalize(z, dim=1)
-    everyone = gather(z)  # (world * 2 N, D)
-    rows = torch.arange(len(z), device=z.device)
-    first = rank() * len(z)
-    similarity = z @ everyone.T / temperature
-    similarity = similarity.scatter(1, (first + rows)[:, None], float("-inf"))
-    pair = first + (rows + len(z) // 2) % len(z)
-    return F.cross_entropy(similarity, pair), (similarity.argmax(1) == pair).float().mean()
+
+
+@exact
+def koleo(x: Tensor) -> Tensor:
+    """How close rows come to each other: - mean_i log || n(x_i) - n(x_j) ||, with j the nearest other row of
+    the global batch and n() of length 1 (KoLeo, Sablayrolles et al. 2019, arXiv:1806.03198, section 3.2).
+
+    As in DINOv2's code 1e-8 is added to each difference and to the distance; its nearest row, however, is one
+    of the same process.
+
+    Args:
+        x: (N, D) rows of this process.
+
+    Raises:
+        ValueError: the global batch is one row, which has no other.
+    """
+    if len(x) * world() < 2:
+        raise ValueError(
+            "a row is kept away from the nearest other one, and here is one alone: raise batch_size"
+        )
+    x = F.normalize(gather(x), dim=1, eps=1e-8)
+    with torch.no_grad():
+        nearest = (x @ x.T).fill_diagonal_(-2).argmax(1)
+    return -(F.pairwise_distance(x, x[nearest], eps=1e-8) + 1e-8).log().mean()

@@ -61,7 +61,7 @@ def mlp(
     *widths: int,
     norm: Literal["batch", "layer"] | None = None,
     act: Literal["relu", "gelu"] = "relu",
-    last: Literal["linear", "batch", "plain_batch"] = "linear",
+    last: Literal["linear", "plain_linear", "batch", "plain_batch"] = "linear",
 ) -> nn.Sequential:
     """Linear layers of these widths, with a norm and an activation between them.
 
@@ -70,8 +70,8 @@ def mlp(
         norm: the norm between the layers; "batch" is over the rows of all processes. A linear layer before a
             batch norm has no bias, which the norm would take away again.
         act: the activation between the layers.
-        last: what comes last: a linear layer, or a batch norm behind it, with scale and shift ("batch") or
-            without ("plain_batch").
+        last: what comes last: a linear layer, with bias or without ("plain_linear"), or a batch norm behind
+            it, with scale and shift ("batch") or without ("plain_batch").
     """
     layers: list[nn.Module] = []
     *between, (before, after) = pairwise(widths)
@@ -81,9 +81,21 @@ def mlp(
             layers.append(BatchNorm1d(wide) if norm == "batch" else nn.LayerNorm(wide))
         layers.append(nn.ReLU(inplace=True) if act == "relu" else nn.GELU())
     layers.append(nn.Linear(before, after, bias=last == "linear"))
-    if last != "linear":
+    if last.endswith("batch"):
         layers.append(BatchNorm1d(after, affine=last == "batch"))
     return nn.Sequential(*layers)
+
+
+def bottleneck_head(dim: int, width: int, out: int, norm: Literal["batch"] | None = None) -> nn.Sequential:
+    """DINO's projection (Caron et al. 2021, appendix C), also that of iBOT, DINOv2 and MSN: three linear
+    layers with GELU between them, (N, dim) -> (N, out). As in their code, weights start as normal numbers of
+    deviation 0.02, cut at 2, and biases at 0."""
+    head = mlp(dim, width, width, out, norm=norm, act="gelu")
+    for layer in (one for one in head if isinstance(one, nn.Linear)):
+        nn.init.trunc_normal_(layer.weight, std=0.02)
+        if layer.bias is not None:
+            nn.init.zeros_(layer.bias)
+    return head
 
 
 @exact
@@ -178,9 +190,80 @@ class PatchDecoder(nn.Module):
         return self.pixels(self.norm(last(tokens, first)))
 
 
+class ConvDecoder(nn.Module):
+    """The light decoder of data2vec 2.0 (Baevski et al. 2023, arXiv:2212.07525, section 3.3): convolutions of
+    3 x 3, each with a layer norm without parameters, GELU, and a shortcut where the width stays.
+
+    Args:
+        dim: width of what is read and given.
+        width, depth, groups: of the convolutions.
+
+    Raises:
+        ValueError: widths that do not divide into so many groups, or no convolution.
+    """
+
+    def __init__(self, dim: int, width: int, depth: int, groups: int):
+        super().__init__()
+        if min(depth, groups) < 1 or width % groups or dim % groups:
+            raise ValueError(f"{depth} convolutions of widths {dim} and {width} in {groups} groups cannot be")
+        self.layers = nn.ModuleList(
+            nn.Conv2d(width if layer else dim, width, 3, padding=1, groups=groups) for layer in range(depth)
+        )
+        self.out = nn.Linear(width, dim)
+
+    def forward(self, tokens: Tensor, grid: tuple[int, int]) -> Tensor:
+        """Tokens of all cells of a grid, row by row: (B, N, dim) -> the same."""
+        x = tokens.unflatten(1, grid)  # (B, rows, columns, D)
+        for layer in self.layers:
+            y = layer(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+            y = F.gelu(F.layer_norm(y, y.shape[-1:]))
+            x = x + y if x.shape == y.shape else y
+        return self.out(x.flatten(1, 2))
+
+
+class Residual(nn.Module):
+    """A module whose input is added to its output."""
+
+    def __init__(self, inner: nn.Module):
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.inner(x)
+
+
+def token_head(dim: int, width: int, depth: int, out: int) -> nn.Sequential:
+    """Residual MLPs that read each token by itself, without biases (AIM, El-Nouby et al. 2024, section 3.2).
+
+    (..., dim) -> (..., out), through `depth` blocks of this width, which are 4 times as wide inside.
+    """
+    blocks = [
+        nn.Sequential(
+            nn.LayerNorm(width),
+            nn.Linear(width, 4 * width, bias=False),
+            nn.GELU(),
+            nn.Linear(4 * width, width, bias=False),
+        )
+        for _ in range(depth)
+    ]
+    last = [nn.LayerNorm(width), nn.Linear(width, out, bias=False)]
+    return nn.Sequential(nn.Linear(dim, width, bias=False), *map(Residual, blocks), *last)
+
+
 def top_layers(layers: Sequence[Tensor], top: int) -> Tensor:
     """The mean of what the last `top` blocks give, (B, N, D) each, after a norm without parameters over D.
 
     A target for latent prediction (data2vec, Baevski et al. 2022, section 3.3): (B, N, D), float32 at least.
     """
     return torch.stack([F.layer_norm(h.to(scoring_type(h)), h.shape[-1:]) for h in layers[-top:]]).mean(0)
+
+
+def top_layers_over_tokens(layers: Sequence[Tensor], top: int) -> Tensor:
+    """As `top_layers`, but each feature is normed over the N tokens (instance norm), and the mean over D.
+
+    The target of data2vec 2.0 for images (Baevski et al. 2023, arXiv:2212.07525, section 3.1).
+    """
+    last = torch.stack([h.to(scoring_type(h)) for h in layers[-top:]])  # (K, B, N, D)
+    mean, var = last.mean(2, keepdim=True), last.var(2, correction=0, keepdim=True)
+    y = ((last - mean) / (var + 1e-5).sqrt()).mean(0)
+    return F.layer_norm(y, y.shape[-1:])

@@ -10,6 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from ssl_zoo.backbones._base import outside
 from ssl_zoo.distributed import everybody
 
 
@@ -111,3 +112,57 @@ class Centre(Stash):
         new = self.taken()
         if new is not None:
             self.value.lerp_(new.mean(0).to(self.value.dtype), 1 - self.momentum)
+
+
+class Memory(nn.Module):
+    """A row of numbers for every row of the training data, found by `Batch.index` (instance discrimination:
+    Wu et al. 2018, arXiv:1805.01978, section 3.2).
+
+    An objective that holds one reads "index" and has an argument `rows`, the number of rows of its data. When
+    training is set up, `data.rows.refuse_lacking` compares it with the data.
+
+    Args:
+        size: how many rows the data has.
+        shape: of what is kept for each; (crops, dim) for the features of several crops.
+
+    Attributes:
+        rows: (size, *shape) float32; 0 until something is written.
+        filled: (size,) bool, which rows hold something.
+
+    Raises:
+        ValueError: a size below 1; from `stash`, the number of a row that the data does not have (found on a
+            CPU alone; a GPU would be waited for).
+    """
+
+    rows: Tensor
+    filled: Tensor
+
+    def __init__(self, size: int, *shape: int):
+        super().__init__()
+        if size < 1:
+            raise ValueError(f"a memory of the data's rows holds at least one, not {size}")
+        self.register_buffer("rows", torch.zeros(size, *shape))
+        self.register_buffer("filled", torch.zeros(size, dtype=torch.bool))
+        self.index, self.new = Stash(), Stash()
+
+    def stash(self, index: Tensor, rows: Tensor) -> None:
+        """Note rows (N, *shape) of this process's samples, whose numbers are index (N,) int64.
+
+        The rows of a step have different numbers, as those of `data.plan.Plan` have; of a number that comes
+        twice, one of its rows is kept.
+        """
+        if (wrong := outside(index, len(self.rows))) is not None:
+            raise ValueError(
+                f"a sample has the number {wrong}, and the objective remembers {len(self.rows)} rows: build "
+                "it with rows= the number of rows of the data (objective.rows)"
+            )
+        self.index.stash(index)
+        self.new.stash(rows)
+
+    @torch.no_grad()
+    def flush(self) -> None:
+        """Write what was stashed in its places. To be called by `advance`, by all processes."""
+        index, new = self.index.taken(), self.new.taken()
+        if index is not None and new is not None:
+            self.rows[index] = new.to(self.rows.dtype)
+            self.filled[index] = True

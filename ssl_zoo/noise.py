@@ -94,6 +94,17 @@ def rand_shared(*shape: int) -> Tensor:
     return uniform(_noise.next_key(), 0, math.prod(shape), torch.device("cpu")).view(shape)
 
 
+def directions(count: int, dim: int) -> Tensor:
+    """Random directions that all parts of a batch share, spread evenly over the sphere.
+
+    Returns:
+        (count, dim) float32 of length 1, on the CPU.
+    """
+    one, two = rand_shared(2, count, dim)
+    normal = (-2 * torch.log1p(-one)).sqrt() * torch.cos(2 * math.pi * two)  # Box & Muller 1958
+    return normal / normal.norm(dim=1, keepdim=True).clamp_min(torch.finfo(normal.dtype).tiny)
+
+
 def row_numbers(rows: int, device: torch.device | str = "cpu") -> Tensor:
     """Which rows of the undivided batch this part's rows are: (rows,) int64."""
     return torch.arange(rows, device=device) + _noise.part * rows
@@ -106,7 +117,8 @@ def stratified(rows: int, device: torch.device | str = "cpu") -> Tensor:
     divided into, and the mean over it varies less than that of independent draws (Kingma et al. 2021,
     "Variational diffusion models", appendix I.1).
     """
-    numbers = (row_numbers(rows, device) + rand_shared().item()) / (rows * _noise.parts)
+    shared = rand_shared().numpy().item()  # on the CPU: nothing waits for a device
+    numbers = (row_numbers(rows, device) + shared) / (rows * _noise.parts)
     return numbers.clamp_max(1 - 2.0**-24)  # r + u may be rounded up to N
 
 

@@ -1,6 +1,6 @@
-"""A teacher: a copy of modules that follows them slowly and gets no gradient.
+"""Teachers: a copy of modules that follows them slowly, and a trained module that stays as it is.
 
-After each optimizer step, with momentum m,
+Neither gets a gradient. `Teacher` is the copy: after each optimizer step, with momentum m,
 
     teacher <- m teacher + (1 - m) student
 
@@ -11,9 +11,12 @@ is ln 2 / (1 - m) steps: 7 for 0.9, 69 for 0.99, 173 for 0.996. Published values
 from __future__ import annotations
 
 import copy
+import hashlib
+from collections.abc import Callable
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 
@@ -57,3 +60,49 @@ class Teacher(nn.ModuleList):
             if not isinstance(module, _BatchNorm):
                 for name, value in follows.named_buffers(recurse=False):
                     module.get_buffer(name).copy_(value)
+
+
+class Frozen(nn.Module):
+    """A trained module that others learn from, and that never changes: it is always in evaluation mode.
+
+    Its weights are neither parameters nor state of what holds it: optimizers and checkpoints do without them,
+    however large it is. What is saved is their fingerprint, and a state that was saved beside other weights
+    is refused, so that a run that goes on has the teacher that it began with.
+
+    Args:
+        module: it is not copied; its weights are frozen.
+    """
+
+    def __init__(self, module: nn.Module):
+        super().__init__()
+        self._module = (
+            module.requires_grad_(False).eval(),
+        )  # in a tuple, so that it is no module of this one
+        self._fingerprint = fingerprint(module)
+
+    @torch.no_grad()
+    def forward(self, *inputs: Any) -> Any:
+        return self._module[0](*inputs)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Frozen:
+        """Another device or type, which it follows what holds it to."""
+        self._module[0]._apply(fn, recurse)
+        return super()._apply(fn, recurse)
+
+    def get_extra_state(self) -> Tensor:
+        return self._fingerprint
+
+    def set_extra_state(self, state: Tensor) -> None:
+        if state.item() != self._fingerprint.item():
+            raise ValueError(
+                "the teacher is another one than that of the run so far: give the same weights to go on"
+            )
+
+
+def fingerprint(module: nn.Module) -> Tensor:
+    """A hash of the names and values of a module's state: (), int64."""
+    found = hashlib.blake2b(digest_size=8)
+    for name, value in module.state_dict().items():
+        found.update(name.encode())
+        found.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    return torch.tensor(int.from_bytes(found.digest(), "little", signed=True))

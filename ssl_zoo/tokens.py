@@ -48,6 +48,20 @@ def unpatchify(patches: Tensor, patch: int, channels: int, height: int, width: i
     return cells.permute(0, 5, 1, 3, 2, 4).reshape(b, channels, height, width)
 
 
+def normalise(patches: Tensor) -> Tensor:
+    """Zero mean and unit variance within each patch, (B, N, n) of n numbers -> the same (MAE, section 3).
+
+    The variance is that of a sample, so the mean square of what comes out is (n - 1) / n.
+    """
+    mean, var = patches.mean(-1, keepdim=True), patches.var(-1, keepdim=True)
+    return (patches - mean) / (var + 1e-6).sqrt()
+
+
+def denormalise(drawn: Tensor, true: Tensor) -> Tensor:
+    """Patches that were drawn as `normalise` makes them, on the means and deviations of the true ones."""
+    return drawn * (true.var(-1, keepdim=True) + 1e-6).sqrt() + true.mean(-1, keepdim=True)
+
+
 def spread(rows: Tensor, valid: Tensor) -> Tensor:
     """How far rows (B, K, D) lie apart: the mean over D of their standard deviations, a scalar.
 

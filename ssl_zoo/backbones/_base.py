@@ -10,10 +10,13 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from ssl_zoo.backbones._timm import Normalise
 
 Modality = Literal["image", "text"]
 Kind = Literal["vit", "cnn", "bag", "transformer", "encoder", "decoder"]
@@ -114,9 +117,11 @@ class ImageBackbone(Backbone):
 
     Attributes:
         image_size: (height, width) in pixels to which images are resized before they are read.
+        normalise: what images go through first: checks, and (x - mean) / std of each channel.
     """
 
     image_size: tuple[int, int]
+    normalise: Normalise
 
     @abstractmethod
     def grid(self, height: int, width: int) -> tuple[int, int]:

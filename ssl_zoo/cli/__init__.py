@@ -12,7 +12,7 @@ from types import FrameType
 HELP = """\
 ssl-zoo: pretrain a text or vision backbone with a self-supervised objective, then measure its worth
 
-  ssl-zoo list                   objectives, backbones and data, and what pairs with what
+  ssl-zoo list [NAME]            objectives, backbones and data, and what pairs with what; a page about one
   ssl-zoo pretrain KEY=VALUE ... stage 1: objective=rotation backbone=resnet_micro data=digits budget.steps=50
   ssl-zoo evaluate KEY=VALUE ... stage 2: run=runs/... protocol=linear data=cifar10 labels=25 floors=true
   ssl-zoo report RUN [KEY=VALUE] a page about a run: curves, map of the features, neighbours, predictions

@@ -2,113 +2,110 @@
 
 from __future__ import annotations
 
-import ast
+import difflib
 import sys
-from pathlib import Path
+import textwrap
+from itertools import groupby
 
-import ssl_zoo
-from ssl_zoo.compose.composition import config_folder, options
-from ssl_zoo.compose.signatures import source, syntax
+from ssl_zoo.compose.catalogue import Card, backbones_for, cards, choice
+from ssl_zoo.compose.composition import options
 
-
-def headline(group: str, name: str) -> str:
-    """The comment that a YAML file starts with, its first line; "" where there is none."""
-    for line in (config_folder() / group / f"{name}.yaml").read_text(encoding="utf-8").splitlines():
-        if not line.startswith("# @package"):
-            return line.removeprefix("#").strip() if line.startswith("#") else ""
-    return ""
-
-
-def target(group: str, name: str) -> str:
-    """The full name of the class or function that a YAML file builds; "" where it does not say."""
-    for line in (config_folder() / group / f"{name}.yaml").read_text(encoding="utf-8").splitlines():
-        if line.startswith("_target_:"):
-            return line.split(":", 1)[1].strip()
-    return ""
+GROUPS = (
+    *("backbone", "data", "tokenizer", "optimizer", "schedule"),
+    *("guard", "trainer", "protocol", "experiment"),
+)
+HELP = """\
+ssl-zoo list              everything: objectives, backbones, data and the other groups
+ssl-zoo list objectives   a table of the objectives, by family, and the kinds of backbone that each takes
+ssl-zoo list FAMILY       a page about a family of objectives, such as contrastive
+ssl-zoo list NAME         a page about one objective, such as vicreg
+ssl-zoo list GROUP        the choices of a group: """ + ", ".join(GROUPS)
+WIDTH = 110
 
 
-def objective_facts() -> dict[str, dict[str, object]]:
-    """Name of each class of objectives -> its `family` and `takes`, read from the syntax trees."""
-    facts: dict[str, dict[str, object]] = {}
-    for file in sorted((Path(ssl_zoo.__file__).parent / "objectives").glob("*.py")):
-        for node in syntax(file).body:
-            if isinstance(node, ast.ClassDef):
-                found = {
-                    statement.targets[0].id: ast.literal_eval(statement.value)
-                    for statement in node.body
-                    if isinstance(statement, ast.Assign)
-                    and isinstance(statement.targets[0], ast.Name)
-                    and statement.targets[0].id in ("family", "takes")
-                }
-                if "takes" in found:
-                    facts[node.name] = found
-    return facts
+def rows(group: str) -> list[str]:
+    """The choices of a group with what the first line of each file says."""
+    return [f"  {name:<28} {choice(group, name).headline}".rstrip() for name in options(group)]
 
 
-def kinds_made(maker: str) -> tuple[str, ...]:
-    """Which kinds of backbone (`backbones._base.KINDS`) a class or a function by this full name can make.
+def table(found: list[Card]) -> str:
+    """Objectives by family, one to a line with its variants below it."""
+    lines = ["OBJECTIVES, by family, with the kinds of backbone that they take"]
+    for family, members in groupby(found, key=lambda card: card.family):
+        lines.append(f" {family}")
+        for card in members:
+            kinds = " ".join(card.takes) or "what all its terms take"
+            for number, one in enumerate(card.choices):
+                note = f"  [{kinds}]" if number == 0 and family != "your own" else ""
+                lines.append(f"  {one.name:<28} {one.headline}{note}".rstrip())
+    return "\n".join(lines)
 
-    A class says so in `kind = ...` or `kind: Literal[...]`, a function by the classes that it returns.
-    """
-    module, _, name = maker.rpartition(".")
-    file = source(module)
-    tree = ast.Module([], []) if file is None else syntax(file)
-    for node in tree.body:
-        if isinstance(node, ast.ImportFrom) and name in {one.asname or one.name for one in node.names}:
-            return kinds_made(f"{node.module}.{name}")
-        if isinstance(node, ast.FunctionDef) and node.name == name and node.returns is not None:
-            made = [part.id for part in ast.walk(node.returns) if isinstance(part, ast.Name)]
-            return tuple(kind for one in made for kind in kinds_made(f"{module}.{one}"))
-        if isinstance(node, ast.ClassDef) and node.name == name:
-            for one in node.body:
-                says = one.value if isinstance(one, ast.Assign) else getattr(one, "annotation", None)
-                names = one.targets if isinstance(one, ast.Assign) else [getattr(one, "target", None)]
-                if says is not None and "kind" in {part.id for part in names if isinstance(part, ast.Name)}:
-                    return tuple(str(part.value) for part in ast.walk(says) if isinstance(part, ast.Constant))
-    return ()
+
+def filled(text: str, indent: str = "") -> str:
+    return textwrap.fill(text, WIDTH, initial_indent=indent, subsequent_indent=indent)
+
+
+def page(card: Card) -> str:
+    """What is to be known of an objective before it is run."""
+    first = card.choices[0]
+    parts = [f"{card.name.upper()}  ({card.cls}, {card.family})", "", filled(first.headline)]
+    for word, said in first.notes.items():
+        parts += ["", filled(f"{word}: {said}")]
+    if card.about:
+        parts += ["", card.about]
+    if len(card.choices) > 1:
+        parts += ["", "VARIANTS", *(f"  objective={one.name:<18} {one.headline}" for one in card.choices[1:])]
+    if fits := backbones_for(card):
+        parts += ["", filled(f"BACKBONES: {' '.join(fits)}")]
+    recipes = [name for name in options("experiment") if name.endswith(f"_{card.name}")]
+    if recipes:
+        parts += ["", f"RECIPES: {' '.join(f'experiment={name}' for name in recipes)}"]
+    example = recipes[0] if recipes else ""
+    words = f"experiment={example}" if example else f"objective={card.name} backbone=... data=..."
+    parts += ["", f"ssl-zoo pretrain {words}", f"ssl-zoo pretrain {words} --help   # every key"]
+    return "\n".join(parts)
 
 
 def listing() -> str:
     """The whole page."""
-    facts = objective_facts()
-    backbones = {name: kinds_made(target("backbone", name)) for name in options("backbone")}
-    families: dict[str, list[str]] = {}
-    for name in options("objective"):
-        about = facts.get(target("objective", name).split(".")[-1], {"family": "your own", "takes": ()})
-        takes: tuple[str, ...] = tuple(about["takes"])  # pyright: ignore[reportArgumentType]
-        if about["family"] == "composition":
-            pairs = "what all its terms take"
-        else:
-            pairs = (
-                " ".join(b for b, kinds in backbones.items() if set(kinds) & set(takes))
-                or "any that it accepts"
-            )
-        families.setdefault(str(about["family"]), []).append(
-            f"  {name:<22} {headline('objective', name)}\n  {'':<22} with {pairs}"
-        )
-    lines = ["OBJECTIVES"]
-    for family in sorted(families):
-        lines += [f" {family}", *families[family]]
-    for group in (
-        "backbone",
-        "data",
-        "tokenizer",
-        "optimizer",
-        "schedule",
-        "guard",
-        "trainer",
-        "protocol",
-        "experiment",
-    ):
-        lines += ["", group.upper(), *(f"  {name:<22} {headline(group, name)}" for name in options(group))]
+    lines = [table(cards())]
+    for group in GROUPS:
+        lines += ["", group.upper(), *rows(group)]
     return "\n".join(lines)
 
 
+def about(word: str) -> str:
+    """The page of a word: objectives, a family, an objective or its variant, or a group.
+
+    Raises:
+        ValueError: there is none; names those that come near it.
+    """
+    found = cards()
+    if word in ("objective", "objectives"):
+        return table(found)
+    if word in GROUPS or word.removesuffix("s") in GROUPS:
+        group = word if word in GROUPS else word.removesuffix("s")
+        return "\n".join([group.upper(), *rows(group)])
+    if members := [card for card in found if card.family == word]:
+        return ("\n\n" + "-" * WIDTH + "\n\n").join([table(members), *map(page, members)])
+    for card in found:
+        if word in (card.name, card.cls, *(one.name for one in card.choices)):
+            return page(card)
+    words = {"objectives", *GROUPS, *(card.family for card in found)}
+    words |= {name for card in found for name in (card.cls, *(one.name for one in card.choices))}
+    near = difflib.get_close_matches(word, sorted(words), 3, 0.5)
+    hint = f"; did you mean {' or '.join(near)}?" if near else ""
+    raise ValueError(f"there is no objective, family or group {word!r}{hint}")
+
+
 def show(words: list[str]) -> None:
-    """Print the page; with --help, what it holds."""
+    """Print what the words ask for; without any, everything."""
     if words and words[0] in ("-h", "--help"):
-        print("ssl-zoo list: objectives, backbones, data and the other groups, and what pairs with what")
-    elif words:
-        sys.exit(f"ssl-zoo list: it takes no words, not {words[0]!r}")
-    else:
+        print(HELP)
+    elif not words:
         print(listing())
+    else:
+        try:
+            print("\n\n".join(about(word) for word in words))
+        except ValueError as error:
+            sys.exit(f"ssl-zoo list: {error} (ssl-zoo list --help)")

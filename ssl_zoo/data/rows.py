@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ssl_zoo.memory import Memory
 from ssl_zoo.messages import note
 from ssl_zoo.objectives._base import LACKING, Batch, Objective
 
@@ -66,7 +67,13 @@ class Subset:
 
 
 def refuse_lacking(objective: Objective, rows: Rows) -> None:
-    """Raise DataError if the rows have no labels or second halves, and the objective reads them."""
+    """Raise DataError if the rows lack what the objective reads, or are not as many as it remembers."""
+    for module in objective.modules():
+        if isinstance(module, Memory) and len(module.rows) != len(rows):
+            raise DataError(
+                f"{type(objective).__name__} remembers {len(module.rows):,} rows, and the data has "
+                f"{len(rows):,}: set objective.rows={len(rows)}"
+            )
     asked = [name for name in objective.reads if name not in ("x", "index")]
     one = rows.read(np.zeros(1, np.int64)) if asked else None
     for name in asked:

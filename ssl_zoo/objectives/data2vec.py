@@ -21,7 +21,8 @@ from torch import Tensor, nn
 from ssl_zoo.backbones._base import ImageBackbone, TokenBackbone, check_ids
 from ssl_zoo.heads import exact, mlp, top_layers
 from ssl_zoo.noise import rand
-from ssl_zoo.objectives._base import Batch, Loss, Objective
+from ssl_zoo.objectives._base import Batch, Loss
+from ssl_zoo.objectives._latent import Foretold, LatentPrediction, all_but
 from ssl_zoo.schedules import Ramp, ramp
 from ssl_zoo.teacher import Teacher
 from ssl_zoo.tokens import put, spread, take
@@ -39,7 +40,7 @@ def regression(drawn: Tensor, target: Tensor, valid: Tensor, beta: float) -> Ten
     return (each * valid).mean()
 
 
-class Data2Vec(Objective[TokenBackbone]):
+class Data2Vec(LatentPrediction):
     """Args:
         backbone: a vision transformer, or a text backbone that sees both ways and has a mask token.
         masked: share of patches or tokens that is hidden (0.6 for images, 0.35 for text).
@@ -68,11 +69,12 @@ class Data2Vec(Objective[TokenBackbone]):
         if not 0 < masked < 1 or min(block, top, head) < 1 or beta < 0:
             raise ValueError(f"{masked=}, {block=}, {top=}, {head=}, {beta=}: one is out of its range")
         backbone.order = "both"
-        self.masked, self.block, self.top, self.beta, self.view = masked, block, top, beta, view
+        self.masked, self.block, self.top, self.beta = masked, block, top, beta
         if isinstance(backbone, ImageBackbone):
             self.view, self.grid = view or crop_flip(backbone.image_size), backbone.grid(*backbone.image_size)
             self.blank = nn.Parameter(torch.randn(backbone.dim) * 0.02)
         else:
+            self.view = nn.Identity()
             self.hiding = Hiding(backbone.vocabulary, Runs(masked, block))
         self.predict = mlp(backbone.dim, *[2 * backbone.dim] * (head - 1), backbone.dim, act="gelu")
         self.teacher, self.momentum = Teacher(backbone), momentum or ramp(0.9998, 0.9998)
@@ -80,29 +82,28 @@ class Data2Vec(Objective[TokenBackbone]):
     def hide(self, x: Tensor, segments: Tensor | None) -> tuple[Tensor, ...]:
         """Embeddings of the whole and of what is left (B, N, D), what is hidden, if it is valid (B, K)."""
         embed = self.backbone.embed
-        if self.view is None:
+        if self.backbone.modality == "text":
             check_ids(x, self.hiding.size)
             at, valid = self.hiding(rand(*x.shape, device=x.device), ids := x.long(), segments)
             shown = torch.where(valid, self.hiding.mask, ids.gather(1, at))
             return embed(ids), embed(put(ids, at, shown)), at, valid
-        whole = embed(self.view(x))
+        whole = embed(x)
         count = round(self.masked * whole.shape[1])
         noise = rand(len(x), 32, 4, device=x.device)  # BEiT's rectangles
         at = blocks(noise, self.grid, count, (min(self.block, count), count), (0.3, 1 / 0.3))
         left = put(whole, at, self.blank.to(whole.dtype).expand(*at.shape, -1))
         return whole, left, at, torch.ones_like(at, dtype=torch.bool)
 
-    def forward(self, batch: Batch) -> Loss:
-        whole, left, at, valid = self.hide(batch.x, batch.segments)
-        drawn = self.predict(take(self.backbone.encode(left, None, batch.segments).tokens, at))  # (B, K, D)
-        slow: TokenBackbone = self.teacher[0]  # pyright: ignore[reportAssignmentType]
+    def foretell(self, x: Tensor, segments: Tensor | None = None) -> Foretold:
+        whole, left, at, valid = self.hide(x, segments)
+        drawn = self.predict(take(self.backbone.encode(left, None, segments).tokens, at))  # (B, K, D)
         with torch.no_grad():
-            seen = slow.encode(whole, None, batch.segments, layers="tokens").layers
-            target = take(top_layers(seen, self.top), at)
+            y = top_layers(self.slow.encode(whole, None, segments, layers="tokens").layers, self.top)
+        return Foretold(y, ~all_but(at, y.shape[1]), at, valid, drawn)
+
+    def forward(self, batch: Batch) -> Loss:
+        whole, _, at, valid, drawn = self.foretell(self.view(batch.x), batch.segments)
+        target = take(whole, at)
         # Near 0 where all are alike.
         parts = {"target_std": spread(target, valid), "prediction_std": spread(drawn.detach(), valid)}
         return Loss(regression(drawn, target, valid, self.beta), parts)
-
-    def advance(self, t: float) -> None:
-        super().advance(t)
-        self.teacher.update(self.momentum(t))

@@ -8,6 +8,7 @@ predicts what the teacher says of every other crop g, as a distribution over K p
 
 The teacher follows the student, c the mean of the teacher's scores (eq. 4). A low T_t keeps q from becoming
 uniform, c keeps images from all having one prototype. Heads read pooled tokens; the paper's, a class token.
+Published training: AdamW, lr 5e-4 x batch / 256, weight decay 0.04 to 0.4, batch 1024.
 """
 
 from __future__ import annotations
@@ -16,29 +17,17 @@ from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import torch
-from torch import Tensor, nn
 
-from ssl_zoo.assign import centre_softmax
-from ssl_zoo.backbones._base import Backbone, ImageBackbone
-from ssl_zoo.heads import Prototypes, exact, mlp
+from ssl_zoo.assign import entropy
+from ssl_zoo.backbones._base import ImageBackbone
 from ssl_zoo.memory import Centre
-from ssl_zoo.objectives._base import Batch, Loss, Objective
-from ssl_zoo.schedules import ramp
-from ssl_zoo.teacher import Teacher
-from ssl_zoo.views.recipes import dino, local_size
-from ssl_zoo.views.view import Views, groups
+from ssl_zoo.objectives._base import Batch, Loss
+from ssl_zoo.objectives._distilled import SelfDistillation, distillation
+from ssl_zoo.views.recipes import dino
+from ssl_zoo.views.view import Views
 
 
-@exact
-def distillation(student: Tensor, q: Tensor, count: int, temperature: float) -> Tensor:
-    """The loss of `count` images: student (V * B, K) scores, large crops first; teacher q (G * B, K)."""
-    log_p = (student / temperature).log_softmax(1).unflatten(0, (-1, count))  # (V, B, K)
-    pairs = torch.einsum("gbk,vbk->gvb", q.unflatten(0, (-1, count)), log_p).mean(2)  # (G, V)
-    other = 1 - torch.eye(*pairs.shape, dtype=pairs.dtype, device=pairs.device)
-    return -(pairs * other).sum() / (pairs.numel() - len(pairs))
-
-
-class DINO(Objective[ImageBackbone]):
+class DINO(SelfDistillation):
     """Args:
         backbone: any vision backbone. A CNN's heads have batch norms, those of a ViT none.
         prototypes, temperature: K and T_s.
@@ -53,6 +42,7 @@ class DINO(Objective[ImageBackbone]):
     """
 
     family = "distillation"
+    unit = "nats"
     takes = ("vit", "cnn")
     tiny: ClassVar[dict[str, Any]] = {"prototypes": 12, "width": 24, "bottleneck": 8}
 
@@ -69,41 +59,22 @@ class DINO(Objective[ImageBackbone]):
         frozen: float = 0.01,
         views: Views | None = None,
     ):
-        super().__init__(backbone)
-        if len(teacher_temperature) != 2 or min(temperature, *teacher_temperature) <= 0:
-            raise ValueError("temperature is one positive number, and teacher_temperature are two")
-        size, patch = backbone.image_size, getattr(backbone, "patch", 1)
-        self.views = views or dino(size, local_size(size, patch))
-        if sum(groups(self.views)) < 2:
-            raise ValueError("DINO predicts one crop from another, and its views are a single crop")
-        norm = "batch" if backbone.kind == "cnn" else None
-        self.project = mlp(backbone.dim, width, width, bottleneck, norm=norm, act="gelu")
-        for layer in (one for one in self.project if isinstance(one, nn.Linear)):
-            nn.init.trunc_normal_(layer.weight, std=0.02)
-        self.compare = Prototypes(bottleneck, prototypes)
-        self.teacher = Teacher(backbone, self.project, self.compare)
+        super().__init__(
+            backbone, prototypes, width, bottleneck, temperature, teacher_temperature, warmup, momentum,
+            frozen, views, dino,
+        )  # fmt: skip
         self.centre = Centre(prototypes)
-        self.temperature, self.frozen, self.momentum = temperature, frozen, ramp(momentum, 1.0)
-        self.teacher_temperature = ramp(teacher_temperature[0], teacher_temperature[1], "linear", warmup)
 
     def forward(self, batch: Batch) -> Loss:
         crops = self.views(batch.x)  # (V_size * B, C, h, w) for each size
-        pooled = torch.cat([self.backbone(x).pooled for x in crops])  # (V * B, D)
-        student = self.compare(self.project(pooled), (self.t >= self.frozen).to(self.t))  # (V * B, K)
+        student = self.score(torch.cat([self.backbone(x).pooled for x in crops]))  # (V * B, K)
         with torch.no_grad():
             backbone, project, compare = self.teacher
             teacher = compare(project(backbone(crops[0]).pooled))  # (G * B, K)
-            q = centre_softmax(teacher, self.centre.value, self.teacher_temperature(self.t))
-        self.centre.stash(teacher)
+            q = self.target(teacher, self.centre)
         loss = distillation(student, q, len(batch.x), self.temperature)
-        entropy = -torch.xlogy(q, q).sum(1).mean()  # ln K where all prototypes are alike, 0 where one has all
-        return Loss(loss, {"teacher_entropy": entropy, "divergence": loss.detach() - entropy})
+        return Loss(loss, {"teacher_entropy": entropy(q), "divergence": loss.detach() - entropy(q)})
 
     def advance(self, t: float) -> None:
         super().advance(t)
-        self.teacher.update(self.momentum(t))
         self.centre.flush()
-
-    def export(self) -> dict[str, Backbone]:
-        """The teacher's backbone, which the paper measures."""
-        return {"backbone": self.teacher[0]}  # pyright: ignore[reportReturnType]

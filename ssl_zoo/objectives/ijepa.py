@@ -20,7 +20,8 @@ from torch import Tensor, nn
 from ssl_zoo.backbones._base import Backbone, ImageBackbone, TokenBackbone
 from ssl_zoo.heads import PatchDecoder, exact, grid_positions
 from ssl_zoo.noise import rand, rand_shared
-from ssl_zoo.objectives._base import Batch, Loss, Objective
+from ssl_zoo.objectives._base import Batch, Loss
+from ssl_zoo.objectives._latent import Foretold, LatentPrediction, all_but
 from ssl_zoo.schedules import ramp
 from ssl_zoo.teacher import Teacher
 from ssl_zoo.tokens import take
@@ -29,7 +30,7 @@ from ssl_zoo.views.recipes import crop
 from ssl_zoo.views.view import View
 
 
-class IJEPA(Objective[TokenBackbone]):
+class IJEPA(LatentPrediction):
     """Args:
         backbone: a vision transformer; a CNN cannot skip the patches it does not see.
         targets: blocks to predict.
@@ -60,11 +61,7 @@ class IJEPA(Objective[TokenBackbone]):
         view: View | None = None,
     ):
         super().__init__(backbone)
-        if not isinstance(backbone, TokenBackbone) or not isinstance(backbone, ImageBackbone):
-            raise ValueError(
-                f"IJEPA drops patches before the encoder, which {type(backbone).__name__} cannot do; "
-                "take a vision transformer: backbone=vit_micro, vit_small, or any timm ViT"
-            )
+        assert isinstance(backbone, ImageBackbone)
         if targets < 1:
             raise ValueError(f"targets={targets}: there is nothing to predict; take 1 block or more")
         self.grid = backbone.grid(*backbone.image_size)
@@ -82,8 +79,7 @@ class IJEPA(Objective[TokenBackbone]):
         self.teacher = Teacher(backbone)
         self.momentum = ramp(momentum, 1.0, "linear")
 
-    def forward(self, batch: Batch) -> Loss:
-        x = self.view(batch.x)
+    def foretell(self, x: Tensor, segments: Tensor | None = None) -> Foretold:
         b, n, device = len(x), len(self.position), x.device
         places, order = rand(b, 1 + self.targets, 2, device=device), rand(b, n, device=device)
         context, targets = multiblock(rand_shared(3), places, order, self.grid, self.keep)
@@ -94,16 +90,16 @@ class IJEPA(Objective[TokenBackbone]):
         code = code.repeat_interleave(self.targets, 0)
         drawn = self.predict(torch.cat([code, asked], 1), self.keep)  # (B * targets, K, D)
         with torch.no_grad():
-            (teacher,) = self.teacher
-            whole = exact(F.layer_norm)(teacher(x).tokens, (self.backbone.dim,))  # (B, N, D)
-        loss = exact(F.smooth_l1_loss)(drawn.flatten(0, 1), take(whole, targets.flatten(1)).flatten(0, 1))
-        # A layer norm hides a shrinking scale; what collapse cannot hide is that images become alike.
-        return Loss(loss, {"target_std": whole.std(0, correction=0).mean()})
+            whole = exact(F.layer_norm)(self.slow(x).tokens, (self.backbone.dim,))  # (B, N, D)
+        at = targets.flatten(1)  # (B, targets * K)
+        return Foretold(whole, all_but(context, n), at, at >= 0, drawn.reshape(*at.shape, -1))
 
-    def advance(self, t: float) -> None:
-        super().advance(t)
-        self.teacher.update(self.momentum(t))
+    def forward(self, batch: Batch) -> Loss:
+        whole, _, at, _, drawn = self.foretell(self.view(batch.x))
+        # A layer norm hides a shrinking scale; what collapse cannot hide is that images become alike.
+        parts = {"target_std": whole.std(0, correction=0).mean()}
+        return Loss(exact(F.smooth_l1_loss)(drawn, take(whole, at)), parts)
 
     def export(self) -> dict[str, Backbone]:
         """The teacher's backbone, which the paper measures."""
-        return {"backbone": self.teacher[0]}  # pyright: ignore[reportReturnType]
+        return {"backbone": self.slow}

@@ -22,16 +22,10 @@ from ssl_zoo.heads import PatchDecoder, exact, grid_positions
 from ssl_zoo.noise import rand
 from ssl_zoo.objectives._base import Batch, Loss, Objective
 from ssl_zoo.objectives._shown import Pictures, painted
-from ssl_zoo.tokens import patchify, take
+from ssl_zoo.tokens import denormalise, normalise, patchify, take
 from ssl_zoo.views.masks import random_split
 from ssl_zoo.views.recipes import crop_flip
 from ssl_zoo.views.view import View
-
-
-def normalise(patches: Tensor) -> Tensor:
-    """Zero mean and unit variance within each patch: (B, N, p * p * C) -> the same (§3)."""
-    mean, var = patches.mean(-1, keepdim=True), patches.var(-1, keepdim=True)
-    return (patches - mean) / (var + 1e-6).sqrt()
 
 
 class MAE(Objective[TokenBackbone]):
@@ -94,13 +88,17 @@ class MAE(Objective[TokenBackbone]):
         target = normalise(take(patchify(x, self.patch), unseen))
         return Loss(exact(F.mse_loss)(drawn, target), {})
 
+    def chance(self, rows: int) -> float:
+        numbers = 3 * self.patch**2
+        return (numbers - 1) / numbers
+
     def show(self, batch: Batch) -> Pictures:
         x, patch = self.view(batch.x), self.patch
         unseen, drawn = self.predict(x)
         true = take(patchify(x, patch), unseen)
-        drawn = drawn * (true.var(-1, keepdim=True) + 1e-6).sqrt() + true.mean(-1, keepdim=True)
         seen = painted(x, patch, unseen, torch.full_like(true, 0.5))
+        drawn = painted(x, patch, unseen, denormalise(drawn, true))
         note = (
             "A training crop, what is seen of it, and what is drawn: on the true patches' mean and deviation."
         )
-        return Pictures(note, {"crop": x, "seen": seen, "drawn": painted(x, patch, unseen, drawn)})
+        return Pictures(note, {"crop": x, "seen": seen, "drawn": drawn})

@@ -16,31 +16,13 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
 
-from ssl_zoo.backbones._base import TokenBackbone, check_ids, segment_positions
+from ssl_zoo.backbones._base import TokenBackbone, check_ids
 from ssl_zoo.noise import rand
 from ssl_zoo.objectives._base import Batch, Loss, Objective
 from ssl_zoo.objectives._shown import Guesses
 from ssl_zoo.token_scores import output_matrix, score_tokens
-
-
-def prefixes(noise: Tensor, segments: Tensor) -> tuple[Tensor, Tensor]:
-    """Split each document at random.
-
-    Args:
-        noise: (B, T) uniform in [0, 1); of a document, the number at its first token counts.
-        segments: (B, T) int64 document of each token.
-
-    Returns:
-        order: (B, T) int64, 0 in the prefix, and 1, 2, ... after it; and whether the token that follows each
-        one lies beyond the prefix, (B, T) bool.
-    """
-    place = segment_positions(segments)
-    first = torch.arange(segments.shape[1], device=segments.device) - place  # where its document begins
-    length = torch.zeros_like(place).scatter_add(1, first, torch.ones_like(place)).gather(1, first)
-    prefix = 1 + (noise.gather(1, first) * (length - 1)).long()
-    return (place - prefix + 1).clamp_min(0), place + 1 >= prefix
+from ssl_zoo.views.masks import prefixes
 
 
 class PrefixLM(Objective[TokenBackbone]):

@@ -16,7 +16,7 @@ from ssl_zoo.views.masks import random_split
 
 
 def blocks(
-    noise: Tensor, grid: tuple[int, int], count: int, area: Sequence[float], aspect: Sequence[float]
+    noise: Tensor, grid: tuple[int, int], count: int, area: Sequence[float | Tensor], aspect: Sequence[float]
 ) -> Tensor:
     """Cells that lie in random rectangles, `count` of each image (BEiT, Bao et al. 2022, arXiv:2106.08254).
 
@@ -28,11 +28,12 @@ def blocks(
             the image's upper or lower ones are taken besides, so R should be large: 16 for BEiT's numbers.
         grid: (rows, columns) of cells.
         count: cells to take; BEiT has 75 of 14 x 14.
-        area: (least, most) cells of a rectangle; BEiT has 16 and 75.
+        area: (least, most) cells of a rectangle, as numbers or (B, 1) for each image; BEiT has 16 and 75.
         aspect: (least, most) height / width, log-uniform; BEiT has 0.3 and 1 / 0.3.
 
     Returns:
-        (B, count) int64, all different within an image, in no order that means anything.
+        (B, count) int64, all different within an image, rectangle by rectangle: the first cells of a row are
+        a choice of fewer.
 
     Raises:
         ValueError: more cells than there are, or none.
@@ -46,10 +47,62 @@ def blocks(
     tall = (cells * shape).sqrt().round().clamp(1, grid[0])
     wide = (cells / shape).sqrt().round().clamp(1, grid[1])
     inside = _covered(torch.stack(place, -1), tall, wide, grid)  # (B, R, N)
-    turn = torch.where(inside.any(1), inside.to(torch.uint8).argmax(1), noise.shape[1])  # (B, N)
-    along = torch.arange(turn.shape[1], device=noise.device) / turn.shape[1]
     # The area of the last rectangle, which is hardly ever needed, also decides which way cells are counted.
-    return (turn + torch.where(noise[:, -1:, 0] < 0.5, along, 1 - along)).argsort(1)[:, :count]
+    return _in_turn(inside, noise[:, -1:, 0], count)
+
+
+def squares(noise: Tensor, grid: tuple[int, int], side: int, count: int) -> Tensor:
+    """Cells that lie in random squares, `count` of each image, which data2vec 2.0 leaves to be seen ("inverse
+    block masking", Baevski et al. 2023, arXiv:2212.07525, section 3.2).
+
+    As in `blocks`, but squares may reach over the edge, so that cells are about equally likely. The paper's
+    code draws onto the edge what would lie beyond it, and cuts or fills up at random to the right number.
+
+    Args:
+        noise: (B, R, 2) uniform: row and column of R squares, as in `blocks`.
+        grid: (rows, columns) of cells.
+        side: of a square, in cells; the paper has 3 of 14.
+        count: cells to take; the paper has 39 of 14 x 14.
+
+    Returns:
+        (B, count) int64, all different within an image.
+
+    Raises:
+        ValueError: more cells than there are, or none; a side below 1.
+    """
+    if not 0 < count <= grid[0] * grid[1] or side < 1:
+        raise ValueError(f"of {grid[0]}x{grid[1]} cells, {count} cannot be taken in squares of {side}x{side}")
+    over = side - 1
+    wider = (grid[0] + 2 * over, grid[1] + 2 * over)
+    sides = torch.full(noise.shape[:2], side, dtype=noise.dtype, device=noise.device)
+    inside = _covered(noise, sides, sides, wider).unflatten(-1, wider)
+    inside = inside[..., over : over + grid[0], over : over + grid[1]].flatten(-2)  # (B, R, N)
+    return _in_turn(inside, noise[:, -1:, 0], count)
+
+
+def some_blocks(
+    noise: Tensor, grid: tuple[int, int], masked: Sequence[float], share: float, least: int
+) -> tuple[Tensor, Tensor]:
+    """Cells in random rectangles, of each image another number and of some none (iBOT, Zhou et al. 2021).
+
+    Args:
+        noise: (B, 2 + 4 R) uniform: whether any cells are chosen, how many, and R rectangles as in `blocks`.
+        grid: (rows, columns) of cells.
+        masked: (least, most) share of an image's cells.
+        share: share of the images of which any cells are chosen.
+        least: cells of a rectangle at least, where so many are missing.
+
+    Returns:
+        at: (B, M) int64 cells, all different within an image, M the most that an image can have.
+        valid: (B, M) bool, which of them are chosen: the first ones of a row.
+    """
+    cells = grid[0] * grid[1]
+    most = max(round(masked[1] * cells), 1)
+    chosen, amount = noise[:, :1], noise[:, 1:2]
+    count = ((masked[0] + amount * (masked[1] - masked[0])) * cells).round().clamp(1, most)  # (B, 1)
+    rectangles = noise[:, 2:].unflatten(1, (-1, 4))
+    at = blocks(rectangles, grid, most, (count.clamp_max(least), count), (0.3, 1 / 0.3))
+    return at, (torch.arange(most, device=noise.device) < count) & (chosen < share)
 
 
 def units(noise: Tensor, grid: tuple[int, int], unit: int, count: int) -> Tensor:
@@ -117,6 +170,17 @@ def multiblock(
     turn = torch.arange(keep, device=order.device) % allowed.sum(1, keepdim=True).clamp_min(1)  # (B, keep)
     targets = inside[:, 1:].to(torch.uint8).argsort(dim=2, descending=True, stable=True)
     return first.gather(1, turn), targets[..., : tall * wide]
+
+
+def _in_turn(inside: Tensor, way: Tensor, count: int) -> Tensor:
+    """The first `count` cells that shapes cover which are laid down in turn: inside (B, R, N) bool.
+
+    Of the shape that is cut, and of what none covers, rows are taken from above, or from below where the
+    uniform number `way` (B, 1) is large.
+    """
+    turn = torch.where(inside.any(1), inside.to(torch.uint8).argmax(1), inside.shape[1])  # (B, N)
+    along = torch.arange(turn.shape[1], device=inside.device) / turn.shape[1]
+    return (turn + torch.where(way < 0.5, along, 1 - along)).argsort(1)[:, :count]
 
 
 def _covered(place: Tensor, tall: Tensor, wide: Tensor, grid: tuple[int, int]) -> Tensor:

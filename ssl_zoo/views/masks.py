@@ -18,6 +18,8 @@ from typing import final
 import torch
 from torch import Tensor
 
+from ssl_zoo.backbones._base import segment_positions
+
 ROUNDS = 4  # of filling up with whole words
 
 
@@ -33,6 +35,25 @@ def random_split(noise: Tensor, keep: int) -> tuple[Tensor, Tensor]:
         raise ValueError(f"keep must be between 1 and {noise.shape[1] - 1} of {noise.shape[1]}, not {keep}")
     order = noise.argsort(1)
     return order[:, :keep], order[:, keep:]
+
+
+def prefixes(noise: Tensor, segments: Tensor) -> tuple[Tensor, Tensor]:
+    """Split each document at random into a prefix, which is only read, and what is predicted after it.
+
+    Args:
+        noise: (B, T) uniform in [0, 1); of a document, the number at its first token counts. Where each row
+            is one document, (B, 1) is enough.
+        segments: (B, T) int64 document of each token.
+
+    Returns:
+        order: (B, T) int64, 0 in the prefix, and 1, 2, ... after it; and whether the token that follows each
+        one lies beyond the prefix, (B, T) bool.
+    """
+    place = segment_positions(segments)
+    first = torch.arange(segments.shape[1], device=segments.device) - place  # where its document begins
+    length = torch.zeros_like(place).scatter_add(1, first, torch.ones_like(place)).gather(1, first)
+    prefix = 1 + (noise.gather(1, first) * (length - 1)).long()
+    return (place - prefix + 1).clamp_min(0), place + 1 >= prefix
 
 
 def corrupt(noise: Tensor, replacement: Tensor, originals: Tensor, mask_id: int) -> Tensor:

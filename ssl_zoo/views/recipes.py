@@ -33,6 +33,11 @@ def simclr_small(size: Size | None = None) -> View:
     return View(size, **HALF, blur=0.0)
 
 
+def twice(view: View) -> Views:
+    """Two views of each image that follow one law."""
+    return Views(view, view)
+
+
 def crop(size: Size | None = None, scale: Sequence[float] = (0.3, 1.0)) -> View:
     """Crops alone (I-JEPA, Assran et al. 2023, arXiv:2301.08243, appendix A.1)."""
     return View(size, scale, flip=0.0, jitter=0.0, grayscale=0.0, blur=0.0)
@@ -114,6 +119,13 @@ def swav_small(size: Size, local: Size, count: int = 4) -> Views:
     return Views(large, large, *[View(local, (0.1, 0.4), **HALF, blur=0.0)] * count)
 
 
+def msn(size: Size, local: Size, count: int = 10) -> Views:
+    """MSN's crops (Assran et al. 2022, arXiv:2204.07141): two large views and small ones in half of SimCLR's
+    colours, the values of its code. 224 and 96 pixels for ImageNet."""
+    large = View(size, (0.3, 1.0), **HALF)
+    return Views(large, large, *[View(local, (0.05, 0.3), **HALF)] * count)
+
+
 def lejepa(size: Size, local: Size, count: int = 6) -> Views:
     """LeJEPA's multi-crop (Balestriero & LeCun 2025, arXiv:2511.08544): one law of colour for all views.
 
@@ -127,3 +139,18 @@ def lejepa_small(size: Size, local: Size, count: int = 4) -> Views:
     """LeJEPA's multi-crop for images of 32 px: no blur, small views from a tenth. Own choice."""
     large = View(size, (0.3, 1.0), **BYOL, blur=0.0, solarize=0.2)
     return Views(large, large, *[View(local, (0.1, 0.4), **BYOL, blur=0.0, solarize=0.2)] * count)
+
+
+def emp(
+    size: Size | None = None,
+    count: int = 20,
+    scale: Sequence[float] = (0.25, 0.25),
+    blur: float = 0.1,
+) -> Views:
+    """EMP-SSL's patches for CIFAR (Tong et al. 2023, arXiv:2304.03977): `count` squares of one area.
+
+    Its code enlarges them to the image's size. With a size of half the image's side a CNN reads the same
+    pixels and computes a quarter as much.
+    """
+    colour = HALF | {"hue": 0.2}
+    return Views(*[View(size, scale, (1.0, 1.0), **colour, blur=blur, solarize=0.1)] * count)

@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from hydra.utils import get_object, instantiate
 from omegaconf import DictConfig, OmegaConf, open_dict
 from zoo_backbones import SIDE, VOCABULARY, backbone, build
 
-from ssl_zoo import optim
+from ssl_zoo import hub, optim
 from ssl_zoo.backbones._base import KINDS
 from ssl_zoo.backbones._timm import ResNet, VisionTransformer
 from ssl_zoo.backbones.cnn import TimmCNN
@@ -29,6 +30,7 @@ from ssl_zoo.transfer.measures import Measure
 
 BACKBONE = {"image": "vit_micro", "text": "transformer_micro"}
 DATA = {"image": "digits", "text": "stdlib"}
+FOLDER = TemporaryDirectory()  # removed when the tests end
 OWN = "ssl_zoo.objectives.rotation.Rotation"  # stands for the user's class in objective=custom
 
 
@@ -37,8 +39,14 @@ def composed(verb: str, *words: str) -> DictConfig:
     cfg = composition.build(verb, list(words))
     for key, value in flatten(cfg).items():
         if value == "???":
-            OmegaConf.update(cfg, key, OWN if key == "objective._target_" else "given")
+            OmegaConf.update(cfg, key, OWN if key == "objective._target_" else given())
     return cfg
+
+
+@cache
+def given() -> str:
+    """What the user has to say: where a trained backbone is, which does for any other text."""
+    return str(hub.save(backbone("cnn"), Path(FOLDER.name) / "given"))
 
 
 def modality_of(data: str) -> str:

@@ -9,7 +9,8 @@ from torch import nn
 from zoo_backbones import backbone, build, images
 
 from ssl_zoo.noise import free_noise, seed_noise
-from ssl_zoo.objectives.dino import DINO, distillation
+from ssl_zoo.objectives._distilled import distillation
+from ssl_zoo.objectives.dino import DINO
 from ssl_zoo.views.recipes import dino, dino_small
 from ssl_zoo.views.view import View, Views
 

@@ -5,10 +5,13 @@ import copy
 import pytest
 import torch
 from torch import nn
+from zoo_backbones import backbone, build
 
+from ssl_zoo.data.rows import DataError, refuse_lacking
 from ssl_zoo.heads import mlp
-from ssl_zoo.memory import Centre, Queue
+from ssl_zoo.memory import Centre, Memory, Queue
 from ssl_zoo.norm import BatchNorm1d
+from ssl_zoo.objectives.simclr import SimCLR
 from ssl_zoo.teacher import Teacher
 
 
@@ -109,6 +112,39 @@ def test_a_queue_is_the_last_rows_in_their_order(size, parts):
 def test_a_queue_holds_something():
     with pytest.raises(ValueError, match="at least one row"):
         Queue(0, 2)
+
+
+def test_a_memory_holds_the_latest_row_of_each_sample():
+    torch.manual_seed(0)
+    memory, want = Memory(7, 2, 3), {}
+    for _ in range(4):
+        numbers = torch.randperm(7)[:4]
+        rows = torch.randn(4, 2, 3, requires_grad=True)
+        for part, index in zip(rows.chunk(2), numbers.chunk(2), strict=True):  # accumulated
+            memory.stash(index, part)
+        memory.eval()
+        memory.stash(numbers, torch.full((4, 2, 3), 9.0))  # evaluation notes nothing
+        memory.train()
+        memory.flush()
+        memory.flush()  # nothing is left to write
+        want |= dict(zip(numbers.tolist(), rows.detach(), strict=True))
+        for number in range(7):
+            assert memory.filled[number] == (number in want)
+            assert torch.equal(memory.rows[number], want.get(number, torch.zeros(2, 3)))
+    assert set(memory.state_dict()) == {"rows", "filled"}
+
+
+def test_a_memory_that_does_not_fit_the_data_is_refused():
+    with pytest.raises(ValueError, match="holds at least one, not 0"):
+        Memory(0, 2)
+    for wrong in (-1, 7):
+        with pytest.raises(ValueError, match=f"number {wrong}, and the objective remembers 7 rows"):
+            Memory(7, 2).stash(torch.tensor([3, wrong]), torch.zeros(2, 2))
+    holder = build(SimCLR, backbone("vit"))
+    holder.kept = Memory(7, 2)
+    with pytest.raises(DataError, match=r"remembers 7 rows, and the data has 9: set objective.rows=9"):
+        refuse_lacking(holder, range(9))
+    refuse_lacking(holder, range(7))
 
 
 def test_heads_are_built_as_asked():

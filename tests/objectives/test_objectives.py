@@ -18,12 +18,13 @@ from ssl_zoo.heads import grid_positions
 from ssl_zoo.noise import free_noise, rand, seed_noise
 from ssl_zoo.norm import BatchNorm1d
 from ssl_zoo.objectives._base import Batch, Loss, Objective, Sum, Tune
-from ssl_zoo.objectives.mae import MAE, normalise
+from ssl_zoo.objectives.mae import MAE
 from ssl_zoo.objectives.masked_lm import MaskedLM
 from ssl_zoo.objectives.next_token import NextToken
 from ssl_zoo.objectives.rotation import Rotation
 from ssl_zoo.objectives.simclr import SimCLR
 from ssl_zoo.objectives.supervised import Supervised
+from ssl_zoo.tokens import normalise
 from ssl_zoo.views.masks import Spans, Tokens, WholeWords, random_split
 
 
@@ -394,6 +395,14 @@ def test_grid_positions_by_hand():
     assert len(table.unique(dim=0)) == 6
     with pytest.raises(ValueError, match="multiple of 4"):
         grid_positions(6, 2, 2)
+
+
+def test_mae_that_draws_the_mean_has_the_loss_that_chance_says():
+    objective = mae()
+    torch.nn.init.zeros_(objective.decoder.pixels.weight)
+    torch.nn.init.zeros_(objective.decoder.pixels.bias)
+    assert objective.chance(4) == 191 / 192
+    assert objective(images()).value.item() == pytest.approx(191 / 192, rel=1e-3)
 
 
 @pytest.mark.parametrize(("masked", "keep"), [(0.75, 4), (0.5, 8), (0.94, 1), (0.06, 15)])

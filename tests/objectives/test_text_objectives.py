@@ -17,8 +17,9 @@ from ssl_zoo.noise import free_noise, rand, seed_noise
 from ssl_zoo.objectives._base import Batch
 from ssl_zoo.objectives.electra import Electra, detection
 from ssl_zoo.objectives.masked_lm import MaskedLM
-from ssl_zoo.objectives.prefix_lm import PrefixLM, prefixes
+from ssl_zoo.objectives.prefix_lm import PrefixLM
 from ssl_zoo.objectives.span_corruption import SpanCorruption
+from ssl_zoo.views.masks import prefixes
 from ssl_zoo.views.noise_spans import noise_spans, one_stack
 
 TEXT = ("transformer", "encoder", "decoder")

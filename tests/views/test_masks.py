@@ -8,7 +8,7 @@ import random
 import pytest
 import torch
 
-from ssl_zoo.views.blocks import blocks, multiblock, units
+from ssl_zoo.views.blocks import blocks, multiblock, squares, units
 from ssl_zoo.views.masks import (
     Runs,
     Spans,
@@ -108,6 +108,32 @@ def test_blocks_cover_cells_as_often_as_beits_do():
     assert (ours - theirs).abs().mean() < 0.02
     for turned in (ours.flip(0), ours.flip(1), ours.T):  # no side of the image is preferred
         assert (ours - turned).abs().max() < 5 * 0.5 * (2 / 4000) ** 0.5
+
+
+def test_squares_by_hand():
+    """Of 2 x 2 on 3 x 4 cells, squares begin at rows -1 to 2 and columns -1 to 3."""
+    places = [[(0, 0), (1, 0), (2, 3)], [(-1, -1), (-1, 3), (2, -1)]]
+    noise = torch.tensor([[((row + 1.5) / 4, (column + 1.5) / 5) for row, column in row] for row in places])
+    found = [squares(noise, (3, 4), 2, count).sort(1).values.tolist() for count in (4, 5, 7)]
+    # What is cut, and what no square covers, is taken from below here.
+    assert found[0] == [[0, 1, 4, 5], [0, 3, 8, 11]]
+    assert found[1] == [[0, 1, 4, 5, 9], [0, 3, 8, 10, 11]]
+    assert found[2] == [[0, 1, 4, 5, 8, 9, 11], [0, 3, 7, 8, 9, 10, 11]]
+    for count, side in ((0, 2), (13, 2), (4, 0)):
+        with pytest.raises(ValueError, match="of 3x4 cells"):
+            squares(noise, (3, 4), side, count)
+
+
+def test_squares_cover_all_cells_about_equally_and_hold_together():
+    torch.manual_seed(0)
+    at = squares(torch.rand(8000, 32, 2), (8, 8), 3, 13)
+    assert all(len(set(row)) == 13 for row in at[:200].tolist())
+    share = torch.bincount(at.flatten(), minlength=64) / 8000
+    assert share.min() > 0.85 * 13 / 64
+    assert share.max() < 1.15 * 13 / 64
+    seen = torch.zeros(8000, 64).scatter(1, at, 1.0).unflatten(1, (8, 8))
+    beside = (seen[:, :, 1:] * seen[:, :, :-1]).mean() / seen.mean()
+    assert beside > 0.6  # of cells alone, 13 / 64 are
 
 
 def test_units():

@@ -1,0 +1,150 @@
+"""The objectives there are, read from their sources and YAML files without importing torch.
+
+What a page says of an objective stands in one place each: the paper and the equation in the docstring of its
+file, its arguments in that of its class, its defaults and when to take it in its YAML files.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from dataclasses import dataclass
+from itertools import takewhile
+from pathlib import Path
+
+import ssl_zoo
+from ssl_zoo.compose.composition import config_folder, options
+from ssl_zoo.compose.signatures import source, syntax
+
+OBJECTIVES = Path(ssl_zoo.__file__).parent / "objectives"
+YOUR_OWN = "your own"  # the family of what builds a class of the user's
+NOTES = ("When", "Watch")  # what the first lines of an objective's YAML may begin with
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A file configs/GROUP/NAME.yaml.
+
+    Attributes:
+        headline: the first line of its first comment.
+        notes: what further lines of it say under the words of `NOTES`, whole.
+        target: full name of what it builds; "" where it does not say.
+    """
+
+    name: str
+    headline: str
+    notes: dict[str, str]
+    target: str
+
+
+@dataclass(frozen=True)
+class Card:
+    """An objective: a class with the choices of `objective=` that build it, the paper's first.
+
+    Attributes:
+        name: of the first choice. family, takes: of the class (see `Objective`).
+        about: docstring of its file, "" for a class of the user's.
+        file: its source. lines: how many it has.
+    """
+
+    name: str
+    cls: str
+    family: str
+    takes: tuple[str, ...]
+    choices: tuple[Choice, ...]
+    about: str
+    file: Path | None
+
+    @property
+    def lines(self) -> int:
+        return 0 if self.file is None else len(self.file.read_text(encoding="utf-8").splitlines())
+
+
+def choice(group: str, name: str) -> Choice:
+    """What the comment at the top of a YAML file says, and what the file builds."""
+    lines = (config_folder() / group / f"{name}.yaml").read_text(encoding="utf-8").splitlines()
+    lines = [line for line in lines if not line.startswith("# @package")]
+    head = [line.removeprefix("#").strip() for line in takewhile(lambda line: line.startswith("#"), lines)]
+    targets = (line.split(":", 1)[1].split("#")[0].strip() for line in lines if line.startswith("_target_:"))
+    notes: dict[str, str] = {}
+    word = ""
+    for line in head[1:]:
+        if found := re.match(rf"({'|'.join(NOTES)}): (.*)", line):
+            word, line = found[1], found[2]
+        if word:
+            notes[word] = f"{notes.get(word, '')} {line}".strip()
+    return Choice(name, head[0] if head else "", notes, next(targets, ""))
+
+
+def facts() -> dict[str, tuple[Path, dict[str, object]]]:
+    """Full name of each class of objectives -> its file, and its `family` and `takes`."""
+    found: dict[str, tuple[Path, dict[str, object]]] = {}
+    for file in sorted(OBJECTIVES.glob("*.py")):
+        for node in syntax(file).body:
+            if isinstance(node, ast.ClassDef):
+                said = {
+                    statement.targets[0].id: ast.literal_eval(statement.value)
+                    for statement in node.body
+                    if isinstance(statement, ast.Assign)
+                    and isinstance(statement.targets[0], ast.Name)
+                    and statement.targets[0].id in ("family", "takes")
+                }
+                if "takes" in said:
+                    found[f"ssl_zoo.objectives.{file.stem}.{node.name}"] = (file, said)
+    return found
+
+
+def cards() -> list[Card]:
+    """All objectives, by family and name."""
+    known, by_target = facts(), {}
+    for name in options("objective"):
+        one = choice("objective", name)
+        # Sums have one class, and nothing else in common.
+        by_target.setdefault((one.target, name if one.target.endswith(".Sum") else ""), []).append(one)
+    found = []
+    for (target, _), choices in by_target.items():
+        # The paper's own file is called after the module; variants have longer names.
+        choices = sorted(choices, key=lambda one: (one.name != target.split(".")[-2:][0], one.name))
+        file, said = known.get(target, (None, {"family": YOUR_OWN, "takes": ()}))
+        about = "" if file is None else ast.get_docstring(syntax(file)) or ""
+        found.append(
+            Card(
+                choices[0].name,
+                target.rpartition(".")[2],
+                str(said["family"]),
+                tuple(said["takes"]),  # pyright: ignore[reportArgumentType]
+                tuple(choices),
+                about,
+                file,
+            )
+        )
+    return sorted(found, key=lambda card: (card.family, card.name))
+
+
+def kinds_made(maker: str) -> tuple[str, ...]:
+    """Which kinds of backbone (`backbones._base.KINDS`) a class or a function by this full name can make.
+
+    A class says so in `kind = ...` or `kind: Literal[...]`, a function by the classes that it returns.
+    """
+    module, _, name = maker.rpartition(".")
+    file = source(module)
+    tree = ast.Module([], []) if file is None else syntax(file)
+    for node in tree.body:
+        if isinstance(node, ast.ImportFrom) and name in {one.asname or one.name for one in node.names}:
+            return kinds_made(f"{node.module}.{name}")
+        if isinstance(node, ast.FunctionDef) and node.name == name and node.returns is not None:
+            made = [part.id for part in ast.walk(node.returns) if isinstance(part, ast.Name)]
+            return tuple(kind for one in made for kind in kinds_made(f"{module}.{one}"))
+        if isinstance(node, ast.ClassDef) and node.name == name:
+            for one in node.body:
+                says = one.value if isinstance(one, ast.Assign) else getattr(one, "annotation", None)
+                names = one.targets if isinstance(one, ast.Assign) else [getattr(one, "target", None)]
+                if says is not None and "kind" in {part.id for part in names if isinstance(part, ast.Name)}:
+                    return tuple(str(part.value) for part in ast.walk(says) if isinstance(part, ast.Constant))
+    return ()
+
+
+def backbones_for(card: Card) -> list[str]:
+    """The choices of `backbone=` that an objective trains; [] where only building it tells."""
+    made = {name: kinds_made(choice("backbone", name).target) for name in options("backbone")}
+    return [name for name, kinds in made.items() if set(kinds) & set(card.takes)]

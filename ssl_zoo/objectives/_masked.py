@@ -1,0 +1,71 @@
+"""What objectives share that hide patches of an image behind a learnt vector, and tell something of them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from ssl_zoo.backbones._base import ImageBackbone, TokenBackbone
+from ssl_zoo.noise import rand
+from ssl_zoo.objectives._base import Objective
+from ssl_zoo.tokens import put, take
+from ssl_zoo.views.blocks import blocks
+from ssl_zoo.views.view import View
+
+
+class MaskedPatches(Objective[TokenBackbone]):
+    """The network reads all places of an image, some of which hold one learnt vector in place of a patch.
+
+    Args:
+        backbone: a vision transformer.
+        masked: share of the squares that is hidden; their number is rounded up.
+        view: images to training crops; None: those of the paper.
+        paper: makes the paper's view of an image size (height, width).
+        side: of the squares that are hidden whole, in patches.
+
+    Raises:
+        ValueError: the backbone is not a vision transformer, its patches do not make whole squares, or there
+            would be nothing to hide or nothing left to see.
+    """
+
+    def __init__(
+        self,
+        backbone: TokenBackbone,
+        masked: float,
+        view: View | None,
+        paper: Callable[[tuple[int, int]], View],
+        side: int = 1,
+    ):
+        super().__init__(backbone)
+        assert isinstance(backbone, ImageBackbone)
+        assert backbone.patch is not None
+        backbone.order = "both"
+        self.patch, self.grid, self.side = backbone.patch, backbone.grid(*backbone.image_size), side
+        high, wide = self.grid
+        if side < 1 or high % side or wide % side:
+            raise ValueError(
+                f"{high}x{wide} patches do not make squares of {side}x{side}: side=1 always does"
+            )
+        self.places = high * wide // side**2
+        self.count = math.ceil(masked * self.places - 1e-6)  # 75 / 196 of 196 are 75, however it is rounded
+        if not 0 < self.count < self.places:
+            raise ValueError(
+                f"masked={masked} of {self.places} squares are {self.count}: at least one is hidden, and not "
+                "all; change `masked`, or use smaller squares or larger images"
+            )
+        self.view, self.normalise = view or paper(backbone.image_size), backbone.normalise
+        self.blank = nn.Parameter(nn.init.trunc_normal_(torch.empty(backbone.dim), std=0.02))
+
+    def in_blocks(self, x: Tensor, block: int) -> Tensor:
+        """What is hidden of crops x (B, C, H, W), in BEiT's rectangles of `block` patches or more: (B, K)."""
+        noise = rand(len(x), 32, 4, device=x.device)
+        return blocks(noise, self.grid, self.count, (min(block, self.count), self.count), (0.3, 1 / 0.3))
+
+    def code(self, x: Tensor, at: Tensor) -> Tensor:
+        """What the network makes of the hidden patches at (B, K) of crops x (B, C, H, W): (B, K, D)."""
+        tokens = self.backbone.embed(x)  # (B, N, D)
+        left = put(tokens, at, self.blank.to(tokens.dtype).expand(*at.shape, -1))
+        return take(self.backbone.encode(left).tokens, at)
