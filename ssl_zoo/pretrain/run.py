@@ -272,6 +272,8 @@ def conclude(
         "seed": module.seed,
         "stopped": module.stopped,
     }
+    if module.chance is not None:
+        summary["chance"] = module.chance
     for watcher in watchers:
         summary |= watcher.last
     if lightning.is_global_zero:
