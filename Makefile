@@ -1,6 +1,6 @@
 # Everything starts from Python 3.11-3.13, make and git; the rest is installed into .venv on first use.
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lowest lint check boards bench torture clean
+.PHONY: help install demo test lowest lint check boards docs bench torture clean
 
 PYTHON ?= python3
 # Worker processes of the test run; each has one thread.
@@ -36,6 +36,11 @@ boards: .venv/.ready ## run the digits board from nothing, and say which lines o
 	OMP_NUM_THREADS=1 timeout 360 $(BIN)/ssl-zoo leaderboard run .cache/boards/digits jobs=$(JOBS) runs=.cache/boards/runs
 	$(BIN)/ssl-zoo leaderboard check .cache/boards/digits strict=true
 	$(BIN)/ssl-zoo leaderboard check
+
+docs: .venv/.ready ## write docs/architecture.md, docs/objectives, docs/leaderboard and the README's tables
+	$(BIN)/python docs/architecture.py
+	$(BIN)/python docs/objectives.py
+	$(BIN)/ssl-zoo leaderboard docs
 
 bench: .venv/.bench ## time the library against others, in some 23 minutes, and write benchmarks/speed/README.md
 	$(BIN)/python benchmarks/speed/run.py --out benchmarks/speed/results --report

@@ -57,3 +57,8 @@ def centre_softmax(scores: Tensor, centre: Tensor, temperature: float | Tensor) 
     scores (N, K), centre (K,) -> (N, K).
     """
     return ((_wide(scores) - centre) / temperature).softmax(1)
+
+
+def entropy(q: Tensor) -> Tensor:
+    """The mean entropy of rows q (N, K): ln K where all prototypes are alike, 0 where one has all."""
+    return -torch.xlogy(q, q).sum(1).mean()

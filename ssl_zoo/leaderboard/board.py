@@ -21,6 +21,7 @@ from typing import Any
 import yaml
 
 FLOORS = ("random", "pixels", "tfidf")
+LABELLED = ("supervised", "supcon")  # objectives that read labels
 HEADER = ("Paper", "Cost", "Expected", "Command")
 
 
@@ -56,7 +57,8 @@ class Recipe:
         """ "pretrained", "reference" (a line that trains on labels) or "floor"."""
         if self.floor is not None:
             return "floor"
-        return "reference" if self.pretrain.get("objective") == "supervised" else "pretrained"
+        objective = str(self.pretrain.get("objective", ""))
+        return "reference" if objective.removesuffix("_small") in LABELLED else "pretrained"
 
 
 @dataclass(frozen=True)

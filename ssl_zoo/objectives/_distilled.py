@@ -1,4 +1,4 @@
-"""What DINO, iBOT and DINOv2 share: scores of prototypes that follow those of a slow average."""
+"""What DINO, iBOT, DINOv2 and MSN share: scores of prototypes that follow those of a slow average."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from ssl_zoo.schedules import ramp
 from ssl_zoo.teacher import Teacher
 from ssl_zoo.tokens import put, take
 from ssl_zoo.views.blocks import some_blocks
+from ssl_zoo.views.masks import random_split
 from ssl_zoo.views.recipes import local_size
 from ssl_zoo.views.view import Views, groups
 
@@ -45,9 +46,26 @@ def patch_distillation(student: Tensor, q: Tensor, valid: Tensor, temperature: f
     return (each.sum(1) / valid.sum(1).clamp_min(1)).mean()
 
 
-def entropy(q: Tensor) -> Tensor:
-    """The mean entropy of rows q (N, K): ln K where all prototypes are alike, 0 where one has all."""
-    return -torch.xlogy(q, q).sum(1).mean()
+def crop_pairs(crops: Sequence[Tensor], count: int, teacher: Sequence[nn.Module]) -> Pairs:
+    """The first two crops of `count` images, and how alike a teacher, its backbone and head, finds them."""
+    first, second, *_ = (x for group in crops for x in group.split(count))
+    backbone, project, *_ = teacher
+    rows = [project(backbone(x).pooled) for x in (first, second)]
+    note = "Two crops of each image, and how alike the teacher's rows are: the diagonal should be near 1."
+    return Pairs(note, first, second, cosines(*rows))
+
+
+def thinned(backbone: Backbone, x: Tensor, count: int, dropped: float) -> Tensor:
+    """Pooled features of crops of `count` images that a vision transformer sees without a share of patches.
+
+    It is rounded up, as in MSN (Assran et al. 2022, arXiv:2204.07141). x: (G * B, C, H, W) -> (G * B, D)."""
+    assert isinstance(backbone, TokenBackbone)
+    assert isinstance(backbone, ImageBackbone)
+    tokens = backbone.embed(x)
+    keep = max(int(tokens.shape[1] * (1 - dropped)), 1)
+    noise = rand(count, len(x) // count, tokens.shape[1], device=x.device).transpose(0, 1).flatten(0, 1)
+    at, _ = random_split(noise, keep)
+    return backbone.encode(take(tokens, at), at, grid=backbone.grid(*x.shape[-2:])).pooled
 
 
 class SelfDistillation(Objective[ImageBackbone]):
@@ -140,11 +158,7 @@ class SelfDistillation(Objective[ImageBackbone]):
         return math.log(len(self.compare.weight))
 
     def show(self, batch: Batch) -> Pairs:
-        first, second, *_ = (x for crops in self.views(batch.x) for x in crops.split(len(batch.x)))
-        backbone, project, _ = self.teacher
-        rows = [project(backbone(x).pooled) for x in (first, second)]
-        note = "Two crops of each image, and how alike the teacher's rows are: the diagonal should be near 1."
-        return Pairs(note, first, second, cosines(*rows))
+        return crop_pairs(self.views(batch.x), len(batch.x), [*self.teacher])
 
 
 class Hidden(nn.Module):

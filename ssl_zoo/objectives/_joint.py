@@ -1,9 +1,10 @@
-"""What objectives share that compare projections of views of one image, all of one size."""
+"""What objectives share that compare projections of views of one image: all of one size, or multi-crop."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -12,6 +13,7 @@ from ssl_zoo.distributed import gather
 from ssl_zoo.heads import scoring_type
 from ssl_zoo.objectives._base import Batch, Objective
 from ssl_zoo.objectives._shown import Pairs, cosines
+from ssl_zoo.views.recipes import local_size
 from ssl_zoo.views.view import Views, groups
 
 
@@ -86,3 +88,50 @@ class JointEmbedding(Objective[ImageBackbone]):
         z = self.project(self.backbone(x[: 2 * len(batch.x)]).pooled)
         note = "Two views of each image, and how alike their projections are: the diagonal should be near 1."
         return Pairs(note, first, second, cosines(*z.chunk(2)))
+
+
+class MultiCrop(Objective[ImageBackbone]):
+    """Projections of large and small crops of each image; a subclass sets `project`.
+
+    Args:
+        backbone: any vision backbone.
+        views: images to two crops or more, those of one size next to each other; None: those of the paper.
+        paper: makes the paper's crops of the size of large ones, and that of small ones, 3/7 as wide.
+
+    Attributes:
+        large: how many crops have the first size.
+
+    Raises:
+        ValueError: the backbone is not for images, or an image has one crop.
+    """
+
+    whole_batch = True
+    project: nn.Module
+
+    def __init__(
+        self,
+        backbone: ImageBackbone,
+        views: Views | None,
+        paper: Callable[[tuple[int, int], tuple[int, int]], Views],
+    ):
+        super().__init__(backbone)
+        size, patch = backbone.image_size, getattr(backbone, "patch", 1)
+        self.views = views or paper(size, local_size(size, patch))
+        counts = groups(self.views)
+        if sum(counts) < 2:
+            title = type(self).__name__
+            raise ValueError(f"{title} compares crops of one image, and its views are a single crop")
+        self.large = counts[0]
+
+    def embed(self, batch: Batch) -> Tensor:
+        """Projections of all first crops, then of all second ones, and so on: (V * B, out).
+
+        The backbone reads all crops of a size in one batch, and the head all crops."""
+        pooled = [self.backbone(x).pooled for x in self.views(batch.x)]
+        return self.project(torch.cat(pooled))
+
+    def show(self, batch: Batch) -> Pairs:
+        first, second, *_ = (x for crops in self.views(batch.x) for x in crops.split(len(batch.x)))
+        z = [self.project(self.backbone(x).pooled) for x in (first, second)]
+        note = "Two crops of each image, and how alike their projections are: the diagonal should be near 1."
+        return Pairs(note, first, second, cosines(*z))

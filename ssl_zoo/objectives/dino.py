@@ -18,10 +18,11 @@ from typing import Any, ClassVar
 
 import torch
 
+from ssl_zoo.assign import entropy
 from ssl_zoo.backbones._base import ImageBackbone
 from ssl_zoo.memory import Centre
 from ssl_zoo.objectives._base import Batch, Loss
-from ssl_zoo.objectives._distilled import SelfDistillation, distillation, entropy
+from ssl_zoo.objectives._distilled import SelfDistillation, distillation
 from ssl_zoo.views.recipes import dino
 from ssl_zoo.views.view import Views
 

@@ -24,11 +24,12 @@ from typing import Any, ClassVar, Literal
 
 import torch
 
+from ssl_zoo.assign import entropy
 from ssl_zoo.backbones._base import ImageBackbone
 from ssl_zoo.contrast import koleo
 from ssl_zoo.memory import Centre
 from ssl_zoo.objectives._base import Batch, Loss
-from ssl_zoo.objectives._distilled import Hidden, SelfDistillation, distillation, entropy, patch_distillation
+from ssl_zoo.objectives._distilled import Hidden, SelfDistillation, distillation, patch_distillation
 from ssl_zoo.tokens import take
 from ssl_zoo.views.recipes import dino
 from ssl_zoo.views.view import Views, groups

@@ -27,10 +27,10 @@ from ssl_zoo.backbones._base import ImageBackbone
 from ssl_zoo.distributed import gather
 from ssl_zoo.heads import exact, mlp
 from ssl_zoo.noise import directions
-from ssl_zoo.objectives._base import Batch, Loss, Objective
-from ssl_zoo.objectives._joint import projection_std
-from ssl_zoo.views.recipes import lejepa, local_size
-from ssl_zoo.views.view import Views, groups
+from ssl_zoo.objectives._base import Batch, Loss
+from ssl_zoo.objectives._joint import MultiCrop, projection_std
+from ssl_zoo.views.recipes import lejepa
+from ssl_zoo.views.view import Views
 
 KNOTS, REACH = 17, 3.0
 
@@ -53,7 +53,7 @@ def sigreg(z: Tensor, directions: Tensor) -> Tensor:
     return z.shape[1] * (error @ (step * normal)).mean()
 
 
-class LeJEPA(Objective[ImageBackbone]):
+class LeJEPA(MultiCrop):
     """Args:
         backbone: any vision backbone.
         width, out: of the projection head, two hidden layers with batch norm and ReLU, and of z (D).
@@ -68,7 +68,6 @@ class LeJEPA(Objective[ImageBackbone]):
 
     family = "decorrelation"
     takes = ("vit", "cnn")
-    whole_batch = True
     tiny: ClassVar[dict[str, Any]] = {"width": 24, "out": 8, "slices": 16}
 
     def __init__(
@@ -80,21 +79,15 @@ class LeJEPA(Objective[ImageBackbone]):
         slices: int = 1024,
         views: Views | None = None,
     ):
-        super().__init__(backbone)
+        super().__init__(backbone, views, lejepa)
         if not 0 <= weight <= 1 or slices < 1:
             raise ValueError(f"weight is in [0, 1] and slices are 1 or more, not {weight} and {slices}")
-        size, patch = backbone.image_size, getattr(backbone, "patch", 1)
-        self.views = views or lejepa(size, local_size(size, patch))
-        if sum(groups(self.views)) < 2:
-            raise ValueError("LeJEPA compares crops of one image, and its views are a single crop")
         self.weight, self.slices, self.out = weight, slices, out
         self.project = mlp(backbone.dim, width, width, out, norm="batch")
 
     def forward(self, batch: Batch) -> Loss:
-        crops = self.views(batch.x)  # (V_size * B, C, h, w) for each size
-        pooled = torch.cat([self.backbone(x).pooled for x in crops])  # (V * B, dim)
-        z = self.project(pooled).unflatten(0, (-1, len(batch.x)))  # (V, B, out)
-        apart = invariance(z, len(crops[0]) // len(batch.x))  # of this process's rows
+        z = self.embed(batch).unflatten(0, (-1, len(batch.x)))  # (V, B, out)
+        apart = invariance(z, self.large)  # of this process's rows
         along = directions(self.slices, self.out).to(z.device, non_blocking=True)
         statistic = sigreg(gather(z.transpose(0, 1)).transpose(0, 1), along)  # of everybody's
         parts = {"invariance": apart, "sigreg": statistic, "projection_std": projection_std(z.flatten(0, 1))}

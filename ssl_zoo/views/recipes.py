@@ -129,6 +129,13 @@ def swav_small(size: Size, local: Size, count: int = 4) -> Views:
     return Views(large, large, *[View(local, (0.1, 0.4), **HALF, blur=0.0)] * count)
 
 
+def msn(size: Size, local: Size, count: int = 10) -> Views:
+    """MSN's crops (Assran et al. 2022, arXiv:2204.07141): two large views and small ones in half of SimCLR's
+    colours, the values of its code. 224 and 96 pixels for ImageNet."""
+    large = View(size, (0.3, 1.0), **HALF)
+    return Views(large, large, *[View(local, (0.05, 0.3), **HALF)] * count)
+
+
 def lejepa(size: Size, local: Size, count: int = 6) -> Views:
     """LeJEPA's multi-crop (Balestriero & LeCun 2025, arXiv:2511.08544): one law of colour for all views.
 

@@ -6,6 +6,7 @@ from zoo_backbones import discover
 from ssl_zoo.cli.listing import about, listing, show
 from ssl_zoo.compose.catalogue import cards, choice
 from ssl_zoo.compose.composition import options
+from ssl_zoo.leaderboard.board import LABELLED
 
 
 def test_cards_say_what_the_classes_say():
@@ -81,3 +82,9 @@ def test_notes_of_a_yaml_file_go_on_over_lines(tmp_path, monkeypatch):
     one = choice("objective", "mine")
     assert (one.headline, one.target) == ("Mine: a headline.", "a.B")
     assert one.notes == {"When": "rows are few.", "Watch": "the std."}
+
+
+def test_boards_know_which_objectives_read_labels():
+    files = {card.cls: card.file.stem for card in cards() if card.file}
+    labelled = {files[cls.__name__] for cls in discover() if "y" in cls.reads}
+    assert labelled <= set(LABELLED)

@@ -1,0 +1,145 @@
+"""What a training step of every image objective costs against SimCLR's on the same backbone: one core, no
+device.
+
+    python benchmarks/cost/run.py [NAME ...]    # recipes configs/experiment/cifar10_NAME.yaml; default: all
+
+Each recipe is built as `ssl-zoo pretrain experiment=cifar10_NAME` builds it, in a process of its own, on
+a batch of 256 random images of 32 pixels. Time: processor seconds of forward, backward, AdamW and
+`advance`, in turns with SimCLR (objective=simclr_small), ratio of the medians of ROUNDS steps. Memory:
+how far the process grows above what it held before the step, its peak against SimCLR's. Results are
+written to results.json beside this file; docs/objectives is drawn from it.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+ROUNDS, BATCH, SIZE = 5, 256, 32
+RESULTS = Path(__file__).with_name("results.json")
+
+
+def recipes() -> list[str]:
+    from ssl_zoo.compose.composition import options
+
+    return [name.removeprefix("cifar10_") for name in options("experiment") if name.startswith("cifar10_")]
+
+
+def stepper(words: list[str], rows: int = BATCH) -> Callable[[], None]:
+    """A function that makes one optimizer step of a recipe, on the same images each time."""
+    import torch
+
+    from ssl_zoo.compose.composition import build
+    from ssl_zoo.compose.objective import build_objective
+    from ssl_zoo.noise import seed_noise
+    from ssl_zoo.objectives._base import Batch
+
+    cfg = build("pretrain", [*words, "data=cifar10", "trainer=cpu"])
+    torch.manual_seed(0)
+    objective = build_objective(cfg, None).train()
+    optimizer = torch.optim.AdamW([p for p in objective.parameters() if p.requires_grad], 1e-4, fused=True)
+    x = torch.randint(0, 256, (rows, 3, SIZE, SIZE), dtype=torch.uint8)
+    batch = Batch(x, y=torch.randint(10, (rows,)), index=torch.arange(rows))
+    steps = 0
+
+    def step() -> None:
+        nonlocal steps
+        seed_noise(0, steps)
+        optimizer.zero_grad()
+        objective(batch).value.backward()
+        optimizer.step()
+        objective.advance(0.5)
+        steps += 1
+
+    return step
+
+
+def held(field: str) -> int:
+    """VmRSS (held now) or VmHWM (the most since it was last reset) of this process, in bytes."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(field):
+            return int(line.split()[1]) * 1024
+    raise RuntimeError(f"this system does not say {field} in /proc/self/status")
+
+
+def growth(step: Callable[[], None]) -> int:
+    """Bytes that a step needs above what is held before it."""
+    Path("/proc/self/clear_refs").write_text("5")
+    before = held("VmRSS")
+    step()
+    return held("VmHWM") - before
+
+
+def peak(words: list[str]) -> int:
+    """Growth of the first step of a recipe, gradients and the optimizer's moments included."""
+    import torch
+
+    torch.set_num_threads(1)
+    stepper(words, rows=4)()  # what is loaded and compiled once; memory that it frees is little
+    return growth(stepper(words))
+
+
+def seconds(words: list[str], beside: list[str]) -> tuple[float, float]:
+    """Median processor seconds of a step of both, in turns."""
+    import torch
+
+    torch.set_num_threads(1)
+    both = [stepper(words), stepper(beside)]
+    spent: list[list[float]] = [[], []]
+    for number in range(ROUNDS + 2):
+        for step, times in zip(both, spent, strict=True):
+            began = time.process_time()
+            step()
+            if number > 1:
+                times.append(time.process_time() - began)
+    return median(spent[0]), median(spent[1])
+
+
+def measured(name: str) -> dict[str, Any]:
+    """The row of a recipe."""
+    from ssl_zoo.compose.composition import compose
+
+    words = [f"experiment=cifar10_{name}"]
+    backbone = compose("pretrain", words).choices["backbone"]
+    beside = ["objective=simclr_small", f"backbone={backbone}"]
+    alone = multiprocessing.get_context("spawn")
+    with alone.Pool(1, maxtasksperchild=1) as pool:
+        times = pool.apply(seconds, (words, beside))
+        peaks = [pool.apply(peak, (one,)) for one in (words, beside)]
+    return {
+        "backbone": backbone,
+        "seconds": round(times[0], 4),
+        "time": round(times[0] / times[1], 2),
+        "memory": round(peaks[0] / peaks[1], 2),
+        "megabytes": round(peaks[0] / 2**20),
+    }
+
+
+def main(names: list[str]) -> None:
+    from ssl_zoo.pretrain.run import processor
+
+    known = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    rows = known.get("rows", {})
+    for name in names or recipes():
+        if name == "clip":
+            print("clip          left out: it reads captions")
+            continue
+        rows[name] = measured(name)
+        print(f"{name:<26} {rows[name]}", flush=True)
+        found = {
+            "processor": processor(),
+            "batch": BATCH,
+            "rounds": ROUNDS,
+            "rows": dict(sorted(rows.items())),
+        }
+        RESULTS.write_text(json.dumps(found, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
