@@ -92,4 +92,4 @@ class MoCo(JointEmbedding):
         self.queue.flush()
 
     def chance(self, rows: int) -> float:
-        return math.log(1 + len(self.queue.rows))  # once the queue is full
+        return math.log1p(len(self.queue.rows))

@@ -20,13 +20,13 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from ssl_zoo.assign import sinkhorn
+from ssl_zoo.assign import entropy, sinkhorn
 from ssl_zoo.backbones._base import ImageBackbone
 from ssl_zoo.distributed import rank, world
 from ssl_zoo.heads import Prototypes, mlp
 from ssl_zoo.memory import Queue
 from ssl_zoo.objectives._base import Batch, Loss
-from ssl_zoo.objectives._distilled import distillation, entropy
+from ssl_zoo.objectives._distilled import distillation
 from ssl_zoo.objectives._joint import MultiCrop, projection_std
 from ssl_zoo.views.recipes import swav
 from ssl_zoo.views.view import Views
