@@ -47,6 +47,7 @@ BELOW = {
     "contract": (*BASE, "hub", "backbones.", "objectives._base", "contract."),
     "contrast": ("distributed", "heads"),
     "covariance": (),
+    "normality": ("heads",),
     "objectives": (
         *BASE,
         "assign",
@@ -56,6 +57,7 @@ BELOW = {
         "hub",
         "kmeans",
         "memory",
+        "normality",
         "teacher",
         "token_scores",
         "views.",
