@@ -50,6 +50,7 @@ BELOW = {
     "contract": (*BASE, "hub", "backbones.", "objectives._base", "contract."),
     "contrast": ("distributed", "heads"),
     "covariance": (),
+    "normality": ("heads",),
     "objectives": (
         *BASE,
         "assign",
@@ -62,6 +63,7 @@ BELOW = {
         "hub",
         "kmeans",
         "memory",
+        "normality",
         "teacher",
         "token_scores",
         "views.",
