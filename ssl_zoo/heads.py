@@ -190,6 +190,50 @@ class PatchDecoder(nn.Module):
         return self.pixels(self.norm(last(tokens, first)))
 
 
+class CrossBlock(nn.Module):
+    """A pre-norm transformer block whose rows read others, (B, M, D), and not each other (CrossMAE, Fu et al.
+    2024, arXiv:2401.14391; CAPI)."""
+
+    def __init__(self, width: int, heads: int):
+        super().__init__()
+        self.heads = heads
+        self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.q, self.kv, self.out = (nn.Linear(width, wide * width) for wide in (1, 2, 1))
+        self.mlp = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
+
+    def forward(self, x: Tensor, read: Tensor) -> Tensor:
+        """(B, N, D), (B, M, D) -> (B, N, D)."""
+        rows = (self.q(self.norm1(x)), *self.kv(read).chunk(2, -1))
+        q, k, v = (row.unflatten(2, (self.heads, -1)).transpose(1, 2) for row in rows)
+        x = x + self.out(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
+        return x + self.mlp(self.norm2(x))
+
+
+class CrossDecoder(nn.Module):
+    """A decoder of `CrossBlock`s, which draws each row as if it were the only one.
+
+    Args:
+        width, depth, heads: its size.
+
+    Raises:
+        ValueError: a width that does not split into so many heads, or no block.
+    """
+
+    def __init__(self, width: int, depth: int, heads: int):
+        super().__init__()
+        if heads < 1 or width % heads or depth < 1:
+            raise ValueError(f"a decoder of width {width}, {heads} heads and depth {depth} cannot be built")
+        self.blocks = nn.ModuleList(CrossBlock(width, heads) for _ in range(depth))
+        self.read, self.norm = nn.LayerNorm(width), nn.LayerNorm(width)
+
+    def forward(self, x: Tensor, read: Tensor) -> Tensor:
+        """(B, N, width) rows that read (B, M, width) -> (B, N, width)."""
+        read = self.read(read)
+        for block in self.blocks:
+            x = block(x, read)
+        return self.norm(x)
+
+
 class ConvDecoder(nn.Module):
     """The light decoder of data2vec 2.0 (Baevski et al. 2023, arXiv:2212.07525, section 3.3): convolutions of
     3 x 3, each with a layer norm without parameters, GELU, and a shortcut where the width stays.

@@ -1,4 +1,8 @@
-"""DINO against a slow second implementation: loss, gradient, centre and teacher over several steps."""
+"""DINO against a slow second implementation: loss, gradient, centre and teacher over several steps.
+
+Reference (dino): own slow implementation, three steps; lightly's DINOLoss (tests/objectives/test_ibot.py)
+Peers (dino): none found
+"""
 
 import copy
 import math
