@@ -1,4 +1,4 @@
-"""Heads that objectives put on a backbone: projections, prototypes, decoders of patches, scores of classes.
+"""Heads that objectives put on a backbone: projections, prototypes, residual MLPs, scores of classes.
 
 What compares features with something (logits, errors, distances) belongs to the loss, and is computed in
 float32 by `exact`. What makes features (trunks, projections, decoders) stays in autocast's type.
@@ -125,6 +125,7 @@ class Prototypes(nn.Module):
         return cosines(rows, weight)
 
 
+<<<<<<< HEAD
 class DecoderBlock(nn.Module):
     """A pre-norm transformer block (Dosovitskiy et al. 2021, eq. 2 and 3) that may give fewer rows than it
     reads."""
@@ -265,6 +266,8 @@ class ConvDecoder(nn.Module):
         return self.out(x.flatten(1, 2))
 
 
+=======
+>>>>>>> main
 class Residual(nn.Module):
     """A module whose input is added to its output."""
 

@@ -165,11 +165,13 @@ def facts(
         ("samples", f"{summary['samples']:,} (with repetition)" if "samples" in summary else ""),
         ("tokens", f"{summary['tokens']:,} (with repetition)" if "tokens" in summary else ""),
         ("seconds", f"{summary['seconds']:,} of training" if "seconds" in summary else ""),
+        ("loss where nothing is told apart", f"{summary['chance']:.4g}" if "chance" in summary else ""),
     ]
     known = {"objective", "backbone", "backbone_parameters", "steps", "samples", "tokens", "images"}
-    known |= {"seconds", "seed", "stopped"}
+    known |= {"seconds", "seed", "stopped", "chance"}
     last = {name: value for name, value in summary.items() if name not in known}
-    found += [(f"final {name}", f"{value:.4g}") for name, value in last.items()]
+    written = lambda value: value if isinstance(value, str) else f"{value:.4g}"  # noqa: E731
+    found += [(f"final {name}", written(value)) for name, value in last.items()]
     if not summary and "train/loss" in metrics:
         found.append(("last train/loss", f"{metrics['train/loss'][1][-1]:.4g}"))
     if environment:

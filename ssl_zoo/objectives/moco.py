@@ -19,6 +19,7 @@ Published training: SGD, lr 0.03 x batch / 256, weight decay 1e-4.
 
 from __future__ import annotations
 
+import math
 from typing import Any, ClassVar
 
 import torch
@@ -102,3 +103,6 @@ class MoCo(JointEmbedding):
         super().advance(t)
         self.teacher.update(self.momentum)
         self.queue.flush()
+
+    def chance(self, rows: int) -> float:
+        return math.log1p(len(self.queue.rows))

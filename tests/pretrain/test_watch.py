@@ -49,9 +49,8 @@ class Squeezed(Backbone):
 
 def as_module(model: Backbone) -> SimpleNamespace:
     """What the monitor asks of the module that is trained."""
-    return SimpleNamespace(
-        objective=SimpleNamespace(backbone=model), device=torch.device("cpu"), stopped=False
-    )
+    objective = SimpleNamespace(export=lambda: {"backbone": model})
+    return SimpleNamespace(objective=objective, device=torch.device("cpu"), stopped=False)
 
 
 def watched(monitor: Monitor, model: Backbone, step: Callable[[], object], steps: int) -> None:
