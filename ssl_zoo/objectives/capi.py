@@ -22,7 +22,8 @@ from torch import Tensor, nn
 
 from ssl_zoo.assign import entropy, sinkhorn
 from ssl_zoo.backbones._base import Backbone, ImageBackbone, TokenBackbone
-from ssl_zoo.heads import CrossDecoder, Prototypes, exact, grid_positions
+from ssl_zoo.decoders import CrossPredictor, grid_positions
+from ssl_zoo.heads import Prototypes, exact
 from ssl_zoo.noise import rand
 from ssl_zoo.objectives._base import Batch, Loss, Objective, Tune
 from ssl_zoo.objectives._distilled import agreement
@@ -72,11 +73,10 @@ class CAPI(Objective[TokenBackbone]):
         self.temperature, self.sharp = temperature, teacher_temperature
         self.widen, self.blank = nn.Linear(backbone.dim, width), nn.Parameter(torch.randn(width) * 0.02)
         self.register_buffer("position", grid_positions(width, *self.grid), persistent=False)
-        self.predict, self.compare = CrossDecoder(width, depth, heads), Prototypes(width, clusters)
-        self.cluster = nn.Linear(backbone.dim, clusters)
+        self.predict, self.compare = CrossPredictor(width, depth, heads), Prototypes(width, clusters)
+        self.cluster, self.teacher = nn.Linear(backbone.dim, clusters), Teacher(backbone)
         nn.init.normal_(self.cluster.weight)
         nn.init.zeros_(self.cluster.bias)
-        self.teacher = Teacher(backbone)
         self.falls, self.rises = ramp(1.0, momentum, "linear", warmup), ramp(momentum, 1.0)
 
     def forward(self, batch: Batch) -> Loss:

@@ -9,11 +9,10 @@ import math
 import pytest
 import torch
 from lightly.loss import CAPILoss
-from torch import nn
 from zoo_backbones import backbone, build, images
 
 from ssl_zoo.assign import sinkhorn
-from ssl_zoo.heads import CrossBlock, CrossDecoder
+from ssl_zoo.decoders import CrossPredictor
 from ssl_zoo.noise import free_noise, rand, seed_noise
 from ssl_zoo.objectives._distilled import agreement
 from ssl_zoo.objectives.capi import CAPI
@@ -64,20 +63,11 @@ def test_a_block_is_a_rectangle_on_a_torus_and_no_cell_is_preferred(grid, count)
         rolled_block(torch.rand(2, 3), grid, 0)
 
 
-def test_cross_attention_is_torchs():
-    block, heads = CrossBlock(8, 2).double(), 2
-    x, read = torch.randn(3, 4, 8, dtype=torch.float64), torch.randn(3, 5, 8, dtype=torch.float64)
-    peer = nn.MultiheadAttention(8, heads, batch_first=True).double()
-    with torch.no_grad():
-        peer.in_proj_weight.copy_(torch.cat([block.q.weight, block.kv.weight]))
-        peer.in_proj_bias.copy_(torch.cat([block.q.bias, block.kv.bias]))
-        peer.out_proj.load_state_dict(block.out.state_dict())
-        y = x + peer(block.norm1(x), read, read)[0]
-        torch.testing.assert_close(block(x, read), y + block.mlp(block.norm2(y)))
-        decoder = CrossDecoder(8, 2, 2).double()
-        torch.testing.assert_close(decoder(x, read)[:, 1:2], decoder(x[:, 1:2], read))
+def test_rows_of_the_predictor_do_not_see_each_other():
+    predictor, x, code = CrossPredictor(8, 2, 2), torch.randn(3, 4, 8), torch.randn(3, 5, 8)
+    torch.testing.assert_close(predictor(x, code)[:, 1:2], predictor(x[:, 1:2], code))
     with pytest.raises(ValueError, match="of width 8, 3 heads and depth 2 cannot be built"):
-        CrossDecoder(8, 2, 3)
+        CrossPredictor(8, 2, 3)
 
 
 def balanced(scores: torch.Tensor) -> torch.Tensor:
