@@ -136,7 +136,7 @@ def test_features_of_use_are_no_collapse(capsys):
 
 @pytest.mark.parametrize("kind", ["vit", "cnn"])
 def test_what_is_watched_is_what_is_exported(kind):
-    """A teacher's backbone, which is left as it was: weights, running statistics, and modes of all its parts."""
+    """A teacher's backbone, which is left as it was: weights, running statistics, modes of its parts."""
     objective = build(DINO, backbone(kind))
     with torch.no_grad():
         for weight in objective.backbone.parameters():
