@@ -69,3 +69,7 @@ class MaskedPatches(Objective[TokenBackbone]):
         tokens = self.backbone.embed(x)  # (B, N, D)
         left = put(tokens, at, self.blank.to(tokens.dtype).expand(*at.shape, -1))
         return take(self.backbone.encode(left).tokens, at)
+
+    def restore(self, read: Tensor) -> Tensor:
+        """Images as the network reads them, with standardised channels -> pixels in [0, 1], (B, C, H, W)."""
+        return read * self.normalise.std + self.normalise.mean

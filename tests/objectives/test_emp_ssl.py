@@ -55,7 +55,7 @@ def by_hand(z: list) -> float:
     for image in np.array(z).transpose(1, 0, 2):
         mean = image.mean(0)
         cosines += [row @ mean / np.linalg.norm(row) / np.linalg.norm(mean) for row in image]
-    return -sum(rates) / len(rates) - 20 * sum(cosines) / len(cosines)
+    return -sum(rates) / len(rates) - 5 * sum(cosines) / len(cosines)
 
 
 @pytest.mark.parametrize("kind", ["vit", "cnn"])
@@ -73,7 +73,7 @@ def test_the_objective_is_its_equation(kind):
     rows = (rows / rows.norm(dim=1, keepdim=True)).view(5, 4, 8)
     assert loss.value.item() == pytest.approx(by_hand(rows.tolist()), rel=1e-9)
     assert loss.value.item() == pytest.approx(
-        -loss.parts["coding_rate"].item() - 20 * loss.parts["cosine"].item(), rel=1e-9
+        -loss.parts["coding_rate"].item() - 5 * loss.parts["cosine"].item(), rel=1e-9
     )
 
 
@@ -82,7 +82,7 @@ def test_loss_of_what_learns_nothing():
     with torch.no_grad():
         objective.project[-1].weight.zero_()
     assert objective(images()).value.item() == pytest.approx(objective.chance(4), rel=1e-6)
-    assert objective.chance(4) == pytest.approx(-math.log(1 + 8 / 0.2) / 2 - 20)
+    assert objective.chance(4) == pytest.approx(-math.log(1 + 8 / 0.2) / 2 - 5)
 
 
 def test_patches_are_squares_of_a_quarter_of_the_image():
