@@ -79,6 +79,16 @@ def vic(size: Size | None = None) -> Views:
     return Views(view, view)
 
 
+def whitening(size: Size | None = None, count: int = 4) -> Views:
+    """W-MSE's views for CIFAR (Ermolov et al. 2021, arXiv:2007.06346): `count` of one law, without a blur."""
+    return Views(*[View(size, (0.2, 1.0), **HALF, grayscale=0.1, blur=0.0)] * count)
+
+
+def manifold(size: Size | None = None, count: int = 4) -> Views:
+    """MMCR's views for CIFAR (Yerxa et al. 2023, arXiv:2303.03307): `count` of SimCLR's; the paper has 40."""
+    return Views(*[simclr_small(size)] * count)
+
+
 def local_size(size: Sequence[int], patch: int = 1) -> tuple[int, int]:
     """The size of a multi-crop's small views, as 96 of 224 pixels: 3/7 of `size`, (height, width).
 
