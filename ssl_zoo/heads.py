@@ -1,4 +1,4 @@
-"""Heads that objectives put on a backbone: projections, prototypes, decoders of patches, scores of classes.
+"""Heads that objectives put on a backbone: projections, prototypes, residual MLPs, scores of classes.
 
 What compares features with something (logits, errors, distances) belongs to the loss, and is computed in
 float32 by `exact`. What makes features (trunks, projections, decoders) stays in autocast's type.
@@ -123,102 +123,6 @@ class Prototypes(nn.Module):
         gradient, which is 0: training in several processes demands one."""
         weight = self.weight.detach() + gate * (self.weight - self.weight.detach())
         return cosines(rows, weight)
-
-
-class DecoderBlock(nn.Module):
-    """A pre-norm transformer block (Dosovitskiy et al. 2021, eq. 2 and 3) that may give fewer rows than it
-    reads."""
-
-    def __init__(self, width: int, heads: int):
-        super().__init__()
-        self.heads = heads
-        self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
-        self.qkv, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
-        self.mlp = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
-
-    def forward(self, x: Tensor, first: int = 0) -> Tensor:
-        """All rows are attended to, and those from `first` on are given: (B, N, D) -> (B, N - first, D)."""
-        b, n, d = x.shape
-        q, k, v = self.qkv(self.norm1(x)).view(b, n, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
-        mixed = F.scaled_dot_product_attention(q[:, :, first:], k, v)  # (B, heads, N - first, D / heads)
-        x = x[:, first:] + self.out(mixed.transpose(1, 2).reshape(b, n - first, d))
-        return x + self.mlp(self.norm2(x))
-
-
-def grid_positions(width: int, rows: int, columns: int) -> Tensor:
-    """Fixed sines and cosines of row and column (MoCo v3's 2-D form): (rows * columns, width).
-
-    Raises:
-        ValueError: a width that 4 does not divide.
-    """
-    if width % 4:
-        raise ValueError(f"a decoder of width {width} cannot hold 2-D sine positions: use a multiple of 4")
-    rate = 10_000 ** (-torch.arange(width // 4) / (width // 4))
-    y, x = torch.meshgrid(torch.arange(rows), torch.arange(columns), indexing="ij")
-    angles = [axis.flatten()[:, None] * rate for axis in (y, x)]
-    return torch.cat([f(angle) for angle in angles for f in (torch.sin, torch.cos)], dim=1)
-
-
-class PatchDecoder(nn.Module):
-    """MAE's light decoder (He et al. 2022, section 3), initialised as MAE's code does.
-
-    Args:
-        width, depth, heads: size of the decoder.
-        out: how many values of each patch are predicted.
-
-    Raises:
-        ValueError: a width that does not split into so many heads, or no block.
-    """
-
-    def __init__(self, width: int, depth: int, heads: int, out: int):
-        super().__init__()
-        if heads < 1 or width % heads or depth < 1:
-            raise ValueError(f"a decoder of width {width}, {heads} heads and depth {depth} cannot be built")
-        self.blocks = nn.ModuleList(DecoderBlock(width, heads) for _ in range(depth))
-        self.norm = nn.LayerNorm(width)
-        self.pixels = nn.Linear(width, out)
-        for module in self.modules():
-            if isinstance(module, nn.Linear):
-                nn.init.xavier_uniform_(module.weight)
-                nn.init.zeros_(module.bias)
-
-    def forward(self, tokens: Tensor, first: int = 0) -> Tensor:
-        """(B, N, width) -> (B, N - first, out): tokens before `first` are read, but not decoded."""
-        *early, last = self.blocks
-        for block in early:
-            tokens = block(tokens)
-        return self.pixels(self.norm(last(tokens, first)))
-
-
-class ConvDecoder(nn.Module):
-    """The light decoder of data2vec 2.0 (Baevski et al. 2023, arXiv:2212.07525, section 3.3): convolutions of
-    3 x 3, each with a layer norm without parameters, GELU, and a shortcut where the width stays.
-
-    Args:
-        dim: width of what is read and given.
-        width, depth, groups: of the convolutions.
-
-    Raises:
-        ValueError: widths that do not divide into so many groups, or no convolution.
-    """
-
-    def __init__(self, dim: int, width: int, depth: int, groups: int):
-        super().__init__()
-        if min(depth, groups) < 1 or width % groups or dim % groups:
-            raise ValueError(f"{depth} convolutions of widths {dim} and {width} in {groups} groups cannot be")
-        self.layers = nn.ModuleList(
-            nn.Conv2d(width if layer else dim, width, 3, padding=1, groups=groups) for layer in range(depth)
-        )
-        self.out = nn.Linear(width, dim)
-
-    def forward(self, tokens: Tensor, grid: tuple[int, int]) -> Tensor:
-        """Tokens of all cells of a grid, row by row: (B, N, dim) -> the same."""
-        x = tokens.unflatten(1, grid)  # (B, rows, columns, D)
-        for layer in self.layers:
-            y = layer(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
-            y = F.gelu(F.layer_norm(y, y.shape[-1:]))
-            x = x + y if x.shape == y.shape else y
-        return self.out(x.flatten(1, 2))
 
 
 class Residual(nn.Module):

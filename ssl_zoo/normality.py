@@ -35,8 +35,8 @@ def sigreg(z: Tensor, directions: Tensor) -> Tensor:
 class _Waves(torch.autograd.Function):
     """The means over N of cos(k x) and sin(k x), k = 0 to 16, of x (V, N, M): (2, V, M, 17).
 
-    Each k is a rotation of the one before: half the time of calling cos and sin for all k (23 against 48 ms,
-    on one core, for 6 views of 256 rows and 256 directions), and a seventeenth of the memory.
+    Each k is a rotation of the one before: half the time of calling cos and sin for all k (23, not 48 ms on
+    one core, for 6 views of 256 rows and 256 directions), and a seventeenth of the memory.
     """
 
     @staticmethod

@@ -10,7 +10,10 @@ from itertools import groupby
 from ssl_zoo.compose.catalogue import Card, backbones_for, cards, choice
 from ssl_zoo.compose.composition import options
 
-GROUPS = ("backbone", "data", "tokenizer", "optimizer", "schedule", "trainer", "protocol", "experiment")
+GROUPS = (
+    *("backbone", "data", "tokenizer", "optimizer", "schedule"),
+    *("guard", "trainer", "protocol", "experiment"),
+)
 HELP = """\
 ssl-zoo list              everything: objectives, backbones, data and the other groups
 ssl-zoo list objectives   a table of the objectives, by family, and the kinds of backbone that each takes

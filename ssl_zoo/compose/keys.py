@@ -68,12 +68,11 @@ def refuse_unread(verb: str, cfg: DictConfig) -> None:
             raise ConfigError(
                 f"trainer.{strange[0]}: Lightning's Trainer takes no such argument{near(strange[0], takes)}"
             )
-    if cfg.get("budget") is not None:
-        takes = list(signature("ssl_zoo.pretrain.budget.Budget").names)  # pyright: ignore
-        if strange := [str(key) for key in cfg.budget if str(key) not in takes]:
-            raise ConfigError(
-                f"budget.{strange[0]}: a budget is one of {', '.join(takes)}{near(strange[0], takes)}"
-            )
+    for key, made in (("budget", "budget.Budget"), ("guard", "guard.Guard")):
+        takes = list(signature(f"ssl_zoo.pretrain.{made}").names)  # pyright: ignore
+        if strange := [str(one) for one in cfg.get(key) or () if str(one) not in takes]:
+            what = "a budget is one of" if key == "budget" else "a guard takes"
+            raise ConfigError(f"{key}.{strange[0]}: {what} {', '.join(takes)}{near(strange[0], takes)}")
 
 
 RESERVED = ("_target_", "_partial_", "_convert_", "_recursive_", "_args_")
@@ -196,7 +195,10 @@ def unknown(word: str, keys: dict[str, Any], targets: dict[str, str], every: lis
         if taken and key in taken.names and f"{path}.{key}" not in (*keys, *ends):
             ends.append(f"{path}.{key}")
     close = get_close_matches(key, [k for k in keys if "." not in k], 1, 0.9)
-    if ends and not close:
+    group = key.partition(".")[0]
+    if group in every and not any(k.startswith(f"{group}.") for k in keys):
+        hint = f"; choose {group}=NAME first, whose key it may be"
+    elif ends and not close:
         hint = "; did you mean " + " or ".join(f"{end}={value}" for end in ends[:3]) + "?"
     else:
         parent = key.rpartition(".")[0]

@@ -27,6 +27,7 @@ from ssl_zoo.data.tokenizer import Tokenizer
 from ssl_zoo.pretrain import Budget, Pretraining, PretrainingData, launch, pretrain
 from ssl_zoo.pretrain.callbacks import say
 from ssl_zoo.pretrain.checkpoint import checkpoints, write_atomically
+from ssl_zoo.pretrain.guard import Guard
 from ssl_zoo.pretrain.run import RunError, locked
 from ssl_zoo.pretrain.stopping import requeue_when_told
 from ssl_zoo.pretrain.watch import Monitor, Validation
@@ -35,6 +36,7 @@ from ssl_zoo.pretrain.watch import Monitor, Validation
 FREE = (
     "run", "budget", "workers", "threads", "compile", "resume", "log_every", "evaluate_every", "save_every",
     "keep", "validation_limit", "wandb", "trainer", "data_dir", "data.cache",
+    "guard.margin", "guard.patience",
     "data.max_",  # limits: what passes them is the same
 )  # fmt: skip
 
@@ -136,6 +138,11 @@ def train(cfg: DictConfig, settings: dict[str, Any], where: Path, objects: Objec
     validation = None
     if held_out:
         validation = Validation(read(held_out), cfg.evaluate_every, cfg.batch_size, cfg.validation_limit)
+    guard = Guard(**settings["guard"]) if settings.get("guard") else None
+    known = objects.backbone is not None or cfg.init is not None or cfg.backbone.get("pretrained")
+    if guard is not None and guard.head_start and not known:
+        say("note: this backbone starts from random weights, which guard.head_start keeps for a while; name "
+            "others by init= or backbone.pretrained=, or take guard.head_start=0")  # fmt: skip
     trainer = dict(settings["trainer"])
     accumulate = trainer.pop("accumulate_grad_batches")
     module = Pretraining(
@@ -163,6 +170,7 @@ def train(cfg: DictConfig, settings: dict[str, Any], where: Path, objects: Objec
             where,
             validation=validation,
             monitor=monitor,
+            guard=guard,
             save_every=cfg.save_every,
             log_every=cfg.log_every,
             keep=cfg.keep,
@@ -170,7 +178,7 @@ def train(cfg: DictConfig, settings: dict[str, Any], where: Path, objects: Objec
             wandb=cfg.wandb,
             **trainer,
         )
-    return Trained(where, summary, objective.backbone, session.leads)
+    return Trained(where, summary, objective.export()[hub.MAIN], session.leads)
 
 
 def read_tokenizer(

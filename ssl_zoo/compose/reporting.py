@@ -22,6 +22,7 @@ from ssl_zoo.data.text import TextData
 from ssl_zoo.data.text_pairs import TextPairs
 from ssl_zoo.objectives._base import Objective, Sum
 from ssl_zoo.pages.feature_views import FeatureView, layer_scores, maps, neighbours
+from ssl_zoo.pages.run_charts import CHANCE
 from ssl_zoo.pages.run_report import Report, html
 from ssl_zoo.pages.samples import samples
 from ssl_zoo.pages.shown import Prediction, predict
@@ -69,7 +70,7 @@ def gather(opened: Opened, other: Data | None, limit: int) -> Report:
     """
     where, config = opened.where, opened.config
     metrics = read_metrics(where)
-    if not metrics:
+    if not metrics.keys() - {CHANCE}:
         opened.notes.append("Not shown: curves. The run has logged nothing yet.")
     data = other or opened.data
     view = None
@@ -165,11 +166,13 @@ def facts(
         ("samples", f"{summary['samples']:,} (with repetition)" if "samples" in summary else ""),
         ("tokens", f"{summary['tokens']:,} (with repetition)" if "tokens" in summary else ""),
         ("seconds", f"{summary['seconds']:,} of training" if "seconds" in summary else ""),
+        ("loss where nothing is told apart", f"{summary['chance']:.4g}" if "chance" in summary else ""),
     ]
     known = {"objective", "backbone", "backbone_parameters", "steps", "samples", "tokens", "images"}
-    known |= {"seconds", "seed", "stopped"}
+    known |= {"seconds", "seed", "stopped", "chance"}
     last = {name: value for name, value in summary.items() if name not in known}
-    found += [(f"final {name}", f"{value:.4g}") for name, value in last.items()]
+    written = lambda value: value if isinstance(value, str) else f"{value:.4g}"  # noqa: E731
+    found += [(f"final {name}", written(value)) for name, value in last.items()]
     if not summary and "train/loss" in metrics:
         found.append(("last train/loss", f"{metrics['train/loss'][1][-1]:.4g}"))
     if environment:

@@ -48,6 +48,14 @@ class BackboneKeys:
 
 
 @dataclass
+class GuardKeys:
+    figure: Literal["knn", "effective_rank"] | None
+    head_start: Share
+    margin: Share
+    patience: Count | None
+
+
+@dataclass
 class PretrainKeys:
     data_dir: str
     run: str | None
@@ -68,6 +76,7 @@ class PretrainKeys:
     keep: int
     validation_limit: Count | None
     wandb: str | None
+    guard: GuardKeys
     trainer: TrainerKeys
     backbone: BackboneKeys
 

@@ -250,6 +250,12 @@ class Sum(Objective[Backbone]):
         asked = (term.tune(name, parameter) for term in self.terms.values())  # pyright: ignore[reportCallIssue]
         return next((tune for tune in asked if tune != Tune()), Tune())
 
+    def chance(self, rows: int) -> float | None:
+        known = {name: term.chance(rows // self.every[name]) for name, term in self.terms.items()}  # pyright: ignore
+        if any(value is None for value in known.values()):
+            return None
+        return sum(self.weights[name] * value for name, value in known.items())
+
     def export(self) -> dict[str, Backbone]:
         found: dict[str, Backbone] = {}
         for term in self.terms.values():

@@ -19,7 +19,8 @@ import torch
 from torch import Tensor
 
 from ssl_zoo.backbones._base import ImageBackbone, TokenBackbone
-from ssl_zoo.heads import exact, grid_positions, token_head
+from ssl_zoo.decoders import grid_positions
+from ssl_zoo.heads import exact, token_head
 from ssl_zoo.noise import stratified
 from ssl_zoo.objectives._base import Batch, Loss, Objective
 from ssl_zoo.objectives._shown import Pictures, painted

@@ -50,6 +50,9 @@ class CLIP(Towers):
     def score(self, u: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         return clip_loss(u, v, self.log_scale)
 
+    def chance(self, rows: int) -> float:
+        return math.log(rows)
+
     @torch.no_grad()
     def advance(self, t: float) -> None:
         super().advance(t)

@@ -72,9 +72,7 @@ class Colorization(Objective[ImageBackbone]):
         (high, wide), (rows, columns) = backbone.image_size, backbone.grid(*backbone.image_size)
         self.cell, self.side = min(cell, high // rows), max(high // rows // cell, 1)  # of a cell, of a token
         if (rows * self.side * self.cell, columns * self.side * self.cell) != (high, wide):
-            raise ValueError(
-                f"cell={cell} does not divide tokens of {high / rows:g}x{wide / columns:g} pixels"
-            )
+            raise ValueError(f"{cell=} does not divide tokens of {high / rows:g}x{wide / columns:g} pixels")
         self.sigma, self.rebalance, self.view = sigma, rebalance, view or crop_flip(backbone.image_size)
         self.register_buffer("bins", colour_bins(step), persistent=False)
         self.tell = nn.Linear(backbone.dim, self.side**2 * len(self.bins))

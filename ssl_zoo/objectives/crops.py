@@ -15,6 +15,7 @@ Published training: AdamW, lr 5e-5, 20,000 steps of warm-up of 500,000, batch 2,
 
 from __future__ import annotations
 
+import math
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -97,10 +98,11 @@ class DocumentCrops(Objective[TokenBackbone]):
         check_ids(x, self.words.num_embeddings)
         return mean_rows(self.words.weight, x, segments)
 
+    def chance(self, rows: int) -> float:
+        return math.log(2 * rows - 1)
+
     def show(self, batch: Batch) -> Pairs:
         x, segments = self.crops(batch)
         first, second = torch.where(segments >= 0, x, -1).chunk(2)
-        note = (
-            "Two crops of each document, and how alike they are: the diagonal should be high, the rest low."
-        )
+        note = "Two crops of each document, and how alike they are: the diagonal high, the rest low at best."
         return Pairs(note, first, second, cosines(*self.read(x, segments).chunk(2)))

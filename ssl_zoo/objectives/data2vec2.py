@@ -24,7 +24,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ssl_zoo.backbones._base import ImageBackbone, TokenBackbone
-from ssl_zoo.heads import ConvDecoder, exact, top_layers_over_tokens
+from ssl_zoo.decoders import ConvDecoder
+from ssl_zoo.heads import exact, top_layers_over_tokens
 from ssl_zoo.noise import rand
 from ssl_zoo.objectives._base import Batch, Loss
 from ssl_zoo.objectives._latent import Foretold, LatentPrediction, all_but

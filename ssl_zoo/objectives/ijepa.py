@@ -18,7 +18,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ssl_zoo.backbones._base import Backbone, ImageBackbone, TokenBackbone
-from ssl_zoo.heads import PatchDecoder, exact, grid_positions
+from ssl_zoo.decoders import PatchDecoder, grid_positions
+from ssl_zoo.heads import exact
 from ssl_zoo.noise import rand, rand_shared
 from ssl_zoo.objectives._base import Batch, Loss
 from ssl_zoo.objectives._latent import Foretold, LatentPrediction, all_but

@@ -77,7 +77,7 @@ class MoCoV3(JointEmbedding):
         vit = backbone.kind == "vit"
         widths = (width, width, out) if vit else (width, out)
         self.project = mlp(backbone.dim, *widths, norm="batch", last="plain_batch")
-        self.predict = mlp(out, width, out, norm="batch", last="plain_batch" if vit else "linear")
+        self.predict = mlp(out, width, out, norm="batch", last="plain_batch" if vit else "plain_linear")
         self.teacher = Teacher(backbone, self.project)
 
     def forward(self, batch: Batch) -> Loss:

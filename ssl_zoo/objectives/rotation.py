@@ -6,6 +6,8 @@ better than one at random), and the network says which turn it sees: cross-entro
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 
@@ -51,6 +53,9 @@ class Rotation(Objective[Backbone]):
         pooled = self.backbone(turned).pooled  # (4 B, D)
         loss, accuracy = classification(pooled, self.classify.weight, self.classify.bias, turn)
         return Loss(loss, {"accuracy": accuracy.detach()})
+
+    def chance(self, rows: int) -> float:
+        return math.log(4)
 
     def show(self, batch: Batch) -> Choices:
         turned, turn = self.turned(batch)

@@ -14,6 +14,7 @@ Published training: SimCLR with LARS, lr 0.3 x batch / 256, weight decay 1e-6, b
 
 from __future__ import annotations
 
+import math
 from typing import Any, ClassVar
 
 import torch
@@ -86,6 +87,9 @@ class SimCLR(Objective[Backbone]):
         x, segments = self.views(batch)
         loss, found = nt_xent(self.project(self.backbone(x, segments).pooled), self.temperature)
         return Loss(loss, {"pair_found": found.detach()})
+
+    def chance(self, rows: int) -> float:
+        return math.log(2 * rows - 1)
 
     def show(self, batch: Batch) -> Pairs:
         x, segments = self.views(batch)

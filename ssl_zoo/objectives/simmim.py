@@ -68,8 +68,8 @@ class SimMIM(MaskedPatches):
     def show(self, batch: Batch) -> Pictures:
         x = self.view(batch.x)
         at, drawn = self.predict(x)
-        mean, std, read = self.normalise.mean, self.normalise.std, self.normalise(x)
-        crop, full = read * std + mean, painted(read, self.patch, at, drawn) * std + mean
+        read = self.normalise(x)
+        crop, full = self.restore(read), self.restore(painted(read, self.patch, at, drawn))
         left = painted(crop, self.patch, at, torch.full_like(drawn, 0.5))
         note = "A training crop, what is left of it, and what is drawn in the hidden squares."
         return Pictures(note, {"crop": crop, "left": left, "drawn": full})

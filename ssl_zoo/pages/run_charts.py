@@ -22,6 +22,9 @@ TITLES = {
     "monitor/feature_std": "feature std (1 = spread evenly, 0 = collapsed)",
     "monitor/effective_rank": "effective rank (dimensions)",
 }
+CHANCE = (
+    "chance"  # the loss of a network that tells nothing apart: no curve of its own, but a line in the loss's
+)
 COLOURS = ("#4c78a8", "#d9730d")  # on white and on black at least 3 : 1
 WIDE: Chart = {"width": "container", "height": 220}
 
@@ -45,7 +48,12 @@ def curves(metrics: Metrics, unit: str) -> dict[str, Chart]:
     logged at one step only is no curve (see `once`).
     """
     found = {name: group for name, group in grouped(metrics).items() if len(steps_of(group)) > 1}
-    return {title(name, unit): curve(group, title(name, unit)) for name, group in found.items()}
+    charts = {}
+    for name, group in found.items():
+        is_loss = "train/loss" in metrics and group.get(SOURCES["train"]) == metrics["train/loss"]
+        chance = metrics[CHANCE][1][-1] if is_loss and CHANCE in metrics else None
+        charts[title(name, unit)] = curve(group, title(name, unit), chance)
+    return charts
 
 
 def once(metrics: Metrics, unit: str) -> list[tuple[str, int, float]]:
@@ -67,6 +75,8 @@ def grouped(metrics: Metrics) -> dict[str, Group]:
     """Name without its source -> source -> steps and values. The loss comes first, the machinery last."""
     groups: dict[str, Group] = {}
     for name, values in metrics.items():
+        if name == CHANCE:
+            continue
         source, _, rest = name.partition("/")
         key, label = (rest, SOURCES[source]) if source in SOURCES else (name, "")
         groups.setdefault(key, {})[label] = values
@@ -85,8 +95,11 @@ def machinery(name: str) -> bool:
     return name in ("lr", "data_wait_percent") or name.endswith("_per_second")
 
 
-def curve(group: Group, name: str) -> Chart:
-    """The chart of one name, with a line for each source. Sources differ in colour, dash and mark."""
+def curve(group: Group, name: str, chance: float | None = None) -> Chart:
+    """The chart of one name, with a line for each source. Sources differ in colour, dash and mark.
+
+    chance: where a level line says that nothing is told apart.
+    """
     values = [
         {"step": step, "value": value, "rows": source}
         for source, (steps, found) in group.items()
@@ -116,4 +129,19 @@ def curve(group: Group, name: str) -> Chart:
         layers[0]["encoding"]["strokeDash"] = encoding.pop("strokeDash")
         layers[1]["encoding"]["shape"] = encoding.pop("shape")
     about = f"Line chart: {name} over optimizer steps."
+    if chance is not None:
+        layers += level(chance, "nothing told apart")
+        about += f" A network that tells nothing apart has {chance:.4g}."
     return {**WIDE, "description": about, "data": {"values": values}, "layer": layers, "encoding": encoding}
+
+
+def level(value: float, label: str) -> list[Chart]:
+    """Layers of a level line across a chart, with its label."""
+    left, grey = {"value": 0}, {"value": "#808080"}
+    rule = {"x": left, "x2": {"value": "width"}, "color": grey, "tooltip": {"value": f"{label}: {value:.4g}"}}
+    text = {"x": {"value": 4}, "color": grey, "text": {"value": label}, "tooltip": {"value": None}}
+    data = {"values": [{"value": value}]}
+    return [
+        {"data": data, "mark": {"type": "rule", "strokeDash": [2, 3]}, "encoding": rule},
+        {"data": data, "mark": {"type": "text", "align": "left", "baseline": "bottom"}, "encoding": text},
+    ]

@@ -96,6 +96,9 @@ class Meter(PerStep):
             f"weight decay {max(g.get('weight_decay', 0) for g in trainer.optimizers[0].param_groups):g}",
             f"length      {length}{epochs}, on {module.device}, {trainer.precision}",
         ]
+        if (chance := module.chance) is not None:
+            log(trainer, {"chance": chance})
+            lines.append(f"chance      {chance:.4g} is the loss of a network that tells nothing apart")
         if trainer.global_step:
             lines.append(f"resuming    after step {trainer.global_step:,}")
         if note := module.extension():

@@ -57,6 +57,7 @@ class Pretraining(L.LightningModule):
     Attributes:
         loss: the last loss and its parts by name, detached, on the device.
         stopped: whether a signal ended training before its budget did.
+        done: fraction of training that is done.
 
     Raises:
         ValueError: a `clip` that is not positive.
@@ -84,6 +85,7 @@ class Pretraining(L.LightningModule):
         self.lr = 0.0
         self.step_at_start = 0
         self.stopped = False
+        self.done = 0.0
         self.metered = False  # whether a Meter logs loss and parts in its own rhythm
         self.exact = True  # whether batches are those of PretrainingData
         # Of the loss and its parts over the rows of this epoch; resumption does not start it anew.
@@ -119,6 +121,11 @@ class Pretraining(L.LightningModule):
         if not isinstance(data, PretrainingData):
             raise TypeError("these batches come from a loader of your own, and not from PretrainingData")
         return data
+
+    @property
+    def chance(self) -> float | None:
+        """The loss of a network that tells nothing apart, where the objective knows it."""
+        return self.objective.chance(self.data.plan.batch // self.data.accumulate)
 
     def follow_loader(self) -> None:
         """Set the clock by a loader of your own, and say what it cannot promise.
@@ -162,8 +169,10 @@ class Pretraining(L.LightningModule):
             warm_up()  # before the clock starts
         self.clock.start()
         self.step_at_start = self.trainer.global_step
+        self.done = self.clock.fraction(self.step_at_start, self.device)
         # A run of so many minutes that had them all does not take one step more at each resumption.
-        self.trainer.should_stop = self.clock.fraction(self.step_at_start, self.device) >= 1
+        if self.done >= 1:
+            self.trainer.should_stop = True
 
     def extension(self) -> str | None:
         """What a budget other than the last session's does to the learning rate (a collective call)."""
@@ -288,9 +297,9 @@ class Pretraining(L.LightningModule):
         super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
         # `trainer.global_step` may not count this step yet. Teachers move here, before any callback
         # saves, so that a checkpoint holds student and teacher of the same step.
-        t = self.clock.fraction(step + 1, self.device)
-        self.objective.advance(t)
-        if t >= 1:
+        self.done = self.clock.fraction(step + 1, self.device)
+        self.objective.advance(self.done)
+        if self.done >= 1:
             self.trainer.should_stop = True
 
     def configure_gradient_clipping(

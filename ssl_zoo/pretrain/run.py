@@ -44,8 +44,9 @@ from ssl_zoo.pretrain.checkpoint import (
 )
 from ssl_zoo.pretrain.data import PretrainingData
 from ssl_zoo.pretrain.export import exported, read_summary
+from ssl_zoo.pretrain.guard import Guard
 from ssl_zoo.pretrain.loggers import loggers
-from ssl_zoo.pretrain.module import Pretraining
+from ssl_zoo.pretrain.module import NonFinite, Pretraining
 from ssl_zoo.pretrain.saver import Checkpoint
 from ssl_zoo.pretrain.session import RunError, Session, locked
 from ssl_zoo.pretrain.stopping import Stop, requeue
@@ -141,6 +142,7 @@ def pretrain(
     *,
     validation: Validation | None = None,
     monitor: Monitor | None = None,
+    guard: Guard | None = None,
     save_every: int = 1000,
     log_every: int = 50,
     keep: int = 2,
@@ -155,6 +157,7 @@ def pretrain(
         data: the rows, and how they are made into batches.
         run: a folder; what it holds is listed at the top of this file.
         validation, monitor: what to watch besides the loss.
+        guard: what judges the looks of the monitor, and decides which step is exported.
         save_every, log_every: in optimizer steps; 0 = never.
         keep: checkpoints kept, at least 2.
         resume: see `resume_from`.
@@ -165,15 +168,18 @@ def pretrain(
         The summary that is also written to `summary.json`; "stopped" is True where a signal ended training.
 
     Raises:
+        ValueError: a guard without a monitor, or without the labels that it needs.
         RunError, CheckpointError, NonFinite, DataError, DeviceError, LauncherError, WorkerError: each says
             what to do.
         KeyboardInterrupt: Ctrl-C; what was trained is saved.
     """
     run, stop = Path(run), Stop()
+    if guard is not None:
+        guard.watch(monitor)
     launch.refuse_absent_device(trainer)
     saver = Checkpoint(run / "checkpoints", save_every, keep, stop)
     meter = Meter(log_every)
-    watchers = [extra for extra in (validation, monitor) if extra is not None]
+    watchers = [extra for extra in (validation, monitor, guard) if extra is not None]
     with locked(run) as session:
         found = session.share("checkpoint", lambda: str(resume_from(run, resume) or ""))
         with warnings.catch_warnings():
@@ -201,7 +207,13 @@ def pretrain(
                 )
             if session.leads:
                 write_atomically(run / "environment.json", json.dumps(environment(), indent=1).encode())
-            fit(lightning, module, data, found or None)
+            try:
+                fit(lightning, module, data, found or None)
+            except NonFinite as error:
+                if guard is None or not guard.survives(error):
+                    raise
+        if guard is not None and not module.stopped:
+            guard.restore(module.objective, lightning.global_step)
         return conclude(lightning, module, data, run, saver, watchers)
 
 
@@ -239,7 +251,7 @@ def conclude(
     data: PretrainingData,
     run: Path,
     saver: Checkpoint,
-    watchers: list[Validation | Monitor],
+    watchers: list[Validation | Monitor | Guard],
 ) -> dict[str, Any]:
     """Export the backbones of a run that is finished, and write its summary, unless all are there."""
     kept, step = module.objective.export(), lightning.global_step
@@ -264,6 +276,8 @@ def conclude(
         "seed": module.seed,
         "stopped": module.stopped,
     }
+    if module.chance is not None:
+        summary["chance"] = module.chance
     for watcher in watchers:
         summary |= watcher.last
     if lightning.is_global_zero:

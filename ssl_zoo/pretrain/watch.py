@@ -13,6 +13,7 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.nn import functional as F
 
+from ssl_zoo import hub
 from ssl_zoo.backbones._base import Backbone
 from ssl_zoo.data.rows import Rows, Subset
 from ssl_zoo.distributed import rank, world
@@ -21,7 +22,7 @@ from ssl_zoo.pretrain.callbacks import PerStep, interval, log, pretraining, say
 from ssl_zoo.pretrain.module import Pretraining
 from ssl_zoo.transfer import knn
 from ssl_zoo.transfer.diagnostics import spread
-from ssl_zoo.transfer.features import extract, move
+from ssl_zoo.transfer.features import extract, labels_of, move
 
 CONSTANT = 1e-4  # feature_std of rounding errors
 
@@ -100,7 +101,9 @@ class Validation(PerStep):
 
 
 class Monitor(PerStep):
-    """Are the features alive, and are they of use? Reads them through the one `extract`.
+    """Are the features alive, and are they of use?
+
+    Reads them through the one `extract`, of the backbone that is exported, which may be a teacher's.
 
     - feature_std and effective_rank: see `transfer.diagnostics`.
     - knn: accuracy of k nearest neighbours on held-out rows, where there are labels of two classes or more.
@@ -126,10 +129,16 @@ class Monitor(PerStep):
         self.untrained: dict[str, float] = {}
         self.commonest = 1.0  # accuracy of always guessing the commonest class
 
+    @property
+    def labelled(self) -> bool:
+        """Whether there are labels of two classes or more to look for."""
+        train, held_out = self.train.y, self.held_out.y
+        return train is not None and held_out is not None and len(np.unique(train)) > 1
+
     def on_train_start(self, trainer, pl_module) -> None:
         if self.every and trainer.global_step == 0:
             module = pretraining(pl_module)
-            values, off_line = self.measure(module.objective.backbone, module.device)
+            values, off_line = self.measure(module.objective.export()[hub.MAIN], module.device)
             self.untrained = {**values, "off_line": off_line}
 
     def on_save_checkpoint(self, trainer, pl_module, checkpoint) -> None:
@@ -155,7 +164,7 @@ class Monitor(PerStep):
     def look(self, trainer: L.Trainer, module: Pretraining) -> None:
         """Measure, log and show, and warn where the features have collapsed."""
         self.at = trainer.global_step
-        self.last, off_line = self.measure(module.objective.backbone, module.device)
+        self.last, off_line = self.measure(module.objective.export()[hub.MAIN], module.device)
         log(trainer, {f"monitor/{name}": value for name, value in self.last.items()})
         line = "  ".join(f"{name} {value:.4g}" for name, value in self.last.items())
         # Of use all the same: more than half way from always guessing the commonest class to perfect.
@@ -169,11 +178,12 @@ class Monitor(PerStep):
         held_out = extract(backbone, self.held_out, device=device)
         values = spread(held_out.pooled)
         train = extract(backbone, self.train, device=device)
-        if train.y is not None and held_out.y is not None and len(train.y.unique()) > 1:
-            classes = int(max(train.y.max(), held_out.y.max())) + 1
-            self.commonest = held_out.y.bincount().max().item() / len(held_out.y)
-            votes = knn.predict(held_out.pooled, train.pooled, train.y, classes, [self.k], [0.07])
-            values["knn"] = (votes[self.k, 0.07] == held_out.y).float().mean().item()
+        if self.labelled:
+            known, y = labels_of(train), labels_of(held_out)
+            classes = int(max(known.max(), y.max())) + 1
+            self.commonest = y.bincount().max().item() / len(y)
+            votes = knn.predict(held_out.pooled, train.pooled, known, classes, [self.k], [0.07])
+            values["knn"] = (votes[self.k, 0.07] == y).float().mean().item()
         return values, off_one_line(held_out.pooled)
 
 

@@ -157,7 +157,7 @@ def test_backbone_composes(name):
 
 @pytest.mark.parametrize(
     ("group", "name"),
-    [(g, n) for g in ("optimizer", "schedule", "tokenizer", "trainer") for n in options(g)],
+    [(g, n) for g in ("guard", "optimizer", "schedule", "tokenizer", "trainer") for n in options(g)],
 )
 def test_other_choices_compose(group, name):
     words = ("objective=next_token", "backbone=transformer_micro", "data=stdlib", f"{group}={name}")

@@ -14,18 +14,19 @@ IMAGES = ["objective=simclr_small", "backbone=resnet_micro", "data=digits"]
 def test_every_key_has_a_type_that_its_default_has(verb):
     raw = OmegaConf.load(config_folder() / f"{verb}.yaml")
     names = [key for key in raw if key not in ("defaults", "hydra")]
-    assert set(names) == set(vars(schema.VERBS[verb])["__annotations__"]) - {"trainer", "backbone"}
+    assert set(names) == set(vars(schema.VERBS[verb])["__annotations__"]) - {"guard", "trainer", "backbone"}
     found, types = composition.flatten(OmegaConf.masked_copy(raw, names)), schema.types_of(verb)
     for key, value in found.items():
         given = keys.is_open(value) or "${" in str(value)
         assert given or (verb, key) == ("scale", "budget") or schema.fits(value, types[key]), key
 
 
-def test_the_trainers_keys_have_types():
-    for file in (config_folder() / "trainer").glob("*.yaml"):
+@pytest.mark.parametrize("group", ["guard", "trainer"])
+def test_the_keys_of_groups_that_build_nothing_have_types(group):
+    for file in (config_folder() / group).glob("*.yaml"):
         raw = OmegaConf.load(file)
         for key in set(raw) - {"defaults"}:
-            assert schema.fits(raw[key], schema.types_of("pretrain")[f"trainer.{key}"]), (file.name, key)
+            assert schema.fits(raw[key], schema.types_of("pretrain")[f"{group}.{key}"]), (file.name, key)
 
 
 def test_plain_annotations_are_understood():
@@ -60,11 +61,13 @@ def test_values_and_types(value, hint, there):
         ("data.unpack=1", "data.unpack=1 is a whole number; it takes a truth value"),
         ("trainer.devices=1.5", "it takes a whole number, a text, or a list"),
         ("data.on_bad_sample=keep", "it takes raise, or skip"),
+        ("guard.figure=loss", "guard.figure='loss' is a text; it takes knn, effective_rank, or null"),
+        ("guard.patience=0", "guard.patience=0 is too small; it takes 1 or more"),
     ],
 )
 def test_what_a_key_takes_is_said(word, said):
     with pytest.raises(ConfigError) as error:
-        composition.settle("pretrain", [*IMAGES, word])
+        composition.settle("pretrain", [*IMAGES, "guard=knn", word])
     assert said in str(error.value)
 
 

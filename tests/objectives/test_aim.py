@@ -7,7 +7,7 @@ import torch
 from lightly.models.modules import AIMPredictionHead, MaskedCausalVisionTransformer
 from zoo_backbones import backbone, build, images
 
-from ssl_zoo.heads import grid_positions
+from ssl_zoo.decoders import grid_positions
 from ssl_zoo.noise import free_noise, seed_noise, stratified
 from ssl_zoo.objectives.aim import AIM, next_patch
 

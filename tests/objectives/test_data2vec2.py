@@ -5,7 +5,8 @@ import torch
 from torch import Tensor, nn
 from zoo_backbones import backbone, build, images
 
-from ssl_zoo.heads import ConvDecoder, top_layers_over_tokens
+from ssl_zoo.decoders import ConvDecoder
+from ssl_zoo.heads import top_layers_over_tokens
 from ssl_zoo.noise import free_noise, rand, seed_noise
 from ssl_zoo.objectives.data2vec import Data2Vec
 from ssl_zoo.objectives.data2vec2 import Data2Vec2

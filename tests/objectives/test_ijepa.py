@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from zoo_backbones import backbone, build, images
 
-from ssl_zoo.heads import grid_positions
+from ssl_zoo.decoders import grid_positions
 from ssl_zoo.noise import free_noise, rand, rand_shared, seed_noise
 from ssl_zoo.objectives.ijepa import IJEPA
 from ssl_zoo.views.blocks import multiblock

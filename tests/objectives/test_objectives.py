@@ -14,7 +14,7 @@ from ssl_zoo.backbones._base import Vocabulary
 from ssl_zoo.backbones.transformer import TextTransformer
 from ssl_zoo.backbones.vision import timm_backbone
 from ssl_zoo.contrast import nt_xent
-from ssl_zoo.heads import grid_positions
+from ssl_zoo.decoders import grid_positions
 from ssl_zoo.noise import free_noise, rand, seed_noise
 from ssl_zoo.norm import BatchNorm1d
 from ssl_zoo.objectives._base import Batch, Loss, Objective, Sum, Tune

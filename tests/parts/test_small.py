@@ -11,6 +11,7 @@ from zoo_backbones import backbone, batch, build, pairs
 
 from ssl_zoo import heads, optim, schedules, token_scores
 from ssl_zoo.backbones._base import ImageBackbone
+from ssl_zoo.decoders import PatchDecoder
 from ssl_zoo.distributed import everybody, gather, mean, total
 from ssl_zoo.noise import free_noise, seed_noise
 from ssl_zoo.objectives._base import Objective, Tune
@@ -199,7 +200,7 @@ def test_mlp_is_linear_relu_linear():
 
 @torch.no_grad()
 def test_patch_decoder_does_not_mind_the_order_of_its_tokens():
-    decoder = heads.PatchDecoder(16, 2, 2, 12).eval()
+    decoder = PatchDecoder(16, 2, 2, 12).eval()
     tokens, order = torch.randn(2, 9, 16), torch.randperm(9)
     got = decoder(tokens)
     assert got.shape == (2, 9, 12)
@@ -207,7 +208,7 @@ def test_patch_decoder_does_not_mind_the_order_of_its_tokens():
 
 
 def test_patch_decoder_is_a_stack_of_torchs_pre_norm_layers_and_draws_from_any_row_on():
-    decoder, tokens = heads.PatchDecoder(16, 2, 4, 12), torch.randn(3, 9, 16)
+    decoder, tokens = PatchDecoder(16, 2, 4, 12), torch.randn(3, 9, 16)
     x = tokens
     for block in decoder.blocks:
         layer = nn.TransformerEncoderLayer(16, 4, 64, 0.0, "gelu", batch_first=True, norm_first=True)
@@ -228,7 +229,7 @@ def test_patch_decoder_is_a_stack_of_torchs_pre_norm_layers_and_draws_from_any_r
 @pytest.mark.parametrize("size", [(10, 1, 4), (16, 0, 4), (16, 1, 0)])
 def test_patch_decoder_refuses(size):
     with pytest.raises(ValueError, match="decoder"):
-        heads.PatchDecoder(*size, 12)
+        PatchDecoder(*size, 12)
 
 
 # Parameter groups
