@@ -135,6 +135,21 @@ def rolled_block(
     return y % rows * columns + x % columns
 
 
+def hidden_count(masked: float, squares: int) -> int:
+    """How many of so many squares of an image are a share `masked`, rounded up.
+
+    Raises:
+        ValueError: none or all of them.
+    """
+    count = math.ceil(masked * squares - 1e-6)  # 75 / 196 of 196 are 75, however that is rounded
+    if not 0 < count < squares:
+        raise ValueError(
+            f"masked={masked} of {squares} squares are {count}: at least one is hidden, and not all; change "
+            "`masked`, or take smaller squares or larger images"
+        )
+    return count
+
+
 def units(noise: Tensor, grid: tuple[int, int], unit: int, count: int) -> Tensor:
     """Cells of whole units, squares of unit x unit cells (SimMIM, Xie et al. 2022, arXiv:2111.09886).
 
