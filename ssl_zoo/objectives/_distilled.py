@@ -1,4 +1,4 @@
-"""What DINO, iBOT, DINOv2 and MSN share: scores of prototypes that follow those of a slow average."""
+"""What DINO, iBOT, DINOv2, MSN and CAPI share: scores of prototypes that follow a slow average's."""
 
 from __future__ import annotations
 
@@ -22,6 +22,12 @@ from ssl_zoo.views.blocks import some_blocks
 from ssl_zoo.views.masks import random_split
 from ssl_zoo.views.recipes import local_size
 from ssl_zoo.views.view import Views, groups
+
+
+@exact
+def agreement(scores: Tensor, q: Tensor, temperature: float) -> Tensor:
+    """The mean over rows (..., K) of - sum_k q_k log softmax(scores / temperature)_k."""
+    return -(q * (scores / temperature).log_softmax(-1)).sum(-1).mean()
 
 
 @exact

@@ -33,6 +33,11 @@ def simclr_small(size: Size | None = None) -> View:
     return View(size, **HALF, blur=0.0)
 
 
+def instance(size: Size | None = None) -> View:
+    """The view of instance discrimination (Wu et al. 2018, arXiv:1805.01978), as in its code."""
+    return View(size, (0.2, 1.0), **HALF | {"hue": 0.4}, jitter=1.0, blur=0.0)
+
+
 def twice(view: View) -> Views:
     """Two views of each image that follow one law."""
     return Views(view, view)
@@ -72,6 +77,16 @@ def vic(size: Size | None = None) -> Views:
     """VICReg's two views for CIFAR (solo-learn and eb_jepa): one law, some solarized. On ImageNet: `byol`."""
     view = View(size, (0.2, 1.0), **BYOL, blur=0.0, solarize=0.1)
     return Views(view, view)
+
+
+def whitening(size: Size | None = None, count: int = 4) -> Views:
+    """W-MSE's views for CIFAR (Ermolov et al. 2021, arXiv:2007.06346): `count` of one law, without a blur."""
+    return Views(*[View(size, (0.2, 1.0), **HALF, grayscale=0.1, blur=0.0)] * count)
+
+
+def manifold(size: Size | None = None, count: int = 4) -> Views:
+    """MMCR's views for CIFAR (Yerxa et al. 2023, arXiv:2303.03307): `count` of SimCLR's; the paper has 40."""
+    return Views(*[simclr_small(size)] * count)
 
 
 def local_size(size: Sequence[int], patch: int = 1) -> tuple[int, int]:

@@ -3,17 +3,19 @@ constant network gets."""
 
 import pytest
 import torch
-from lightly.loss import BarlowTwinsLoss, NegativeCosineSimilarity, VICRegLoss
+from lightly.loss import BarlowTwinsLoss, MMCRLoss, NegativeCosineSimilarity, VICRegLoss, WMSELoss
 from torch.autograd import grad
 from zoo_backbones import backbone, build, images
 
 from ssl_zoo.covariance import off_diagonal
 from ssl_zoo.noise import free_noise, seed_noise
 from ssl_zoo.objectives.barlow_twins import BarlowTwins, correlation
+from ssl_zoo.objectives.mmcr import MMCR, extent, spread
 from ssl_zoo.objectives.simsiam import SimSiam, similarity
 from ssl_zoo.objectives.vicreg import VICReg, vic
+from ssl_zoo.objectives.wmse import WMSE, distance, whitened
 from ssl_zoo.optim import sgd
-from ssl_zoo.views.recipes import dino_small
+from ssl_zoo.views.recipes import dino_small, manifold, whitening
 
 
 @pytest.fixture(autouse=True)
@@ -157,18 +159,120 @@ def test_simsiam_of_a_constant_network_is_at_its_least():
     assert objective(images()).parts["projection_std"].item() == 0
 
 
+# W-MSE
+
+
+def test_whitened_rows_have_mean_0_and_covariance_1():
+    z = whitened(projections(2, 9, 4))
+    torch.testing.assert_close(z.mean(1), torch.zeros(2, 4, dtype=torch.float64), rtol=0, atol=1e-12)
+    for one in z:
+        torch.testing.assert_close(torch.cov(one.T), torch.eye(4, dtype=torch.float64))
+
+
+@pytest.mark.parametrize(("views", "eps"), [(2, 0.0), (4, 0.1)])
+def test_wmse_is_lightlys(views, eps):
+    """All samples in one part, as the peer draws its parts itself."""
+    z = projections(views, 10, 4)
+    order = torch.randperm(10)
+    peer = WMSELoss(4, w_size=10, num_samples=views, eps=eps).double()
+    agree(distance(z, 10, order, eps), peer(z.flatten(0, 1)), z)
+
+
+def test_wmse_whitens_parts_of_a_permutation_alike_in_all_views():
+    z = projections(3, 11, 2)
+    order = torch.tensor(
+        [3, 8, 1, 10, 0, 5, 9, 2, 7, 4, 6]
+    )  # two parts of 5 where 4 are asked; 6 is left over
+    terms = []
+    for part in ([3, 8, 1, 10, 0], [5, 9, 2, 7, 4]):
+        white = []
+        for view in z:
+            h = view[part] - view[part].mean(0)
+            white.append((torch.linalg.inv(torch.linalg.cholesky(h.T @ h / 4)) @ h.T).T)
+        for first in range(3):
+            for second in range(first):
+                for a, b in zip(white[first], white[second], strict=True):
+                    terms.append((a / a.norm() - b / b.norm()).square().sum())
+    agree(distance(z, 4, order), sum(terms) / len(terms), z)
+
+
+def test_wmse_draws_its_parts_anew_and_for_all_processes(monkeypatch):
+    objective, orders = build(WMSE, backbone("vit")), []
+    monkeypatch.setattr(
+        "ssl_zoo.objectives.wmse.distance", lambda h, size, order, eps: orders.append(order) or h.sum()
+    )
+    for step, (part, parts) in ((0, (0, 1)), (0, (0, 2)), (1, (0, 1))):
+        seed_noise(0, step, part, parts)
+        objective(images())
+    assert torch.equal(orders[0], orders[1])
+    assert not torch.equal(orders[0], orders[2])
+    assert orders[2].sort().values.tolist() == [0, 1, 2, 3]
+
+
+def test_wmse_says_what_it_cannot_whiten():
+    with pytest.raises(ValueError, match=r"100 samples are too few .* size=128 or more, or out=50 or fewer"):
+        WMSE(backbone("vit"), size=100)
+    with pytest.raises(ValueError, match=r"4 samples cannot be whitened in 8 .* batch_size to 16"):
+        build(WMSE, backbone("vit"), out=8, size=16, eps=0)(images())
+
+
+# MMCR
+
+
+@pytest.mark.parametrize("views", [2, 5])
+def test_mmcr_is_lightlys_of_normalised_projections(views):
+    """The peer's class takes the views of both networks, and normalises neither."""
+    z = projections(views, 6, 4)
+    unit = torch.nn.functional.normalize(z, dim=2).transpose(0, 1)  # (N, V, D)
+    agree(0.1 * extent(z) - spread(z)[0], _mmcr_of_all(unit, 0.1), z)
+    raw = _mmcr_of_all(z.transpose(0, 1), 0.1)
+    assert abs(raw - (0.1 * extent(z) - spread(z)[0])) > 0.1
+
+
+def _mmcr_of_all(z: torch.Tensor, weight: float) -> torch.Tensor:
+    """lightly's loss of views (N, V, D), which takes those of two networks. The same ones twice have the same
+    mean, and singular values sqrt(2) times as large."""
+    return MMCRLoss(weight / 2**0.5)(z, z)
+
+
+def test_mmcr_of_projections_alike_and_as_unlike_as_can_be():
+    objective = build(MMCR, backbone("vit"), out=8, local=0.5, views=manifold(32, 3))
+    same = torch.ones(3, 6, 8)
+    assert (0.5 * extent(same) - spread(same)[0]).item() == pytest.approx(objective.chance(6), rel=1e-5)
+    apart = torch.eye(8)[None, :6].expand(3, -1, -1)
+    nuclear, length = spread(apart)
+    assert nuclear.item() == pytest.approx(6.0)  # sqrt(N min(N, D))
+    assert length.item() == pytest.approx(1)
+    plain = MMCR(backbone("vit"), width=8, out=8)
+    assert plain.chance(9) == -3
+    assert len(plain.views.each) == 4
+
+
 # What they share
 
 
+@pytest.mark.parametrize("cls", [WMSE, MMCR])
+def test_any_number_of_views_from_two(cls):
+    with pytest.raises(ValueError, match=r"compares two or more views of one size, not groups of \(2, 4\)"):
+        build(cls, backbone("vit"), views=dino_small(32, 16))
+    for count in (2, 3):
+        objective = build(cls, backbone("vit"), views=whitening(32, count))
+        assert len(objective.embed_all(images())) == count
+
+
 @pytest.mark.parametrize("cls", [VICReg, BarlowTwins])
-def test_samples_and_views_are_needed(cls):
+def test_two_views_are_asked_for(cls):
     with pytest.raises(ValueError, match=r"compares two views of one size, not groups of \(2, 4\)"):
         build(cls, backbone("vit"), views=dino_small(32, 16))
+
+
+@pytest.mark.parametrize("cls", [VICReg, BarlowTwins, MMCR, WMSE])
+def test_one_sample_is_too_few(cls):
     with pytest.raises(ValueError, match=f"{cls.__name__} compares samples, and here is one alone"):
         build(cls, backbone("vit"))(images(rows=1))
 
 
-@pytest.mark.parametrize("cls", [VICReg, BarlowTwins])
+@pytest.mark.parametrize("cls", [VICReg, BarlowTwins, MMCR])
 def test_projections_are_of_the_views_in_order(cls):
     """embed_all, against one pass of the network over the same views."""
     objective, batch = build(cls, backbone("vit")).eval(), images()
