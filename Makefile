@@ -1,6 +1,6 @@
 # Everything starts from Python 3.11-3.13, make and git; the rest is installed into .venv on first use.
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lowest lint check boards docs bench torture clean
+.PHONY: help install demo test slow lowest lint check boards docs bench torture clean
 
 PYTHON ?= python3
 # Worker processes of the test run; each has one thread.
@@ -19,6 +19,9 @@ demo: .venv/.ready ## pretrain and transfer on images and text found on this mac
 
 test: .venv/.ready ## run the test suite
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist worksteal
+
+slow: .venv/.ready ## run the tests that take minutes: each recipe for CIFAR-10, for 200 steps, in about two hours of one core
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m slow -rA
 
 lowest: .venv-lowest/.ready ## run the tests of hostile files, and a choice of others, with the lowest versions that pyproject.toml allows
 	PATH="$(CURDIR)/.venv-lowest/bin:$$PATH" OMP_NUM_THREADS=1 .venv-lowest/bin/python -m pytest $(OLD)

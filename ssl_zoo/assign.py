@@ -24,22 +24,22 @@ def sinkhorn(
     prototypes: the algorithm of Sinkhorn and Knopp (SwAV, Caron et al. 2020, arXiv:2006.09882, eq. 3).
 
     Args:
-        scores: (N, K) cosines.
+        scores: (N, K) cosines, or (N, ..., K), where each place between is balanced by itself.
         eps: the temperature; the smaller, the harder the assignment.
         rounds: how often both divisions are done.
         valid: (N,) bool, rows that count; None: all. Others are assigned, but take nobody's share.
 
     Returns:
-        (N, K), rows that sum to 1.
+        The shape of the scores, rows that sum to 1.
     """
     # In logarithms: exp of these numbers would overflow, or leave a row of zeros.
     log_q = _wide(scores) / eps
-    counts = torch.ones_like(log_q[:, :1]) if valid is None else valid[:, None].to(log_q)
+    counts = 1.0 if valid is None else valid.to(log_q).view(-1, *[1] * (log_q.dim() - 1))
     for _ in range(rounds):
-        most = everybody(log_q.amax(0, keepdim=True)).amax(0)  # (K,), so that exp is at most 1
+        most = everybody(log_q.amax(0, keepdim=True)).amax(0)  # (..., K), so that exp is at most 1
         share = total(((log_q - most).exp() * counts).sum(0))
         log_q = log_q - most - share.clamp_min(torch.finfo(share.dtype).tiny).log()
-        log_q = log_q.log_softmax(1)
+        log_q = log_q.log_softmax(-1)
     return log_q.exp()
 
 

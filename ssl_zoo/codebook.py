@@ -82,7 +82,7 @@ class Codebook(Stash):
         self.fitted = True
 
     def get_extra_state(self) -> Tensor:
-        return torch.tensor(self.fitted)
+        return torch.tensor(int(self.fitted))
 
     def set_extra_state(self, state: Tensor) -> None:
         self.fitted = bool(state)

@@ -75,6 +75,30 @@ def in_batch(q: Tensor, k: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
     return F.cross_entropy(scores, own), (scores.argmax(1) == own).float().mean()
 
 
+@exact
+def info_nce(
+    q: Tensor, k: Tensor, others: Tensor, valid: Tensor, temperature: float
+) -> tuple[Tensor, Tensor]:
+    """The loss of queries q (N, D) with their keys k (N, D) among the same other keys for all of them.
+
+    For a query i: -log(exp(q_i . k_i / T) / (exp(q_i . k_i / T) + sum_j exp(q_i . o_j / T))).
+
+    Args:
+        q, k: (N, D) queries and keys. All rows are of length 1.
+        others: (K, D) the other keys o_j, of earlier batches. They have no gradient.
+        valid: (K,) bool, which of them there are; or (N, K), which of them each query is told from.
+        temperature: T.
+
+    Returns:
+        The loss, and the fraction of queries whose nearest key is their own.
+    """
+    own = (q * k).sum(1, keepdim=True)  # (N, 1)
+    scores = (q @ others.T).masked_fill(~valid, float("-inf"))  # (N, K)
+    logits = torch.cat([own, scores], 1) / temperature
+    first = torch.zeros(len(q), dtype=torch.long, device=q.device)
+    return F.cross_entropy(logits, first), (logits.argmax(1) == 0).float().mean()
+
+
 def _refuse_one(rows: int) -> None:
     if rows * world() < 2:
         raise ValueError(

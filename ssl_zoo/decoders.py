@@ -137,6 +137,30 @@ class CrossDecoder(nn.Module):
         return self.pixels(self.norm(asked))
 
 
+class CrossPredictor(nn.Module):
+    """CAPI's predictor (Darcet et al. 2025, arXiv:2502.08769, section 3): rows read a code, not each other.
+
+    Args:
+        width, depth, heads: its size.
+
+    Raises:
+        ValueError: a width that does not split into so many heads, or no block.
+    """
+
+    def __init__(self, width: int, depth: int, heads: int):
+        super().__init__()
+        if heads < 1 or width % heads or depth < 1:
+            raise ValueError(f"a predictor of width {width}, {heads} heads and depth {depth} cannot be built")
+        self.blocks = nn.ModuleList(CrossBlock(width, width, heads) for _ in range(depth))
+        self.norm = nn.LayerNorm(width)
+
+    def forward(self, asked: Tensor, code: Tensor) -> Tensor:
+        """Rows (B, K, width) and a code (B, S, width) -> (B, K, width)."""
+        for block in self.blocks:
+            asked = block(asked, code)
+        return self.norm(asked)
+
+
 class ConvDecoder(nn.Module):
     """The light decoder of data2vec 2.0 (Baevski et al. 2023, arXiv:2212.07525, section 3.3): convolutions of
     3 x 3, each with a layer norm without parameters, GELU, and a shortcut where the width stays.

@@ -112,6 +112,7 @@ def pretrain(
         out: folder of the run; None = runs/OBJECTIVE-BACKBONE-DATA-sSEED.
         steps, epochs, samples, tokens, minutes: the budget; exactly one.
         init: an earlier run, or its folder, whose backbone this one starts from; the backbone is the same.
+            With guard="knn" new heads learn first, and the best step is exported, be it the start.
         progress: whether lines on the way are printed; or a function that is handed each of them.
         overrides: any other key of `ssl-zoo pretrain --help`, such as batch_size=128, trainer="cpu",
             optimizer={"lr": 1e-3} or optimizer__lr=1e-3.

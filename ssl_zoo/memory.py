@@ -130,8 +130,8 @@ class Memory(nn.Module):
         filled: (size,) bool, which rows hold something.
 
     Raises:
-        ValueError: a size below 1; from `stash`, the number of a row that the data does not have (found on a
-            CPU alone; a GPU would be waited for).
+        ValueError: a size below 1; from `read` and `stash`, the number of a row that the data does not have
+            (found on a CPU alone; a GPU would be waited for).
     """
 
     rows: Tensor
@@ -145,17 +145,18 @@ class Memory(nn.Module):
         self.register_buffer("filled", torch.zeros(size, dtype=torch.bool))
         self.index, self.new = Stash(), Stash()
 
+    def read(self, index: Tensor) -> tuple[Tensor, Tensor]:
+        """The rows with the numbers index (N,) int64: (N, *shape), and which of them hold something: (N,)."""
+        self._check(index)
+        return self.rows[index], self.filled[index]
+
     def stash(self, index: Tensor, rows: Tensor) -> None:
         """Note rows (N, *shape) of this process's samples, whose numbers are index (N,) int64.
 
         The rows of a step have different numbers, as those of `data.plan.Plan` have; of a number that comes
         twice, one of its rows is kept.
         """
-        if (wrong := outside(index, len(self.rows))) is not None:
-            raise ValueError(
-                f"a sample has the number {wrong}, and the objective remembers {len(self.rows)} rows: build "
-                "it with rows= the number of rows of the data (objective.rows)"
-            )
+        self._check(index)
         self.index.stash(index)
         self.new.stash(rows)
 
@@ -166,3 +167,10 @@ class Memory(nn.Module):
         if index is not None and new is not None:
             self.rows[index] = new.to(self.rows.dtype)
             self.filled[index] = True
+
+    def _check(self, index: Tensor) -> None:
+        if (wrong := outside(index, len(self.rows))) is not None:
+            raise ValueError(
+                f"a sample has the number {wrong}, and the objective remembers {len(self.rows)} rows: build "
+                "it with rows= the number of rows of the data (objective.rows)"
+            )

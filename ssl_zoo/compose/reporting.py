@@ -22,6 +22,7 @@ from ssl_zoo.data.text import TextData
 from ssl_zoo.data.text_pairs import TextPairs
 from ssl_zoo.objectives._base import Objective, Sum
 from ssl_zoo.pages.feature_views import FeatureView, layer_scores, maps, neighbours
+from ssl_zoo.pages.run_charts import CHANCE
 from ssl_zoo.pages.run_report import Report, html
 from ssl_zoo.pages.samples import samples
 from ssl_zoo.pages.shown import Prediction, predict
@@ -69,7 +70,7 @@ def gather(opened: Opened, other: Data | None, limit: int) -> Report:
     """
     where, config = opened.where, opened.config
     metrics = read_metrics(where)
-    if not metrics:
+    if not metrics.keys() - {CHANCE}:
         opened.notes.append("Not shown: curves. The run has logged nothing yet.")
     data = other or opened.data
     view = None

@@ -80,11 +80,11 @@ def furthest(found: dict[str, Tensor], expected: dict[str, Tensor]) -> float:
     It is not finite where any value is NaN, or infinite in one of the two alone. A gradient may be nothing
     but rounding (that of the keys' bias in attention is 0), hence the least value.
     """
-    differences = (
-        torch.where(found[k] == e, 0, found[k] - e).abs().max() / e.abs().max().clamp_min(1e-6)
-        for k, e in expected.items()
-    )
-    return torch.stack([one.double() for one in differences]).max().item()  # of NaN and a number, NaN
+    pairs = [(found[k].double(), e.double()) for k, e in expected.items()]  # some buffers are truth values
+    differences = [
+        torch.where(f == e, 0, f - e).abs().max() / e.abs().max().clamp_min(1e-6) for f, e in pairs
+    ]
+    return torch.stack(differences).max().item()  # of NaN and a number, NaN
 
 
 def in_parts(objective: Objective) -> bool:

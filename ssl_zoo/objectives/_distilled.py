@@ -1,4 +1,4 @@
-"""What DINO, iBOT, DINOv2 and MSN share: scores of prototypes that follow those of a slow average."""
+"""What DINO, iBOT, DINOv2, MSN and CAPI share: scores of prototypes that follow a slow average's."""
 
 from __future__ import annotations
 
@@ -22,6 +22,12 @@ from ssl_zoo.views.blocks import some_blocks
 from ssl_zoo.views.masks import random_split
 from ssl_zoo.views.recipes import local_size
 from ssl_zoo.views.view import Views, groups
+
+
+@exact
+def agreement(scores: Tensor, q: Tensor, temperature: float) -> Tensor:
+    """The mean over rows (..., K) of - sum_k q_k log softmax(scores / temperature)_k."""
+    return -(q * (scores / temperature).log_softmax(-1)).sum(-1).mean()
 
 
 @exact
@@ -58,7 +64,7 @@ def crop_pairs(crops: Sequence[Tensor], count: int, teacher: Sequence[nn.Module]
 def thinned(backbone: Backbone, x: Tensor, count: int, dropped: float) -> Tensor:
     """Pooled features of crops of `count` images that a vision transformer sees without a share of patches.
 
-    It is rounded up, as in MSN (Assran et al. 2022, arXiv:2204.07141). x: (G * B, C, H, W) -> (G * B, D)."""
+    x: (G * B, C, H, W) -> (G * B, D). The share is rounded up, as in MSN's code (arXiv:2204.07141)."""
     assert isinstance(backbone, TokenBackbone)
     assert isinstance(backbone, ImageBackbone)
     tokens = backbone.embed(x)
@@ -162,8 +168,7 @@ class SelfDistillation(Objective[ImageBackbone]):
 
 
 class Hidden(nn.Module):
-    """Hides blocks of patches of some crops behind a learnt vector (iBOT, Zhou et al. 2021, arXiv:2111.07832,
-    section 3.2 and appendix E).
+    """Hides blocks of patches of some crops behind a learnt vector (iBOT: Zhou et al., arXiv:2111.07832).
 
     Args:
         dim: width of a patch's embedding.

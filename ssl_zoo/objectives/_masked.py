@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 
 import torch
@@ -12,7 +11,7 @@ from ssl_zoo.backbones._base import ImageBackbone, TokenBackbone
 from ssl_zoo.noise import rand
 from ssl_zoo.objectives._base import Objective
 from ssl_zoo.tokens import put, take
-from ssl_zoo.views.blocks import blocks
+from ssl_zoo.views.blocks import blocks, hidden_count
 from ssl_zoo.views.view import View
 
 
@@ -50,12 +49,7 @@ class MaskedPatches(Objective[TokenBackbone]):
                 f"{high}x{wide} patches do not make squares of {side}x{side}: side=1 always does"
             )
         self.places = high * wide // side**2
-        self.count = math.ceil(masked * self.places - 1e-6)  # 75 / 196 of 196 are 75, however it is rounded
-        if not 0 < self.count < self.places:
-            raise ValueError(
-                f"masked={masked} of {self.places} squares are {self.count}: at least one is hidden, and not "
-                "all; change `masked`, or use smaller squares or larger images"
-            )
+        self.count = hidden_count(masked, self.places)
         self.view, self.normalise = view or paper(backbone.image_size), backbone.normalise
         self.blank = nn.Parameter(nn.init.trunc_normal_(torch.empty(backbone.dim), std=0.02))
 

@@ -25,6 +25,7 @@ from typing import Any, ClassVar
 import torch
 from torch import nn
 
+from ssl_zoo.assign import entropy
 from ssl_zoo.backbones._base import TokenBackbone
 from ssl_zoo.codebook import Codebook
 from ssl_zoo.heads import classification
@@ -83,7 +84,7 @@ class BEiT(MaskedPatches):
         each = torch.full(code.shape, 1 / len(code), device=code.device)
         share = each.new_zeros(len(self.codebook.codes)).index_add(0, code, each)  # (K,)
         # To know how common each code is, and nothing of the image, costs this much.
-        return Loss(loss, {"accuracy": accuracy.detach(), "code_entropy": -torch.xlogy(share, share).sum()})
+        return Loss(loss, {"accuracy": accuracy.detach(), "code_entropy": entropy(share[None])})
 
     def advance(self, t: float) -> None:
         super().advance(t)

@@ -27,30 +27,17 @@ from ssl_zoo.backbones._base import ImageBackbone
 from ssl_zoo.distributed import gather
 from ssl_zoo.heads import exact, mlp
 from ssl_zoo.noise import directions
+from ssl_zoo.normality import sigreg
 from ssl_zoo.objectives._base import Batch, Loss
 from ssl_zoo.objectives._joint import MultiCrop, projection_std
 from ssl_zoo.views.recipes import lejepa
 from ssl_zoo.views.view import Views
-
-KNOTS, REACH = 17, 3.0
 
 
 @exact
 def invariance(z: Tensor, large: int) -> Tensor:
     """The mean of |z_iv - m_i|^2 / D over z (V, N, D), whose first `large` views make m_i: a scalar."""
     return (z - z[:large].mean(0)).square().mean()
-
-
-@exact
-def sigreg(z: Tensor, directions: Tensor) -> Tensor:
-    """SIGReg of z (V, N, D), of all processes, along unit directions (M, D): the mean over V, a scalar."""
-    t = torch.linspace(0, REACH, KNOTS, dtype=z.dtype, device=z.device)
-    normal = torch.exp(-t.square() / 2)  # its characteristic function, and the weight
-    step = torch.full_like(t, 2 * REACH / (KNOTS - 1))
-    step[0] = step[-1] = REACH / (KNOTS - 1)
-    angles = (z @ directions.to(z.dtype).T).unsqueeze(-1) * t  # (V, N, M, knots)
-    error = (angles.cos().mean(1) - normal).square() + angles.sin().mean(1).square()  # (V, M, knots)
-    return z.shape[1] * (error @ (step * normal)).mean()
 
 
 class LeJEPA(MultiCrop):

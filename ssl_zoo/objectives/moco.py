@@ -24,29 +24,16 @@ from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
 
 from ssl_zoo.backbones._base import ImageBackbone
-from ssl_zoo.heads import exact, mlp
+from ssl_zoo.contrast import info_nce
+from ssl_zoo.heads import mlp
 from ssl_zoo.memory import Queue
 from ssl_zoo.objectives._base import Batch, Loss
 from ssl_zoo.objectives._joint import JointEmbedding
 from ssl_zoo.teacher import Teacher
 from ssl_zoo.views.recipes import weak
 from ssl_zoo.views.view import Views
-
-
-@exact
-def info_nce(q: Tensor, k: Tensor, queue: Tensor, valid: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
-    """The loss of queries q (N, D) with keys k (N, D), and the share whose nearest key is their own.
-
-    queue: (K, D) keys of others; valid: (K,) bool, which of them there are. All rows are of length 1.
-    """
-    own = (q * k).sum(1, keepdim=True)  # (N, 1)
-    others = (q @ queue.T).masked_fill(~valid, float("-inf"))  # (N, K)
-    logits = torch.cat([own, others], 1) / temperature
-    first = torch.zeros(len(q), dtype=torch.long, device=q.device)
-    return F.cross_entropy(logits, first), (logits.argmax(1) == 0).float().mean()
 
 
 class MoCo(JointEmbedding):

@@ -7,7 +7,7 @@ Later a learning rate that is too large, or a collapse, does the same. So
 - for the first `head_start` of training the backbone stands still, and only what is new learns;
 - at each look of the monitor the features are compared with the best ones so far, those of the start among
   them; after `patience` looks in a row that are worse by `margin`, training stops;
-- the best step is what is exported, whether training was stopped or came to its end.
+- the best step is what is exported, whether training was stopped, broke, or came to its end.
 
 The best weights are a part of each checkpoint: a run that is killed, resumed or pruned has them.
 """
@@ -26,7 +26,7 @@ from ssl_zoo import hub
 from ssl_zoo.distributed import world
 from ssl_zoo.objectives._base import Objective
 from ssl_zoo.pretrain.callbacks import PerStep, pretraining, say
-from ssl_zoo.pretrain.module import Pretraining
+from ssl_zoo.pretrain.module import NonFinite, Pretraining
 from ssl_zoo.pretrain.watch import Monitor
 
 NAMES = {"knn": "kNN accuracy", "effective_rank": "effective rank"}
@@ -73,6 +73,7 @@ class Guard(PerStep):
         self.kept = 0  # the step whose weights are kept
         self.found: dict[str, float] = {}  # all that the monitor saw then
         self.weights: dict[str, dict[str, Tensor]] = {}  # of the backbones that are exported, on the CPU
+        self.broken = False  # whether training ended because the loss was not finite
 
     def watch(self, monitor: Monitor | None) -> None:
         """Say whose looks are judged.
@@ -109,20 +110,18 @@ class Guard(PerStep):
         return self.found | {
             "guard": self.words(),
             **{f"guard/{self.figure} {name}": value for name, value in figures.items()},
-            "guard/stopped": self.stops,
+            "guard/stopped": self.stops or self.broken,
             "exported_step": self.kept,
         }
 
     def words(self) -> str:
         """What was done, and what is exported."""
         did = f"stopped after {self.worse} looks in a row that were worse; " if self.stops else ""
+        did = "stopped by a loss that was not finite; " if self.broken else did
         which = "the start" if not self.kept else f"step {self.kept:,}"
-        if self.kept == self.looked:
-            return f"{did}the last step is exported, {self.figure} {self.now:.4g}"
-        return (
-            f"{did}the backbone of {which} is exported, {self.figure} {self.found[str(self.figure)]:.4g}, "
-            f"and not that of step {self.looked:,}, {self.now:.4g}"
-        )
+        last = f", and not that of step {self.looked:,}, {self.now:.4g}" if self.kept != self.looked else ""
+        figure = f"{self.figure} {self.found[str(self.figure)]:.4g}"
+        return f"{did}the backbone of {which} is exported, {figure}{last}"
 
     def on_train_start(self, trainer, pl_module) -> None:
         module, monitor, step = pretraining(pl_module), self.monitor, trainer.global_step
@@ -209,9 +208,17 @@ class Guard(PerStep):
                 + (f" of {self.patience}, training stops" if self.stops else "")
             )
 
-    def restore(self, objective: Objective) -> None:
-        """Give the backbones that are exported the weights of the step that was kept."""
-        if self.weights and self.kept != self.looked:
+    def survives(self, error: NonFinite) -> bool:
+        """Whether there are weights to export although training broke; says so."""
+        self.broken = bool(self.weights)
+        if self.broken:
+            say(f"guard       {error}")
+            say(f"guard       {self.words()}")
+        return self.broken
+
+    def restore(self, objective: Objective, step: int) -> None:
+        """Give the backbones that are exported the weights that were kept, if those are not of `step`."""
+        if self.weights and self.kept != step:
             for name, one in objective.export().items():
                 one.load_state_dict(self.weights[name])
 

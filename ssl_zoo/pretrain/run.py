@@ -46,7 +46,7 @@ from ssl_zoo.pretrain.data import PretrainingData
 from ssl_zoo.pretrain.export import exported, read_summary
 from ssl_zoo.pretrain.guard import Guard
 from ssl_zoo.pretrain.loggers import loggers
-from ssl_zoo.pretrain.module import Pretraining
+from ssl_zoo.pretrain.module import NonFinite, Pretraining
 from ssl_zoo.pretrain.saver import Checkpoint
 from ssl_zoo.pretrain.session import RunError, Session, locked
 from ssl_zoo.pretrain.stopping import Stop, requeue
@@ -207,9 +207,13 @@ def pretrain(
                 )
             if session.leads:
                 write_atomically(run / "environment.json", json.dumps(environment(), indent=1).encode())
-            fit(lightning, module, data, found or None)
+            try:
+                fit(lightning, module, data, found or None)
+            except NonFinite as error:
+                if guard is None or not guard.survives(error):
+                    raise
         if guard is not None and not module.stopped:
-            guard.restore(module.objective)
+            guard.restore(module.objective, lightning.global_step)
         return conclude(lightning, module, data, run, saver, watchers)
 
 

@@ -105,6 +105,51 @@ def some_blocks(
     return at, (torch.arange(most, device=noise.device) < count) & (chosen < share)
 
 
+def rolled_block(
+    noise: Tensor, grid: tuple[int, int], count: int, aspect: Sequence[float] = (0.5, 2.0)
+) -> Tensor:
+    """The first `count` cells of a rectangle that may leave the grid at one edge and come back at the other
+    (CAPI, Darcet et al. 2025, arXiv:2502.08769), so that all cells are equally likely.
+
+    Args:
+        noise: (B, 3) uniform: height / width, log-uniform as far as the grid allows, and row and column.
+        grid: (rows, columns) of cells.
+        count: cells to take.
+        aspect: (least, most) height / width.
+
+    Returns:
+        (B, count) int64, all different within an image.
+
+    Raises:
+        ValueError: more cells than there are, or none.
+    """
+    rows, columns = grid
+    if not 0 < count <= rows * columns:
+        raise ValueError(f"of {rows}x{columns} cells, {count} cannot be taken")
+    flat, tall = count / columns**2, rows**2 / count  # the least and most that the grid has room for
+    low, high = (math.log(min(max(ratio, flat), tall)) for ratio in aspect)
+    shape = torch.exp(low + noise[:, :1] * (high - low))
+    wide = (count / shape).sqrt().ceil().clamp(1, columns).long()  # (B, 1)
+    index = torch.arange(count, device=noise.device)
+    y, x = index // wide + (noise[:, 1:2] * rows).long(), index % wide + (noise[:, 2:] * columns).long()
+    return y % rows * columns + x % columns
+
+
+def hidden_count(masked: float, squares: int) -> int:
+    """How many of so many squares of an image are a share `masked`, rounded up.
+
+    Raises:
+        ValueError: none or all of them.
+    """
+    count = math.ceil(masked * squares - 1e-6)  # 75 / 196 of 196 are 75, however that is rounded
+    if not 0 < count < squares:
+        raise ValueError(
+            f"masked={masked} of {squares} squares are {count}: at least one is hidden, and not all; change "
+            "`masked`, or take smaller squares or larger images"
+        )
+    return count
+
+
 def units(noise: Tensor, grid: tuple[int, int], unit: int, count: int) -> Tensor:
     """Cells of whole units, squares of unit x unit cells (SimMIM, Xie et al. 2022, arXiv:2111.09886).
 

@@ -33,6 +33,11 @@ def simclr_small(size: Size | None = None) -> View:
     return View(size, **HALF, blur=0.0)
 
 
+def instance(size: Size | None = None) -> View:
+    """The view of instance discrimination (Wu et al. 2018, arXiv:1805.01978), as in its code."""
+    return View(size, (0.2, 1.0), **HALF | {"hue": 0.4}, jitter=1.0, blur=0.0)
+
+
 def twice(view: View) -> Views:
     """Two views of each image that follow one law."""
     return Views(view, view)

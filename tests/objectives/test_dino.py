@@ -1,4 +1,8 @@
-"""DINO against a slow second implementation: loss, gradient, centre and teacher over several steps."""
+"""DINO against a slow second implementation: loss, gradient, centre and teacher over several steps.
+
+Reference (dino): own slow implementation, three steps; lightly's DINOLoss (tests/objectives/test_ibot.py)
+Peers (dino): none found
+"""
 
 import copy
 import math
@@ -164,3 +168,31 @@ def test_parts_tell_collapse():
     assert parts["teacher_entropy"].item() == pytest.approx(math.log(12), rel=1e-5)
     assert parts["divergence"].item() == pytest.approx(0, abs=1e-5)
     assert len(dino(32, 16, count=0).each) == 2
+
+
+def test_the_head_starts_as_the_authors_does():
+    for kind in ("cnn", "vit"):
+        layers = [layer for layer in build(DINO, backbone(kind)).project if isinstance(layer, nn.Linear)]
+        assert len(layers) == 3
+        assert all(layer.weight.abs().max() < 0.1 for layer in layers)  # deviation 0.02
+        assert not any(layer.bias.any() for layer in layers if layer.bias is not None)
+
+
+def test_chance_is_the_loss_where_all_prototypes_are_alike():
+    objective = build(DINO, backbone("vit"), views=dino_small(32, 16))
+    with torch.no_grad():
+        for compare in (objective.compare, objective.teacher[2]):
+            compare.weight.copy_(compare.weight[:1].expand_as(compare.weight))
+    assert objective(images()).value.item() == pytest.approx(objective.chance(4), rel=1e-5)
+    assert objective.chance(4) == pytest.approx(math.log(12))
+
+
+@pytest.mark.parametrize("crops", [dino_small(32, 16), Views(View(32), View(16))])
+def test_pairs_of_crops_are_shown_with_the_teachers_cosines(crops):
+    objective = build(DINO, backbone("vit"), views=crops).eval()
+    shown = objective.show(images())
+    slow, project, _ = objective.teacher
+    rows = [project(slow(x).pooled) for x in (shown.first, shown.second)]
+    for i in range(4):
+        want = torch.cosine_similarity(rows[0][i], rows[1], dim=-1)
+        torch.testing.assert_close(shown.similarity[i], want)

@@ -1,4 +1,8 @@
-"""DINOv2's parts against lightly's, and the whole against a slow second implementation."""
+"""DINOv2's parts against lightly's, and the whole against a slow second implementation.
+
+Reference (dinov2): lightly's KoLeoLoss; own slow implementation of the whole with both centrings, two steps
+Peers (dinov2): KoLeo of the authors and of lightly looks for neighbours in one process, ours in all
+"""
 
 import math
 

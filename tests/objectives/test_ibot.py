@@ -1,4 +1,10 @@
-"""iBOT against lightly's losses and a slow second implementation, with its hidden patches."""
+"""iBOT against lightly's losses and a slow second implementation, with its hidden patches.
+
+Reference (ibot): lightly's DINOLoss and IBOTPatchLoss, value, gradient and centre; own slow implementation,
+three steps
+Peers (ibot): the patch centre of lightly and DINOv2 is the mean of hidden patches, that of the authors' code
+and ours of all of them
+"""
 
 import copy
 import math

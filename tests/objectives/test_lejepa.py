@@ -10,7 +10,8 @@ from lightly.loss.lejepa_loss import SIGReg as Theirs
 from zoo_backbones import backbone, build, images
 
 from ssl_zoo.noise import directions, free_noise, seed_noise
-from ssl_zoo.objectives.lejepa import LeJEPA, invariance, sigreg
+from ssl_zoo.normality import sigreg
+from ssl_zoo.objectives.lejepa import LeJEPA, invariance
 from ssl_zoo.views.recipes import lejepa_small, simclr_small
 from ssl_zoo.views.view import View, Views
 
@@ -42,7 +43,8 @@ def test_the_statistic_is_the_sum_over_rows_knots_and_directions():
     z = 1.3 * torch.randn(2, 7, 5, dtype=torch.float64)
     along = directions(3, 5).double()
     torch.testing.assert_close(along.norm(dim=1), torch.ones(3).double())
-    assert sigreg(z, along).item() == pytest.approx(by_hand(z.tolist(), along.tolist()), rel=1e-6)
+    assert sigreg(z, along).item() == pytest.approx(by_hand(z.tolist(), along.tolist()), rel=1e-12)
+    assert torch.autograd.gradcheck(lambda x: sigreg(x, along), z.requires_grad_())
 
 
 def test_on_projections_of_one_number_it_is_lightlys():

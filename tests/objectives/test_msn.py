@@ -1,4 +1,9 @@
-"""MSN and PMSN against lightly's losses, and the whole against a slow second implementation."""
+"""MSN and PMSN against lightly's losses, and the whole against a slow second implementation.
+
+Reference (msn): lightly's MSNLoss and PMSNLoss; own slow implementation, two steps
+Peers (msn): lightly's PMSNLoss has KL(prior || mean p), MSN's regulariser turned round: 0.288 for 0.259 on
+random projections, and with equal shares its loss is 6.676 where its own MSNLoss has 6.654
+"""
 
 import math
 

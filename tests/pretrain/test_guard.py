@@ -16,12 +16,14 @@ from tiny import Ids, Pictures, resnet, train, transformer, vit
 import ssl_zoo
 from ssl_zoo import optim
 from ssl_zoo.compose.gate import ConfigError
+from ssl_zoo.objectives._base import Loss
 from ssl_zoo.objectives.dino import DINO
 from ssl_zoo.objectives.next_token import NextToken
 from ssl_zoo.objectives.rotation import Rotation
 from ssl_zoo.pretrain import Budget, Pretraining, PretrainingData, pretrain
 from ssl_zoo.pretrain.checkpoint import checkpoints, newest
 from ssl_zoo.pretrain.guard import Guard
+from ssl_zoo.pretrain.module import NonFinite
 from ssl_zoo.pretrain.watch import Monitor
 
 Y = np.arange(8) % 2
@@ -178,6 +180,16 @@ def test_it_stops_and_exports_the_best_step(tmp_path, capsys):
     assert "resuming    after step 10" in capsys.readouterr().out
 
 
+def test_a_budget_of_minutes_counts_the_head_start_by_the_clock(tmp_path, capsys):
+    options = {"budget": Budget(minutes=5), "save_every": 1}  # of which a quarter has not passed by then
+    summary, _ = guarded(tmp_path, WORSE, **options)
+    assert (summary["steps"], summary["exported_step"]) == (10, 4)
+    assert same(state_at(tmp_path, 1), state_at(tmp_path, 10))
+    again, _ = guarded(tmp_path, WORSE, **options)
+    assert again == summary
+    assert "was finished already, at step 10" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("figures", "kept"),
     [
@@ -194,7 +206,7 @@ def test_at_the_end_too_the_best_step_is_exported(tmp_path, capsys, figures, kep
     assert same(exported(tmp_path), state_at(tmp_path, kept) if kept else start)
     assert same(module.objective.backbone.state_dict(), exported(tmp_path))
     which = {2: "the backbone of step 2 is exported", 0: "the backbone of the start is exported"}
-    assert which.get(kept, "the last step is exported, knn 0.6") in capsys.readouterr().out
+    assert which.get(kept, "the backbone of step 5 is exported, knn 0.6\n") in capsys.readouterr().out
 
 
 def test_a_rank_is_no_end_in_itself(tmp_path):
@@ -204,6 +216,33 @@ def test_a_rank_is_no_end_in_itself(tmp_path):
     guard = Guard("effective_rank", head_start=0, margin=0.25)
     summary, _ = train(tmp_path, "rotation", guard=guard, monitor=monitor, steps=7)
     assert summary["exported_step"] == 4
+
+
+class Breaks(Rotation):
+    """Its loss is NaN from the fraction 0.6 of training on."""
+
+    def forward(self, batch):
+        loss = super().forward(batch)
+        return loss if self.t < 0.6 else Loss(loss.value * float("nan"), loss.parts)
+
+
+@pytest.mark.parametrize(
+    ("best", "kept"), [({0: 0.5, 2: 0.9, 4: 0.6, 6: 0.8}, 2), ({0: 0.5, 2: 0.6, 4: 0.7, 6: 0.8}, 6)]
+)
+def test_a_loss_that_is_not_finite_costs_none_of_it(tmp_path, capsys, best, kept):
+    options = {"build": (lambda: Breaks(resnet()), Pictures), "steps": 11, "save_every": 1, "keep": 99}
+    for _ in range(2):  # the same again comes to the same
+        guard = Guard(head_start=0, patience=None)
+        summary, _ = train(tmp_path, guard=guard, monitor=Told(best), **options)
+        said = capsys.readouterr().out
+        assert "guard       the loss was not finite at step 7 (seed 0, rows " in said
+        assert (
+            f"guard       stopped by a loss that was not finite; the backbone of step {kept} is exp" in said
+        )
+        assert (summary["steps"], summary["exported_step"], summary["guard/stopped"]) == (7, kept, True)
+        assert same(exported(tmp_path), state_at(tmp_path, kept))
+    with pytest.raises(NonFinite):
+        train(tmp_path / "unguarded", **options)
 
 
 class Died(Exception):

@@ -164,7 +164,7 @@ def test_intervals_of_zero_are_never(tmp_path, capsys):
     summary, _ = train(tmp_path, "mae", steps=6, save_every=0, log_every=0, **watch)
     assert [path.name for path in checkpoints(tmp_path / "checkpoints")] == ["step-000000000006.ckpt"]
     assert not {"val/loss", "feature_std"} & set(summary)
-    assert "loss " not in capsys.readouterr().out
+    assert "  loss " not in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

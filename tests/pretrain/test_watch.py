@@ -9,13 +9,15 @@ import numpy as np
 import pytest
 import torch
 from transfer_fakes import MLP, FakeRows, images
-from zoo_backbones import KINDS, backbone, text
+from zoo_backbones import KINDS, backbone, build, text
 from zoo_backbones import images as pictures
 
 from ssl_zoo.backbones._base import Backbone, Features, Kind
+from ssl_zoo.objectives.dino import DINO
 from ssl_zoo.pretrain import watch
 from ssl_zoo.pretrain.watch import Monitor, Validation, collapsed, off_one_line
-from ssl_zoo.transfer.features import forward
+from ssl_zoo.transfer.diagnostics import spread
+from ssl_zoo.transfer.features import extract, forward
 
 
 def rows_for(kind: Kind, count: int, seed: int) -> FakeRows:
@@ -130,6 +132,27 @@ def test_features_of_use_are_no_collapse(capsys):
     trainer = SimpleNamespace(global_step=2, loggers=[])
     monitor.look(trainer, as_module(model))
     assert "collapsed" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("kind", ["vit", "cnn"])
+def test_what_is_watched_is_what_is_exported(kind):
+    """A teacher's backbone, which is left as it was: weights, running statistics, modes of its parts."""
+    objective = build(DINO, backbone(kind))
+    with torch.no_grad():
+        for weight in objective.backbone.parameters():
+            weight.add_(torch.randn_like(weight) * weight.std().nan_to_num())
+    rows = FakeRows(pictures(64).x, None)
+    monitor = Monitor(rows, rows, every=1)
+    module = SimpleNamespace(objective=objective, device=torch.device("cpu"), stopped=False)
+    before = {name: value.clone() for name, value in objective.state_dict().items()}
+    modes = [part.training for part in objective.modules()]
+    assert True in modes
+    assert False in modes  # a teacher's dropout
+    monitor.look(SimpleNamespace(global_step=1, loggers=[]), module)
+    assert monitor.last == spread(extract(objective.teacher[0], monitor.held_out).pooled)
+    assert monitor.last != spread(extract(objective.backbone, monitor.held_out).pooled)
+    assert [part.training for part in objective.modules()] == modes
+    assert all(torch.equal(value, before[name]) for name, value in objective.state_dict().items())
 
 
 def test_off_one_line_by_hand():
