@@ -61,7 +61,7 @@ class WMSE(JointEmbedding):
         backbone: any vision backbone.
         width, out: of the projection head, Linear-BatchNorm-ReLU-Linear.
         size: w, samples that are whitened together.
-        eps: share of 1 in the covariance matrix, for projections in which some dimensions hardly vary.
+        eps: share of the identity in the covariance matrix, for dimensions that hardly vary.
         views: images to two views or more of one size; default: the paper's for CIFAR, four.
 
     Raises:
