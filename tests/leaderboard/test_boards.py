@@ -1,6 +1,7 @@
 """The boards of the repository: their recipes train, and what is written of results is what they say."""
 
 import json
+import math
 import re
 from pathlib import Path
 
@@ -38,7 +39,7 @@ def test_a_recipe_for_a_gpu_trains_a_few_steps(board, recipe, tmp_path):
     assert code == 0, printed
     summary = json.loads((tmp_path / "run/summary.json").read_text())
     assert summary["steps"] == 2
-    assert summary["val/loss"] > 0
+    assert math.isfinite(summary["val/loss"])  # SimSiam's and MMCR's are below 0
 
 
 def test_every_board_has_a_floor_and_every_vision_board_a_reference():
