@@ -138,7 +138,7 @@ class CrossDecoder(nn.Module):
 
 
 class CrossPredictor(nn.Module):
-    """CAPI's predictor (Darcet et al. 2025, arXiv:2502.08769, section 3.3): rows read a code, not each other.
+    """CAPI's predictor (Darcet et al. 2025, arXiv:2502.08769, section 3): rows read a code, not each other.
 
     Args:
         width, depth, heads: its size.

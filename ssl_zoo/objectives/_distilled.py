@@ -64,7 +64,7 @@ def crop_pairs(crops: Sequence[Tensor], count: int, teacher: Sequence[nn.Module]
 def thinned(backbone: Backbone, x: Tensor, count: int, dropped: float) -> Tensor:
     """Pooled features of crops of `count` images that a vision transformer sees without a share of patches.
 
-    It is rounded up, as in MSN (Assran et al. 2022, arXiv:2204.07141). x: (G * B, C, H, W) -> (G * B, D)."""
+    x: (G * B, C, H, W) -> (G * B, D). The share is rounded up, as in MSN's code (arXiv:2204.07141)."""
     assert isinstance(backbone, TokenBackbone)
     assert isinstance(backbone, ImageBackbone)
     tokens = backbone.embed(x)
@@ -168,8 +168,7 @@ class SelfDistillation(Objective[ImageBackbone]):
 
 
 class Hidden(nn.Module):
-    """Hides blocks of patches of some crops behind a learnt vector (iBOT, Zhou et al. 2021, arXiv:2111.07832,
-    section 3.2 and appendix E).
+    """Hides blocks of patches of some crops behind a learnt vector (iBOT: Zhou et al., arXiv:2111.07832).
 
     Args:
         dim: width of a patch's embedding.

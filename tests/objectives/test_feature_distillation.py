@@ -1,4 +1,10 @@
-"""Distillation from a trained backbone against slow second implementations, and from runs to runs."""
+"""Distillation from a trained backbone against slow second implementations, and from runs to runs.
+
+Reference (feature_distillation): own second implementation, row by row, from the equations.
+Reference (similarity_distillation): own second implementation over four steps, from SEED's equations.
+Peers (similarity_distillation): the authors' code has their loss, and starts with random directions in the
+queue, where this one starts empty: the loss of the first step is 0 here, and about ln(1 + K) there.
+"""
 
 import math
 import shutil
