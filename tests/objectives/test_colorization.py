@@ -1,4 +1,8 @@
-"""Colourisation against a slow second implementation: colours, bins, weights, loss, and what a step keeps."""
+"""Colourisation against a slow second implementation: colours, bins, weights, loss, and what a step keeps.
+
+Reference (colorization): own second implementation, cell by cell over three steps; colours against published
+tables of CIE L*a*b*.
+"""
 
 import math
 

@@ -1,4 +1,10 @@
-"""Distillation from a trained backbone against slow second implementations, and from runs to runs."""
+"""Distillation from a trained backbone against slow second implementations, and from runs to runs.
+
+Reference (feature_distillation): own second implementation, row by row, from the equations.
+Reference (similarity_distillation): own second implementation over four steps, from SEED's equations.
+Peers (similarity_distillation): the authors' code has their loss, and starts with random directions in the
+queue, where this one starts empty: the loss of the first step is 0 here, and about ln(1 + K) there.
+"""
 
 import math
 import shutil
@@ -157,6 +163,15 @@ def test_a_teacher_of_larger_images_reads_larger_views():
     assert objective(images()).value.isfinite()
     assert [tuple(shape[2:]) for shape in seen] == [(32, 32), (64, 64)]
     assert objective.view.size == (64, 64)
+
+
+def test_a_module_of_anyone_teaches():
+    module = torch.nn.Sequential(torch.nn.Conv2d(3, 5, 8, 8), torch.nn.BatchNorm2d(5))
+    guide = ssl_zoo.backbone(module, image_size=32)
+    objective = build(FeatureDistillation, backbone("vit"), teacher=guide).train()
+    objective(images()).value.backward()
+    assert objective.project[0].out_features == 5
+    assert module[1].num_batches_tracked == 0
 
 
 @pytest.mark.parametrize("cls", BOTH)

@@ -1,4 +1,8 @@
-"""Jigsaw and relative patch location against slow second implementations, tile by tile."""
+"""Jigsaw and relative patch location against slow second implementations, tile by tile.
+
+Reference (jigsaw): own second implementation, tile by tile, and of the greedy choice of orders.
+Reference (relative_patch): own second implementation, tile by tile and pair by pair.
+"""
 
 import math
 from itertools import permutations

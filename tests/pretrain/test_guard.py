@@ -180,6 +180,16 @@ def test_it_stops_and_exports_the_best_step(tmp_path, capsys):
     assert "resuming    after step 10" in capsys.readouterr().out
 
 
+def test_a_budget_of_minutes_counts_the_head_start_by_the_clock(tmp_path, capsys):
+    options = {"budget": Budget(minutes=5), "save_every": 1}  # of which a quarter has not passed by then
+    summary, _ = guarded(tmp_path, WORSE, **options)
+    assert (summary["steps"], summary["exported_step"]) == (10, 4)
+    assert same(state_at(tmp_path, 1), state_at(tmp_path, 10))
+    again, _ = guarded(tmp_path, WORSE, **options)
+    assert again == summary
+    assert "was finished already, at step 10" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("figures", "kept"),
     [
