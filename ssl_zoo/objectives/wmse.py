@@ -1,14 +1,14 @@
 """W-MSE: whitening, then the distance of views (Ermolov et al. 2021, arXiv:2007.06346, eq. 6).
 
-With h the projections of w images in one view, m their mean and L L^T their covariance (by Cholesky, w - 1),
+With h the projections of w images in one view, m their mean and K K^T their covariance (by Cholesky, w - 1),
 
-    z_i = L^-1 (h_i - m)
+    z_i = K^-1 (h_i - m)
     L   = mean over i and over pairs of views of 2 - 2 cos(z_i, z'_i)
 
 Whitened projections have the covariance 1, so that they cannot collapse, and nothing pushes samples apart one
-by one. L is the less certain the nearer w is to the dimensions D, so w is 2 D at least; a batch is divided at
+by one. K is the less certain the nearer w is to the dimensions D, so w is 2 D at least; a batch is divided at
 random into parts of w, the same parts for all views. Here they are parts of the samples of all processes, and
-where w does not divide these, parts of a few more. A constant network has no L, and a loss that is NaN.
+where w does not divide these, parts of a few more. A constant network has no K, and a loss that is NaN.
 
 Published training (CIFAR-10): Adam, lr 3e-3, weight decay 1e-6, batch 256, parts of 128.
 """
@@ -61,7 +61,7 @@ class WMSE(JointEmbedding):
         backbone: any vision backbone.
         width, out: of the projection head, Linear-BatchNorm-ReLU-Linear.
         size: w, samples that are whitened together.
-        eps: share of 1 in the covariance matrix, for projections in which some dimensions hardly vary.
+        eps: share of the identity in the covariance matrix, for dimensions that hardly vary.
         views: images to two views or more of one size; default: the paper's for CIFAR, four.
 
     Raises:

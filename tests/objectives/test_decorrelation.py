@@ -1,5 +1,20 @@
 """Objectives that decorrelate, against lightly's losses: value and gradient in double precision, and what a
-constant network gets."""
+constant network gets.
+
+Reference (vicreg): lightly's `VICRegLoss`, and equation 6 written out.
+Peers (vicreg): the authors' code and lightly halve the variance sum of equation 6, and not the covariances';
+solo-learn does not halve, so that its weight of 25 is 50 here.
+
+Reference (barlow_twins): lightly's `BarlowTwinsLoss`.
+
+Reference (simsiam): lightly's `NegativeCosineSimilarity` of both directions, and a loop over images.
+
+Reference (wmse): lightly's `WMSELoss` of one part, with two views and four; a loop over parts and pairs.
+
+Reference (mmcr): lightly's `MMCRLoss` of normalised projections.
+Peers (mmcr): lightly's class does not normalise, which the paper does; the authors' code gathers other
+processes' projections without their gradient.
+"""
 
 import pytest
 import torch

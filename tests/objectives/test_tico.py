@@ -1,4 +1,10 @@
-"""TiCo against lightly's loss and a plain loop: value, gradient, covariance matrix and average over steps."""
+"""TiCo against lightly's loss and a plain loop: value, gradient, covariance matrix and average over steps.
+
+Reference: lightly's `TiCoLoss` over three steps, and a plain loop over images and steps.
+Peers: sayannag/TiCo-pytorch lets the gradient flow through the covariance matrix, and lightly does not.
+stable-pretraining centres projections before it takes C, so that a constant network has the least loss there
+is, 0 in place of rho; and has a rho of 20.
+"""
 
 import copy
 import math
