@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ssl_zoo.distributed import everybody
 from ssl_zoo.heads import exact
 from ssl_zoo.memory import Stash
 
@@ -78,7 +79,8 @@ class Codebook(Stash):
                 f"{len(self.codes)} codes cannot be found on the {len(rows)} rows of the first batch: take "
                 "fewer codes, or a larger batch"
             )
-        self.codes.copy_(k_means(rows, len(self.codes), self.rounds))
+        found = k_means(rows, len(self.codes), self.rounds)
+        self.codes.copy_(everybody(found)[: len(found)])  # those of the first process, to the bit
         self.fitted = True
 
     def get_extra_state(self) -> Tensor:

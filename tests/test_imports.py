@@ -42,7 +42,7 @@ BELOW = {
     "hog": ("heads",),
     "stages": ("backbones._base",),
     "sparse": ("norm", "tokens"),
-    "codebook": ("heads", "memory"),
+    "codebook": ("distributed", "heads", "memory"),
     "decoders": (),
     "token_scores": (*BASE, "heads"),
     "teacher": (),

@@ -74,7 +74,7 @@ class Colorization(Objective[ImageBackbone]):
         if (rows * self.side * self.cell, columns * self.side * self.cell) != (high, wide):
             raise ValueError(f"{cell=} does not divide tokens of {high / rows:g}x{wide / columns:g} pixels")
         self.sigma, self.rebalance, self.view = sigma, rebalance, view or crop_flip(backbone.image_size)
-        self.register_buffer("bins", colour_bins(step), persistent=False)
+        self.register_buffer("bins", colour_bins(step).clone(), persistent=False)
         self.tell = nn.Linear(backbone.dim, self.side**2 * len(self.bins))
         self.seen = Centre(len(self.bins), 0.99)
 

@@ -69,7 +69,7 @@ class EMPSSL(JointEmbedding):
 
     family = "decorrelation"
     takes = ("vit", "cnn")
-    tiny: ClassVar[dict[str, Any]] = {"width": 24, "out": 8, "invariance": 5.0}
+    tiny: ClassVar[dict[str, Any]] = {"width": 24, "out": 8, "eps": 2.0, "invariance": 1.0}
 
     def __init__(
         self,

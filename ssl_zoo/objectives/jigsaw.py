@@ -78,7 +78,7 @@ class Jigsaw(Objective[ImageBackbone]):
             raise ValueError(f"{grid=} is 2 or 3, and {permutations=} 2 to (grid * grid)! (24, or 362,880)")
         self.view, self.grid = view or crop_flip(backbone.image_size, scale=(0.6, 1.0)), grid
         self.tile = tile_side(backbone, self.view.size or backbone.image_size, grid, 64 / 75, tile)
-        self.register_buffer("table", far_apart(grid * grid, permutations))
+        self.register_buffer("table", far_apart(grid * grid, permutations).clone())
         self.mix = nn.Linear(grid * grid * backbone.dim, width)
         self.classify = nn.Linear(width, permutations)
 

@@ -58,7 +58,13 @@ class NNCLR(JointEmbedding):
     family = "contrastive"
     unit = "nats"
     takes = ("vit", "cnn")
-    tiny: ClassVar[dict[str, Any]] = {"width": 8, "out": 8, "predictor_width": 8, "queue": 10, "temperature": 1.0}
+    tiny: ClassVar[dict[str, Any]] = {
+        "width": 8,
+        "out": 8,
+        "predictor_width": 8,
+        "queue": 10,
+        "temperature": 1.0,
+    }
 
     def __init__(
         self,

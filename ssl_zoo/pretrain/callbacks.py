@@ -39,6 +39,11 @@ def pretraining(module: L.LightningModule) -> Pretraining:
     return module
 
 
+def chance_of(module: Pretraining) -> float | None:
+    """The loss of a network that tells nothing apart, where the objective knows it."""
+    return module.objective.chance(module.data.plan.batch // module.data.accumulate)
+
+
 def interval(every: int, name: str) -> int:
     """Steps between two of something; 0 = never. Raises ValueError for anything else."""
     if isinstance(every, bool) or not isinstance(every, int) or every < 0:
@@ -96,7 +101,7 @@ class Meter(PerStep):
             f"weight decay {max(g.get('weight_decay', 0) for g in trainer.optimizers[0].param_groups):g}",
             f"length      {length}{epochs}, on {module.device}, {trainer.precision}",
         ]
-        if (chance := module.chance) is not None:
+        if (chance := chance_of(module)) is not None:
             log(trainer, {"chance": chance})
             lines.append(f"chance      {chance:.4g} is the loss of a network that tells nothing apart")
         if trainer.global_step:

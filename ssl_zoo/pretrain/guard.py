@@ -10,6 +10,19 @@ Later a learning rate that is too large, or a collapse, does the same. So
 - the best step is what is exported, whether training was stopped, broke, or came to its end.
 
 The best weights are a part of each checkpoint: a run that is killed, resumed or pruned has them.
+
+What it did on CIFAR-10 (resnet_micro, 100 steps of SimCLR, kNN on 2,000 validation rows, one seed):
+
+    ssl-zoo pretrain experiment=cifar10_simclr init=RUN guard=knn budget.minutes=null budget.steps=100 \\
+        batch_size=128 evaluate_every=10 guard.head_start=0 optimizer.lr=0.1
+
+- from 200 steps of SimCLR, 30.7 %: at lr 0.1 the features have 26.0 % at the end; the guard stops after 30
+  steps and exports the start. At lr 2e-3 they come to 33.1 % at step 70, which is exported, and to 32.6 % at
+  the end. A head start of 0.2 leaves them fewer steps, and they come to 32.0 %.
+- from a backbone trained with labels, 69.1 %: at lr 0.1, 22.9 % at the end (random weights have 20.9 %); at
+  lr 2e-3, 59.9 %, and 62.2 % with a head start of 0.2. The guard exports the start.
+- the effective rank fell from 89 to 8 and from 99 to 13 at lr 0.1, but to 92 alone where labels were
+  forgotten at lr 2e-3: it sees collapse, and not forgetting.
 """
 
 from __future__ import annotations

@@ -122,11 +122,6 @@ class Pretraining(L.LightningModule):
             raise TypeError("these batches come from a loader of your own, and not from PretrainingData")
         return data
 
-    @property
-    def chance(self) -> float | None:
-        """The loss of a network that tells nothing apart, where the objective knows it."""
-        return self.objective.chance(self.data.plan.batch // self.data.accumulate)
-
     def follow_loader(self) -> None:
         """Set the clock by a loader of your own, and say what it cannot promise.
 

@@ -33,7 +33,7 @@ import ssl_zoo
 from ssl_zoo import hub
 from ssl_zoo.data.workers import GONE, WorkerError
 from ssl_zoo.pretrain import launch
-from ssl_zoo.pretrain.callbacks import Meter, say
+from ssl_zoo.pretrain.callbacks import Meter, chance_of, say
 from ssl_zoo.pretrain.checkpoint import (
     AtomicCheckpointIO,
     CheckpointError,
@@ -276,8 +276,8 @@ def conclude(
         "seed": module.seed,
         "stopped": module.stopped,
     }
-    if module.chance is not None:
-        summary["chance"] = module.chance
+    if (chance := chance_of(module)) is not None:
+        summary["chance"] = chance
     for watcher in watchers:
         summary |= watcher.last
     if lightning.is_global_zero:

@@ -1,7 +1,6 @@
 """The boards of the repository: their recipes train, and what is written of results is what they say."""
 
 import json
-import math
 import re
 from pathlib import Path
 
@@ -28,8 +27,8 @@ def test_a_recipe_for_a_gpu_trains_a_few_steps(board, recipe, tmp_path):
     text = "transformer" in str(board.fixed.get("backbone"))
     changed = {"data", "trainer", "budget.epochs", "budget.tokens", "batch_size", "context", "tokenizer.size"}
     words = [word for word in board.pretrain_overrides(recipe) if word.split("=")[0] not in changed]
-    words += ["trainer=cpu", "budget.steps=2", "threads=1", "seed=0", "run=run", "validation_limit=8"]
-    words += ["batch_size=8"]
+    words += ["trainer=cpu", "budget.steps=2", "threads=1", "seed=0", "run=run"]
+    words += ["batch_size=8", "evaluate_every=0", "log_every=2"]
     if text:
         words += ["data=stdlib", "context=32", "tokenizer.size=512"]
         words += ["backbone.width=32", "backbone.depth=1", "backbone.heads=2"]
@@ -39,7 +38,7 @@ def test_a_recipe_for_a_gpu_trains_a_few_steps(board, recipe, tmp_path):
     assert code == 0, printed
     summary = json.loads((tmp_path / "run/summary.json").read_text())
     assert summary["steps"] == 2
-    assert math.isfinite(summary["val/loss"])  # SimSiam's and MMCR's are below 0
+    assert re.search(r"step 2  loss -?\d", printed)
 
 
 def test_every_board_has_a_floor_and_every_vision_board_a_reference():

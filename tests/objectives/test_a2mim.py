@@ -1,4 +1,9 @@
-"""A2MIM against sums over pixels and frequencies, and a ResNet run stage by stage."""
+"""A2MIM against sums over pixels and frequencies, and a ResNet run stage by stage.
+
+Reference (a2mim): own sums over pixels and frequencies; a ResNet run stage by stage, 1e-10
+Peers (a2mim): the authors' code averages spectra over a batch, whose errors then cancel, and takes
+logarithms of weights; the paper is followed
+"""
 
 import math
 

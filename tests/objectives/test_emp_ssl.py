@@ -12,6 +12,8 @@ from ssl_zoo.noise import free_noise, seed_noise
 from ssl_zoo.objectives.emp_ssl import EMPSSL, agreement, coding_rate
 from ssl_zoo.views.recipes import dino_small, emp, simclr_small
 
+PAPER = {"eps": 0.2, "invariance": 200.0}
+
 
 @pytest.fixture(autouse=True)
 def _seeded():
@@ -55,12 +57,12 @@ def by_hand(z: list) -> float:
     for image in np.array(z).transpose(1, 0, 2):
         mean = image.mean(0)
         cosines += [row @ mean / np.linalg.norm(row) / np.linalg.norm(mean) for row in image]
-    return -sum(rates) / len(rates) - 5 * sum(cosines) / len(cosines)
+    return -sum(rates) / len(rates) - 200 * sum(cosines) / len(cosines)
 
 
 @pytest.mark.parametrize("kind", ["vit", "cnn"])
 def test_the_objective_is_its_equation(kind):
-    objective = build(EMPSSL, backbone(kind), views=emp(16, 5)).double().train()
+    objective = build(EMPSSL, backbone(kind), views=emp(16, 5), **PAPER).double().train()
     for view in objective.views.each:
         view.register_forward_hook(lambda *seen: seen[-1].double())
     batch = images()
@@ -73,16 +75,16 @@ def test_the_objective_is_its_equation(kind):
     rows = (rows / rows.norm(dim=1, keepdim=True)).view(5, 4, 8)
     assert loss.value.item() == pytest.approx(by_hand(rows.tolist()), rel=1e-9)
     assert loss.value.item() == pytest.approx(
-        -loss.parts["coding_rate"].item() - 5 * loss.parts["cosine"].item(), rel=1e-9
+        -loss.parts["coding_rate"].item() - 200 * loss.parts["cosine"].item(), rel=1e-9
     )
 
 
 def test_loss_of_what_learns_nothing():
-    objective = build(EMPSSL, backbone("cnn"), views=emp(16, 2))
+    objective = build(EMPSSL, backbone("cnn"), views=emp(16, 2), **PAPER)
     with torch.no_grad():
         objective.project[-1].weight.zero_()
     assert objective(images()).value.item() == pytest.approx(objective.chance(4), rel=1e-6)
-    assert objective.chance(4) == pytest.approx(-math.log(1 + 8 / 0.2) / 2 - 5)
+    assert objective.chance(4) == pytest.approx(-math.log(1 + 8 / 0.2) / 2 - 200)
 
 
 def test_patches_are_squares_of_a_quarter_of_the_image():

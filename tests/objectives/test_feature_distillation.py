@@ -165,6 +165,15 @@ def test_a_teacher_of_larger_images_reads_larger_views():
     assert objective.view.size == (64, 64)
 
 
+def test_a_module_of_anyone_teaches():
+    module = torch.nn.Sequential(torch.nn.Conv2d(3, 5, 8, 8), torch.nn.BatchNorm2d(5))
+    guide = ssl_zoo.backbone(module, image_size=32)
+    objective = build(FeatureDistillation, backbone("vit"), teacher=guide).train()
+    objective(images()).value.backward()
+    assert objective.project[0].out_features == 5
+    assert module[1].num_batches_tracked == 0
+
+
 @pytest.mark.parametrize("cls", BOTH)
 def test_teachers_that_cannot_be_are_refused(cls, tmp_path):
     student = backbone("vit")

@@ -149,8 +149,10 @@ def test_what_is_shown():
     assert shown.p.shape == (9, len(NAMES))
 
 
-def test_the_table_is_kept_in_checkpoints():
-    assert "table" in build(Jigsaw, backbone("vit")).state_dict()
+def test_the_table_is_kept_in_checkpoints_and_is_of_one_objective():
+    one, other = (build(Jigsaw, backbone("vit")) for _ in range(2))
+    one.load_state_dict(one.state_dict() | {"table": one.table.flip(0)})
+    assert torch.equal(one.table, other.table.flip(0))
 
 
 def test_what_cannot_be_is_refused():

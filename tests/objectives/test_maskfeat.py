@@ -1,4 +1,9 @@
-"""MaskFeat and its histograms of gradients against loops over pixels and patches, and values by hand."""
+"""MaskFeat and its histograms of gradients against loops over pixels and patches, and values by hand.
+
+Reference (maskfeat): own loops over pixels, cells and patches; values by hand
+Peers (maskfeat): the authors' code has Sobel's gradients and angles from the vertical, not the [-1, 0, 1]
+of HOG, and is followed; stable-pretraining standardises in place of length 1
+"""
 
 import math
 

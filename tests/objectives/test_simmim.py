@@ -1,4 +1,9 @@
-"""SimMIM against ViTForMaskedImageModeling of transformers, with the same weights and masks."""
+"""SimMIM against ViTForMaskedImageModeling of transformers, with the same weights and masks.
+
+Reference (simmim): ViTForMaskedImageModeling of transformers 5.23 with the same weights and masks, value
+and gradient, 1e-10
+Peers (simmim): its 1e-5 in the denominator is lost in float32; no other difference
+"""
 
 import pytest
 import torch
