@@ -26,6 +26,7 @@ def test_a_recipe_for_a_gpu_trains_a_few_steps(board, recipe, tmp_path):
     """The recipe as it stands, but for what a CPU without data sets lacks: other data, a small trunk."""
     text = "transformer" in str(board.fixed.get("backbone"))
     changed = {"data", "trainer", "budget.epochs", "budget.tokens", "batch_size", "context", "tokenizer.size"}
+    changed |= {"evaluate_every", "objective.rows"}
     words = [word for word in board.pretrain_overrides(recipe) if word.split("=")[0] not in changed]
     words += ["trainer=cpu", "budget.steps=2", "threads=1", "seed=0", "run=run"]
     words += ["batch_size=8", "evaluate_every=0", "log_every=2"]
@@ -34,6 +35,10 @@ def test_a_recipe_for_a_gpu_trains_a_few_steps(board, recipe, tmp_path):
         words += ["backbone.width=32", "backbone.depth=1", "backbone.heads=2"]
     else:
         words += ["data=digits"]
+        if "objective.rows" in recipe.pretrain:
+            words += ["objective.rows=1259"]  # a memory of the rows of digits
+        if recipe.pretrain["objective"] == "wmse":
+            words += ["objective.size=8", "objective.out=4"]  # eight samples whiten no more
     code, printed = tiny.command(tmp_path, tmp_path / "cache", "pretrain", *words)
     assert code == 0, printed
     summary = json.loads((tmp_path / "run/summary.json").read_text())
