@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from ssl_zoo.distributed import everybody
@@ -25,8 +24,10 @@ def k_means(rows: Tensor, count: int, rounds: int) -> Tensor:
     """
     codes = rows[torch.arange(count, device=rows.device) * len(rows) // count]
     for _ in range(rounds):
-        # A product and not a sum by index, which would give other bits each time on a GPU.
-        member = F.one_hot(nearest(rows, codes), count).to(rows.dtype)  # (M, count)
+        # A product and not a sum by index, which would give other bits each time on a GPU. `one_hot` would
+        # wait for the device to check the numbers.
+        numbers = torch.arange(count, device=rows.device)
+        member = (nearest(rows, codes)[:, None] == numbers).to(rows.dtype)  # (M, count)
         size = member.sum(0)[:, None]
         codes = torch.where(size > 0, member.T @ rows / size.clamp_min(1), codes)
     return codes

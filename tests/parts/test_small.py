@@ -238,9 +238,10 @@ def test_patch_decoder_refuses(size):
 def split(objective: Objective) -> tuple[set[str], set[str]]:
     """Names that decay, and names that do not."""
     names = {id(p): name for name, p in objective.named_parameters()}
+    asked = {objective.tune(name, p).decay for name, p in objective.named_parameters()}
     found: tuple[set[str], set[str]] = (set(), set())
     for group in optim.adamw(objective, weight_decay=0.3).param_groups:
-        assert group["weight_decay"] in (0.3, 0.0)
+        assert group["weight_decay"] in (0.3, 0.0, *asked)
         found[0 if group["weight_decay"] else 1].update(names[id(p)] for p in group["params"])
     return found
 
