@@ -31,6 +31,7 @@ from ssl_zoo.objectives._base import Batch, Objective
 
 ROWS, STEPS, SEED = 8, 3, 5
 CLOSE = 1e-3  # of float32, relative to the largest value of a tensor; faults are of 1e-2 and more
+FAINT, LEAST = 1e-3, 1e-6  # see `faint` and `furthest`
 
 
 def learn(objective: Objective, rows: Batch, accumulate: int = 1) -> dict[str, Any]:
@@ -74,17 +75,28 @@ def learn(objective: Objective, rows: Batch, accumulate: int = 1) -> dict[str, A
     return found
 
 
-def furthest(found: dict[str, Tensor], expected: dict[str, Tensor]) -> float:
-    """Largest difference, relative to the largest value of the tensor.
+def furthest(found: dict[str, Tensor], expected: dict[str, Tensor], least: float = LEAST) -> float:
+    """Largest difference, relative to the largest finite value of the tensor, but at least to `least`.
 
-    It is not finite where any value is NaN, or infinite in one of the two alone. A gradient may be nothing
-    but rounding (that of the keys' bias in attention is 0), hence the least value.
+    It is not finite where any value is NaN, or infinite in one of the two alone.
     """
     pairs = [(found[k].double(), e.double()) for k, e in expected.items()]  # some buffers are truth values
-    differences = [
-        torch.where(f == e, 0, f - e).abs().max() / e.abs().max().clamp_min(1e-6) for f, e in pairs
-    ]
+    differences = [torch.where(f == e, 0, f - e).abs().max() / max(largest({"": e}), least) for f, e in pairs]
     return torch.stack(differences).max().item()  # of NaN and a number, NaN
+
+
+def largest(tensors: dict[str, Tensor]) -> float:
+    """The largest finite magnitude among the values of tensors; 0 if there is none."""
+    return max((x.double().abs().nan_to_num(0, 0).max().item() for x in tensors.values()), default=0.0)
+
+
+def faint(gradient: dict[str, Tensor]) -> float:
+    """`least` for a gradient: a thousandth of its largest value, whichever tensor has that.
+
+    Some tensors have a gradient that is 0 in theory (that of a bias before a batch norm, or of the keys' bias
+    in attention) and is the rounding of much larger terms in fact. Compared with itself, rounding is a fault.
+    """
+    return max(FAINT * largest(gradient), LEAST)
 
 
 def in_parts(objective: Objective) -> bool:
@@ -113,8 +125,9 @@ def apart(one: dict[str, Any], other: dict[str, Any]) -> str | None:
     for step, (a, b) in enumerate(zip(one["losses"], other["losses"], strict=True)):
         if not abs(a - b) <= CLOSE * max(1.0, abs(a)):  # NaN is not close to anything
             return f"the loss of step {step} is {a:g} and {b:g}"
-    for what in ("gradient", "weights"):
-        if not (far := furthest(other[what], one[what])) <= CLOSE:
+    # A weight that only rounding moves starts at 0 as a rule, and stays near it: hence FAINT.
+    for what, least in (("gradient", faint(one["gradient"])), ("weights", FAINT)):
+        if not (far := furthest(other[what], one[what], least)) <= CLOSE:
             return f"the {what} differ{'s' * (what == 'gradient')} by {far:.2g} of the largest"
     return None
 

@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ssl_zoo.backbones._base import ImageBackbone
-from ssl_zoo.contrast import info_nce
+from ssl_zoo.contrast import info_nce, unit
 from ssl_zoo.heads import exact, mlp
 from ssl_zoo.memory import Queue
 from ssl_zoo.objectives._base import Batch, Loss
@@ -81,20 +81,20 @@ class DenseCL(JointEmbedding):
     def forward(self, batch: Batch) -> Loss:
         first, second = self.views(batch.x)[0].chunk(2)  # (B, 3, H, W) each
         seen = self.backbone(first)
-        q = F.normalize(self.project(seen.pooled), dim=1)  # (B, out)
-        q_cells = F.normalize(self.project_cells(seen.tokens), dim=2)  # (B, N, out)
+        q = unit(self.project(seen.pooled))  # (B, out)
+        q_cells = unit(self.project_cells(seen.tokens))  # (B, N, out)
         slow, project, project_cells = self.teacher
         with torch.no_grad():
             other = slow(second)
-            k, cells = F.normalize(project(other.pooled), dim=1), project_cells(other.tokens)
+            k, cells = unit(project(other.pooled)), project_cells(other.tokens)
             at = most_alike(seen.tokens, other.tokens)
-            k_cells = take(F.normalize(cells, dim=2), at)  # (B, N, out)
+            k_cells = take(unit(cells), at)  # (B, N, out)
         whole, found = info_nce(q, k, self.queue.rows, self.queue.valid(), self.temperature)
         q_cells, k_cells = q_cells.flatten(0, 1), k_cells.flatten(0, 1)
         queue, valid = self.cell_queue.rows, self.cell_queue.valid()
         dense, cell_found = info_nce(q_cells, k_cells, queue, valid, self.temperature)
         self.queue.stash(k)
-        self.cell_queue.stash(F.normalize(cells.mean(1), dim=1))
+        self.cell_queue.stash(unit(cells.mean(1)))
         parts = {"key_found": found, "cell_found": cell_found, "dense": dense}
         return Loss(torch.lerp(whole, dense, self.dense), {name: x.detach() for name, x in parts.items()})
 

@@ -23,10 +23,9 @@ import math
 from typing import Any, ClassVar
 
 import torch
-import torch.nn.functional as F
 
 from ssl_zoo.backbones._base import ImageBackbone
-from ssl_zoo.contrast import info_nce
+from ssl_zoo.contrast import info_nce, unit
 from ssl_zoo.heads import mlp
 from ssl_zoo.memory import Queue
 from ssl_zoo.objectives._base import Batch, Loss
@@ -77,10 +76,10 @@ class MoCo(JointEmbedding):
 
     def forward(self, batch: Batch) -> Loss:
         first, second = self.views(batch.x)[0].chunk(2)  # (B, 3, H, W) each
-        q = F.normalize(self.project(self.backbone(first).pooled), dim=1)  # (B, out)
+        q = unit(self.project(self.backbone(first).pooled))  # (B, out)
         slow, project = self.teacher
         with torch.no_grad():
-            k = F.normalize(project(slow(second).pooled), dim=1)
+            k = unit(project(slow(second).pooled))
         queue, valid = self.queue.rows, self.queue.valid()
         loss, found = info_nce(q, k, queue, valid, self.temperature)
         self.queue.stash(k)

@@ -56,7 +56,7 @@ def crop_flip(size: Size | None = None, scale: Sequence[float] = (0.2, 1.0)) -> 
 def byol(size: Size | None = None, scale: Sequence[float] = (0.08, 1.0)) -> Views:
     """BYOL's two views for ImageNet (table 6), also those of Barlow Twins, VICReg and MoCo v3.
 
-    The first is always blurred; the second seldom, and sometimes solarized. MoCo v3 crops from 0.2.
+    The first is always blurred; the second seldom, and sometimes solarized. MoCo v3's ResNets crop from 0.2.
     """
     first, second = View(size, scale, **BYOL, blur=1.0), View(size, scale, **BYOL, blur=0.1, solarize=0.2)
     return Views(first, second)

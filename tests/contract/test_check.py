@@ -12,6 +12,7 @@ import torch
 import ssl_zoo
 from ssl_zoo.contract import pair
 from ssl_zoo.contract.check import about
+from ssl_zoo.objectives.moco_v3 import MoCoV3
 
 MINE = '''
 import torch
@@ -143,6 +144,28 @@ def test_what_is_not_finite_is_not_the_same():
     for other, says in ((learnt(math.nan, 1.0), "loss of step 0"), (learnt(1.0, math.nan), "weights differ")):
         assert says in pair.apart(learnt(1.0, 1.0), other)
         assert says in pair.apart(other, learnt(1.0, 1.0))
+
+
+def test_rounding_is_no_fault_and_a_fault_in_a_small_gradient_is():
+    """A bias before a batch norm has a gradient of 0, and of 1e-7 in float32; others are small and right."""
+
+    def learnt(bias, small, moved=0.0):
+        gradient = {"w": torch.tensor([0.8, 0.1]), "b": torch.tensor([bias]), "small": torch.tensor([small])}
+        return {"losses": [1.0], "gradient": gradient, "weights": {"b": torch.tensor([moved])}}
+
+    right = learnt(2e-7, 2e-3)
+    assert pair.apart(right, learnt(-1e-7, 2e-3, moved=5e-8)) is None
+    assert "gradient differs by 0.01" in pair.apart(right, learnt(2e-7, 2.02e-3))  # 1 % of a small one
+    assert "gradient differs" in pair.apart(right, learnt(1e-5, 2e-3))  # a hundred times rounding
+    assert "weights differ" in pair.apart(right, learnt(2e-7, 2e-3, moved=1e-5))
+    assert "gradient differs" in pair.apart(right, learnt(math.nan, 2e-3))
+    masked, other = ({"m": torch.tensor([math.inf, value])} for value in (1.0, 2.0))
+    assert pair.furthest(other, masked) == 1  # infinity beside it hides nothing
+
+
+def test_an_objective_with_a_bias_before_a_batch_norm_passes():
+    """The norm that ends a ViT has one, and the heads of MoCo v3 start with a linear layer and a batch norm."""
+    assert pair.divided(MoCoV3, ["vit"]) == {"vit": []}
 
 
 def test_a_process_that_ends_without_a_word_is_noticed(tmp_path, monkeypatch):

@@ -1,4 +1,8 @@
-"""DCL and DCLW against lightly's, in double precision, and against a plain double loop."""
+"""DCL and DCLW against lightly's, in double precision, and against a plain double loop.
+
+Reference: lightly's `DCLLoss` and `DCLWLoss`, value and gradient, 1e-10; equation 6 in plain numbers.
+Peers: no difference found.
+"""
 
 import math
 

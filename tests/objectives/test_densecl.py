@@ -1,4 +1,9 @@
-"""DenseCL against lightly's matching of cells, and a plain second implementation with plain queues."""
+"""DenseCL against lightly's matching of cells, and a plain second implementation with plain queues.
+
+Reference: lightly's `select_most_similar` for the match of cells; equations 1 to 3 over four steps, cell by
+cell, with lists for queues.
+Peers: the authors' code starts with queues of random rows.
+"""
 
 import math
 

@@ -1,4 +1,10 @@
-"""Instance discrimination against a plain second implementation, with a dictionary for a memory."""
+"""Instance discrimination against a plain second implementation, with a dictionary for a memory.
+
+Reference: the equation over five steps, with a dictionary for a memory; lightly's `NTXentLoss` where all
+images are told from the same others.
+Peers: the authors' code approximates the softmax by noise-contrastive estimation with draws of its own for
+each image, and starts with a memory of random rows.
+"""
 
 import math
 

@@ -1,4 +1,9 @@
-"""MoCo v3 against plain second implementations: loss, heads, what stands still, and the average."""
+"""MoCo v3 against plain second implementations: loss, heads, what stands still, and the average.
+
+Reference: algorithm 1 over three steps with its average; a loop over rows; lightly's `NTXentLoss` with the
+other keys for a queue.
+Peers: the authors' code passes the two views one after the other, so that batch norms see one at a time.
+"""
 
 import math
 

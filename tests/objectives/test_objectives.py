@@ -1,4 +1,8 @@
-"""Each loss against a second implementation that is written the slow and plain way."""
+"""Each loss against a second implementation that is written the slow and plain way.
+
+Reference (simclr): a double loop over equation 1, value and gradient, 1e-9.
+Peers (simclr): the authors' code has batch norms in the projection head.
+"""
 
 import math
 

@@ -1,4 +1,9 @@
-"""BYOL and MoCo against plain second implementations: value, gradient, and what a step leaves behind."""
+"""BYOL and MoCo against plain second implementations: value, gradient, and what a step leaves behind.
+
+Reference (moco): algorithm 1 over four steps with a list for a queue; a loop over queries.
+Peers (moco): public code shuffles the batch among GPUs and starts with a queue of random rows; lightly and
+solo-learn do the same.
+"""
 
 import math
 
@@ -10,6 +15,7 @@ from zoo_backbones import backbone, build, images
 from ssl_zoo.contrast import info_nce
 from ssl_zoo.noise import free_noise, seed_noise
 from ssl_zoo.objectives.byol import BYOL, regression
+from ssl_zoo.objectives.densecl import DenseCL
 from ssl_zoo.objectives.moco import MoCo
 from ssl_zoo.views.recipes import dino_small, simclr_small
 
@@ -114,6 +120,17 @@ def test_moco_is_its_algorithm(kind):
         assert len(held) == min(len(keys), 10)
     oldest = torch.roll(held, -int(objective.queue.at), 0)
     torch.testing.assert_close(oldest, torch.stack(keys[-10:]), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("cls", [MoCo, DenseCL])
+def test_keys_are_of_length_1_in_half_precision(cls):
+    objective = build(cls, backbone("vit")).train()
+    with torch.autocast("cpu", torch.bfloat16):
+        objective(images())
+    objective.advance(1.0)
+    for queue in {objective.queue, getattr(objective, "cell_queue", objective.queue)}:
+        lengths = queue.rows[queue.valid()].norm(dim=1)
+        torch.testing.assert_close(lengths, torch.ones(4), rtol=1e-5, atol=0)
 
 
 def test_the_average_follows_by_the_papers_momentum():
