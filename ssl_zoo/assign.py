@@ -27,19 +27,21 @@ def sinkhorn(
         scores: (N, K) cosines, or (N, ..., K), where each place between is balanced by itself.
         eps: the temperature; the smaller, the harder the assignment.
         rounds: how often both divisions are done.
-        valid: (N,) bool, rows that count; None: all. Others are assigned, but take nobody's share.
+        valid: (N,) bool, rows that count; None: all. Others are assigned, but take nobody's share, however
+            large their scores.
 
     Returns:
         The shape of the scores, rows that sum to 1.
     """
     # In logarithms: exp of these numbers would overflow, or leave a row of zeros.
     log_q = _wide(scores) / eps
-    counts = 1.0 if valid is None else valid.to(log_q).view(-1, *[1] * (log_q.dim() - 1))
+    # Rows that do not count are moved so far down that exp gives 0, but stay finite if no row counts at all.
+    down = None if valid is None else (-1e4 * ~valid).to(log_q).view(-1, *[1] * (log_q.dim() - 1))
     for _ in range(rounds):
-        most = everybody(log_q.amax(0, keepdim=True)).amax(0)  # (..., K), so that exp is at most 1
-        share = total(((log_q - most).exp() * counts).sum(0))
-        log_q = log_q - most - share.clamp_min(torch.finfo(share.dtype).tiny).log()
-        log_q = log_q.log_softmax(-1)
+        counted = log_q if down is None else log_q + down
+        most = everybody(counted.amax(0, keepdim=True)).amax(0)  # (..., K), so that exp is at most 1
+        share = total((counted - most).exp().sum(0))  # 1 at least
+        log_q = (log_q - most - share.log()).log_softmax(-1)
     return log_q.exp()
 
 

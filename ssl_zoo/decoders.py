@@ -46,6 +46,14 @@ def grid_positions(width: int, rows: int, columns: int) -> Tensor:
     return torch.cat([f(angle) for angle in angles for f in (torch.sin, torch.cos)], dim=1)
 
 
+def _refuse_sizes(what: str, width: int, depth: int, heads: int) -> None:
+    if heads < 1 or width % heads or depth < 1:
+        raise ValueError(
+            f"a {what} of width {width}, {heads} heads and depth {depth} cannot be built: the heads divide "
+            "the width, and the depth is 1 at least"
+        )
+
+
 def start_as_mae(decoder: nn.Module) -> None:
     """Weights of linear layers as MAE's code starts them (Glorot & Bengio 2010), and biases at 0."""
     for module in decoder.modules():
@@ -67,8 +75,7 @@ class PatchDecoder(nn.Module):
 
     def __init__(self, width: int, depth: int, heads: int, out: int):
         super().__init__()
-        if heads < 1 or width % heads or depth < 1:
-            raise ValueError(f"a decoder of width {width}, {heads} heads and depth {depth} cannot be built")
+        _refuse_sizes("decoder", width, depth, heads)
         self.blocks = nn.ModuleList(DecoderBlock(width, heads) for _ in range(depth))
         self.norm = nn.LayerNorm(width)
         self.pixels = nn.Linear(width, out)
@@ -120,8 +127,7 @@ class CrossDecoder(nn.Module):
 
     def __init__(self, dim: int, maps: int, width: int, depth: int, heads: int, out: int):
         super().__init__()
-        if heads < 1 or width % heads or depth < 1:
-            raise ValueError(f"a decoder of width {width}, {heads} heads and depth {depth} cannot be built")
+        _refuse_sizes("decoder", width, depth, heads)
         self.mix = nn.Parameter(torch.randn(depth, maps) / maps**0.5)
         self.norms = nn.ModuleList(nn.LayerNorm(dim) for _ in range(depth))
         self.blocks = nn.ModuleList(CrossBlock(dim, width, heads) for _ in range(depth))
@@ -149,8 +155,7 @@ class CrossPredictor(nn.Module):
 
     def __init__(self, width: int, depth: int, heads: int):
         super().__init__()
-        if heads < 1 or width % heads or depth < 1:
-            raise ValueError(f"a predictor of width {width}, {heads} heads and depth {depth} cannot be built")
+        _refuse_sizes("predictor", width, depth, heads)
         self.blocks = nn.ModuleList(CrossBlock(width, width, heads) for _ in range(depth))
         self.norm = nn.LayerNorm(width)
 
@@ -176,7 +181,10 @@ class ConvDecoder(nn.Module):
     def __init__(self, dim: int, width: int, depth: int, groups: int):
         super().__init__()
         if min(depth, groups) < 1 or width % groups or dim % groups:
-            raise ValueError(f"{depth} convolutions of widths {dim} and {width} in {groups} groups cannot be")
+            raise ValueError(
+                f"{depth} convolutions of widths {dim} and {width} in {groups} groups cannot be: the groups "
+                "divide both widths, and the depth is 1 at least"
+            )
         self.layers = nn.ModuleList(
             nn.Conv2d(width if layer else dim, width, 3, padding=1, groups=groups) for layer in range(depth)
         )

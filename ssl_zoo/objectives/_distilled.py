@@ -64,7 +64,8 @@ def crop_pairs(crops: Sequence[Tensor], count: int, teacher: Sequence[nn.Module]
 def thinned(backbone: Backbone, x: Tensor, count: int, dropped: float) -> Tensor:
     """Pooled features of crops of `count` images that a vision transformer sees without a share of patches.
 
-    x: (G * B, C, H, W) -> (G * B, D). The share is rounded up, as in MSN's code (arXiv:2204.07141)."""
+    x: (G * B, C, H, W) -> (G * B, D). The share `dropped`, in (0, 1), is rounded up, as in MSN's code
+    (arXiv:2204.07141); which patches go is drawn for each crop, and there once a batch."""
     assert isinstance(backbone, TokenBackbone)
     assert isinstance(backbone, ImageBackbone)
     tokens = backbone.embed(x)
@@ -108,7 +109,7 @@ class SelfDistillation(Objective[ImageBackbone]):
     ):
         super().__init__(backbone)
         if len(teacher_temperature) != 2 or min(temperature, *teacher_temperature) <= 0:
-            raise ValueError("temperature is one positive number, and teacher_temperature are two")
+            raise ValueError(f"{temperature=} is one positive number, and {teacher_temperature=} are two")
         size, patch = backbone.image_size, getattr(backbone, "patch", 1)
         self.views = views or paper(size, local_size(size, patch))
         if sum(groups(self.views)) < 2:

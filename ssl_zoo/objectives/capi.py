@@ -7,8 +7,8 @@ by itself, and learns from that. A student predicts, from one block, the cluster
     L   = mean over all i of - sum_k q_ik log softmax(s_i / T_s)_k
         + mean over some hidden i of - sum_k q_ik log softmax(p_i / T_s)_k
 
-The first term trains W and b alone. Rows of the predictor do not read each other. Positions are sines here,
-and rotary there, with registers. Published: AdamW, lr 1e-3 (W, b: 5e-4), weight decay 0.1, batch 16,384.
+The first term trains W and b alone. In the authors' code C has learnt norms, too, positions are rotary, not
+sines, and there are registers. Published: AdamW, lr 1e-3 (W, b: 5e-4), weight decay 0.1, batch 16,384.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class CAPI(Objective[TokenBackbone]):
         hidden = int(masked * (cells := self.grid[0] * self.grid[1]))
         self.keep, self.asked = cells - hidden, round(asked * hidden) or 1
         if not 0 < hidden < cells or not 0 < asked <= 1:
-            raise ValueError(f"{masked=} of {cells} patches hides {hidden}, and {asked=} is a share of those")
+            raise ValueError(f"{masked=} hides {hidden} of {cells} (some, not all), {asked=} is in (0, 1]")
         self.view = view or crop_flip(backbone.image_size, (0.6, 1.0))
         self.temperature, self.sharp = temperature, teacher_temperature
         self.widen, self.blank = nn.Linear(backbone.dim, width), nn.Parameter(torch.randn(width) * 0.02)

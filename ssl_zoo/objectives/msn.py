@@ -44,7 +44,8 @@ class MSN(Objective[ImageBackbone]):
     """Args:
         backbone: a vision transformer; a CNN cannot skip the patches it does not see.
         prototypes, temperature, sharpening: K, T_s and T.
-        width, out: of the head, three linear layers with batch norms and GELU.
+        width, out: of the head, three linear layers with batch norms over all anchors (MSN's code: over those
+            of one size) and GELU.
         masked: share of patches that large anchors go without.
         weight, power: w and the prior's exponent: 0 for MSN, 0.25 for PMSN.
         momentum: share of the average that stays in a step; rises to 1 on a line.
@@ -68,9 +69,8 @@ class MSN(Objective[ImageBackbone]):
     ):  # fmt: skip
         super().__init__(backbone)
         if not 0 < masked < 1 or min(temperature, sharpening) <= 0 or min(weight, power) < 0:
-            raise ValueError(
-                f"{masked=}, {temperature=}, {sharpening=}, {weight=}, {power=}: one is out of range"
-            )
+            above = f"{temperature=} and {sharpening=} > 0, {weight=} and {power=} >= 0"
+            raise ValueError(f"{masked=} is in (0, 1), {above}")
         size, patch = backbone.image_size, getattr(backbone, "patch", 1)
         self.views = views or msn(size, local_size(size, patch))
         if groups(self.views)[0] < 2:

@@ -90,7 +90,7 @@ def some_blocks(
         grid: (rows, columns) of cells.
         masked: (least, most) share of an image's cells.
         share: share of the images of which any cells are chosen.
-        least: cells of a rectangle at least, where so many are missing.
+        least: cells of a rectangle at least; all that an image has to take, where those are fewer.
 
     Returns:
         at: (B, M) int64 cells, all different within an image, M the most that an image can have.

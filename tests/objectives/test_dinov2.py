@@ -1,7 +1,9 @@
 """DINOv2's parts against lightly's, and the whole against a slow second implementation.
 
 Reference (dinov2): lightly's KoLeoLoss; own slow implementation of the whole with both centrings, two steps
-Peers (dinov2): KoLeo of the authors and of lightly looks for neighbours in one process, ours in all
+Peers (dinov2): KoLeo of the authors and of lightly looks for neighbours in one process, ours in all; the
+authors' code hides patches in exactly half of a batch's crops, in evenly spread shares, where each crop draws
+here
 """
 
 import math
@@ -62,6 +64,16 @@ def test_rows_that_do_not_count_take_no_share():
     torch.testing.assert_close(q[valid], balanced(scores[valid], 0.5), rtol=1e-10, atol=0)
     torch.testing.assert_close(sinkhorn(scores[valid], 0.5), q[valid], rtol=1e-10, atol=0)
     assert torch.isfinite(sinkhorn(scores, 0.5, valid=valid & False)).all()
+
+
+def test_rows_that_do_not_count_take_no_share_at_a_low_temperature():
+    """Their scores are 1, those of the others near -0.7: in float32, exp(-1.7 / 0.01) is 0."""
+    valid = torch.tensor([1, 0, 1, 1, 0, 1, 1], dtype=torch.bool)
+    scores = torch.where(valid[:, None], 0.3 * torch.rand(7, 4) - 0.8, 1.0)
+    for given in (valid, valid & False):
+        assert torch.isfinite(sinkhorn(scores, 0.01, valid=given)).all()
+    alone = sinkhorn(scores[valid].double(), 0.01).float()
+    torch.testing.assert_close(sinkhorn(scores, 0.01, valid=valid)[valid], alone, rtol=1e-4, atol=1e-5)
 
 
 def cross_entropy(q: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:

@@ -2,7 +2,9 @@
 
 Reference (msn): lightly's MSNLoss and PMSNLoss; own slow implementation, two steps
 Peers (msn): lightly's PMSNLoss has KL(prior || mean p), MSN's regulariser turned round: 0.288 for 0.259 on
-random projections, and with equal shares its loss is 6.676 where its own MSNLoss has 6.654
+random projections, and with equal shares its loss is 6.676 where its own MSNLoss has 6.654. In the authors'
+code the head's batch norms see crops of one size at a time, one choice of dropped patches serves a batch, and
+the average's momentum ends at 0.9992; here they see all anchors, each crop has a choice, and it ends at 1
 """
 
 import math
@@ -140,8 +142,12 @@ def test_crops_are_the_papers_and_what_cannot_be_is_refused():
     assert len(msn(32, 16, count=0).each) == 2
     with pytest.raises(ValueError, match="a target and anchors of one size first"):
         build(MSN, backbone("vit"), views=Views(View(32), View(16)))
-    for wrong in ({"masked": 1.0}, {"temperature": 0.0}, {"power": -1.0}):
-        with pytest.raises(ValueError, match="one is out of range"):
+    for wrong, said in (
+        ({"masked": 1.0}, r"masked=1\.0 is in \(0, 1\)"),
+        ({"temperature": 0.0}, r"temperature=0\.0 and sharpening=0\.25 > 0"),
+        ({"power": -1.0}, r"power=-1\.0 >= 0"),
+    ):
+        with pytest.raises(ValueError, match=said):
             build(MSN, backbone("vit"), **wrong)
 
 
