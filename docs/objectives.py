@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import Any
 
 import ssl_zoo
-from ssl_zoo.compose.catalogue import Card, backbones_for, cards
-from ssl_zoo.compose.composition import config_folder, options
+from ssl_zoo.compose.catalogue import Card, backbones_for, cards, recipes
+from ssl_zoo.compose.composition import config_folder
 from ssl_zoo.compose.manual import choice_entries
 from ssl_zoo.compose.signatures import signature
 from ssl_zoo.leaderboard.standings import Standings, load
@@ -98,9 +98,7 @@ def grid(header: list[str], rows: list[list[str]]) -> str:
 def recipe_headers(card: Card) -> list[str]:
     """The recipes of an objective, with what the comment at their top says."""
     found = []
-    for name in options("experiment"):
-        if not name.endswith(f"_{card.name}"):
-            continue
+    for name in recipes(card):
         lines = (config_folder() / "experiment" / f"{name}.yaml").read_text(encoding="utf-8").splitlines()
         said = [line.removeprefix("#").strip() for line in lines if line.startswith("# ")]
         found.append(f"`experiment={name}`: {' '.join(one for one in said if not one.startswith('@'))}")

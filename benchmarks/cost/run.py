@@ -3,6 +3,8 @@ device.
 
     python benchmarks/cost/run.py [NAME ...]    # recipes configs/experiment/cifar10_NAME.yaml; default: all
 
+Left out are CLIP, which reads captions, and recipes that need a run to learn from (objective.teacher).
+
 Each recipe is built as `ssl-zoo pretrain experiment=cifar10_NAME` builds it, in a process of its own, on
 a batch of 256 random images of 32 pixels. Time: processor seconds of forward, backward, AdamW and
 `advance`, in turns with SimCLR (objective=simclr_small), ratio of the medians of ROUNDS steps. Memory:
@@ -31,6 +33,14 @@ def recipes() -> list[str]:
     from ssl_zoo.compose.composition import options
 
     return [name.removeprefix("cifar10_") for name in options("experiment") if name.startswith("cifar10_")]
+
+
+def lacking(name: str) -> list[str]:
+    """The keys that a recipe leaves open, such as the run that it learns from."""
+    from ssl_zoo.compose.composition import build, flatten
+
+    cfg = build("pretrain", [f"experiment=cifar10_{name}"])
+    return [key for key, value in flatten(cfg).items() if value == "???"]
 
 
 def stepper(words: list[str], rows: int = BATCH) -> Callable[[], None]:
@@ -134,7 +144,10 @@ def main(names: list[str]) -> None:
     rows = known.get("rows", {})
     for name in names or recipes():
         if name == "clip":
-            print("clip          left out: it reads captions")
+            print(f"{name:<26} left out: it reads captions")
+            continue
+        if missing := lacking(name):
+            print(f"{name:<26} left out: it needs {', '.join(missing)}")
             continue
         rows[name] = measured(name)
         print(f"{name:<26} {rows[name]}", flush=True)

@@ -7,11 +7,11 @@ import sys
 import textwrap
 from itertools import groupby
 
-from ssl_zoo.compose.catalogue import Card, backbones_for, cards, choice
+from ssl_zoo.compose.catalogue import Card, backbones_for, cards, choice, recipes
 from ssl_zoo.compose.composition import options
 
 GROUPS = (
-    *("backbone", "data", "tokenizer", "optimizer", "schedule"),
+    *("backbone", "data", "tokenizer", "optimizer", "schedule", "decay"),
     *("guard", "trainer", "protocol", "experiment"),
 )
 HELP = """\
@@ -34,15 +34,16 @@ def table(found: list[Card]) -> str:
     for family, members in groupby(found, key=lambda card: card.family):
         lines.append(f" {family}")
         for card in members:
-            kinds = " ".join(card.takes) or "what all its terms take"
+            kinds = " ".join(card.takes)
             for number, one in enumerate(card.choices):
                 note = f"  [{kinds}]" if number == 0 and family != "your own" else ""
                 lines.append(f"  {one.name:<28} {one.headline}{note}".rstrip())
     return "\n".join(lines)
 
 
-def filled(text: str, indent: str = "") -> str:
-    return textwrap.fill(text, WIDTH, initial_indent=indent, subsequent_indent=indent)
+def filled(text: str) -> str:
+    """A paragraph in lines of `WIDTH`; words such as fine-tuning, and names of recipes, stay whole."""
+    return textwrap.fill(text, WIDTH, break_on_hyphens=False)
 
 
 def page(card: Card) -> str:
@@ -57,10 +58,9 @@ def page(card: Card) -> str:
         parts += ["", "VARIANTS", *(f"  objective={one.name:<18} {one.headline}" for one in card.choices[1:])]
     if fits := backbones_for(card):
         parts += ["", filled(f"BACKBONES: {' '.join(fits)}")]
-    recipes = [name for name in options("experiment") if name.endswith(f"_{card.name}")]
-    if recipes:
-        parts += ["", f"RECIPES: {' '.join(f'experiment={name}' for name in recipes)}"]
-    example = recipes[0] if recipes else ""
+    if found := recipes(card):
+        parts += ["", f"RECIPES: {' '.join(f'experiment={name}' for name in found)}"]
+    example = found[0] if found else ""
     words = f"experiment={example}" if example else f"objective={card.name} backbone=... data=..."
     parts += ["", f"ssl-zoo pretrain {words}", f"ssl-zoo pretrain {words} --help   # every key"]
     return "\n".join(parts)

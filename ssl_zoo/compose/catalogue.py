@@ -94,8 +94,14 @@ def facts() -> dict[str, tuple[Path, dict[str, object]]]:
     return found
 
 
+def terms_of(name: str) -> list[str]:
+    """The choices of `objective=` that the YAML file of a sum adds up."""
+    text = (config_folder() / "objective" / f"{name}.yaml").read_text(encoding="utf-8")
+    return re.findall(r"^ *- (\w+)@terms\.", text, re.MULTILINE)
+
+
 def cards() -> list[Card]:
-    """All objectives, by family and name."""
+    """All objectives, by family and name. A sum takes what all its terms take."""
     known, by_target = facts(), {}
     for name in options("objective"):
         one = choice("objective", name)
@@ -106,6 +112,13 @@ def cards() -> list[Card]:
         # The paper's own file is called after the module; variants have longer names.
         choices = sorted(choices, key=lambda one: (one.name != target.split(".")[-2:][0], one.name))
         file, said = known.get(target, (None, {"family": YOUR_OWN, "takes": ()}))
+        if target.endswith(".Sum"):
+            terms = [
+                known[choice("objective", term).target][1]["takes"] for term in terms_of(choices[0].name)
+            ]
+            said = said | {
+                "takes": tuple(kind for kind in said["takes"] if all(kind in one for one in terms))
+            }
         about = "" if file is None else ast.get_docstring(syntax(file)) or ""
         found.append(
             Card(
@@ -148,3 +161,17 @@ def backbones_for(card: Card) -> list[str]:
     """The choices of `backbone=` that an objective trains; [] where only building it tells."""
     made = {name: kinds_made(choice("backbone", name).target) for name in options("backbone")}
     return [name for name, kinds in made.items() if set(kinds) & set(card.takes)]
+
+
+def recipes(card: Card) -> list[str]:
+    """The choices of `experiment=` that are called after an objective, and choose it or a variant of it."""
+    names = {one.name for one in card.choices}
+    called = [name for name in options("experiment") if name.endswith(f"_{card.name}")]
+    return [name for name in called if chosen_by(name) in names]
+
+
+def chosen_by(experiment: str) -> str:
+    """The choice of `objective=` that a recipe makes; "" where it makes none."""
+    text = (config_folder() / "experiment" / f"{experiment}.yaml").read_text(encoding="utf-8")
+    found = re.search(r"^ *- override /objective: *(\w+)", text, re.MULTILINE)
+    return found[1] if found else ""

@@ -101,6 +101,8 @@ def read_splits(data: Images | TextData, subject: Subject) -> Splits:
     Raises:
         DataError: a split or the labels are missing.
     """
+    if not isinstance(data, ImageData | OwnData) and not data.classes:
+        raise DataError(f"{data.name} has no labels to measure transfer with")
     wanted = ("train", "validation", "test")
     if lacking := [split for split in wanted if split not in data.splits()]:
         raise DataError(
@@ -109,8 +111,6 @@ def read_splits(data: Images | TextData, subject: Subject) -> Splits:
         )
     if isinstance(data, ImageData | OwnData):
         return Splits(*(data.labelled(split) for split in wanted))
-    if not data.classes:
-        raise DataError(f"{data.name} has no labels to measure transfer with")
     return Splits(*(subject.rows(data, split) for split in wanted))
 
 

@@ -171,14 +171,22 @@ def facts(
     known = {"objective", "backbone", "backbone_parameters", "steps", "samples", "tokens", "images"}
     known |= {"seconds", "seed", "stopped", "chance"}
     last = {name: value for name, value in summary.items() if name not in known}
-    written = lambda value: value if isinstance(value, str) else f"{value:.4g}"  # noqa: E731
-    found += [(f"final {name}", written(value)) for name, value in last.items()]
+    found += [(f"final {name}", last_figure(value)) for name, value in last.items()]
     if not summary and "train/loss" in metrics:
         found.append(("last train/loss", f"{metrics['train/loss'][1][-1]:.4g}"))
     if environment:
         found.append(("seed", str(config.seed)))
         found += opened.attempt("what environment.json says", partial(surroundings, environment)) or []
     return [(name, value) for name, value in found if value]
+
+
+def last_figure(value: str | bool | int | float) -> str:
+    """A figure of summary.json as the page shows it: whole numbers whole, others with four digits."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return f"{value:,}"
+    return value if isinstance(value, str) else f"{value:.4g}"
 
 
 def surroundings(environment: dict[str, Any]) -> list[tuple[str, str]]:

@@ -230,8 +230,11 @@ class Guard(PerStep):
         return self.broken
 
     def restore(self, objective: Objective, step: int) -> None:
-        """Give the backbones that are exported the weights that were kept, if those are not of `step`."""
-        if self.weights and self.kept != step:
+        """Give the backbones that are exported the weights that were kept, if they hold others after `step`.
+
+        They do too where training broke in the next step: its forward pass has moved their batch norms.
+        """
+        if self.weights and (self.broken or self.kept != step):
             for name, one in objective.export().items():
                 one.load_state_dict(self.weights[name])
 

@@ -7,14 +7,16 @@ import shutil
 
 import pytest
 import tiny
+from PIL import Image
 from zoo_backbones import backbone
 
 import ssl_zoo
 from ssl_zoo.compose import evaluation
 from ssl_zoo.compose.evaluation import Splits, below_random
 from ssl_zoo.compose.gate import ConfigError
-from ssl_zoo.compose.reporting import evaluations
+from ssl_zoo.compose.reporting import evaluations, last_figure
 from ssl_zoo.data.images import ImageData
+from ssl_zoo.data.rows import DataError
 from ssl_zoo.data.text import TextData
 from ssl_zoo.data.text_formats import Prefixed
 from ssl_zoo.pretrain.checkpoint import write_atomically
@@ -104,6 +106,25 @@ def test_the_floor_of_texts_is_scored_on_validation_rows_as_well(tmp_path):
     found = evaluation.tfidf(data, how, "validation")
     assert (found.train, found.validation, found.test) == (36, 4, 10)
     assert found.values == (1.0,)
+
+
+def test_captions_are_said_to_have_no_labels_before_splits_are_asked_for(run, tmp_path):
+    run = shutil.copytree(run, tmp_path / "run")
+    (tmp_path / "table.csv").write_text("image,caption\na.png,a dog\nb.png,a cat\n")
+    for name in ("a", "b"):
+        Image.new("RGB", (8, 8)).save(tmp_path / f"{name}.png")
+    with pytest.raises(DataError, match=r"has no labels to measure transfer with"):
+        ssl_zoo.evaluate(run, data=tmp_path / "table.csv", protocol="knn", seeds=[0], progress=False)
+
+
+def test_a_summary_is_shown_with_whole_steps_and_words():
+    assert [last_figure(one) for one in (12345, True, False, 0.123456, "the start")] == [
+        "12,345",
+        "yes",
+        "no",
+        "0.1235",
+        "the start",
+    ]
 
 
 def test_where_nothing_can_be_written_nothing_is_measured(run, cache, tmp_path):

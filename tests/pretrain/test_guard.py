@@ -227,13 +227,18 @@ class Breaks(Rotation):
 
 
 @pytest.mark.parametrize(
-    ("best", "kept"), [({0: 0.5, 2: 0.9, 4: 0.6, 6: 0.8}, 2), ({0: 0.5, 2: 0.6, 4: 0.7, 6: 0.8}, 6)]
+    ("every", "best", "kept"),
+    [
+        (2, {0: 0.5, 2: 0.9, 4: 0.6, 6: 0.8}, 2),
+        (2, {0: 0.5, 2: 0.6, 4: 0.7, 6: 0.8}, 6),
+        (7, {0: 0.5, 7: 0.8}, 7),  # of the step before the one that breaks, whose forward moves batch norms
+    ],
 )
-def test_a_loss_that_is_not_finite_costs_none_of_it(tmp_path, capsys, best, kept):
+def test_a_loss_that_is_not_finite_costs_none_of_it(tmp_path, capsys, every, best, kept):
     options = {"build": (lambda: Breaks(resnet()), Pictures), "steps": 11, "save_every": 1, "keep": 99}
     for _ in range(2):  # the same again comes to the same
         guard = Guard(head_start=0, patience=None)
-        summary, _ = train(tmp_path, guard=guard, monitor=Told(best), **options)
+        summary, _ = train(tmp_path, guard=guard, monitor=Told(best, every), **options)
         said = capsys.readouterr().out
         assert "guard       the loss was not finite at step 7 (seed 0, rows " in said
         assert (
@@ -243,6 +248,28 @@ def test_a_loss_that_is_not_finite_costs_none_of_it(tmp_path, capsys, best, kept
         assert same(exported(tmp_path), state_at(tmp_path, kept))
     with pytest.raises(NonFinite):
         train(tmp_path / "unguarded", **options)
+
+
+class Poisoned(Rotation):
+    """Its weights are NaN from the fraction 0.5 of training on; no loss has been by then."""
+
+    def advance(self, t):
+        super().advance(t)
+        if t > 0.5:
+            with torch.no_grad():
+                self.classify.weight.fill_(float("nan"))
+                self.backbone.model.conv1.weight.fill_(float("nan"))  # pyright: ignore
+
+
+@pytest.mark.parametrize("figure", ["knn", "effective_rank"])
+def test_weights_that_are_not_finite_when_they_are_looked_at_cost_none_of_it(tmp_path, capsys, figure):
+    monitor = Monitor(Pictures(8, 1, Y), Pictures(8, 2, Y), 1)
+    options = {"build": (lambda: Poisoned(resnet()), Pictures), "steps": 8, "save_every": 0}
+    summary, _ = train(tmp_path, guard=Guard(figure, 0, patience=None), monitor=monitor, **options)
+    assert "the loss is finite, but after step 5 these weights are not: " in capsys.readouterr().out
+    assert summary["guard/stopped"] is True
+    assert summary["exported_step"] < 5
+    assert all(torch.isfinite(value).all() for value in exported(tmp_path).values())
 
 
 class Died(Exception):
