@@ -6,9 +6,9 @@ permutations, tell a head which it was. With f the pooled features, s(i) the per
     L = mean_i CE(g(f(tile_i,s(i)(1)), ..., f(tile_i,s(i)(T))), s(i))
 
 The P permutations are chosen once, each as far from those before it as can be (algorithm 1), and kept in
-checkpoints. Tiles have gaps, lie anywhere in their cells, and are standardised each, against short cuts; the
-paper also moves colour channels by up to 2 pixels and shows some images in grey, as `view` may. As tiles do
-not see each other before the head, features are put in order instead of tiles.
+checkpoints. Against short cuts, tiles have gaps, lie anywhere in their cells, and are standardised each; the
+paper also shows some images in grey, which a `view` can do, and moves colour channels by up to 2 pixels,
+which is left out. As tiles do not see each other before the head, features are put in order instead of tiles.
 
 Published training: SGD, lr 0.01, batches of 256, 350,000 steps.
 """

@@ -83,7 +83,7 @@ class SimilarityDistillation(Taught):
         self.queue = Queue(queue, self.standardise.num_features)
 
     def forward(self, batch: Batch) -> Loss:
-        z, t = (F.normalize(rows, dim=1) for rows in self.read(self.view(batch.x)))
+        z, t = (exact(F.normalize)(rows, dim=1) for rows in self.read(self.view(batch.x)))
         rows, valid = self.queue.rows, self.queue.valid()
         loss, entropy = divergence(z, t, rows, valid, self.temperature, self.teacher_temperature)
         self.queue.stash(t)

@@ -2,6 +2,8 @@
 
 Reference (colorization): own second implementation, cell by cell over three steps; colours against published
 tables of CIE L*a*b*.
+Peers (colorization): the paper's list has 313 bins at a step of 10, where 261 are nearest to a colour here;
+its weights are counted on ImageNet and smoothed, where a running mean is kept here. No code was compared.
 """
 
 import math

@@ -2,6 +2,10 @@
 
 Reference (jigsaw): own second implementation, tile by tile, and of the greedy choice of orders.
 Reference (relative_patch): own second implementation, tile by tile and pair by pair.
+Peers (jigsaw): the paper also moves colour channels by up to 2 pixels and shows some images in grey; no
+code was compared.
+Peers (relative_patch): the paper draws one pair at a time and puts noise into the colours that are dropped;
+no code was compared.
 """
 
 import math
