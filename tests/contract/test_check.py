@@ -164,7 +164,7 @@ def test_rounding_is_no_fault_and_a_fault_in_a_small_gradient_is():
 
 
 def test_an_objective_with_a_bias_before_a_batch_norm_passes():
-    """The norm that ends a ViT has one, and the heads of MoCo v3 start with a linear layer and a batch norm."""
+    """The norm that ends a ViT has one: MoCo v3 projects its features by a linear layer and a batch norm."""
     assert pair.divided(MoCoV3, ["vit"]) == {"vit": []}
 
 
