@@ -85,7 +85,7 @@ class Frozen(nn.Module):
         return self._module[0](*inputs)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Frozen:
-        """Another device or type, which it follows what holds it to."""
+        """Bring the module, too, to the device or type that what holds this one is brought to."""
         self._module[0]._apply(fn, recurse)
         return super()._apply(fn, recurse)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 
 from omegaconf import DictConfig
@@ -20,4 +21,5 @@ def run(cfg: DictConfig, choices: dict[str, str]) -> None:
     if found.summary["stopped"] and not launch.by_lightning():
         sys.exit(143)
     if found.leads:
-        print(f"saved in {found.where}; next: ssl-zoo evaluate run={found.where} data=...")
+        named = shlex.quote(f"run={found.where}")  # a folder may have spaces
+        print(f"saved in {found.where}; next: ssl-zoo evaluate {named} data=...")

@@ -68,7 +68,7 @@ class Colorization(Objective[ImageBackbone]):
     ):  # fmt: skip
         super().__init__(backbone)
         if min(cell, step, sigma) <= 0 or not 0 <= rebalance <= 1:
-            raise ValueError(f"{cell=}, {step=}, {sigma=}, {rebalance=}: one is out of its range")
+            raise ValueError(f"{cell=}, {step=}, {sigma=} must be above 0, {rebalance=} in [0, 1]")
         (high, wide), (rows, columns) = backbone.image_size, backbone.grid(*backbone.image_size)
         self.cell, self.side = min(cell, high // rows), max(high // rows // cell, 1)  # of a cell, of a token
         if (rows * self.side * self.cell, columns * self.side * self.cell) != (high, wide):

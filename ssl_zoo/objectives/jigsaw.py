@@ -75,7 +75,7 @@ class Jigsaw(Objective[ImageBackbone]):
     ):  # fmt: skip
         super().__init__(backbone)
         if grid not in (2, 3) or not 2 <= permutations <= math.factorial(grid * grid):
-            raise ValueError(f"{grid=} is 2 or 3, and {permutations=} 2 to (grid * grid)! (24, or 362,880)")
+            raise ValueError(f"{grid=} must be 2 or 3, {permutations=} from 2 to (grid^2)!, 24 or 362,880")
         self.view, self.grid = view or crop_flip(backbone.image_size, scale=(0.6, 1.0)), grid
         self.tile = tile_side(backbone, self.view.size or backbone.image_size, grid, 64 / 75, tile)
         self.register_buffer("table", far_apart(grid * grid, permutations).clone())

@@ -147,8 +147,8 @@ def test_the_backbone_sees_grey_alone_and_true_colours_are_drawn_back():
 def test_what_cannot_be_is_refused():
     for options, said in (
         ({"cell": 3}, "cell=3 does not divide tokens of 8x8 pixels"),
-        ({"cell": 0}, "cell=0, .* one is out of its range"),
-        ({"rebalance": 2.0}, "rebalance=2.0: one is out of its range"),
+        ({"cell": 0}, "cell=0, .* must be above 0"),
+        ({"rebalance": 2.0}, r"rebalance=2.0 in \[0, 1\]"),
     ):
         with pytest.raises(ValueError, match=said):
             build(Colorization, backbone("vit"), **options)

@@ -255,10 +255,17 @@ def test_a_run_teaches_a_smaller_one(larger, tmp_path):
 
 def test_the_command_distils_from_a_run_and_from_another_architecture(larger, tmp_path):
     words = ["objective=feature_distillation_small", "backbone=vit_micro", "data=digits", "budget.steps=1"]
-    few = ["backbone.depth=1", "batch_size=16", "evaluate_every=0", "trainer=cpu", f"run={tmp_path / 'run'}"]
+    few = [
+        "backbone.depth=1",
+        "batch_size=16",
+        "evaluate_every=0",
+        "trainer=cpu",
+        f"run={tmp_path / 'a run'}",
+    ]
     teacher = f"objective.teacher={larger.path}"
     code, said = tiny.command(tmp_path, tmp_path, "pretrain", *words, *few, teacher)
     assert code == 0, said
+    assert f"next: ssl-zoo evaluate 'run={tmp_path / 'a run'}' data=" in said
     nested = ["+backbone@objective.teacher=vit_micro", "objective.teacher.embed_dim=64"]
     objective = build_objective(composition.build("pretrain", [*words, *nested]), None)
     assert objective.project[0].weight.shape == (64, 128)

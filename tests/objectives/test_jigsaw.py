@@ -161,8 +161,8 @@ def test_the_table_is_kept_in_checkpoints_and_is_of_one_objective():
 
 def test_what_cannot_be_is_refused():
     for options, said in (
-        ({"grid": 4}, "grid=4 is 2 or 3"),
-        ({"permutations": 25}, r"permutations=25 2 to \(grid"),
+        ({"grid": 4}, "grid=4 must be 2 or 3"),
+        ({"permutations": 25}, r"permutations=25 from 2 to \(grid"),
         ({"tile": 24}, "tiles of 24 pixels do not fit into cells of 16, 2 along 32 pixels"),
         ({"tile": 12}, "12x12 does not divide into patches of 8"),
     ):
