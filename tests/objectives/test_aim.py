@@ -1,4 +1,10 @@
-"""AIM against lightly's causal vision transformer and head, patch by patch."""
+"""AIM against lightly's causal vision transformer and head, patch by patch.
+
+Reference: lightly's `MaskedCausalVisionTransformer` and `AIMPredictionHead`, value and gradient; one patch
+after the other.
+Peers: lightly's example and benchmark compare prediction k with patch k, which the network sees, and score
+the prefix too; its prefixes are of 0 to N - 2 patches, the authors' of 1 to N - 1.
+"""
 
 import math
 

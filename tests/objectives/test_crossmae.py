@@ -1,4 +1,9 @@
-"""CrossMAE against a slow second implementation, one asked patch of one image at a time."""
+"""CrossMAE against a slow second implementation, one asked patch of one image at a time.
+
+Reference: a slow second implementation, one asked patch of one image at a time.
+Peers: the authors' code mixes the patch embeddings in as well and takes the last block before its final
+norm; neither is done here.
+"""
 
 import math
 

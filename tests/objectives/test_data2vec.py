@@ -1,4 +1,9 @@
-"""data2vec against a second implementation, position by position."""
+"""data2vec against a second implementation, position by position.
+
+Reference: a second implementation, position by position.
+Peers: fairseq averages the outputs of feed-forward layers before the residual sum; here whole blocks are
+averaged.
+"""
 
 import pytest
 import torch

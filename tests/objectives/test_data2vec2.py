@@ -1,4 +1,10 @@
-"""data2vec 2.0 against a slow second implementation, one mask of one image at a time."""
+"""data2vec 2.0 against a slow second implementation, one mask of one image at a time.
+
+Reference: a slow second implementation, one mask of one image at a time, attention and convolutions by
+hand.
+Peers: fairseq clamps squares onto the edge, adds noise to mask tokens and a class-token loss, which are
+left out here.
+"""
 
 import pytest
 import torch

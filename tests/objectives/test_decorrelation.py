@@ -6,10 +6,15 @@ Peers (vicreg): the authors' code and lightly halve the variance sum of equation
 solo-learn does not halve, so that its weight of 25 is 50 here.
 
 Reference (barlow_twins): lightly's `BarlowTwinsLoss`.
+Peers (barlow_twins): the authors' gradient is divided by the number of processes once too often
+(barlowtwins #8), as lightly's was before 1.6.0; no difference in the loss.
 
 Reference (simsiam): lightly's `NegativeCosineSimilarity` of both directions, and a loop over images.
+Peers (simsiam): no difference found.
 
 Reference (wmse): lightly's `WMSELoss` of one part, with two views and four; a loop over parts and pairs.
+Peers (wmse): lightly draws its parts inside, from the rows of one process; here one order of the global
+batch is drawn.
 
 Reference (mmcr): lightly's `MMCRLoss` of normalised projections.
 Peers (mmcr): lightly's class does not normalise, which the paper does; the authors' code gathers other

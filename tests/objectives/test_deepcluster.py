@@ -1,4 +1,9 @@
-"""DeepCluster v2 and its k-means against plain second implementations, over several steps."""
+"""DeepCluster v2 and its k-means against plain second implementations, over several steps.
+
+Reference: plain k-means and a plain loop over several steps.
+Peers: the authors' code clusters all rows before the first epoch; here an image that has not been seen
+follows the cluster of its present projection.
+"""
 
 import math
 

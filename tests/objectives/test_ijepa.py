@@ -1,4 +1,9 @@
-"""I-JEPA against a slow second implementation that goes image by image and target by target."""
+"""I-JEPA against a slow second implementation that goes image by image and target by target.
+
+Reference: a slow second implementation that goes image by image and target by target.
+Peers: the authors' collator cuts all index lists to the shortest of the batch in raster order, so that the
+last rows are never context; ours draws a random fixed number.
+"""
 
 import copy
 

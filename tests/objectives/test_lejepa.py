@@ -1,4 +1,9 @@
-"""LeJEPA against lightly on projections of one number, where every direction is +1 or -1, and by hand."""
+"""LeJEPA against lightly on projections of one number, where every direction is +1 or -1, and by hand.
+
+Reference: lightly's `SIGReg` and `LeJEPALoss` on projections of one number, where every direction is 1 or
+-1; complex numbers by hand.
+Peers: no difference found; lightly's knots are of single precision.
+"""
 
 import cmath
 import math

@@ -1,4 +1,8 @@
-"""SwAV against lightly's loss, with and without a queue, and over steps against a plain loop."""
+"""SwAV against lightly's loss, with and without a queue, and over steps against a plain loop.
+
+Reference: lightly's `SwaVLoss`, with a queue and without, and a plain loop over steps.
+Peers: the authors' queue fills from its starting epoch on, ours from the first step.
+"""
 
 import math
 

@@ -3,6 +3,9 @@
 Reference (moco): algorithm 1 over four steps with a list for a queue; a loop over queries.
 Peers (moco): public code shuffles the batch among GPUs and starts with a queue of random rows; lightly and
 solo-learn do the same.
+Reference (byol): a plain second implementation over several steps: value, gradient and average.
+Peers (byol): the authors pass the two views one after the other, so that batch norms see one view at a
+time; lightly's example averages the two directions, which halves the gradient.
 """
 
 import math
