@@ -149,6 +149,8 @@ class Monitor(PerStep):
 
     def after_step(self, trainer, module) -> None:
         if self.due(trainer) and not module.stopped:
+            # Features of broken weights say less of what happened. At the end the saver has checked them.
+            module.check_finite(weights=True)
             self.look(trainer, module)
 
     def on_train_end(self, trainer, pl_module) -> None:
@@ -162,12 +164,7 @@ class Monitor(PerStep):
             say(f"WARNING: kNN on the features ({now:.4g}) is no better than before training ({before:.4g})")
 
     def look(self, trainer: L.Trainer, module: Pretraining) -> None:
-        """Measure, log and show, and warn where the features have collapsed.
-
-        Raises:
-            NonFinite: the loss or the weights are not finite, which the features would not be either.
-        """
-        module.check_finite(weights=True)
+        """Measure, log and show, and warn where the features have collapsed."""
         self.at = trainer.global_step
         self.last, off_line = self.measure(module.objective.export()[hub.MAIN], module.device)
         log(trainer, {f"monitor/{name}": value for name, value in self.last.items()})

@@ -49,10 +49,16 @@ class Squeezed(Backbone):
         return ()
 
 
+def all_finite(weights: bool = False) -> None:
+    """`Pretraining.check_finite` where all is well."""
+
+
 def as_module(model: Backbone) -> SimpleNamespace:
     """What the monitor asks of the module that is trained."""
     objective = SimpleNamespace(export=lambda: {"backbone": model})
-    return SimpleNamespace(objective=objective, device=torch.device("cpu"), stopped=False)
+    return SimpleNamespace(
+        objective=objective, device=torch.device("cpu"), stopped=False, check_finite=all_finite
+    )
 
 
 def watched(monitor: Monitor, model: Backbone, step: Callable[[], object], steps: int) -> None:
@@ -143,7 +149,9 @@ def test_what_is_watched_is_what_is_exported(kind):
             weight.add_(torch.randn_like(weight) * weight.std().nan_to_num())
     rows = FakeRows(pictures(64).x, None)
     monitor = Monitor(rows, rows, every=1)
-    module = SimpleNamespace(objective=objective, device=torch.device("cpu"), stopped=False)
+    module = SimpleNamespace(
+        objective=objective, device=torch.device("cpu"), stopped=False, check_finite=all_finite
+    )
     before = {name: value.clone() for name, value in objective.state_dict().items()}
     modes = [part.training for part in objective.modules()]
     assert True in modes
