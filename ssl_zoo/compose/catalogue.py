@@ -11,6 +11,7 @@ import re
 from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
+from typing import Any
 
 import ssl_zoo
 from ssl_zoo.compose.composition import config_folder, options
@@ -76,9 +77,9 @@ def choice(group: str, name: str) -> Choice:
     return Choice(name, head[0] if head else "", notes, next(targets, ""))
 
 
-def facts() -> dict[str, tuple[Path, dict[str, object]]]:
+def facts() -> dict[str, tuple[Path, dict[str, Any]]]:
     """Full name of each class of objectives -> its file, and its `family` and `takes`."""
-    found: dict[str, tuple[Path, dict[str, object]]] = {}
+    found: dict[str, tuple[Path, dict[str, Any]]] = {}
     for file in sorted(OBJECTIVES.glob("*.py")):
         for node in syntax(file).body:
             if isinstance(node, ast.ClassDef):
@@ -125,7 +126,7 @@ def cards() -> list[Card]:
                 choices[0].name,
                 target.rpartition(".")[2],
                 str(said["family"]),
-                tuple(said["takes"]),  # pyright: ignore[reportArgumentType]
+                tuple(said["takes"]),
                 tuple(choices),
                 about,
                 file,

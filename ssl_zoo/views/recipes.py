@@ -35,7 +35,8 @@ def simclr_small(size: Size | None = None) -> View:
 
 def instance(size: Size | None = None) -> View:
     """The view of instance discrimination (Wu et al. 2018, arXiv:1805.01978), as in its code."""
-    return View(size, (0.2, 1.0), **HALF | {"hue": 0.4}, jitter=1.0, blur=0.0)
+    colour: dict[str, Any] = HALF | {"hue": 0.4}
+    return View(size, (0.2, 1.0), **colour, jitter=1.0, blur=0.0)
 
 
 def twice(view: View) -> Views:
@@ -167,5 +168,5 @@ def emp(
     Its code enlarges them to the image's size. With a size of half the image's side a CNN reads the same
     pixels and computes a quarter as much.
     """
-    colour = HALF | {"hue": 0.2}
+    colour: dict[str, Any] = HALF | {"hue": 0.2}
     return Views(*[View(size, scale, (1.0, 1.0), **colour, blur=blur, solarize=0.1)] * count)
