@@ -45,7 +45,7 @@ class LeJEPA(MultiCrop):
         backbone: any vision backbone.
         width, out: of the projection head, two hidden layers with batch norm and ReLU, and of z (D).
         weight: lambda, in [0, 1].
-        slices: random directions of a step. They cost cosines of views x images x slices x 17 numbers.
+        slices: random directions of a step. They cost a few tensors of views x images x slices numbers.
         views: crops; m_i is the mean over those of the first size. None: the paper's, small ones 3/7 as wide.
 
     Raises:

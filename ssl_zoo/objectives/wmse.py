@@ -31,13 +31,15 @@ from ssl_zoo.views.view import Views
 
 
 def whitened(h: Tensor, eps: float = 0.0) -> Tensor:
-    """Rows with mean 0 and covariance 1 over their second to last axis: (..., w, D) -> the same."""
+    """Rows with mean 0 and covariance 1 over their second to last axis: (..., w, D); NaN without K."""
     h = h - h.mean(-2, keepdim=True)
     covariance = h.mT @ h / (h.shape[-2] - 1)  # (..., D, D)
     if eps:
-        covariance = torch.lerp(covariance, torch.eye(h.shape[-1]).to(h), eps)
-    # Not `cholesky`, which waits for the device to tell whether it succeeded.
-    factor = torch.linalg.cholesky_ex(covariance).L
+        covariance = torch.lerp(covariance, torch.eye(h.shape[-1], dtype=h.dtype, device=h.device), eps)
+    # Not `cholesky`, which waits for the device to tell whether it succeeded. A factor that failed holds
+    # finite numbers that whiten nothing, so it becomes NaN.
+    factor, failed = torch.linalg.cholesky_ex(covariance)
+    factor = factor.masked_fill((failed != 0)[..., None, None], torch.nan)
     return torch.linalg.solve_triangular(factor, h.mT, upper=False).mT
 
 

@@ -189,6 +189,13 @@ def test_whitened_rows_have_mean_0_and_covariance_1():
         torch.testing.assert_close(torch.cov(one.T), torch.eye(4, dtype=torch.float64))
 
 
+def test_rows_that_vary_in_too_few_dimensions_have_a_loss_of_nan_and_not_a_wrong_one():
+    z = projections(20, 2, 16, 2) @ torch.randn(2, 8, dtype=torch.float64)  # 2 dimensions of 8
+    for one in z:
+        assert distance(one, 16, torch.arange(16)).isnan()
+        assert distance(one, 16, torch.arange(16), eps=0.1).isfinite()
+
+
 @pytest.mark.parametrize(("views", "eps"), [(2, 0.0), (4, 0.1)])
 def test_wmse_is_lightlys(views, eps):
     """All samples in one part, as the peer draws its parts itself."""
