@@ -139,7 +139,7 @@ def page(verb: str, given: list[str]) -> str:
     lines += ["", "GROUPS: GROUP=CHOICE takes a file of configs/; its keys are set as GROUP.KEY=VALUE"]
     for group, (default, meaning) in groups.items():
         choices = sorted(path.stem for path in (config_folder() / group).glob("*.yaml"))
-        start = {"???": "must be given", "null": "none"}.get(default, default)
+        start = {"???": "must be given"}.get(default, default)
         lines += wrapped(f"{group} ({start})", f"{meaning}: {', '.join(choices)}")
     for group, (default, _) in groups.items():
         choice = chosen.get(group, default)
