@@ -20,18 +20,17 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-import ssl_zoo
 from ssl_zoo.compose.catalogue import Card, backbones_for, cards, recipes
 from ssl_zoo.compose.composition import config_folder
 from ssl_zoo.compose.manual import choice_entries
 from ssl_zoo.compose.signatures import signature
 from ssl_zoo.leaderboard.standings import Standings, load
+from ssl_zoo.leaderboard.table import grid
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 TESTS = REPOSITORY / "tests/objectives"
 COSTS = REPOSITORY / "benchmarks/cost/results.json"
 BOARDS = REPOSITORY / "benchmarks/leaderboard"
-PACKAGE = Path(ssl_zoo.__file__).parent.parent
 NONE = "-"
 
 
@@ -86,13 +85,9 @@ def kinds(card: Card) -> str:
     return ", ".join(card.takes)
 
 
-def cell(text: str) -> str:
-    return text.replace("|", "\\|").replace("\n", " ") or NONE
-
-
-def grid(header: list[str], rows: list[list[str]]) -> str:
-    lines = [header, ["---"] * len(header), *([cell(one) for one in row] for row in rows)]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+def filled(header: list[str], rows: list[list[str]]) -> str:
+    """A table in Markdown, with `NONE` where there is nothing."""
+    return grid(header, [[one or NONE for one in row] for row in rows], "---")
 
 
 def recipe_headers(card: Card) -> list[str]:
@@ -123,7 +118,7 @@ def page(card: Card) -> str:
     taken = signature(card.choices[0].target)
     about = {name: said for name, said in (taken.about if taken else {}).items() if name != "backbone"}
     if about:
-        parts += ["## Arguments", grid(["argument", "meaning"], [[f"`{k}`", v] for k, v in about.items()])]
+        parts += ["## Arguments", filled(["argument", "meaning"], [[f"`{k}`", v] for k, v in about.items()])]
     columns = [{one.key: one for one in choice_entries("objective", one.name)} for one in card.choices]
     keys = list(dict.fromkeys(key for column in columns for key in column))
     if keys:
@@ -141,7 +136,7 @@ def page(card: Card) -> str:
             for key in keys
         ]
         names = [f"`objective={one.name}`" for one in card.choices]
-        parts += ["## Defaults", grid(["key", *names, "meaning"], rows)]
+        parts += ["## Defaults", filled(["key", *names, "meaning"], rows)]
         parts += [f"`{one.name}`: {one.headline}" for one in card.choices[1:]]
     if recipes := recipe_headers(card):
         parts += ["## Recipes", "\n".join(f"- {one}" for one in recipes)]
@@ -153,7 +148,7 @@ def page(card: Card) -> str:
             f"{spent['megabytes']} MiB; {costs()['processor']}; python benchmarks/cost/run.py).",
         ]
     if found := scores(card):
-        parts += ["## Scores", grid(["board", "line", "measure", "score"], [list(row) for row in found])]
+        parts += ["## Scores", filled(["board", "line", "measure", "score"], [list(row) for row in found])]
     if notes:
         parts += ["## Tested against", notes.get("Reference", NONE)]
         if peers := notes.get("Peers"):
@@ -194,7 +189,7 @@ def table(found: list[Card]) -> str:
                 [f"[{card.cls}]({stem(card)}.md)", kinds(card), str(card.lines), notes.get("Reference", ""),
                  notes.get("Peers", ""), str(spent.get("time", "")), str(spent.get("memory", "")), best(card)]
             )  # fmt: skip
-        parts += [f"## {family.capitalize()}", grid(header, rows)]
+        parts += [f"## {family.capitalize()}", filled(header, rows)]
     return "\n\n".join(parts) + "\n"
 
 

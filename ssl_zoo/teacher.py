@@ -75,9 +75,8 @@ class Frozen(nn.Module):
 
     def __init__(self, module: nn.Module):
         super().__init__()
-        self._module = (
-            module.requires_grad_(False).eval(),
-        )  # in a tuple, so that it is no module of this one
+        # In a tuple, so that it is no module of this one.
+        self._module = (module.requires_grad_(False).eval(),)
         self._fingerprint = fingerprint(module)
 
     @torch.no_grad()

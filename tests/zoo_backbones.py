@@ -9,7 +9,10 @@ import sys
 from collections.abc import Callable
 from itertools import combinations
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
 
 import ssl_zoo
 from ssl_zoo.backbones._base import KINDS, Backbone, Kind
@@ -25,6 +28,7 @@ from ssl_zoo.contract.tiny import part as part
 from ssl_zoo.contract.tiny import text as text
 from ssl_zoo.objectives._base import Objective
 
+M = TypeVar("M", bound=nn.Module)
 OBJECTIVES = Path(ssl_zoo.__file__).parent / "objectives"
 
 
@@ -42,6 +46,19 @@ def pairing(kind: Kind) -> dict[str, Callable[[Backbone], Objective]]:
     alike = [(a, b) for a, b in combinations(fits, 2) if a.layout == b.layout and a.family != b.family]
     first, second = [*alike, (fits[0], fits[0])][0]
     return {"first": functools.partial(build, first), "second": functools.partial(build, second)}
+
+
+def plain(x: Tensor) -> Tensor:
+    """A view that changes nothing: images (B, C, H, W) as doubles in [0, 1]."""
+    return x.double() / 255
+
+
+def stirred(module: M) -> M:
+    """Weights far from their start, where projections are zero and tokens hardly see one another."""
+    with torch.no_grad():
+        for weight in module.parameters():
+            weight.add_(torch.randn_like(weight) * 0.1)
+    return module
 
 
 def composed(cls: type[Objective]) -> bool:

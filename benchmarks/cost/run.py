@@ -24,8 +24,11 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).parents[1] / "speed"))
+from resident import peak
+
 ROUNDS, BATCH, SIZE = 3, 256, 32
-PEAKS: dict[str, int] = {}  # SimCLR's, by backbone
+PEAKS: dict[str, float] = {}  # SimCLR's, by backbone
 RESULTS = Path(__file__).with_name("results.json")
 
 
@@ -72,32 +75,15 @@ def stepper(words: list[str], rows: int = BATCH) -> Callable[[], None]:
     return step
 
 
-def held(field: str) -> int:
-    """VmRSS (held now) or VmHWM (the most since it was last reset) of this process, in bytes."""
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith(field):
-            return int(line.split()[1]) * 1024
-    raise RuntimeError(f"this system does not say {field} in /proc/self/status")
-
-
-def growth(step: Callable[[], None]) -> int:
-    """Bytes that a step needs above what is held before it."""
-    Path("/proc/self/clear_refs").write_text("5")
-    before = held("VmRSS")
-    step()
-    return held("VmHWM") - before
-
-
-def peak(words: list[str]) -> int:
-    """Growth of the first step of a recipe, gradients and the optimizer's moments included."""
+def first_step(words: list[str]) -> float:
+    """MiB that the first step of a recipe needs, gradients and the optimizer's moments included."""
     import torch
 
     torch.set_num_threads(1)
     stepper(words, rows=64)()  # what is loaded and compiled once
-    ctypes.CDLL(None).malloc_trim(
-        0
-    )  # what that has freed goes back to the system, or would not be seen to grow
-    return growth(stepper(words))
+    # What that has freed goes back to the system: memory that is there already would not be seen to grow.
+    ctypes.CDLL(None).malloc_trim(0)
+    return peak(stepper(words))
 
 
 def seconds(words: list[str], beside: list[str]) -> tuple[float, float]:
@@ -126,14 +112,14 @@ def measured(name: str) -> dict[str, Any]:
     alone = multiprocessing.get_context("spawn")
     with alone.Pool(1, maxtasksperchild=1) as pool:
         times = pool.apply(seconds, (words, beside))
-        own = pool.apply(peak, (words,))
-        PEAKS[backbone] = PEAKS.get(backbone) or pool.apply(peak, (beside,))
+        own = pool.apply(first_step, (words,))
+        PEAKS[backbone] = PEAKS.get(backbone) or pool.apply(first_step, (beside,))
     return {
         "backbone": backbone,
         "seconds": round(times[0], 4),
         "time": round(times[0] / times[1], 2),
         "memory": round(own / PEAKS[backbone], 2),
-        "megabytes": round(own / 2**20),
+        "megabytes": round(own),
     }
 
 

@@ -69,12 +69,13 @@ def sequence_length(gate: Gate) -> None:
 def vocabulary(gate: Gate) -> None:
     """Tokens per second of the head, and the most memory it takes."""
     from cases import memory
+    from resident import peak
 
     tokens, found = 1024, {}
     for ids in (8192, 16_384, 32_768, 65_536, 131_072):
         inputs = memory.head_inputs(ids, tokens, memory.WIDTH)
         piece = lambda given=inputs: memory.library(*given).backward()  # noqa: E731
-        found[f"{ids} MiB"] = memory.peak(piece)
+        found[f"{ids} MiB"] = peak(piece)
         found[str(ids)] = rate(piece, tokens)
     gate.note(**found)
     gate(0)

@@ -35,7 +35,7 @@ Options = dict[str, str]
 
 def main(args: list[str]) -> None:
     """Entry point. What takes torch or composes is imported by the verb that needs it."""
-    if not args or args[0] in ("-h", "--help", "help"):
+    if not args or args[0] == "help" or {"-h", "--help"} & set(args):
         print(HELP)
         return
     verbs: dict[str, Callable[[list[str], Options], None]] = {

@@ -110,13 +110,14 @@ class BoardComposer:
     def subject(self, where: Path, device: str) -> Subject:
         return evaluation.subject(where, None, device)
 
-    def splits(self, data: ImageData | TextData, subject: Subject) -> evaluation.Splits:
-        return evaluation.read_splits(data, subject)
+    def splits(self, config: DictConfig, data: ImageData | TextData, subject: Subject) -> evaluation.Splits:
+        found = evaluation.read_splits(data, subject)
+        return evaluation.before_test(found) if config.score == "validation" else found
 
     def settings(self, config: DictConfig, protocol: Protocol, subject: Subject | None) -> Iterator[Setting]:
         device = torch.device("cpu") if subject is None else subject.device
         for point in evaluation.sweep(config, protocol):
             yield Setting(point.protocol, point.steps, evaluation.options(config, point, device))
 
-    def tfidf(self, data: TextData, how: dict[str, Any]) -> Result:
-        return evaluation.tfidf(data, how)
+    def tfidf(self, config: DictConfig, data: TextData, how: dict[str, Any]) -> Result:
+        return evaluation.tfidf(data, how, config.score)

@@ -86,14 +86,15 @@ class Composer(Protocol):
         """The backbone in a folder, ready to be measured."""
         ...
 
-    def splits(self, data: ImageData | TextData, subject: Subject) -> tuple[Rows, Rows, Rows]:
-        """Train, validation and test rows, with labels."""
+    def splits(self, config: Config, data: ImageData | TextData, subject: Subject) -> tuple[Rows, Rows, Rows]:
+        """Rows with labels to train on, to choose on, and to score: of the test split, or of the validation
+        split where the measure says score=validation."""
         ...
 
     def settings(self, config: Config, protocol: Scoring, subject: Subject | None) -> Iterator[Setting]:
         """The points of a measure, large label budgets first. subject: None where there is no backbone."""
         ...
 
-    def tfidf(self, data: TextData, how: dict[str, Any]) -> Result:
+    def tfidf(self, config: Config, data: TextData, how: dict[str, Any]) -> Result:
         """The floor for labelled texts. how: of a `Setting`."""
         ...

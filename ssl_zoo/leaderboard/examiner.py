@@ -53,7 +53,7 @@ class Examiner:
             raise BoardError(f"protocol {protocol.name} needs data with classes, and {data.name} has none")
         if self.recipe.floor == "random" and isinstance(protocol, Finetune):
             protocol = floors.from_scratch(protocol)
-        splits = self.composer.splits(data, one)
+        splits = self.composer.splits(config, data, one)
         found = [
             replace(score(one.backbone, *splits, point.protocol, **point.how), steps=point.steps)
             for point in self.composer.settings(config, protocol, one)
@@ -88,7 +88,7 @@ class Examiner:
                 f"{self.recipe.name}: TF-IDF is a floor for labelled texts; list the measure in `without`"
             )
         for point in reversed(list(self.composer.settings(config, protocol, None))):
-            yield self.composer.tfidf(data, point.how)
+            yield self.composer.tfidf(config, data, point.how)
 
 
 def plain(result: Result) -> dict[str, Any]:

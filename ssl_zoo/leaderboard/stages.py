@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from ssl_zoo.leaderboard import code
-from ssl_zoo.leaderboard.board import Board, Recipe
+from ssl_zoo.leaderboard.board import Board, BoardError, Recipe
 from ssl_zoo.leaderboard.composer import Composer, Config, Trust
+from ssl_zoo.transfer.measures import Measure
 
 
 def first_overrides(board: Board, recipe: Recipe, seed: int) -> list[str]:
@@ -24,6 +25,12 @@ def check(composer: Composer, board: Board, recipes: Iterable[Recipe], trust: Tr
     """Raise an error for an override of the board or of a line that means nothing, before hours are spent."""
     for measure in board.measures:
         composer.check("evaluate", board.evaluate_overrides(measure))
+        config = composer.evaluation(board.evaluate_overrides(measure))
+        if config.score == "validation" and isinstance(composer.build(config.protocol), Measure):
+            raise BoardError(
+                f"measure {measure} has score=validation, which is for protocols that predict classes: "
+                "leave it out there"
+            )
     for recipe in recipes:
         composer.check("pretrain", first_overrides(board, recipe, 0))
         composer.pretraining(first_overrides(board, recipe, 0), trust)

@@ -13,15 +13,15 @@ from ssl_zoo.backbones._base import Backbone, Features, ImageBackbone, TokenBack
 from ssl_zoo.heads import Prototypes, bottleneck_head, exact
 from ssl_zoo.memory import Centre
 from ssl_zoo.noise import rand
-from ssl_zoo.objectives._base import Batch, Objective
-from ssl_zoo.objectives._shown import Pairs, cosines
+from ssl_zoo.objectives._base import Batch
+from ssl_zoo.objectives._joint import MultiCrop, crop_pairs
+from ssl_zoo.objectives._shown import Pairs
 from ssl_zoo.schedules import ramp
 from ssl_zoo.teacher import Teacher
 from ssl_zoo.tokens import put, take
 from ssl_zoo.views.blocks import some_blocks
 from ssl_zoo.views.masks import random_split
-from ssl_zoo.views.recipes import local_size
-from ssl_zoo.views.view import Views, groups
+from ssl_zoo.views.view import Views
 
 
 @exact
@@ -52,13 +52,9 @@ def patch_distillation(student: Tensor, q: Tensor, valid: Tensor, temperature: f
     return (each.sum(1) / valid.sum(1).clamp_min(1)).mean()
 
 
-def crop_pairs(crops: Sequence[Tensor], count: int, teacher: Sequence[nn.Module]) -> Pairs:
-    """The first two crops of `count` images, and how alike a teacher, its backbone and head, finds them."""
-    first, second, *_ = (x for group in crops for x in group.split(count))
-    backbone, project, *_ = teacher
-    rows = [project(backbone(x).pooled) for x in (first, second)]
-    note = "Two crops of each image, and how alike the teacher's rows are: the diagonal should be near 1."
-    return Pairs(note, first, second, cosines(*rows))
+def crop_noise(x: Tensor, count: int, numbers: int) -> Tensor:
+    """So many uniform numbers for each crop x (G * B, C, H, W) of `count` images: (G * B, numbers)."""
+    return rand(count, len(x) // count, numbers, device=x.device).transpose(0, 1).flatten(0, 1)
 
 
 def thinned(backbone: Backbone, x: Tensor, count: int, dropped: float) -> Tensor:
@@ -70,12 +66,11 @@ def thinned(backbone: Backbone, x: Tensor, count: int, dropped: float) -> Tensor
     assert isinstance(backbone, ImageBackbone)
     tokens = backbone.embed(x)
     keep = max(int(tokens.shape[1] * (1 - dropped)), 1)
-    noise = rand(count, len(x) // count, tokens.shape[1], device=x.device).transpose(0, 1).flatten(0, 1)
-    at, _ = random_split(noise, keep)
+    at, _ = random_split(crop_noise(x, count, tokens.shape[1]), keep)
     return backbone.encode(take(tokens, at), at, grid=backbone.grid(*x.shape[-2:])).pooled
 
 
-class SelfDistillation(Objective[ImageBackbone]):
+class SelfDistillation(MultiCrop):
     """A student whose scores of prototypes follow those of a teacher, its slow average, on other crops.
 
     Args:
@@ -93,6 +88,9 @@ class SelfDistillation(Objective[ImageBackbone]):
         ValueError: the backbone is not for images, an image has one crop, or a temperature is not positive.
     """
 
+    whole_batch = False  # rows meet prototypes, not each other
+    aim = "predicts one crop from another"
+
     def __init__(
         self,
         backbone: ImageBackbone,
@@ -107,14 +105,9 @@ class SelfDistillation(Objective[ImageBackbone]):
         views: Views | None,
         paper: Callable[[tuple[int, int], tuple[int, int]], Views],
     ):
-        super().__init__(backbone)
+        super().__init__(backbone, views, paper)
         if len(teacher_temperature) != 2 or min(temperature, *teacher_temperature) <= 0:
             raise ValueError(f"{temperature=} is one positive number, and {teacher_temperature=} are two")
-        size, patch = backbone.image_size, getattr(backbone, "patch", 1)
-        self.views = views or paper(size, local_size(size, patch))
-        if sum(groups(self.views)) < 2:
-            title = type(self).__name__
-            raise ValueError(f"{title} predicts one crop from another, and its views are a single crop")
         self.project = bottleneck_head(
             backbone.dim, width, bottleneck, "batch" if backbone.kind == "cnn" else None
         )
@@ -165,7 +158,8 @@ class SelfDistillation(Objective[ImageBackbone]):
         return math.log(len(self.compare.weight))
 
     def show(self, batch: Batch) -> Pairs:
-        return crop_pairs(self.views(batch.x), len(batch.x), [*self.teacher])
+        backbone, project, *_ = self.teacher
+        return crop_pairs(self.views(batch.x), len(batch.x), backbone, project, "the teacher's rows")
 
 
 class Hidden(nn.Module):
@@ -199,8 +193,7 @@ class Hidden(nn.Module):
         assert isinstance(backbone, TokenBackbone)
         assert isinstance(backbone, ImageBackbone)
         grid = backbone.grid(*x.shape[-2:])
-        noise = rand(count, len(x) // count, 2 + 16 * 4, device=x.device).transpose(0, 1).flatten(0, 1)
-        at, valid = some_blocks(noise, grid, self.masked, self.share, self.block)
+        at, valid = some_blocks(crop_noise(x, count, 2 + 16 * 4), grid, self.masked, self.share, self.block)
         tokens = backbone.embed(x)
         shown = torch.where(valid[..., None], self.blank.to(tokens.dtype), take(tokens, at))
         return backbone.encode(put(tokens, at, shown), grid=grid), at, valid

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -24,6 +24,11 @@ def projection_std(z: Tensor) -> Tensor:
     arXiv:2011.10566, figure 2)."""
     unit = F.normalize(z.detach().float(), dim=1)
     return unit.std(0, correction=0).mean() * unit.shape[1] ** 0.5
+
+
+def of_all(z: Tensor) -> Tensor:
+    """Rows of all processes, (V, N, D), float32 at least, from those of V views here, z (V, B, D)."""
+    return gather(z.to(scoring_type(z)).transpose(0, 1)).transpose(0, 1)
 
 
 class JointEmbedding(Objective[ImageBackbone]):
@@ -72,8 +77,7 @@ class JointEmbedding(Objective[ImageBackbone]):
         Raises:
             ValueError: there is one sample, which has no variance and nothing to be compared with.
         """
-        z = self.embed(batch).unflatten(0, (-1, len(batch.x)))  # (V, B, out)
-        z = gather(z.to(scoring_type(z)).transpose(0, 1)).transpose(0, 1)
+        z = of_all(self.embed(batch).unflatten(0, (-1, len(batch.x))))
         if z.shape[1] < 2:
             raise ValueError(
                 f"{type(self).__name__} compares samples, and here is one alone. It needs 2 at least, and "
@@ -91,7 +95,7 @@ class JointEmbedding(Objective[ImageBackbone]):
 
 
 class MultiCrop(Objective[ImageBackbone]):
-    """Projections of large and small crops of each image; a subclass sets `project`.
+    """Projections of large and small crops of each image; a subclass sets `project`, for `embed` and `show`.
 
     Args:
         backbone: any vision backbone.
@@ -100,12 +104,14 @@ class MultiCrop(Objective[ImageBackbone]):
 
     Attributes:
         large: how many crops have the first size.
+        aim: what it takes more than one crop for, in words.
 
     Raises:
         ValueError: the backbone is not for images, or an image has one crop.
     """
 
     whole_batch = True
+    aim = "compares crops of one image"
     project: nn.Module
 
     def __init__(
@@ -119,8 +125,7 @@ class MultiCrop(Objective[ImageBackbone]):
         self.views = views or paper(size, local_size(size, patch))
         counts = groups(self.views)
         if sum(counts) < 2:
-            title = type(self).__name__
-            raise ValueError(f"{title} compares crops of one image, and its views are a single crop")
+            raise ValueError(f"{type(self).__name__} {self.aim}, and its views are a single crop")
         self.large = counts[0]
 
     def embed(self, batch: Batch) -> Tensor:
@@ -131,7 +136,20 @@ class MultiCrop(Objective[ImageBackbone]):
         return self.project(torch.cat(pooled))
 
     def show(self, batch: Batch) -> Pairs:
-        first, second, *_ = (x for crops in self.views(batch.x) for x in crops.split(len(batch.x)))
-        z = [self.project(self.backbone(x).pooled) for x in (first, second)]
-        note = "Two crops of each image, and how alike their projections are: the diagonal should be near 1."
-        return Pairs(note, first, second, cosines(*z))
+        return crop_pairs(self.views(batch.x), len(batch.x), self.backbone, self.project)
+
+
+def crop_pairs(
+    crops: Sequence[Tensor],
+    count: int,
+    backbone: nn.Module,
+    project: nn.Module,
+    rows: str = "their projections",
+) -> Pairs:
+    """The first two crops of `count` images, and how alike a backbone and its head find them.
+
+    rows: what the note calls the head's outputs."""
+    first, second, *_ = (x for group in crops for x in group.split(count))
+    z = [project(backbone(x).pooled) for x in (first, second)]
+    note = f"Two crops of each image, and how alike {rows} are: the diagonal should be near 1."
+    return Pairs(note, first, second, cosines(*z))

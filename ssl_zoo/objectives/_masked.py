@@ -11,7 +11,7 @@ from ssl_zoo.backbones._base import ImageBackbone, TokenBackbone
 from ssl_zoo.noise import rand
 from ssl_zoo.objectives._base import Objective
 from ssl_zoo.tokens import put, take
-from ssl_zoo.views.blocks import blocks, hidden_count
+from ssl_zoo.views.blocks import hidden_blocks, hidden_count
 from ssl_zoo.views.view import View
 
 
@@ -56,7 +56,7 @@ class MaskedPatches(Objective[TokenBackbone]):
     def in_blocks(self, x: Tensor, block: int) -> Tensor:
         """What is hidden of crops x (B, C, H, W), in BEiT's rectangles of `block` patches or more: (B, K)."""
         noise = rand(len(x), 32, 4, device=x.device)
-        return blocks(noise, self.grid, self.count, (min(block, self.count), self.count), (0.3, 1 / 0.3))
+        return hidden_blocks(noise, self.grid, self.count, block)
 
     def code(self, x: Tensor, at: Tensor) -> Tensor:
         """What the network makes of the hidden patches at (B, K) of crops x (B, C, H, W): (B, K, D)."""

@@ -26,7 +26,7 @@ from ssl_zoo.objectives._latent import Foretold, LatentPrediction, all_but
 from ssl_zoo.schedules import Ramp, ramp
 from ssl_zoo.teacher import Teacher
 from ssl_zoo.tokens import put, spread, take
-from ssl_zoo.views.blocks import blocks
+from ssl_zoo.views.blocks import hidden_blocks
 from ssl_zoo.views.hiding import Hiding
 from ssl_zoo.views.masks import Runs
 from ssl_zoo.views.recipes import crop_flip
@@ -90,7 +90,7 @@ class Data2Vec(LatentPrediction):
         whole = embed(x)
         count = round(self.masked * whole.shape[1])
         noise = rand(len(x), 32, 4, device=x.device)  # BEiT's rectangles
-        at = blocks(noise, self.grid, count, (min(self.block, count), count), (0.3, 1 / 0.3))
+        at = hidden_blocks(noise, self.grid, count, self.block)
         left = put(whole, at, self.blank.to(whole.dtype).expand(*at.shape, -1))
         return whole, left, at, torch.ones_like(at, dtype=torch.bool)
 

@@ -50,7 +50,7 @@ class Data2Vec2(LatentPrediction):
         masks: M, of each image.
         top: K, blocks that are averaged; all where there are fewer.
         width, depth, groups: of the decoder's convolutions.
-        momentum: m by the fraction of training done; default: 0.9998 to 0.99999 over the first quarter.
+        momentum: m by the fraction of training done; default: 0.9998 to 0.99999 over the first 27 %.
         view: images to training crops; default: random resized crop and flip.
 
     Raises:

@@ -23,6 +23,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ssl_zoo.backbones._base import ImageBackbone
+from ssl_zoo.contrast import unit
 from ssl_zoo.heads import exact, mlp
 from ssl_zoo.kmeans import Centroids
 from ssl_zoo.memory import Memory
@@ -82,12 +83,12 @@ class DeepCluster(MultiCrop):
     def forward(self, batch: Batch) -> Loss:
         assert batch.index is not None
         z = self.embed(batch)
-        now = F.normalize(z.detach(), dim=1).unflatten(0, (-1, len(batch.x)))[: self.large].transpose(0, 1)
+        now = unit(z.detach()).unflatten(0, (-1, len(batch.x)))[: self.large].transpose(0, 1)
         held = now
         if self.training:  # in evaluation the numbers may be those of other data
             self.memory.stash(batch.index, now)
-            filled = self.memory.filled[batch.index][:, None, None]
-            held = torch.where(filled, self.memory.rows[batch.index], now)
+            held, seen = self.memory.read(batch.index)
+            held = torch.where(seen[:, None, None], held, now)
         cluster = self.centroids(held)  # (H, B)
         centroids = self.centroids.value
         loss = prediction(z, centroids, cluster, self.temperature)

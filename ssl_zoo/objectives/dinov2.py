@@ -32,7 +32,7 @@ from ssl_zoo.objectives._base import Batch, Loss
 from ssl_zoo.objectives._distilled import Hidden, SelfDistillation, distillation, patch_distillation
 from ssl_zoo.tokens import take
 from ssl_zoo.views.recipes import dino
-from ssl_zoo.views.view import Views, groups
+from ssl_zoo.views.view import Views
 
 
 class DINOv2(SelfDistillation):
@@ -101,6 +101,6 @@ class DINOv2(SelfDistillation):
 
     def chance(self, rows: int) -> float:
         """As iBOT, and with features that are all at the distance that KoLeo's 1e-8 makes of none."""
-        large, dim = groups(self.views)[0], self.backbone.dim
+        large, dim = self.large, self.backbone.dim
         near = -math.log(1e-8 * (1 + dim**0.5))
         return (1 + self.hide.share) * super().chance(rows) + large * self.spread * near

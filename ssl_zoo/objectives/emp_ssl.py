@@ -26,10 +26,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ssl_zoo.backbones._base import ImageBackbone
-from ssl_zoo.distributed import gather
+from ssl_zoo.contrast import unit
 from ssl_zoo.heads import exact, mlp
 from ssl_zoo.objectives._base import Batch, Loss
-from ssl_zoo.objectives._joint import JointEmbedding, projection_std
+from ssl_zoo.objectives._joint import JointEmbedding, of_all, projection_std
 from ssl_zoo.views.recipes import emp
 from ssl_zoo.views.view import Views
 
@@ -87,8 +87,8 @@ class EMPSSL(JointEmbedding):
         self.project = mlp(backbone.dim, width, width, out, norm="batch")
 
     def forward(self, batch: Batch) -> Loss:
-        z = F.normalize(self.embed(batch), dim=1).unflatten(0, (-1, len(batch.x)))  # (V, B, out)
-        z = gather(z.transpose(0, 1)).transpose(0, 1)  # (V, N, out): all processes compute one loss
+        z = unit(self.embed(batch)).unflatten(0, (-1, len(batch.x)))  # (V, B, out)
+        z = of_all(z)  # (V, N, out): all processes compute one loss
         rate, cosine = coding_rate(z, self.eps), agreement(z)
         parts = {"coding_rate": rate, "cosine": cosine, "projection_std": projection_std(z.flatten(0, 1))}
         return Loss(-rate - self.invariance * cosine, {name: part.detach() for name, part in parts.items()})

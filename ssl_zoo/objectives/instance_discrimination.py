@@ -22,12 +22,10 @@ import math
 from typing import Any, ClassVar
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ssl_zoo.backbones._base import ImageBackbone
-from ssl_zoo.contrast import info_nce
-from ssl_zoo.heads import scoring_type
+from ssl_zoo.contrast import info_nce, unit
 from ssl_zoo.memory import Memory
 from ssl_zoo.noise import rand_shared
 from ssl_zoo.objectives._base import Batch, Loss, Objective
@@ -90,13 +88,12 @@ class InstanceDiscrimination(Objective[ImageBackbone]):
     def forward(self, batch: Batch) -> Loss:
         index = batch.index
         assert index is not None  # as `reads` says
-        z = self.project(self.backbone(self.view(batch.x)).pooled)
-        f = F.normalize(z.to(scoring_type(z)), dim=1)  # (B, out)
+        f = unit(self.project(self.backbone(self.view(batch.x)).pooled))  # (B, out)
         held, seen = self.memory.read(index)
         own = torch.where(seen[:, None], held, f.detach())
         numbers, valid = self.drawn(index)
         loss, found = info_nce(f, own, self.memory.rows[numbers], valid, self.temperature)
-        self.memory.stash(index, F.normalize(torch.lerp(f.detach(), own, self.momentum), dim=1))
+        self.memory.stash(index, unit(torch.lerp(f.detach(), own, self.momentum)))
         cosine = (f.detach() * own).sum(1).mean()  # 1 in the first epoch, when no image has been seen before
         return Loss(loss, {"row_found": found.detach(), "cosine": cosine})
 

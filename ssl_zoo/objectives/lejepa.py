@@ -24,12 +24,11 @@ import torch
 from torch import Tensor
 
 from ssl_zoo.backbones._base import ImageBackbone
-from ssl_zoo.distributed import gather
 from ssl_zoo.heads import exact, mlp
 from ssl_zoo.noise import directions
 from ssl_zoo.normality import sigreg
 from ssl_zoo.objectives._base import Batch, Loss
-from ssl_zoo.objectives._joint import MultiCrop, projection_std
+from ssl_zoo.objectives._joint import MultiCrop, of_all, projection_std
 from ssl_zoo.views.recipes import lejepa
 from ssl_zoo.views.view import Views
 
@@ -76,7 +75,7 @@ class LeJEPA(MultiCrop):
         z = self.embed(batch).unflatten(0, (-1, len(batch.x)))  # (V, B, out)
         apart = invariance(z, self.large)  # of this process's rows
         along = directions(self.slices, self.out).to(z.device, non_blocking=True)
-        statistic = sigreg(gather(z.transpose(0, 1)).transpose(0, 1), along)  # of everybody's
+        statistic = sigreg(of_all(z), along)
         parts = {"invariance": apart, "sigreg": statistic, "projection_std": projection_std(z.flatten(0, 1))}
         loss = (1 - self.weight) * apart + self.weight * statistic
         return Loss(loss, {name: part.detach() for name, part in parts.items()})

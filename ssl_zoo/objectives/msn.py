@@ -23,13 +23,14 @@ from ssl_zoo.assign import entropy, sharpen, sinkhorn
 from ssl_zoo.backbones._base import Backbone, ImageBackbone
 from ssl_zoo.distributed import gather
 from ssl_zoo.heads import Prototypes, bottleneck_head, exact
-from ssl_zoo.objectives._base import Batch, Loss, Objective
-from ssl_zoo.objectives._distilled import crop_pairs, thinned
+from ssl_zoo.objectives._base import Batch, Loss
+from ssl_zoo.objectives._distilled import thinned
+from ssl_zoo.objectives._joint import MultiCrop, crop_pairs
 from ssl_zoo.objectives._shown import Pairs
 from ssl_zoo.schedules import ramp
 from ssl_zoo.teacher import Teacher
-from ssl_zoo.views.recipes import local_size, msn
-from ssl_zoo.views.view import Views, groups
+from ssl_zoo.views.recipes import msn
+from ssl_zoo.views.view import Views
 
 
 @exact
@@ -40,7 +41,7 @@ def siamese(anchors: Tensor, q: Tensor, prior: Tensor, temperature: float) -> tu
     return -(q * log_p.unflatten(0, (-1, len(q)))).sum(2).mean(), torch.xlogy(mean, mean / prior).sum()
 
 
-class MSN(Objective[ImageBackbone]):
+class MSN(MultiCrop):
     """Args:
         backbone: a vision transformer; a CNN cannot skip the patches it does not see.
         prototypes, temperature, sharpening: K, T_s and T.
@@ -58,7 +59,6 @@ class MSN(Objective[ImageBackbone]):
     family = "clustering"
     unit = "nats"
     takes = ("vit",)
-    whole_batch = True
     tiny: ClassVar[dict[str, Any]] = {"prototypes": 12, "width": 24, "out": 8, "power": 0.25}
     prior: Tensor
 
@@ -67,13 +67,11 @@ class MSN(Objective[ImageBackbone]):
         temperature: float = 0.1, sharpening: float = 0.25, masked: float = 0.15, weight: float = 1.0,
         power: float = 0.0, momentum: float = 0.996, views: Views | None = None,
     ):  # fmt: skip
-        super().__init__(backbone)
+        super().__init__(backbone, views, msn)
         if not 0 < masked < 1 or min(temperature, sharpening) <= 0 or min(weight, power) < 0:
             above = f"{temperature=} and {sharpening=} > 0, {weight=} and {power=} >= 0"
             raise ValueError(f"{masked=} is in (0, 1), {above}")
-        size, patch = backbone.image_size, getattr(backbone, "patch", 1)
-        self.views = views or msn(size, local_size(size, patch))
-        if groups(self.views)[0] < 2:
+        if self.large < 2:
             raise ValueError("MSN takes a target and anchors of one size first, and here is one such crop")
         self.masked, self.weight, self.temperature, self.sharpening = masked, weight, temperature, sharpening
         self.register_buffer("prior", (-power * torch.arange(1.0, prototypes + 1).log()).softmax(0), False)
@@ -106,4 +104,5 @@ class MSN(Objective[ImageBackbone]):
         return even - self.weight * (even + self.prior.log().mean().item())
 
     def show(self, batch: Batch) -> Pairs:
-        return crop_pairs(self.views(batch.x), len(batch.x), [*self.teacher])
+        backbone, project = self.teacher
+        return crop_pairs(self.views(batch.x), len(batch.x), backbone, project, "the teacher's rows")

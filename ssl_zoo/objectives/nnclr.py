@@ -20,12 +20,11 @@ import math
 from typing import Any, ClassVar
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from ssl_zoo.backbones._base import ImageBackbone
-from ssl_zoo.contrast import in_batch
-from ssl_zoo.heads import exact, mlp, scoring_type
+from ssl_zoo.contrast import in_batch, unit
+from ssl_zoo.heads import exact, mlp
 from ssl_zoo.memory import Queue
 from ssl_zoo.objectives._base import Batch, Loss
 from ssl_zoo.objectives._joint import JointEmbedding, projection_std
@@ -87,13 +86,13 @@ class NNCLR(JointEmbedding):
     def forward(self, batch: Batch) -> Loss:
         z = self.embed(batch)  # (2 B, out)
         p1, p2 = self.predict(z).chunk(2)
-        unit = F.normalize(z.detach().to(scoring_type(z)), dim=1)
-        friends = nearest(unit, self.queue.rows, self.queue.valid())
-        self.queue.stash(unit[: len(batch.x)])
+        own = unit(z.detach())
+        friends = nearest(own, self.queue.rows, self.queue.valid())
+        self.queue.stash(own[: len(batch.x)])
         n1, n2 = friends.chunk(2)
         (one, found), (two, also) = in_batch(n1, p2, self.temperature), in_batch(n2, p1, self.temperature)
         parts = {"pair_found": (found + also).detach() / 2, "projection_std": projection_std(z)}
-        return Loss((one + two) / 2, parts | {"neighbour_cosine": (friends * unit).sum(1).mean()})
+        return Loss((one + two) / 2, parts | {"neighbour_cosine": (friends * own).sum(1).mean()})
 
     def advance(self, t: float) -> None:
         super().advance(t)

@@ -23,6 +23,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ssl_zoo.backbones._base import ImageBackbone
+from ssl_zoo.contrast import unit
 from ssl_zoo.heads import exact
 from ssl_zoo.memory import Queue
 from ssl_zoo.objectives._base import Batch, Loss
@@ -83,7 +84,7 @@ class SimilarityDistillation(Taught):
         self.queue = Queue(queue, self.standardise.num_features)
 
     def forward(self, batch: Batch) -> Loss:
-        z, t = (exact(F.normalize)(rows, dim=1) for rows in self.read(self.view(batch.x)))
+        z, t = (unit(rows) for rows in self.read(self.view(batch.x)))
         rows, valid = self.queue.rows, self.queue.valid()
         loss, entropy = divergence(z, t, rows, valid, self.temperature, self.teacher_temperature)
         self.queue.stash(t)

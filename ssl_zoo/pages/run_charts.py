@@ -22,9 +22,8 @@ TITLES = {
     "monitor/feature_std": "feature std (1 = spread evenly, 0 = collapsed)",
     "monitor/effective_rank": "effective rank (dimensions)",
 }
-CHANCE = (
-    "chance"  # the loss of a network that tells nothing apart: no curve of its own, but a line in the loss's
-)
+# The loss of a network that tells nothing apart has no curve of its own, but a line in the loss's.
+CHANCE = "chance"
 COLOURS = ("#4c78a8", "#d9730d")  # on white and on black at least 3 : 1
 WIDE: Chart = {"width": "container", "height": 220}
 

@@ -14,6 +14,8 @@ from torch import Tensor
 
 from ssl_zoo.views.masks import random_split
 
+BEIT = (0.3, 1 / 0.3)  # least and most height / width of BEiT's rectangles
+
 
 def blocks(
     noise: Tensor, grid: tuple[int, int], count: int, area: Sequence[float | Tensor], aspect: Sequence[float]
@@ -49,6 +51,13 @@ def blocks(
     inside = _covered(torch.stack(place, -1), tall, wide, grid)  # (B, R, N)
     # The area of the last rectangle, which is hardly ever needed, also decides which way cells are counted.
     return _in_turn(inside, noise[:, -1:, 0], count)
+
+
+def hidden_blocks(noise: Tensor, grid: tuple[int, int], count: int, least: int) -> Tensor:
+    """`blocks` as BEiT hides them, of `least` cells or more, or of all that are hidden where these are fewer.
+
+    noise: (B, R, 4) -> (B, count)."""
+    return blocks(noise, grid, count, (min(least, count), count), BEIT)
 
 
 def squares(noise: Tensor, grid: tuple[int, int], side: int, count: int) -> Tensor:
@@ -101,7 +110,7 @@ def some_blocks(
     chosen, amount = noise[:, :1], noise[:, 1:2]
     count = ((masked[0] + amount * (masked[1] - masked[0])) * cells).round().clamp(1, most)  # (B, 1)
     rectangles = noise[:, 2:].unflatten(1, (-1, 4))
-    at = blocks(rectangles, grid, most, (count.clamp_max(least), count), (0.3, 1 / 0.3))
+    at = blocks(rectangles, grid, most, (count.clamp_max(least), count), BEIT)
     return at, (torch.arange(most, device=noise.device) < count) & (chosen < share)
 
 

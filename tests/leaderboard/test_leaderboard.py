@@ -602,3 +602,25 @@ def test_boards_are_found_by_name_and_by_path(here):
     assert isinstance(AbsentDatasets(BoardComposer()), Datasets)
     with pytest.raises(BoardError, match="no option strct; did you mean 'strict'"):
         leaderboard.only({"strct": "true"}, "strict")
+
+
+def test_a_measure_may_score_validation_rows(here):
+    """For choosing between recipes: the test split of digits has 359 rows, validation 179."""
+    file = here / "board.yaml"
+    body = yaml.safe_load(file.read_text())
+    body["measures"]["knn"]["score"] = "validation"
+    file.write_text(yaml.safe_dump(body))
+    leaderboard.main(["run", "tiny", "random", "seeds=1"])
+    measures = records.read(here / "results.jsonl")["random", 0]["measures"]
+    assert [measures[name]["results"][0]["test"] for name in ("knn", "labels")] == [179, 359]
+    body["measures"]["look"] = {"title": "look", "data": "digits", "protocol": "diagnostics"}
+    body["measures"]["look"]["score"] = "validation"
+    file.write_text(yaml.safe_dump(body))
+    with pytest.raises(SystemExit, match="measure look has score=validation, which is for protocols that"):
+        leaderboard.main(["run", "tiny", "random", "seeds=1"])
+
+
+@pytest.mark.parametrize("words", [["--help"], ["run", "--help"], ["run", "tiny", "-h"], ["help"]])
+def test_help_may_stand_anywhere(words, capsys):
+    leaderboard.main(words)
+    assert capsys.readouterr().out.strip() == leaderboard.HELP.strip()

@@ -9,24 +9,12 @@ import math
 
 import pytest
 import torch
-from zoo_backbones import backbone, build, images
+from zoo_backbones import backbone, build, images, plain
 
-from ssl_zoo.noise import free_noise, rand, seed_noise
+from ssl_zoo.noise import rand, seed_noise
 from ssl_zoo.objectives._base import Tune
 from ssl_zoo.objectives.a2mim import A2MIM, reconstruction
 from ssl_zoo.stages import map_before
-
-
-@pytest.fixture(autouse=True)
-def _seeded():
-    torch.manual_seed(0)
-    yield
-    free_noise()
-
-
-def plain(x: torch.Tensor) -> torch.Tensor:
-    """A view that changes nothing."""
-    return x.double() / 255
 
 
 def by_hand(drawn: torch.Tensor, target: torch.Tensor, hidden: torch.Tensor, fourier: float) -> torch.Tensor:

@@ -11,30 +11,11 @@ import math
 import pytest
 import torch
 from lightly.models.modules import AIMPredictionHead, MaskedCausalVisionTransformer
-from zoo_backbones import backbone, build, images
+from zoo_backbones import backbone, build, images, plain, stirred
 
 from ssl_zoo.decoders import grid_positions
-from ssl_zoo.noise import free_noise, seed_noise, stratified
+from ssl_zoo.noise import seed_noise, stratified
 from ssl_zoo.objectives.aim import AIM, next_patch
-
-
-@pytest.fixture(autouse=True)
-def _seeded():
-    torch.manual_seed(0)
-    yield
-    free_noise()
-
-
-def plain(images: torch.Tensor) -> torch.Tensor:
-    """A view that changes nothing."""
-    return images.double() / 255
-
-
-def stirred(objective: AIM) -> AIM:
-    with torch.no_grad():
-        for weight in objective.parameters():
-            weight.add_(torch.randn_like(weight) * 0.1)
-    return objective
 
 
 def lengths(rows: int, patches: int) -> list[int]:

@@ -9,11 +9,6 @@ from ssl_zoo.assign import centre_softmax, sharpen, sinkhorn
 from ssl_zoo.heads import Prototypes
 
 
-@pytest.fixture(autouse=True)
-def _seeded():
-    torch.manual_seed(0)
-
-
 def loops(scores: list[list[float]], eps: float, rounds: int) -> list[list[float]]:
     """SwAV's equation 3 in plain numbers, with its own factors 1 / K and 1 / N."""
     n, k = len(scores), len(scores[0])

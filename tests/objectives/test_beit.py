@@ -10,26 +10,14 @@ import math
 import pytest
 import torch
 from transformers import BeitConfig, BeitForMaskedImageModeling
-from zoo_backbones import backbone, build, images
+from zoo_backbones import backbone, build, images, plain
 
 from ssl_zoo.codebook import Codebook, k_means, nearest
 from ssl_zoo.heads import classification
-from ssl_zoo.noise import free_noise, rand, seed_noise
+from ssl_zoo.noise import rand, seed_noise
 from ssl_zoo.objectives.beit import BEiT
 from ssl_zoo.tokens import patchify, put
 from ssl_zoo.views.blocks import blocks
-
-
-@pytest.fixture(autouse=True)
-def _seeded():
-    torch.manual_seed(0)
-    yield
-    free_noise()
-
-
-def plain(x: torch.Tensor) -> torch.Tensor:
-    """A view that changes nothing."""
-    return x.double() / 255
 
 
 def closest(row: torch.Tensor, codes: torch.Tensor) -> int:

@@ -15,17 +15,10 @@ from zoo_backbones import backbone, build, images
 
 from ssl_zoo.assign import sinkhorn
 from ssl_zoo.decoders import CrossPredictor
-from ssl_zoo.noise import free_noise, rand, seed_noise
+from ssl_zoo.noise import rand, seed_noise
 from ssl_zoo.objectives._distilled import agreement
 from ssl_zoo.objectives.capi import CAPI
 from ssl_zoo.views.blocks import rolled_block
-
-
-@pytest.fixture(autouse=True)
-def _seeded():
-    torch.manual_seed(0)
-    yield
-    free_noise()
 
 
 def test_the_loss_is_lightlys():

@@ -10,7 +10,7 @@ import torch
 from transfer_fakes import FakeRows
 from zoo_backbones import backbone, build, images
 
-from ssl_zoo.noise import free_noise, seed_noise
+from ssl_zoo.noise import seed_noise
 from ssl_zoo.objectives._base import Batch, Loss
 from ssl_zoo.objectives.simsiam import SimSiam, similarity
 from ssl_zoo.optim import sgd
@@ -43,12 +43,6 @@ RUNS = [
     (WithoutStopGradient, 1.0, 1e-3, True),
     (WithoutPredictor, 1.0, 1e-3, True),
 ]
-
-
-@pytest.fixture(autouse=True)
-def _noise_as_it_was():
-    yield
-    free_noise()
 
 
 @pytest.mark.parametrize(("cls", "lr", "decay", "collapses"), RUNS)

@@ -13,7 +13,7 @@ import torch
 from torch.autograd import grad
 from zoo_backbones import backbone, build, images
 
-from ssl_zoo.noise import free_noise, seed_noise
+from ssl_zoo.noise import seed_noise
 from ssl_zoo.objectives._base import Batch
 from ssl_zoo.objectives.colorization import Colorization, rarity
 from ssl_zoo.views.lab import colour_bins, lab_to_rgb, nearest_bins, rgb_to_lab
@@ -27,13 +27,6 @@ KNOWN = {
     (0.5, 0.5, 0.5): (53.39, 0, 0),
     (0, 0, 0): (0, 0, 0),
 }
-
-
-@pytest.fixture(autouse=True)
-def _noise_as_it_was():
-    torch.manual_seed(0)
-    yield
-    free_noise()
 
 
 def slow_lab(r, g, b):

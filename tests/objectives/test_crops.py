@@ -11,20 +11,13 @@ from ssl_zoo import hub
 from ssl_zoo.backbones._base import pool
 from ssl_zoo.backbones.bag import TokenBag
 from ssl_zoo.contrast import nt_xent
-from ssl_zoo.noise import free_noise, rand, seed_noise
+from ssl_zoo.noise import rand, seed_noise
 from ssl_zoo.objectives._base import Batch
 from ssl_zoo.objectives.crops import DocumentCrops
 from ssl_zoo.tokens import mean_rows
 from ssl_zoo.views.text import longest, spans
 
 ALMOST = 1 - 2**-24  # the largest number that is drawn
-
-
-@pytest.fixture(autouse=True)
-def _seeded():
-    torch.manual_seed(0)
-    yield
-    free_noise()
 
 
 # Where to crop

@@ -10,31 +10,15 @@ import math
 import pytest
 import torch
 from torch import Tensor, nn
-from zoo_backbones import backbone, build, images
+from zoo_backbones import backbone, build, images, plain, stirred
 
 from ssl_zoo.decoders import grid_positions
-from ssl_zoo.noise import free_noise, rand, seed_noise
+from ssl_zoo.noise import rand, seed_noise
 from ssl_zoo.objectives.crossmae import CrossMAE
 
 
-@pytest.fixture(autouse=True)
-def _seeded():
-    torch.manual_seed(0)
-    yield
-    free_noise()
-
-
-def plain(images: Tensor) -> Tensor:
-    """A view that changes nothing."""
-    return images.double() / 255
-
-
 def crossmae(**arguments) -> CrossMAE:
-    objective = build(CrossMAE, backbone("vit"), view=plain, **arguments).double()
-    with torch.no_grad():
-        for weight in objective.parameters():
-            weight.add_(torch.randn_like(weight) * 0.1)
-    return objective
+    return stirred(build(CrossMAE, backbone("vit"), view=plain, **arguments).double())
 
 
 def normal(norm: nn.LayerNorm, x: Tensor) -> Tensor:

@@ -11,18 +11,12 @@ from torch import Tensor, nn
 from zoo_backbones import VOCABULARY, backbone, images, text
 
 from ssl_zoo.backbones.transformer import TextTransformer
-from ssl_zoo.noise import free_noise, rand, seed_noise
+from ssl_zoo.noise import rand, seed_noise
 from ssl_zoo.objectives._base import Batch
 from ssl_zoo.objectives.data2vec import Data2Vec
 from ssl_zoo.views.blocks import blocks
 from ssl_zoo.views.masks import Runs
 from ssl_zoo.views.view import View
-
-
-@pytest.fixture(autouse=True)
-def _noise_as_it_was():
-    yield
-    free_noise()
 
 
 def distance(f: Tensor, y: Tensor, beta: float) -> Tensor:

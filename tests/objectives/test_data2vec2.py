@@ -9,34 +9,15 @@ left out here.
 import pytest
 import torch
 from torch import Tensor, nn
-from zoo_backbones import backbone, build, images
+from zoo_backbones import backbone, build, images, plain, stirred
 
 from ssl_zoo.decoders import ConvDecoder
 from ssl_zoo.heads import top_layers_over_tokens
-from ssl_zoo.noise import free_noise, rand, seed_noise
+from ssl_zoo.noise import rand, seed_noise
 from ssl_zoo.objectives.data2vec import Data2Vec
 from ssl_zoo.objectives.data2vec2 import Data2Vec2
 from ssl_zoo.objectives.ijepa import IJEPA
 from ssl_zoo.views.blocks import squares
-
-
-@pytest.fixture(autouse=True)
-def _seeded():
-    torch.manual_seed(0)
-    yield
-    free_noise()
-
-
-def plain(images: Tensor) -> Tensor:
-    """A view that changes nothing."""
-    return images.double() / 255
-
-
-def stirred(module: nn.Module) -> nn.Module:
-    with torch.no_grad():
-        for weight in module.parameters():
-            weight.add_(torch.randn_like(weight) * 0.1)
-    return module
 
 
 def normal(x: Tensor, eps: float = 1e-5) -> Tensor:

@@ -13,16 +13,9 @@ from torch.autograd import grad
 from zoo_backbones import backbone, build, images
 
 from ssl_zoo.contrast import nt_xent
-from ssl_zoo.noise import free_noise, seed_noise
+from ssl_zoo.noise import seed_noise
 from ssl_zoo.objectives.dcl import DCL, decoupled, pair_weights
 from ssl_zoo.views.recipes import dino_small
-
-
-@pytest.fixture(autouse=True)
-def _seeded():
-    torch.manual_seed(0)
-    yield
-    free_noise()
 
 
 @pytest.mark.filterwarnings("ignore:To copy construct from a tensor")  # lightly's weights

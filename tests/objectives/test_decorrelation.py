@@ -28,7 +28,7 @@ from torch.autograd import grad
 from zoo_backbones import backbone, build, images
 
 from ssl_zoo.covariance import off_diagonal
-from ssl_zoo.noise import free_noise, seed_noise
+from ssl_zoo.noise import seed_noise
 from ssl_zoo.objectives.barlow_twins import BarlowTwins, correlation
 from ssl_zoo.objectives.mmcr import MMCR, extent, spread
 from ssl_zoo.objectives.simsiam import SimSiam, similarity
@@ -36,13 +36,6 @@ from ssl_zoo.objectives.vicreg import VICReg, vic
 from ssl_zoo.objectives.wmse import WMSE, distance, whitened
 from ssl_zoo.optim import sgd
 from ssl_zoo.views.recipes import dino_small, manifold, whitening
-
-
-@pytest.fixture(autouse=True)
-def _seeded():
-    torch.manual_seed(0)
-    yield
-    free_noise()
 
 
 def projections(*shape: int) -> torch.Tensor:

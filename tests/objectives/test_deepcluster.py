@@ -13,19 +13,12 @@ from zoo_backbones import backbone, build, images
 
 from ssl_zoo.kmeans import Centroids, spherical_kmeans
 from ssl_zoo.memory import Memory
-from ssl_zoo.noise import free_noise, rand_shared, seed_noise
+from ssl_zoo.noise import rand_shared, seed_noise
 from ssl_zoo.objectives.deepcluster import DeepCluster
 from ssl_zoo.views.recipes import simclr_small
 from ssl_zoo.views.view import View, Views
 
 CROPS = Views(View(32), View(32, solarize=0.5), View(16))
-
-
-@pytest.fixture(autouse=True)
-def _seeded():
-    torch.manual_seed(0)
-    yield
-    free_noise()
 
 
 def unit(*shape: int) -> torch.Tensor:

@@ -13,16 +13,9 @@ from lightly.models.utils import select_most_similar
 from torch.autograd import grad
 from zoo_backbones import backbone, build, images
 
-from ssl_zoo.noise import free_noise, seed_noise
+from ssl_zoo.noise import seed_noise
 from ssl_zoo.objectives.densecl import DenseCL, most_alike
 from ssl_zoo.tokens import take
-
-
-@pytest.fixture(autouse=True)
-def _seeded():
-    torch.manual_seed(0)
-    yield
-    free_noise()
 
 
 def test_cells_are_matched_as_lightly_does():

@@ -12,18 +12,11 @@ import torch
 from torch import nn
 from zoo_backbones import backbone, build, images
 
-from ssl_zoo.noise import free_noise, seed_noise
+from ssl_zoo.noise import seed_noise
 from ssl_zoo.objectives._distilled import distillation
 from ssl_zoo.objectives.dino import DINO
 from ssl_zoo.views.recipes import dino, dino_small
 from ssl_zoo.views.view import View, Views
-
-
-@pytest.fixture(autouse=True)
-def _seeded():
-    torch.manual_seed(0)
-    yield
-    free_noise()
 
 
 def by_hand(student: torch.Tensor, q: torch.Tensor, temperature: float) -> torch.Tensor:

@@ -15,16 +15,9 @@ from zoo_backbones import backbone, build, images
 
 from ssl_zoo.assign import sinkhorn
 from ssl_zoo.contrast import koleo
-from ssl_zoo.noise import free_noise, seed_noise
+from ssl_zoo.noise import seed_noise
 from ssl_zoo.objectives.dinov2 import DINOv2
 from ssl_zoo.views.view import View, Views
-
-
-@pytest.fixture(autouse=True)
-def _seeded():
-    torch.manual_seed(0)
-    yield
-    free_noise()
 
 
 def test_koleo_is_lightlys():

@@ -14,18 +14,11 @@ import torch
 from lightly.loss import EMPSSLLoss
 from zoo_backbones import backbone, build, images
 
-from ssl_zoo.noise import free_noise, seed_noise
+from ssl_zoo.noise import seed_noise
 from ssl_zoo.objectives.emp_ssl import EMPSSL, agreement, coding_rate
 from ssl_zoo.views.recipes import dino_small, emp, simclr_small
 
 PAPER = {"eps": 0.2, "invariance": 200.0}
-
-
-@pytest.fixture(autouse=True)
-def _seeded():
-    torch.manual_seed(0)
-    yield
-    free_noise()
 
 
 def unit(*shape: int) -> torch.Tensor:

@@ -16,7 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from zoo_backbones import VOCABULARY, backbone, batch, build, pairs
 
 from ssl_zoo.backbones import attention
-from ssl_zoo.noise import free_noise, seed_noise
+from ssl_zoo.noise import seed_noise
 from ssl_zoo.objectives._base import Loss
 from ssl_zoo.objectives.masked_lm import MaskedLM
 from ssl_zoo.objectives.simclr import SimCLR
@@ -45,12 +45,6 @@ class Watch(TorchDispatchMode):
     @property
     def waits(self) -> dict[str, int]:
         return {str(func): count for func, count in self.count.items() if func in WAITS}
-
-
-@pytest.fixture(autouse=True)
-def _noise_as_it_was():
-    yield
-    free_noise()
 
 
 @pytest.mark.parametrize(("cls", "kind"), pairs(), ids=str)

@@ -22,19 +22,12 @@ import ssl_zoo
 from ssl_zoo import hub
 from ssl_zoo.compose import composition
 from ssl_zoo.compose.objective import build_objective
-from ssl_zoo.noise import free_noise, seed_noise
+from ssl_zoo.noise import seed_noise
 from ssl_zoo.objectives.feature_distillation import FeatureDistillation, regression
 from ssl_zoo.objectives.similarity_distillation import SimilarityDistillation, divergence
 from ssl_zoo.teacher import Frozen
 
 BOTH = (FeatureDistillation, SimilarityDistillation)
-
-
-@pytest.fixture(autouse=True)
-def _noise_as_it_was():
-    torch.manual_seed(0)
-    yield
-    free_noise()
 
 
 def dot(a, b):

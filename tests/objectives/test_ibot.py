@@ -17,18 +17,11 @@ from zoo_backbones import backbone, build, images
 
 from ssl_zoo.assign import centre_softmax
 from ssl_zoo.memory import Centre
-from ssl_zoo.noise import free_noise, rand, seed_noise
+from ssl_zoo.noise import rand, seed_noise
 from ssl_zoo.objectives._distilled import distillation, patch_distillation
 from ssl_zoo.objectives.ibot import IBOT
 from ssl_zoo.views.blocks import some_blocks
 from ssl_zoo.views.view import View, Views
-
-
-@pytest.fixture(autouse=True)
-def _seeded():
-    torch.manual_seed(0)
-    yield
-    free_noise()
 
 
 def double(*shape: int) -> torch.Tensor:

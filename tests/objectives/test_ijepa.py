@@ -10,31 +10,17 @@ import copy
 import pytest
 import torch
 import torch.nn.functional as F
-from zoo_backbones import backbone, build, images
+from zoo_backbones import backbone, build, images, stirred
 
 from ssl_zoo.decoders import grid_positions
-from ssl_zoo.noise import free_noise, rand, rand_shared, seed_noise
+from ssl_zoo.noise import rand, rand_shared, seed_noise
 from ssl_zoo.objectives.ijepa import IJEPA
 from ssl_zoo.views.blocks import multiblock
-
-
-@pytest.fixture(autouse=True)
-def _seeded():
-    torch.manual_seed(0)
-    yield
-    free_noise()
 
 
 def plain(x: torch.Tensor) -> torch.Tensor:
     """A view that changes nothing."""
     return x.float() / 255
-
-
-def stirred(objective: IJEPA) -> IJEPA:
-    with torch.no_grad():
-        for weight in objective.parameters():
-            weight.add_(torch.randn_like(weight) * 0.1)
-    return objective
 
 
 def smooth_l1(error: torch.Tensor) -> torch.Tensor:

@@ -15,15 +15,8 @@ from torch.autograd import grad
 from zoo_backbones import backbone, build, images
 
 from ssl_zoo.contrast import info_nce
-from ssl_zoo.noise import free_noise, rand_shared, seed_noise
+from ssl_zoo.noise import rand_shared, seed_noise
 from ssl_zoo.objectives.instance_discrimination import InstanceDiscrimination
-
-
-@pytest.fixture(autouse=True)
-def _seeded():
-    torch.manual_seed(0)
-    yield
-    free_noise()
 
 
 def unit(row: torch.Tensor) -> torch.Tensor:

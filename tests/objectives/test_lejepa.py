@@ -21,13 +21,6 @@ from ssl_zoo.views.recipes import lejepa_small, simclr_small
 from ssl_zoo.views.view import View, Views
 
 
-@pytest.fixture(autouse=True)
-def _seeded():
-    torch.manual_seed(0)
-    yield
-    free_noise()
-
-
 def by_hand(z: list, along: list) -> float:
     """The statistic with complex numbers, one view, direction, knot and row at a time."""
     total = 0.0

@@ -14,16 +14,9 @@ from torch.autograd import grad
 from zoo_backbones import backbone, build, images
 
 from ssl_zoo import optim
-from ssl_zoo.noise import free_noise, seed_noise
+from ssl_zoo.noise import seed_noise
 from ssl_zoo.objectives.moco_v3 import MoCoV3, both_ways
 from ssl_zoo.views.recipes import dino_small
-
-
-@pytest.fixture(autouse=True)
-def _seeded():
-    torch.manual_seed(0)
-    yield
-    free_noise()
 
 
 def test_the_loss_row_by_row():

@@ -16,17 +16,10 @@ from zoo_backbones import backbone, build, images
 
 from ssl_zoo.assign import sharpen, sinkhorn
 from ssl_zoo.heads import cosines
-from ssl_zoo.noise import free_noise, rand, seed_noise
+from ssl_zoo.noise import rand, seed_noise
 from ssl_zoo.objectives.msn import MSN, siamese
 from ssl_zoo.views.recipes import msn, swav_small
 from ssl_zoo.views.view import View, Views
-
-
-@pytest.fixture(autouse=True)
-def _seeded():
-    torch.manual_seed(0)
-    yield
-    free_noise()
 
 
 def prior(count: int, power: float) -> torch.Tensor:

@@ -16,15 +16,8 @@ from torch.autograd import grad
 from zoo_backbones import backbone, build, images
 
 from ssl_zoo.contrast import in_batch
-from ssl_zoo.noise import free_noise, seed_noise
+from ssl_zoo.noise import seed_noise
 from ssl_zoo.objectives.nnclr import NNCLR, nearest
-
-
-@pytest.fixture(autouse=True)
-def _seeded():
-    torch.manual_seed(0)
-    yield
-    free_noise()
 
 
 def unit(*shape: int) -> torch.Tensor:

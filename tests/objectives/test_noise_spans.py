@@ -12,11 +12,6 @@ from ssl_zoo.backbones.transformer import TextTransformer
 from ssl_zoo.views.noise_spans import composition, noise_spans, one_stack, span_counts
 
 
-@pytest.fixture(autouse=True)
-def _seeded():
-    torch.manual_seed(0)
-
-
 def equal(mine: tuple, theirs: tuple) -> None:
     for one, two in zip(mine, theirs, strict=True):
         torch.testing.assert_close(one, two)

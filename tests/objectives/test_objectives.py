@@ -20,14 +20,14 @@ import torch.nn.functional as F
 import zoo_backbones
 from torch import nn
 from torchvision.transforms.functional import rotate
-from zoo_backbones import TEXT_WIDTH, VOCABULARY, backbone, build, images, pairs, text
+from zoo_backbones import TEXT_WIDTH, VOCABULARY, backbone, build, images, pairs, stirred, text
 
 from ssl_zoo.backbones._base import Vocabulary
 from ssl_zoo.backbones.transformer import TextTransformer
 from ssl_zoo.backbones.vision import timm_backbone
 from ssl_zoo.contrast import nt_xent
 from ssl_zoo.decoders import grid_positions
-from ssl_zoo.noise import free_noise, rand, seed_noise
+from ssl_zoo.noise import rand, seed_noise
 from ssl_zoo.norm import BatchNorm1d
 from ssl_zoo.objectives._base import Batch, Loss, Objective, Sum, Tune
 from ssl_zoo.objectives.mae import MAE
@@ -40,24 +40,9 @@ from ssl_zoo.tokens import normalise
 from ssl_zoo.views.masks import Spans, Tokens, WholeWords, random_split
 
 
-@pytest.fixture(autouse=True)
-def _seeded():
-    torch.manual_seed(0)
-    yield
-    free_noise()
-
-
 def plain(images: torch.Tensor) -> torch.Tensor:
     """A view that changes nothing."""
     return images.float() / 255
-
-
-def stirred(module):
-    """Weights far from their start, where projections are zero and tokens hardly see one another."""
-    with torch.no_grad():
-        for weight in module.parameters():
-            weight.add_(torch.randn_like(weight) * 0.1)
-    return module
 
 
 def seen(monkeypatch, module, name: str) -> list:

@@ -9,33 +9,13 @@ import pytest
 import torch
 from torch.autograd import grad
 from transformers import ViTConfig, ViTForMaskedImageModeling
-from zoo_backbones import backbone, build, images
+from zoo_backbones import backbone, build, images, plain, stirred
 
-from ssl_zoo.noise import free_noise, rand, seed_noise
+from ssl_zoo.noise import rand, seed_noise
 from ssl_zoo.objectives.simmim import SimMIM
 from ssl_zoo.tokens import patchify
 from ssl_zoo.views.blocks import units
 from ssl_zoo.views.view import View
-
-
-@pytest.fixture(autouse=True)
-def _seeded():
-    torch.manual_seed(0)
-    yield
-    free_noise()
-
-
-def plain(x: torch.Tensor) -> torch.Tensor:
-    """A view that changes nothing."""
-    return x.double() / 255
-
-
-def stirred(objective: SimMIM) -> SimMIM:
-    with torch.no_grad():
-        for weight in objective.parameters():
-            weight.add_(torch.randn_like(weight) * 0.1)
-    return objective.double()
-
 
 BLOCK = {"norm1": "layernorm_before", "norm2": "layernorm_after", "attn.proj": "attention.o_proj"}
 BLOCK |= {"mlp.fc1": "mlp.fc1", "mlp.fc2": "mlp.fc2"}
@@ -63,7 +43,7 @@ def as_theirs(ours: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
 
 def test_loss_and_gradient_are_those_of_transformers():
-    objective = stirred(build(SimMIM, backbone("vit"), view=plain)).train()
+    objective = stirred(build(SimMIM, backbone("vit"), view=plain)).double().train()
     config = ViTConfig(
         hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64, image_size=32,
         patch_size=8, encoder_stride=8, layer_norm_eps=1e-6, use_mask_token=True,
@@ -88,7 +68,7 @@ def test_loss_and_gradient_are_those_of_transformers():
 
 def test_it_is_the_mean_over_hidden_pixels_alone():
     """What is drawn where nothing is hidden, and hidden content itself, change nothing but the target."""
-    objective = stirred(build(SimMIM, backbone("vit"), view=plain)).eval()
+    objective = stirred(build(SimMIM, backbone("vit"), view=plain)).double().eval()
     batch = images(rows=2)
     seed_noise(0, 0)
     at, drawn = objective.predict(plain(batch.x))

@@ -12,15 +12,8 @@ from torch.autograd import grad
 from zoo_backbones import backbone, build, images
 
 from ssl_zoo.contrast import nt_xent
-from ssl_zoo.noise import free_noise, seed_noise
+from ssl_zoo.noise import seed_noise
 from ssl_zoo.objectives.supcon import SupCon, supervised_contrast
-
-
-@pytest.fixture(autouse=True)
-def _seeded():
-    torch.manual_seed(0)
-    yield
-    free_noise()
 
 
 def by_hand(z: torch.Tensor, y: list[int], temperature: float) -> torch.Tensor:

@@ -11,19 +11,12 @@ import torch
 from lightly.loss import SwaVLoss
 from zoo_backbones import backbone, build, images
 
-from ssl_zoo.noise import free_noise, seed_noise
+from ssl_zoo.noise import seed_noise
 from ssl_zoo.objectives.swav import SwAV
 from ssl_zoo.views.recipes import simclr_small, swav_small
 from ssl_zoo.views.view import View, Views
 
 CROPS = Views(View(32), View(32, solarize=0.5), *[View(16)] * 3)
-
-
-@pytest.fixture(autouse=True)
-def _seeded():
-    torch.manual_seed(0)
-    yield
-    free_noise()
 
 
 def in_double(objective: SwAV) -> SwAV:

@@ -16,17 +16,11 @@ from torch.autograd import grad
 from zoo_backbones import backbone, build, images
 
 from ssl_zoo.contrast import info_nce
-from ssl_zoo.noise import free_noise, seed_noise
+from ssl_zoo.noise import seed_noise
 from ssl_zoo.objectives.byol import BYOL, regression
 from ssl_zoo.objectives.densecl import DenseCL
 from ssl_zoo.objectives.moco import MoCo
 from ssl_zoo.views.recipes import dino_small, simclr_small
-
-
-@pytest.fixture(autouse=True)
-def _noise_as_it_was():
-    yield
-    free_noise()
 
 
 def unit(v: list[float]) -> list[float]:

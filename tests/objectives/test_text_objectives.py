@@ -7,13 +7,13 @@ import pytest
 import torch
 import torch.nn.functional as F
 from test_noise_spans import rewritten
-from zoo_backbones import VOCABULARY, backbone, build, text
+from zoo_backbones import VOCABULARY, backbone, build, stirred, text
 
 from ssl_zoo import token_scores
 from ssl_zoo.backbones import attention, hf
 from ssl_zoo.backbones._base import TokenBackbone, Vocabulary
 from ssl_zoo.backbones.transformer import TextTransformer
-from ssl_zoo.noise import free_noise, rand, seed_noise
+from ssl_zoo.noise import rand, seed_noise
 from ssl_zoo.objectives._base import Batch
 from ssl_zoo.objectives.electra import Electra, detection
 from ssl_zoo.objectives.masked_lm import MaskedLM
@@ -23,21 +23,6 @@ from ssl_zoo.views.masks import prefixes
 from ssl_zoo.views.noise_spans import noise_spans, one_stack
 
 TEXT = ("transformer", "encoder", "decoder")
-
-
-@pytest.fixture(autouse=True)
-def _seeded():
-    torch.manual_seed(0)
-    yield
-    free_noise()
-
-
-def stirred(module):
-    """Weights far from their start, where projections are zero and tokens hardly see one another."""
-    with torch.no_grad():
-        for weight in module.parameters():
-            weight.add_(torch.randn_like(weight) * 0.1)
-    return module
 
 
 def loops(segments, order):

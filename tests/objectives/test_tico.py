@@ -16,15 +16,8 @@ from torch import nn
 from torch.autograd import grad
 from zoo_backbones import backbone, build, images
 
-from ssl_zoo.noise import free_noise, seed_noise
+from ssl_zoo.noise import seed_noise
 from ssl_zoo.objectives.tico import TiCo, contrast, moments
-
-
-@pytest.fixture(autouse=True)
-def _seeded():
-    torch.manual_seed(0)
-    yield
-    free_noise()
 
 
 def test_loss_and_matrix_are_lightlys_over_steps():

@@ -16,7 +16,6 @@ from ssl_zoo import hub
 from ssl_zoo.backbones._base import KINDS, Kind, TokenBackbone, pool
 from ssl_zoo.compose.composition import config_folder
 from ssl_zoo.contract.rules import broken, loss_of
-from ssl_zoo.noise import free_noise
 from ssl_zoo.objectives._base import Objective
 from ssl_zoo.objectives.crops import DocumentCrops
 from ssl_zoo.objectives.simclr import SimCLR
@@ -24,12 +23,6 @@ from ssl_zoo.objectives.simclr import SimCLR
 
 def case_name(value) -> str:
     return value.__name__ if isinstance(value, type) else str(value)
-
-
-@pytest.fixture(autouse=True)
-def _noise_as_it_was():
-    yield
-    free_noise()
 
 
 def check_contract(cls: type[Objective], kind: Kind) -> None:

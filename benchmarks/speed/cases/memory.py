@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import tempfile
 from collections.abc import Callable
 from functools import partial
@@ -11,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from duel import Gate, Memory
+from resident import peak, status
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -20,22 +20,6 @@ from ssl_zoo.data.plan import Plan
 
 IDS, TOKENS, WIDTH = 65_536, 8192, 256
 FEW, MANY, BATCH = 10_000, 1_000_000, 256
-
-
-def status(field: str) -> float:
-    """VmRSS (resident now) or VmHWM (its peak) of this process in MiB, as Linux counts them."""
-    text = Path("/proc/self/status").read_text()
-    found = re.search(rf"{field}:\s+(\d+) kB", text)
-    assert found
-    return int(found[1]) / 1024
-
-
-def peak(call: Callable[[], object]) -> float:
-    """MiB that a call needs at most, beyond what lay in memory before."""
-    Path("/proc/self/clear_refs").write_text("5")  # the peak starts from here
-    before = status("VmRSS")
-    call()
-    return status("VmHWM") - before
 
 
 Score = Callable[[Tensor, Tensor, Tensor], Tensor]
