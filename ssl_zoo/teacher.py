@@ -51,7 +51,12 @@ class Teacher(nn.ModuleList):
         """Follow the students by one step: average weights, and copy all buffers but those of batch norms.
 
         momentum: the share of the old weights that stays, in [0, 1].
+
+        Raises:
+            ValueError: it is none.
         """
+        if not 0 <= momentum <= 1:
+            raise ValueError(f"momentum is the share of the average that stays, from 0 to 1, not {momentum}")
         students = nn.ModuleList(self._students)
         kept, new = ([weight.data for weight in of.parameters()] for of in (self, students))
         if kept:

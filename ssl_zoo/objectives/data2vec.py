@@ -26,7 +26,7 @@ from ssl_zoo.objectives._latent import Foretold, LatentPrediction, all_but
 from ssl_zoo.schedules import Ramp, ramp
 from ssl_zoo.teacher import Teacher
 from ssl_zoo.tokens import put, spread, take
-from ssl_zoo.views.blocks import hidden_blocks
+from ssl_zoo.views.blocks import hidden_blocks, hidden_count
 from ssl_zoo.views.hiding import Hiding
 from ssl_zoo.views.masks import Runs
 from ssl_zoo.views.recipes import crop_flip
@@ -43,7 +43,7 @@ def regression(drawn: Tensor, target: Tensor, valid: Tensor, beta: float) -> Ten
 class Data2Vec(LatentPrediction):
     """Args:
         backbone: a vision transformer, or a text backbone that sees both ways and has a mask token.
-        masked: share of patches or tokens that is hidden (0.6 for images, 0.35 for text).
+        masked: share of patches or tokens that is hidden (0.6 for images, rounded up; 0.35 for text).
         block: patches in a rectangle at least (16), or tokens in a run (4).
         top: K, blocks that are averaged (6 for images, 10 for text); all where there are fewer.
         beta: b of the distance (2 for images, 4 for text).
@@ -69,9 +69,10 @@ class Data2Vec(LatentPrediction):
         if not 0 < masked < 1 or min(block, top, head) < 1 or beta < 0:
             raise ValueError(f"{masked=}, {block=}, {top=}, {head=}, {beta=}: one is out of its range")
         backbone.order = "both"
-        self.masked, self.block, self.top, self.beta = masked, block, top, beta
+        self.block, self.top, self.beta = block, top, beta
         if isinstance(backbone, ImageBackbone):
             self.view, self.grid = view or crop_flip(backbone.image_size), backbone.grid(*backbone.image_size)
+            self.count = hidden_count(masked, self.grid[0] * self.grid[1])
             self.blank = nn.Parameter(torch.randn(backbone.dim) * 0.02)
         else:
             self.view = nn.Identity()
@@ -88,9 +89,8 @@ class Data2Vec(LatentPrediction):
             shown = torch.where(valid, self.hiding.mask, ids.gather(1, at))
             return embed(ids), embed(put(ids, at, shown)), at, valid
         whole = embed(x)
-        count = round(self.masked * whole.shape[1])
         noise = rand(len(x), 32, 4, device=x.device)  # BEiT's rectangles
-        at = hidden_blocks(noise, self.grid, count, self.block)
+        at = hidden_blocks(noise, self.grid, self.count, self.block)
         left = put(whole, at, self.blank.to(whole.dtype).expand(*at.shape, -1))
         return whole, left, at, torch.ones_like(at, dtype=torch.bool)
 

@@ -69,9 +69,8 @@ class SparK(Objective[ImageBackbone]):
         self.view = view or crop_flip(size, (0.67, 1.0))
         with torch.no_grad():
             mean = backbone.normalise.mean
-            found = (
-                copy.deepcopy(backbone).eval()(mean.new_zeros(1, len(mean), *size), layers="tokens").layers
-            )
+            still = copy.deepcopy(backbone).eval()
+            found = still(mean.new_zeros(1, len(mean), *size), layers="tokens").layers
         cells = {one.shape[1]: i for i, one in enumerate(found)}  # of each size, the last stage
         self.stages = [cells.get(self.places * 4**k) for k in range(levels)]
         dims = [None if i is None else found[i].shape[2] for i in self.stages]
@@ -95,6 +94,9 @@ class SparK(Objective[ImageBackbone]):
         true = take(patchify(self.backbone.normalise(x), self.patch), unseen)
         return Loss(exact(F.mse_loss)(drawn, normalise(true)), {})
 
+    def chance(self, rows: int) -> float:
+        return 1 - 1 / (self.patch**2 * len(self.backbone.normalise.mean))
+
     def show(self, batch: Batch) -> Pictures:
         x, read = self.view(batch.x), self.backbone.normalise
         unseen, drawn = self.predict(x)
@@ -103,7 +105,5 @@ class SparK(Objective[ImageBackbone]):
             painted(read(x), self.patch, unseen, one) * read.std + read.mean
             for one in (torch.zeros_like(true), denormalise(drawn, true))
         )
-        note = (
-            "A training crop, what is seen of it, and what is drawn: on the true cells' mean and deviation."
-        )
+        note = "A training crop, what is seen, and what is drawn: on the true cells' mean and deviation."
         return Pictures(note, {"crop": x, "seen": left, "drawn": full})

@@ -138,6 +138,7 @@ def test_it_averages_what_there_is_and_follows_slowly():
     ("given", "said"),
     [
         ({"masked": 1.0}, "masked=1.0"),
+        ({"masked": 0.99}, "masked=0.99 of 16 squares are 16: at least one is hidden, and not all"),
         ({"top": 0}, "top=0"),
         ({"head": 0}, "head=0"),
         ({"block": 0}, "block=0"),

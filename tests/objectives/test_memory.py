@@ -179,3 +179,10 @@ def test_a_centre_is_the_running_mean():
     assert set(centre.state_dict()) == {"value"}
     with pytest.raises(ValueError, match="momentum"):
         Centre(3, momentum=1.0)
+
+
+@pytest.mark.parametrize("momentum", [-0.1, 1.5, float("nan")])
+def test_a_momentum_that_is_no_share_is_refused(momentum):
+    student = torch.nn.Linear(2, 2)
+    with pytest.raises(ValueError, match="from 0 to 1, not"):
+        Teacher(student).update(momentum)

@@ -110,6 +110,13 @@ def test_the_loss_is_that_of_each_hidden_cell():
         torch.testing.assert_close(mine, theirs, rtol=1e-7, atol=1e-11)
 
 
+def test_what_draws_grey_has_the_loss_that_chance_says():
+    objective = build(SparK, backbone("cnn"), view=plain).double().train()
+    objective.decode.forward = lambda maps, visible: torch.zeros(4, 3, 32, 32).double()
+    assert objective.chance(4) == 191 / 192
+    assert objective(images(4)).value.item() == pytest.approx(objective.chance(4), rel=1e-4)
+
+
 def test_the_decoder_adds_each_map_with_blanks_in_hidden_cells():
     decode, visible = MapDecoder([5, None], 8, 3).eval(), Visible(torch.tensor([[2, 0]]), (2, 2))
     x = torch.randn(1, 5, 2, 2)
