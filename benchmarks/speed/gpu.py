@@ -55,7 +55,7 @@ def pictures(folder: str, tiny: bool) -> Recipe:
     """SimCLR with a ResNet-18 for small images, on as many images as CIFAR-10 trains on."""
     rows = store(folder, 64 if tiny else 50_000)
     backbone = timm_backbone("resnet10t" if tiny else "resnet18", image_size=32, stem="small")
-    head: dict[str, Any] = {"temperature": 0.2, "hidden": 512, "out": 128}
+    head: dict[str, Any] = {"temperature": 0.2, "width": 512, "out": 128}
     objective = SimCLR(backbone, **head, view=simclr_small(32))
     return Recipe(objective, rows, partial(adamw, lr=2e-3), 16 if tiny else 512, {"objective": head})
 
@@ -73,7 +73,7 @@ def lightly(tiny: bool, workers: int, gate: Gate) -> None:
     settle(gate, tiny)
     with tempfile.TemporaryDirectory() as folder:
         make = partial(pictures, folder, tiny)
-        lightly_simclr(make, workers, torch.contiguous_format, gate, **card(tiny))
+        lightly_simclr(make, torch.contiguous_format, workers, gate, **card(tiny))
 
 
 def simclr_case(tiny: bool) -> Case:

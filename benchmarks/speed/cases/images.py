@@ -4,21 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
-import timm
 import torch
 from duel import Case, Gate, Side
 from PIL import Image
 from torch import nn
+from torch.optim import Optimizer
 from torch.utils.data import DataLoader, Dataset
 
-from cases.material import IMAGES, Recipe, note_share, recipe, train
+from cases.material import IMAGES, Passing, Recipe, note_share, recipe, train
+from ssl_zoo.data.rows import Rows
 
 SIMCLR = ("experiment=cifar10_simclr", f"data={IMAGES}")
-MAE = ("experiment=cifar10_mae", f"data={IMAGES}")
 WORKERS = (0, 1, 2)
+SGD = partial(torch.optim.SGD, lr=0.06)  # the example's
+
+
+class Peer(Protocol):
+    """A side that trains with so many loader workers."""
+
+    def __call__(self, workers: int, gate: Gate) -> None: ...
 
 
 def ours(words: tuple[str, ...], gate: Gate) -> None:
@@ -30,8 +37,8 @@ def ours(words: tuple[str, ...], gate: Gate) -> None:
 class Pictures(Dataset):
     """Pixels in memory, one PIL image at a time through a transform, as torchvision's CIFAR10 gives them."""
 
-    def __init__(self, parts: Recipe, transform: Any):
-        self.pixels = parts.rows.read(np.arange(len(parts.rows))).x.permute(0, 2, 3, 1).contiguous().numpy()
+    def __init__(self, rows: Rows, transform: Any):
+        self.pixels = rows.read(np.arange(len(rows))).x.permute(0, 2, 3, 1).contiguous().numpy()
         self.transform = transform
 
     def __len__(self) -> int:
@@ -41,16 +48,24 @@ class Pictures(Dataset):
         return self.transform(Image.fromarray(self.pixels[index])), 0
 
 
-def fit(module: Any, parts: Recipe, transform: Any, workers: int, gate: Gate, **trainer: Any) -> None:
+def fit(
+    module: Any,
+    images: Dataset,
+    batch_size: int,
+    workers: int,
+    gate: Passing,
+    collate: Any = None,
+    **trainer: Any,
+) -> None:
     """The examples' loader and trainer; nothing logged, saved or shown, which favours them."""
     import pytorch_lightning as pl
 
     class Passing(pl.Callback):
         def on_train_batch_end(self, *_: Any) -> None:
-            gate(parts.batch_size)
+            gate(batch_size)
 
     batches = DataLoader(
-        Pictures(parts, transform), parts.batch_size, shuffle=True, drop_last=True, num_workers=workers
+        images, batch_size, shuffle=True, drop_last=True, num_workers=workers, collate_fn=collate
     )
     pl.Trainer(
         max_epochs=10**6,
@@ -64,23 +79,58 @@ def fit(module: Any, parts: Recipe, transform: Any, workers: int, gate: Gate, **
     ).fit(module, batches)
 
 
-def lightly_simclr(
-    make: Callable[[], Recipe], workers: int, layout: torch.memory_format, gate: Gate, **trainer: Any
-) -> None:
+def network(parts: Recipe, layout: torch.memory_format = torch.contiguous_format) -> tuple[nn.Module, int]:
+    """The timm module of a recipe's backbone, and the width of its features."""
+    backbone = parts.objective.backbone
+    return backbone.model.to(memory_format=layout), backbone.dim  # pyright: ignore
+
+
+def against_lightly(
+    words: tuple[str, ...],
+    peer: Peer,
+    *,
+    title: str,
+    bar: float,
+    same: str,
+    differs: str,
+    example: str = "Lightning example",
+    asides: dict[str, Side] | None = None,
+) -> Case:
+    """Our trainer on the recipe of these words, against a peer with each number of loader workers."""
+    peers: dict[str, Side] = {f"lightly, {n} workers": partial(peer, n) for n in WORKERS}
+    return Case(
+        title=title,
+        unit="images/s",
+        against=f"lightly's {example}, best of 0, 1 and 2 workers",
+        sides={"ssl_zoo": partial(ours, words), **peers, **(asides or {})},
+        asides=tuple(asides or ()),
+        bar=bar,
+        same=same,
+        differs=differs,
+        threads=2,
+        seconds=4.0,
+        rounds=3,
+    )
+
+
+def simclr_example(
+    parts: Recipe,
+    layout: torch.memory_format = torch.contiguous_format,
+    optimizer: Callable[..., Optimizer] = SGD,
+) -> tuple[Any, Any]:
+    """lightly's SimCLR as a module of Lightning around the recipe's network, and its transform."""
     import pytorch_lightning as pl
     from lightly.loss import NTXentLoss
     from lightly.models.modules import SimCLRProjectionHead
     from lightly.transforms import SimCLRTransform
 
-    parts = make()
     objective = parts.settings["objective"]
 
     class SimCLR(pl.LightningModule):
         def __init__(self) -> None:
             super().__init__()
-            self.backbone = parts.objective.backbone.model.to(memory_format=layout)  # pyright: ignore
-            width = parts.objective.backbone.dim
-            self.projection_head = SimCLRProjectionHead(width, objective["hidden"], objective["out"])
+            self.backbone, width = network(parts, layout)
+            self.projection_head = SimCLRProjectionHead(width, objective["width"], objective["out"])
             self.criterion = NTXentLoss(temperature=objective["temperature"])
 
         def training_step(self, batch: Any, _: int) -> torch.Tensor:
@@ -88,82 +138,26 @@ def lightly_simclr(
             z0, z1 = (self.projection_head(self.backbone(view).flatten(start_dim=1)) for view in views)
             return self.criterion(z0, z1)
 
-        def configure_optimizers(self) -> torch.optim.Optimizer:
-            return torch.optim.SGD(self.parameters(), lr=0.06)
+        def configure_optimizers(self) -> Optimizer:
+            return optimizer(self.parameters())
 
-    transform = SimCLRTransform(input_size=32, cj_strength=0.5, gaussian_blur=0.0)
-    fit(SimCLR(), parts, transform, workers, gate, **trainer)
+    return SimCLR(), SimCLRTransform(input_size=32, cj_strength=0.5, gaussian_blur=0.0)
 
 
-def lightly_mae(workers: int, gate: Gate) -> None:
-    import pytorch_lightning as pl
-    from lightly.models import utils
-    from lightly.models.modules import MaskedVisionTransformerDecoderTIMM, MaskedVisionTransformerTIMM
-    from lightly.transforms import MAETransform
-
-    parts = recipe(*MAE)
-    mae, size = parts.settings["objective"], parts.settings["backbone"]
-    vit = timm.create_model(
-        size["name"],
-        img_size=32,
-        patch_size=size["patch_size"],
-        embed_dim=size["embed_dim"],
-        depth=size["depth"],
-        num_heads=size["num_heads"],
-        num_classes=0,
-    )
-
-    class MAE_(pl.LightningModule):
-        def __init__(self) -> None:
-            super().__init__()
-            self.patch = vit.patch_embed.patch_size[0]
-            self.backbone = MaskedVisionTransformerTIMM(vit=vit)
-            self.length = self.backbone.sequence_length
-            self.decoder_embed = nn.Linear(vit.embed_dim, mae["width"])
-            self.decoder = MaskedVisionTransformerDecoderTIMM(
-                num_patches=vit.patch_embed.num_patches,
-                embed_dim=mae["width"],
-                depth=mae["depth"],
-                num_heads=mae["heads"],
-                num_prefix_tokens=vit.num_prefix_tokens,
-            )
-            self.prediction_head = nn.Linear(mae["width"], self.patch**2 * 3)
-            self.criterion = nn.MSELoss()
-
-        def training_step(self, batch: Any, _: int) -> torch.Tensor:
-            images = batch[0][0]
-            count = len(images)
-            keep, masked = utils.random_token_mask(size=(count, self.length), mask_ratio=mae["masked"])
-            code = self.decoder_embed(self.backbone.encode(images=images, idx_keep=keep))
-            whole = utils.set_at_index(code.new_zeros(count, self.length, mae["width"]), keep, code)
-            drawn = self.decoder(whole, idx_mask=masked)
-            drawn = self.prediction_head(utils.get_at_index(drawn, masked))
-            # The class token is position 0 of the sequence, and no patch.
-            target = utils.get_at_index(utils.patchify(images, self.patch), masked - 1)
-            return self.criterion(drawn, target)
-
-        def configure_optimizers(self) -> torch.optim.Optimizer:
-            return torch.optim.AdamW(self.parameters(), lr=1.5e-4)
-
-    fit(MAE_(), parts, MAETransform(input_size=32), workers, gate)
+def lightly_simclr(
+    make: Callable[[], Recipe], layout: torch.memory_format, workers: int, gate: Gate, **trainer: Any
+) -> None:
+    parts = make()
+    module, transform = simclr_example(parts, layout)
+    fit(module, Pictures(parts.rows, transform), parts.batch_size, workers, gate, **trainer)
 
 
 def simclr() -> Case:
     make = partial(recipe, *SIMCLR)
-    peers: dict[str, Side] = {
-        f"lightly, {n} workers": partial(lightly_simclr, make, n, torch.contiguous_format) for n in WORKERS
-    }
-    aside = "lightly, channels_last"
-    return Case(
+    return against_lightly(
+        SIMCLR,
+        partial(lightly_simclr, make, torch.contiguous_format),
         title="SimCLR training, CIFAR-10, ResNet of 0.7 M parameters, 2 cores",
-        unit="images/s",
-        against="lightly's Lightning example, best of 0, 1 and 2 workers",
-        sides={
-            "ssl_zoo": partial(ours, SIMCLR),
-            **peers,
-            aside: partial(lightly_simclr, make, 0, torch.channels_last),
-        },
-        asides=(aside,),
         bar=1.5,
         same="images, batch of 256, network (the same timm module), widths of the projection, temperature, "
         "crop, flip, jitter, grey, no blur; fp32",
@@ -171,31 +165,8 @@ def simclr() -> Case:
         "PIL views, timm's default layout, batch norm in the projection, one view a forward pass, and plain "
         "SGD where ours has AdamW. Ours writes its logs; the example's are switched off. The aside is the "
         "example in channels_last, which its documentation does not ask for",
-        threads=2,
-        seconds=4.0,
-        rounds=3,
+        asides={"lightly, channels_last": partial(lightly_simclr, make, torch.channels_last, 0)},
     )
 
 
-def mae() -> Case:
-    return Case(
-        title="MAE training, CIFAR-10, ViT of 1.2 M parameters with patches of 4, 2 cores",
-        unit="images/s",
-        against="lightly's Lightning example, best of 0, 1 and 2 workers",
-        sides={
-            "ssl_zoo": partial(ours, MAE),
-            **{f"lightly, {n} workers": partial(lightly_mae, n) for n in WORKERS},
-        },
-        bar=1.3,
-        same="images, batch of 256, timm ViT, decoder of the same width, depth and heads, 75 % masked, crops "
-        "and flips; AdamW; fp32",
-        differs="ours makes crops in batches, normalises the target within each patch, and its decoder does "
-        "not see the class token; lightly's example crops PIL images and predicts pixels as they are. Ours "
-        "writes its logs; the example's are switched off",
-        threads=2,
-        seconds=4.0,
-        rounds=3,
-    )
-
-
-CASES = {"simclr": simclr, "mae": mae}
+CASES = {"simclr": simclr}

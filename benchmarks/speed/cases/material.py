@@ -84,7 +84,10 @@ def kept(key: str, make: Callable[[], Tokenizer]) -> Tokenizer:
     return Tokenizer.load(folder)
 
 
-def gated(objective: Objective, gate: Gate, units: float) -> None:
+Passing = Callable[[float], object]  # a gate, or what else is called with the units of each step
+
+
+def gated(objective: Objective, gate: Passing, units: float) -> None:
     """Let every optimizer step of an objective pass through the gate, whoever trains it."""
     advance = objective.advance
 
@@ -95,10 +98,10 @@ def gated(objective: Objective, gate: Gate, units: float) -> None:
     objective.advance = passing  # pyright: ignore[reportAttributeAccessIssue]
 
 
-def train(parts: Recipe, gate: Gate, units: float, **trainer: Any) -> None:
-    """The library's own trainer on a recipe, as `ssl-zoo pretrain` runs it, for ever."""
+def train(parts: Recipe, gate: Passing, units: float, steps: int = 10**7, **trainer: Any) -> None:
+    """The library's own trainer on a recipe, as `ssl-zoo pretrain` runs it; without `steps` for ever."""
     gated(parts.objective, gate, units)
-    module = Pretraining(parts.objective, parts.optimizer, Budget(steps=10**7))
+    module = Pretraining(parts.objective, parts.optimizer, Budget(steps=steps))
     data = PretrainingData(parts.rows, parts.batch_size)
     with tempfile.TemporaryDirectory() as folder:
         trainer = {"accelerator": "cpu", "devices": 1} | trainer
