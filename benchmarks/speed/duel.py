@@ -110,6 +110,15 @@ class Memory(Case):
 
 
 @dataclass
+class Race(Case):
+    """Sides that note the `minutes` until a goal and whether they `reached` it, call the gate once and end.
+
+    `bar` is how many times as long as ours the fastest peer has to take at least. A side that gives up notes
+    the minutes after which it did: its ratio is then a least or a most one.
+    """
+
+
+@dataclass
 class Outcome:
     """Units per second of each side in each round, and what the sides noted."""
 

@@ -20,6 +20,7 @@ import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 
 MARKERS = ("<!-- results -->", "<!-- end of results -->")
+ONCE = {"memory": "mib", "race": "minutes"}  # what each side of such a case notes
 OURS, PEER, MISSED = "#0072B2", "#999999", "#D55E00"  # Okabe and Ito's: told apart by most
 
 
@@ -38,12 +39,17 @@ def verdict(case: dict[str, Any]) -> str:
     return f"{sign} {case['bar']:g}x " + ("met" if case["met"] else "**MISSED**")
 
 
+def more(case: dict[str, Any], side: str) -> str:
+    """The sign before a figure that a side's giving up has cut."""
+    return "" if case["notes"].get(side, {}).get("reached", True) else "> "
+
+
 def amount(case: dict[str, Any], side: str) -> str:
-    """A side's rate or memory, and its accuracy where it noted one."""
+    """A side's rate, memory or minutes, and its accuracy where it noted one."""
     noted = case["notes"].get(side, {})
-    value = noted["mib"] if case["kind"] == "memory" else median(case["rates"][side])
+    value = median(case["rates"][side]) if case["kind"] == "speed" else noted[ONCE[case["kind"]]]
     accuracy = f" ({100 * noted['accuracy']:.1f} %)" if "accuracy" in noted else ""
-    return figure(value) + accuracy
+    return more(case, side) + figure(value) + accuracy
 
 
 def sides_of(case: dict[str, Any]) -> list[str]:
@@ -63,7 +69,8 @@ def table(cases: dict[str, dict[str, Any]]) -> list[str]:
         share = case["notes"].get(ours, {}).get("share")
         peer = f"{amount(case, case['peer'])}, {case['peer']}"
         lines.append(
-            f"| `{name}` | {case['unit']} | {amount(case, ours)} | {peer} | {ratio(case['ratio'])}{spread} "
+            f"| `{name}` | {case['unit']} | {amount(case, ours)} | {peer} "
+            f"| {more(case, case['peer'])}{ratio(case['ratio'])}{spread} "
             f"| {verdict(case)} | {'' if share is None else f'{100 * share:.0f} %'} |"
         )
     for name, case in cases.items():
@@ -101,7 +108,7 @@ def render(results: dict[str, Any], picture: str) -> str:
         f"![ratios and growth]({picture})",
         "",
     ]
-    for title, kind in (("Speed", "speed"), ("Memory", "memory")):
+    for title, kind in (("Speed", "speed"), ("Minutes to an accuracy", "race"), ("Memory", "memory")):
         if chosen := {name: case for name, case in cases.items() if case["kind"] == kind}:
             parts += [f"### {title}", "", *table(chosen), ""]
     if results["growth"]:

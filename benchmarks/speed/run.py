@@ -11,7 +11,7 @@ from typing import Any
 
 import growth
 from cases import MODULES, make
-from duel import Case, Memory, alone, play
+from duel import Case, Memory, Race, alone, play
 from hardware import describe
 
 
@@ -41,21 +41,30 @@ def rates_of(case: Case, rounds: int) -> dict[str, Any]:
     }
 
 
-def memory_of(case: Memory) -> dict[str, Any]:
-    """Weigh each side once: memory hardly varies."""
+def once(case: Memory | Race) -> dict[str, Any]:
+    """Weigh or race each side once: memory hardly varies, and a race is long. Less is better in both."""
+    kind, key = ("memory", "mib") if isinstance(case, Memory) else ("race", "minutes")
     notes = alone(case)
     ours, *others = case.sides
-    peer = min((other for other in others if other not in case.asides), key=lambda other: notes[other]["mib"])
+    peer = min((other for other in others if other not in case.asides), key=lambda other: notes[other][key])
     for side, noted in notes.items():
-        print(f"    {side:36} {number(noted['mib'])} {case.unit}", flush=True)
-    ratio = notes[ours]["mib"] / notes[peer]["mib"]
-    return {"kind": "memory", "peer": peer, "ratio": ratio, "met": ratio <= case.bar, "notes": notes}
+        print(f"    {side:36} {number(noted[key])} {case.unit} {gave_up(noted)}", flush=True)
+    share = notes[ours][key] / notes[peer][key]
+    if isinstance(case, Memory):
+        ratio, met = share, share <= case.bar
+    else:
+        ratio, met = 1 / share, notes[ours]["reached"] and 1 / share >= case.bar
+    return {"kind": kind, "peer": peer, "ratio": ratio, "met": met, "notes": notes}
+
+
+def gave_up(noted: dict[str, Any]) -> str:
+    return "" if noted.get("reached", True) else f"and not there: {100 * noted['accuracy']:.1f} %"
 
 
 def run_case(name: str, case: Case, rounds: int) -> dict[str, Any]:
     """Run one case; print its verdict; return what the results file keeps."""
     began = time.monotonic()
-    found = memory_of(case) if isinstance(case, Memory) else rates_of(case, rounds)
+    found = once(case) if isinstance(case, Memory | Race) else rates_of(case, rounds)
     seconds = time.monotonic() - began
     verdict = "met" if found["met"] else "MISSED"
     print(f"{name}: {found['ratio']:.2f}x {found['peer']} (bar {case.bar:g}: {verdict}), {seconds:.0f} s\n")
