@@ -33,7 +33,36 @@ def k_means(rows: Tensor, count: int, rounds: int) -> Tensor:
     return codes
 
 
-class Codebook(Stash):
+class Once(Stash):
+    """Notes rows until the first step is over, and makes something of them then, once.
+
+    Attributes:
+        fitted: whether that was done; part of the state, but read by the host alone.
+    """
+
+    def __init__(self):
+        super().__init__()
+        self.fitted = False
+
+    def stash(self, rows: Tensor) -> None:
+        """Note rows (N, ...) of this process, if nothing was made yet."""
+        if not self.fitted:
+            super().stash(rows)
+
+    def first(self) -> Tensor | None:
+        """The rows of the first step, of all processes, when it is over; None ever after."""
+        rows = None if self.fitted else self.taken()
+        self.fitted = self.fitted or rows is not None
+        return rows
+
+    def get_extra_state(self) -> Tensor:
+        return torch.tensor(int(self.fitted))
+
+    def set_extra_state(self, state: Tensor) -> None:
+        self.fitted = bool(state)
+
+
+class Codebook(Once):
     """Codes that are found on the rows of the first step, the same on all processes, and never change again.
 
     Before that they are drawn at random.
@@ -45,7 +74,6 @@ class Codebook(Stash):
 
     Attributes:
         codes: (K, dim) float32.
-        fitted: whether they were found; part of the state, but read by the host alone.
 
     Raises:
         ValueError: fewer than two codes; from `flush`, fewer rows than codes.
@@ -58,34 +86,26 @@ class Codebook(Stash):
         if count < 2:
             raise ValueError(f"one code tells nothing apart from anything: take two or more, not {count}")
         self.register_buffer("codes", torch.randn(count, dim))
-        self.rounds, self.fitted = rounds, False
+        self.rounds = rounds
 
     def forward(self, rows: Tensor) -> Tensor:
         """Rows (..., dim) -> the numbers of their codes (...) int64."""
         return nearest(rows, self.codes)
 
-    def stash(self, rows: Tensor) -> None:
-        """Note rows (N, dim) of this process, if the codes are still to be found."""
-        if not self.fitted:
-            super().stash(rows)
-
     @torch.no_grad()
     def flush(self) -> None:
         """Find the codes of what was stashed, the first time. To be called by `advance`, by all processes."""
-        rows = None if self.fitted else self.taken()
-        if rows is None:
+        if (rows := self.first()) is None:
             return
-        if len(rows) < len(self.codes):
-            raise ValueError(
-                f"{len(self.codes)} codes cannot be found on the {len(rows)} rows of the first batch: take "
-                "fewer codes, or a larger batch"
-            )
+        refuse_few(rows, len(self.codes))
         found = k_means(rows, len(self.codes), self.rounds)
         self.codes.copy_(everybody(found)[: len(found)])  # those of the first process, to the bit
-        self.fitted = True
 
-    def get_extra_state(self) -> Tensor:
-        return torch.tensor(int(self.fitted))
 
-    def set_extra_state(self, state: Tensor) -> None:
-        self.fitted = bool(state)
+def refuse_few(rows: Tensor, count: int) -> None:
+    """Raise a ValueError where the rows of a first batch cannot make so many codes."""
+    if len(rows) < count:
+        raise ValueError(
+            f"{count} codes cannot be found on the {len(rows)} rows of the first batch: take fewer codes, or "
+            "a larger batch"
+        )

@@ -28,6 +28,7 @@ MAIN = "backbone"  # the name of the one that is measured
 FORMAT = 2  # format 1 had `kind` for class, and `causal`, true or false, for order; it is still read
 DIGEST = "sha256"  # the key in config.json for that of model.safetensors; files of earlier versions lack it
 CLASSES = {  # the only classes a saved file may name
+    "PatchDictionary": "ssl_zoo.backbones.patches",
     "TokenBag": "ssl_zoo.backbones.bag",
     "TextTransformer": "ssl_zoo.backbones.transformer",
     "TimmViT": "ssl_zoo.backbones.vision",

@@ -19,13 +19,14 @@ if TYPE_CHECKING:
     from ssl_zoo.backbones._timm import Normalise
 
 Modality = Literal["image", "text"]
-Kind = Literal["vit", "cnn", "bag", "transformer", "encoder", "decoder"]
+Kind = Literal["vit", "cnn", "patches", "bag", "transformer", "encoder", "decoder"]
 Order = Literal["both", "causal"] | Tensor
 Layers = Literal["pooled", "tokens"]
 
 KINDS: dict[Kind, tuple[Modality, str]] = {
     "vit": ("image", "any timm ViT (backbone=vit_micro, vit_tiny, ...)"),
     "cnn": ("image", "any timm CNN (backbone=resnet_micro, resnet18, ...)"),
+    "patches": ("image", "PatchDictionary (backbone=patch_dictionary)"),
     "bag": ("text", "TokenBag (backbone=bag)"),
     "transformer": ("text", "TextTransformer (backbone=transformer_micro, ...)"),
     "encoder": ("text", "any transformers encoder (backbone=hf_bert, ...)"),

@@ -204,8 +204,8 @@ def refuse_mixed_modalities(cfg: DictConfig) -> None:
         )
     if not (backbone.startswith("ssl_zoo.") and data.startswith("ssl_zoo.")):
         return
-    images = ("ssl_zoo.backbones.cnn", "ssl_zoo.backbones.own", "ssl_zoo.backbones.vision")
-    reads_text = not backbone.startswith(images)
+    images = ("cnn", "own", "patches", "vision")
+    reads_text = not backbone.startswith(tuple(f"ssl_zoo.backbones.{one}." for one in images))
     holds_text = data.startswith("ssl_zoo.data.text")
     if reads_text != holds_text:
         kind = "text" if holds_text else "images"

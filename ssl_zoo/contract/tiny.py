@@ -10,6 +10,7 @@ from ssl_zoo.backbones._base import KINDS, Backbone, Kind, Vocabulary
 from ssl_zoo.backbones.bag import TokenBag
 from ssl_zoo.backbones.cnn import TimmCNN
 from ssl_zoo.backbones.hf import HFBackbone
+from ssl_zoo.backbones.patches import PatchDictionary
 from ssl_zoo.backbones.transformer import TextTransformer
 from ssl_zoo.backbones.vision import TimmViT
 from ssl_zoo.objectives._base import Batch, Objective
@@ -36,6 +37,9 @@ def backbone(kind: Kind, seed: int = 0, dropout: float = 0.1, **changes: Any) ->
         arguments = {"image_size": SIDE, "layers": [1, 1, 1, 1], "channels": [8, 8, 16, 16]}
         arguments |= {"stem": "small", "stem_type": "deep", "stem_width": 4}
         return TimmCNN("resnet18", **(arguments | changes))
+    if kind == "patches":
+        arguments = {"count": 12, "patch_size": 6, "stride": 3, "image_size": SIDE}
+        return PatchDictionary(**(arguments | changes))
     if kind == "bag":
         return TokenBag(VOCABULARY, **{"width": TEXT_WIDTH} | changes)
     if kind == "transformer":

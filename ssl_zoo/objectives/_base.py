@@ -175,7 +175,7 @@ class Sum(Objective[Backbone]):
 
     family = "composition"
     unit = "weighted sum of its terms"
-    takes = ("vit", "cnn", "bag", "transformer", "encoder", "decoder")
+    takes = ("vit", "cnn", "patches", "bag", "transformer", "encoder", "decoder")
 
     def __init__(
         self,

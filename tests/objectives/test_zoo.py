@@ -18,6 +18,7 @@ from ssl_zoo.compose.composition import config_folder
 from ssl_zoo.contract.rules import broken, loss_of
 from ssl_zoo.objectives._base import Objective
 from ssl_zoo.objectives.crops import DocumentCrops
+from ssl_zoo.objectives.patch_kmeans import PatchKMeans
 from ssl_zoo.objectives.simclr import SimCLR
 
 
@@ -189,7 +190,7 @@ def test_layers_are_tokens_or_their_means(kind):
     rows = images() if one.modality == "image" else text(layout="document")
     x = rows.x.float() / 255 if one.modality == "image" else rows.x
     tokens, pooled = (one(x, rows.segments, layers=how).layers for how in ("tokens", "pooled"))
-    assert len(tokens) == (1 if kind == "bag" else len(one.blocks()))  # the words are a bag's only layer
+    assert len(tokens) == (len(one.blocks()) or 1)  # what has no trunk is its only layer
     for layer, mean in zip(tokens, pooled, strict=True):
         segments = None if one.modality == "image" else rows.segments
         torch.testing.assert_close(pool(layer, segments), mean, rtol=1e-4, atol=1e-5)
@@ -200,7 +201,7 @@ def test_layers_are_tokens_or_their_means(kind):
 @pytest.mark.parametrize("kind", KINDS)
 def test_export_round_trip(tmp_path, kind):
     """What is saved is the backbone alone, and it reads the same features in the same direction."""
-    objective = build(DocumentCrops if kind == "bag" else SimCLR, backbone(kind))
+    objective = build({"bag": DocumentCrops, "patches": PatchKMeans}.get(kind, SimCLR), backbone(kind))
     loss_of(objective, batch(objective), 0).value.backward()
     with torch.no_grad():
         for weight in objective.parameters():
