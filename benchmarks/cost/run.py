@@ -19,15 +19,15 @@ import json
 import multiprocessing
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "speed"))
 from resident import peak
+from stepping import BATCH, stepper
 
-ROUNDS, BATCH, SIZE = 3, 256, 32
+ROUNDS = 3
 PEAKS: dict[str, float] = {}  # SimCLR's, by backbone
 RESULTS = Path(__file__).with_name("results.json")
 
@@ -44,35 +44,6 @@ def lacking(name: str) -> list[str]:
 
     cfg = build("pretrain", [f"experiment=cifar10_{name}"])
     return [key for key, value in flatten(cfg).items() if value == "???"]
-
-
-def stepper(words: list[str], rows: int = BATCH) -> Callable[[], None]:
-    """A function that makes one optimizer step of a recipe, on the same images each time."""
-    import torch
-
-    from ssl_zoo.compose.composition import build
-    from ssl_zoo.compose.objective import build_objective
-    from ssl_zoo.noise import seed_noise
-    from ssl_zoo.objectives._base import Batch
-
-    cfg = build("pretrain", [*words, "data=cifar10", "trainer=cpu"])
-    torch.manual_seed(0)
-    objective = build_objective(cfg, None).train()
-    optimizer = torch.optim.AdamW([p for p in objective.parameters() if p.requires_grad], 1e-4, fused=True)
-    x = torch.randint(0, 256, (rows, 3, SIZE, SIZE), dtype=torch.uint8)
-    batch = Batch(x, y=torch.randint(10, (rows,)), index=torch.arange(rows))
-    steps = 0
-
-    def step() -> None:
-        nonlocal steps
-        seed_noise(0, steps)
-        optimizer.zero_grad()
-        objective(batch).value.backward()
-        optimizer.step()
-        objective.advance(0.5)
-        steps += 1
-
-    return step
 
 
 def first_step(words: list[str]) -> float:

@@ -156,6 +156,11 @@ class Standings:
         return {name: place for place, name in enumerate(placed, 1)}
 
     @property
+    def ran(self) -> tuple[Line, ...]:
+        """The lines that have run; all of them where none has."""
+        return tuple(line for line in self.lines if line.records) or self.lines
+
+    @property
     def leader(self) -> Line | None:
         """The best pretrained line, where one has run."""
         return next((line for line in self.lines if line.name in self.ranks), None)

@@ -15,14 +15,14 @@ from ssl_zoo.transfer.report import metric, table
 
 def show(board: Standings) -> str:
     """The standings and all measures, aligned, with the lines by the names that commands take."""
-    header, body = standing(board)
+    header, body = standing(board, board.lines)
     names = [line.name for line in board.lines]
     parts = [
         f"{board.title}. {MEANING}",
         table(["", *header], [[name, *cells] for name, cells in zip(names, body, strict=True)]),
     ]
     if any(line.cells for line in board.lines):
-        parts.append(table(["measure", *names], measured(board)))
+        parts.append(table(["measure", *names], measured(board, board.lines)))
     parts += [f"stale: {name}: {board.stale[name]}" for name in names if name in board.stale]
     return "\n\n".join([*parts, board.checked])
 
@@ -31,9 +31,9 @@ MEANING = "Mean ± half of the 95 % interval over seeds (Student's t)"
 OVER = "“over”: the difference, seed by seed, with an interval of its own"
 
 
-def standing(board: Standings) -> tuple[list[str], list[list[str]]]:
-    """The table of the primary measure: a header, and the cells of each line, among them its gains over the
-    floors."""
+def standing(board: Standings, lines: Sequence[Line]) -> tuple[list[str], list[list[str]]]:
+    """The table of the primary measure: a header, and the cells of each of these lines, among them its gains
+    over the floors."""
     found = {words: gained for kind, words in WORDS.items() if (gained := leads(board, kind))}
     over = [f"over {one}" for one in found]
     header = ["line", "rank", heading(board, board.primary), *over, "role", "seeds"]
@@ -46,17 +46,23 @@ def standing(board: Standings) -> tuple[list[str], list[list[str]]]:
             line.role,
             str(len(line.records)) if line.records else "not run",
         ]
-        for line in board.lines
+        for line in lines
     ]
     return header, body
 
 
-def measured(board: Standings) -> list[list[str]]:
-    """A row of cells for each measure: its title, and what every line scored."""
+def waiting(board: Standings) -> str:
+    """A sentence that names the lines that have not run, where others have; else ""."""
+    found = [line.title for line in board.lines if line not in board.ran]
+    return f"Not run yet: {'; '.join(found)}." if found else ""
+
+
+def measured(board: Standings, lines: Sequence[Line]) -> list[list[str]]:
+    """A row of cells for each measure: its title, and what each of these lines scored."""
     return [
         [
             heading(board, name),
-            *(cell.text() if (cell := line.headline(name)) else "-" for line in board.lines),
+            *(cell.text() if (cell := line.headline(name)) else "-" for line in lines),
         ]
         for name in board.measures
     ]
@@ -163,13 +169,14 @@ def markdown(board: Standings, pictures: Mapping[str, str]) -> str:
         f"Ranked by {board.heading(board.primary)}; references and floors stand between without a rank. "
         f"Read from `benchmarks/leaderboard/{board.name}/results.jsonl` by `ssl-zoo leaderboard docs`. "
         f"Hardware: {board.hardware}.",
-        grid(*standing(board)),
+        grid(*standing(board, board.ran)),
+        *filter(None, [waiting(board)]),
     ]
     if "primary" in pictures:
         parts.append(_image(f"{board.heading(board.primary)} by line", pictures["primary"]))
         parts += [
             "## All measures",
-            grid(["measure", *(line.title for line in board.lines)], measured(board)),
+            grid(["measure", *(line.title for line in board.ran)], measured(board, board.ran)),
         ]
     for kind in WORDS:
         parts += _worth(board, kind)

@@ -52,7 +52,7 @@ def summary(boards: Sequence[Standings]) -> str:
     parts = []
     for board in boards:
         if board.leader is not None:
-            header, body = standing(board)
+            header, body = standing(board, board.ran)
             parts += [f"[{board.title}](docs/leaderboard/{board.name}.md)", grid(header, body)]
     return "\n\n".join(parts)
 

@@ -87,7 +87,7 @@ def index_page(boards: Sequence[Standings]) -> str:
     return render(
         "boards.html",
         title="Leaderboards of ssl_zoo",
-        boards=[(board, *standing(board)) for board in ran],
+        boards=[(board, *standing(board, board.lines)) for board in ran],
         meaning=f"{MEANING}; {OVER}",
         board_style=Markup(asset("board.css")),
     )

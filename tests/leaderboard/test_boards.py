@@ -20,6 +20,8 @@ BOARDS = [load(file.parent) for file in sorted((REPOSITORY / "benchmarks/leaderb
 TRAINED = [(board, recipe) for board in BOARDS for recipe in board.recipes.values() if not recipe.floor]
 FOR_GPUS = [(board, recipe) for board, recipe in TRAINED if "GPU" in board.hardware]
 
+UNFINISHED = ("cifar10-small", "cifar10-speedrun")
+
 
 @pytest.mark.parametrize(("board", "recipe"), FOR_GPUS, ids=[f"{b.name}/{r.name}" for b, r in FOR_GPUS])
 def test_a_recipe_for_a_gpu_trains_a_few_steps(board, recipe, tmp_path):
@@ -54,11 +56,16 @@ def test_every_board_has_a_floor_and_every_vision_board_a_reference():
 
 
 def test_a_board_for_two_cores_has_every_line_with_every_seed():
+    """Two boards take days: lines that are still to be run say so, and no line is half run."""
     found = [board for board in BOARDS if "GPU" not in board.hardware]
-    assert [board.name for board in found] == ["cifar10-small", "digits", "text-small"]
+    assert [board.name for board in found] == ["cifar10-small", "cifar10-speedrun", "digits", "text-small"]
     for board in found:
-        wanted = {(line, seed) for line in board.recipes for seed in board.seeds}
-        assert set(records.read(board.results)) == wanted, board.name
+        recorded = set(records.read(board.results))
+        lines = set(board.recipes) if board.name not in UNFINISHED else {line for line, _ in recorded}
+        assert lines <= set(board.recipes), board.name
+        assert recorded == {(line, seed) for line in lines for seed in board.seeds}, board.name
+        for line in set(board.recipes) - lines:
+            assert board.recipes[line].expected == "not run yet"
 
 
 def test_published_numbers_say_how_their_protocol_differs():

@@ -1,0 +1,197 @@
+"""Search behind the recipes of a board: the same few settings for each line of a kind, on validation rows.
+
+    python benchmarks/search/run.py try BOARD [LINE ...] [jobs=2]    # goes on where it stopped
+    python benchmarks/search/run.py show BOARD [LINE ...]            # what was found
+    python benchmarks/search/run.py write BOARD [LINE ...]           # the best setting into the recipes
+
+BOARD.yaml beside this file says which lines are searched, with which settings, and for how long. A setting is
+a recipe with other values; `crop` stands for the side in pixels of its crops. How many steps the minutes hold
+is measured first, as processor seconds of a step. Every setting is then a line of a board in .cache, which
+runs with seed 0 and score=validation. BOARD.json keeps the scores. `write` puts the setting with the best
+linear probe, and the number of steps that the board's own minutes hold, into each recipe.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import re
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import yaml
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "cost"))
+from stepping import stepper
+
+HERE = Path(__file__).parent
+ROOT = HERE.parents[1]
+
+Setting = dict[str, Any]
+WARM, TIMED = 2, 5  # steps
+
+
+def board_folder(name: str) -> Path:
+    return ROOT / "benchmarks" / "leaderboard" / name
+
+
+def name_of(setting: Setting) -> str:
+    """A setting as the name of a file: "lr0.002-crop20"."""
+    return "-".join(f"{key.split('.')[-1]}{value}" for key, value in setting.items())
+
+
+def with_setting(pretrain: Mapping[str, Any], setting: Setting) -> Setting:
+    """The overrides of a recipe with those of a setting; `crop` has another key for each objective."""
+    found = dict(pretrain)
+    for key, value in setting.items():
+        found[crop_key(pretrain["objective"]) if key == "crop" else key] = value
+    return found
+
+
+def crop_key(objective: str) -> str:
+    """The key for the side of an objective's crops."""
+    from ssl_zoo.compose.composition import build, flatten
+
+    keys = flatten(build("pretrain", [f"objective={objective}", "backbone=resnet_micro", "data=cifar10"]))
+    return next(key for key in keys if re.fullmatch(r"objective\.views?\.(view\.)?size", key))
+
+
+def step_seconds(words: list[str], rows: int) -> float:
+    """Median processor seconds of a step."""
+    import torch
+
+    torch.set_num_threads(1)
+    step, times = stepper(words, rows), []
+    for _ in range(WARM + TIMED):
+        began = time.process_time()
+        step()
+        times.append(time.process_time() - began)
+    return median(times[WARM:])
+
+
+def steps_in(minutes: float, seconds: float) -> int:
+    """How many steps fit, rounded down to two digits."""
+    whole = f"{60 * minutes / seconds:.0f}"
+    return int(whole[:2].ljust(len(whole), "0"))
+
+
+def searched(board: str, lines: list[str]) -> tuple[Setting, dict[str, list[Setting]]]:
+    """What BOARD.yaml says, and the settings of each of the lines; of all that it names without lines."""
+    said = yaml.safe_load((HERE / f"{board}.yaml").read_text())
+    settings = {line: group["settings"] for group in said["groups"] for line in group["lines"]}
+    return said, {line: settings[line] for line in lines or settings}
+
+
+def attempt(board: str, lines: list[str], jobs: int) -> None:
+    """Score the settings that have no score yet, line by line."""
+    from ssl_zoo.cli import leaderboard
+    from ssl_zoo.leaderboard.board import load, overrides
+
+    said, settings = searched(board, lines)
+    whole = load(board_folder(board))
+    file = HERE / f"{board}.json"
+    found = json.loads(file.read_text()) if file.exists() else {}
+    fixed = {key: value for key, value in whole.fixed.items() if key != "save_every"}
+    todo = {
+        (line, name_of(one)): with_setting(whole.recipes[line].pretrain, one)
+        for line, several in settings.items()
+        for one in several
+        if name_of(one) not in found.get(line, {})
+    }
+    for part in range(0, len(todo), 4 * jobs):
+        some = dict(list(todo.items())[part : part + 4 * jobs])
+        with multiprocessing.get_context("spawn").Pool(jobs) as pool:
+            words = [
+                overrides({k: v for k, v in one.items() if not k.startswith("budget")})
+                for one in some.values()
+            ]
+            spent = pool.starmap(
+                step_seconds, zip(words, [one["batch_size"] for one in some.values()], strict=True)
+            )
+        folder = ROOT / ".cache" / "search" / board
+        (folder / "recipes").mkdir(parents=True, exist_ok=True)
+        body = {
+            "title": f"Search of {board}",
+            "about": "Settings of recipes, scored on validation rows.",
+            "hardware": whole.hardware,
+            "seeds": [0],
+            "primary": "linear",
+            "fixed": fixed,
+            "measures": said["measures"],
+        }
+        (folder / "board.yaml").write_text(yaml.safe_dump(body))
+        for (line, name), seconds in zip(some, spent, strict=True):
+            settled = some[line, name] | {"budget.steps": steps_in(said["minutes"], seconds)}
+            head = "".join(f"# {word}: search\n" for word in ("Paper", "Cost", "Expected", "Command"))
+            (folder / f"recipes/{line}.{name}.yaml").write_text(
+                f"# {line} with {name}.\n{head}{yaml.safe_dump({'pretrain': settled})}"
+            )
+        names = [f"{line}.{name}" for line, name in some]
+        leaderboard.main(["run", str(folder), *names, f"jobs={jobs}", f"runs={folder / 'runs'}"])
+        records = [json.loads(row) for row in (folder / "results.jsonl").read_text().splitlines()]
+        latest = {one["line"]: one for one in records}
+        for ((line, name), seconds), full in zip(zip(some, spent, strict=True), names, strict=True):
+            measures = latest[full]["measures"]
+            found.setdefault(line, {})[name] = {
+                "step_seconds": round(seconds, 4),
+                "steps": latest[full]["pretraining"]["steps"],
+                "processor_seconds": latest[full]["pretraining"]["processor_seconds"],
+            } | {kind: round(100 * measures[kind]["results"][0]["value"], 1) for kind in said["measures"]}
+        file.write_text(json.dumps(found, indent=1, sort_keys=True) + "\n")
+        show(board, sorted({line for line, _ in some}))
+
+
+def show(board: str, lines: list[str]) -> None:
+    """Print the scores of each setting."""
+    found = json.loads((HERE / f"{board}.json").read_text())
+    for line in lines or found:
+        for name, one in found[line].items():
+            print(f"{line:<34} {name:<22} " + "  ".join(f"{key} {value}" for key, value in one.items()))
+
+
+def write(board: str, lines: list[str]) -> None:
+    """Put the best setting of each line, its steps and what was tried into its recipe."""
+    from ssl_zoo.leaderboard.board import load
+
+    said, settings = searched(board, lines)
+    found = json.loads((HERE / f"{board}.json").read_text())
+    recipes = load(board_folder(board)).recipes
+    for line, several in settings.items():
+        if any(name_of(one) not in found.get(line, {}) for one in several):
+            print(f"{line}: not all settings are tried yet")
+            continue
+        best = max(several, key=lambda one: found[line][name_of(one)]["linear"])
+        spent = found[line][name_of(best)]  # start and loading included
+        steps = steps_in(said["board_minutes"], spent["processor_seconds"] / spent["steps"])
+        settled = with_setting(recipes[line].pretrain, best) | {"budget.steps": steps}
+        file = board_folder(board) / "recipes" / f"{line}.yaml"
+        text = file.read_text()
+        tried = ", ".join(f"{name_of(one)} {found[line][name_of(one)]['linear']}" for one in several)
+        search = f"# Search: linear probe on validation after {said['minutes']:g} min, seed 0: {tried}"
+        minutes, rows = said["board_minutes"], settled["batch_size"]
+        cost = f"# Cost: {minutes:g} minutes on one core ({steps} steps of {rows} images)"
+        head = [row for row in text.splitlines() if row.startswith("#") and not row.startswith("# Search:")]
+        head = [cost if row.startswith("# Cost:") else row for row in head]
+        tail = text[text.index("without:") :] if "\nwithout:" in text else ""
+        body = "".join(f"  {key}: {spelt(value)}\n" for key, value in settled.items())
+        file.write_text("\n".join([*head, search]) + f"\npretrain:\n{body}{tail}")
+        print(f"{line}: {name_of(best)}, {steps} steps")
+
+
+def spelt(value: Any) -> str:
+    """A value of a recipe; small numbers as 2.0e-3, which YAML reads back as a number."""
+    return f"{value:.1e}".replace("e-0", "e-") if isinstance(value, float) and value < 0.02 else str(value)
+
+
+if __name__ == "__main__":
+    verb, board, *rest = sys.argv[1:]
+    options = dict(word.split("=") for word in rest if "=" in word)
+    lines = [word for word in rest if "=" not in word]
+    if verb == "try":
+        attempt(board, lines, int(options.get("jobs", 1)))
+    else:
+        {"show": show, "write": write}[verb](board, lines)
