@@ -71,6 +71,7 @@ BELOW = {
         "teacher",
         "token_scores",
         "views.",
+        "backbones.patches",  # whose words one objective finds, and nobody else reads
         "objectives._base",
         "objectives._distilled",
         "objectives._dropped",
