@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ssl_zoo.distributed import everybody
+from ssl_zoo.distributed import of_first
 from ssl_zoo.heads import exact
 from ssl_zoo.memory import Stash
 
@@ -98,8 +98,7 @@ class Codebook(Once):
         if (rows := self.first()) is None:
             return
         refuse_few(rows, len(self.codes))
-        found = k_means(rows, len(self.codes), self.rounds)
-        self.codes.copy_(everybody(found)[: len(found)])  # those of the first process, to the bit
+        self.codes.copy_(of_first(k_means(rows, len(self.codes), self.rounds)))
 
 
 def refuse_few(rows: Tensor, count: int) -> None:

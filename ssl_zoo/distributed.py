@@ -51,6 +51,14 @@ def everybody(x: Tensor) -> Tensor:
     return gather(x.detach())
 
 
+def of_first(x: Tensor) -> Tensor:
+    """What the first process has, on all of them, to the bit: (N, ...) -> the same, without gradient.
+
+    Every process has to call it, with as many rows.
+    """
+    return everybody(x)[: len(x)]
+
+
 def total(x: Tensor) -> Tensor:
     """The sum of a tensor over all processes, of the same shape, without gradient."""
     summed = x.detach().clone()

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ssl_zoo.distributed import everybody
+from ssl_zoo.distributed import of_first
 from ssl_zoo.memory import Memory
 from ssl_zoo.noise import rand_shared
 
@@ -76,8 +76,7 @@ class Centroids(nn.Module):
             noise = rand_shared(len(self.value), len(memory.rows)).to(self.value.device)
             for h, order in enumerate(noise):
                 rows = memory.rows[:, h % memory.rows.shape[1]]
-                made = spherical_kmeans(rows, memory.filled, order, self.value.shape[1])
-                self.value[h] = everybody(made)[: len(made)]  # those of the first process, to the bit
+                self.value[h] = of_first(spherical_kmeans(rows, memory.filled, order, self.value.shape[1]))
         self.steps += 1
 
     def get_extra_state(self) -> Tensor:

@@ -18,14 +18,13 @@ import ctypes
 import json
 import multiprocessing
 import sys
-import time
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "speed"))
 from resident import peak
-from stepping import BATCH, stepper
+from stepping import BATCH, spent, stepper
 
 ROUNDS = 3
 PEAKS: dict[str, float] = {}  # SimCLR's, by backbone
@@ -63,14 +62,13 @@ def seconds(words: list[str], beside: list[str]) -> tuple[float, float]:
 
     torch.set_num_threads(1)
     both = [stepper(words), stepper(beside)]
-    spent: list[list[float]] = [[], []]
+    times: list[list[float]] = [[], []]
     for number in range(ROUNDS + 1):
-        for step, times in zip(both, spent, strict=True):
-            began = time.process_time()
-            step()
+        for step, taken in zip(both, times, strict=True):
+            took = spent(step)
             if number > 0:
-                times.append(time.process_time() - began)
-    return median(spent[0]), median(spent[1])
+                taken.append(took)
+    return median(times[0]), median(times[1])
 
 
 def measured(name: str) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 
 BATCH, SIZE = 256, 32  # images, and their side in pixels
@@ -34,3 +35,10 @@ def stepper(words: list[str], rows: int = BATCH) -> Callable[[], None]:
         steps += 1
 
     return step
+
+
+def spent(step: Callable[[], None]) -> float:
+    """Processor seconds of a step."""
+    began = time.process_time()
+    step()
+    return time.process_time() - began

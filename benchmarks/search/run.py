@@ -1,6 +1,6 @@
 """Search behind the recipes of a board: the same few settings for each line of a kind, on validation rows.
 
-    python benchmarks/search/run.py try BOARD [LINE ...] [jobs=2]    # goes on where it stopped
+    python benchmarks/search/run.py try BOARD [LINE ...] [--jobs 2]   # goes on where it stopped
     python benchmarks/search/run.py show BOARD [LINE ...]            # what was found
     python benchmarks/search/run.py write BOARD [LINE ...]           # the best setting into the recipes
 
@@ -13,11 +13,11 @@ linear probe, and the number of steps that the board's own minutes hold, into ea
 
 from __future__ import annotations
 
+import argparse
 import json
 import multiprocessing
 import re
 import sys
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from statistics import median
@@ -25,13 +25,19 @@ from typing import Any
 
 import yaml
 
+from ssl_zoo.cli import leaderboard
+from ssl_zoo.compose.composition import build, flatten
+from ssl_zoo.leaderboard import records
+from ssl_zoo.leaderboard.board import HEADER, Board, load, overrides
+
 sys.path.insert(0, str(Path(__file__).parents[1] / "cost"))
-from stepping import stepper
+from stepping import spent, stepper
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 
 Setting = dict[str, Any]
+Key = tuple[str, str]  # a line, and the name of a setting
 WARM, TIMED = 2, 5  # steps
 
 
@@ -54,8 +60,6 @@ def with_setting(pretrain: Mapping[str, Any], setting: Setting) -> Setting:
 
 def crop_key(objective: str) -> str:
     """The key for the side of an objective's crops."""
-    from ssl_zoo.compose.composition import build, flatten
-
     keys = flatten(build("pretrain", [f"objective={objective}", "backbone=resnet_micro", "data=cifar10"]))
     return next(key for key in keys if re.fullmatch(r"objective\.views?\.(view\.)?size", key))
 
@@ -65,12 +69,8 @@ def step_seconds(words: list[str], rows: int) -> float:
     import torch
 
     torch.set_num_threads(1)
-    step, times = stepper(words, rows), []
-    for _ in range(WARM + TIMED):
-        began = time.process_time()
-        step()
-        times.append(time.process_time() - began)
-    return median(times[WARM:])
+    step = stepper(words, rows)
+    return median([spent(step) for _ in range(WARM + TIMED)][WARM:])
 
 
 def steps_in(minutes: float, seconds: float) -> int:
@@ -87,67 +87,74 @@ def searched(board: str, lines: list[str]) -> tuple[Setting, dict[str, list[Sett
 
 
 def attempt(board: str, lines: list[str], jobs: int) -> None:
-    """Score the settings that have no score yet, line by line."""
-    from ssl_zoo.cli import leaderboard
-    from ssl_zoo.leaderboard.board import load, overrides
-
+    """Score the settings that have no score yet, some of them at a time."""
     said, settings = searched(board, lines)
-    whole = load(board_folder(board))
-    file = HERE / f"{board}.json"
-    found = json.loads(file.read_text()) if file.exists() else {}
-    fixed = {key: value for key, value in whole.fixed.items() if key != "save_every"}
+    whole, found = load(board_folder(board)), kept(board)
     todo = {
         (line, name_of(one)): with_setting(whole.recipes[line].pretrain, one)
         for line, several in settings.items()
         for one in several
         if name_of(one) not in found.get(line, {})
     }
-    for part in range(0, len(todo), 4 * jobs):
-        some = dict(list(todo.items())[part : part + 4 * jobs])
-        with multiprocessing.get_context("spawn").Pool(jobs) as pool:
-            words = [
-                overrides({k: v for k, v in one.items() if not k.startswith("budget")})
-                for one in some.values()
-            ]
-            spent = pool.starmap(
-                step_seconds, zip(words, [one["batch_size"] for one in some.values()], strict=True)
-            )
-        folder = ROOT / ".cache" / "search" / board
-        (folder / "recipes").mkdir(parents=True, exist_ok=True)
-        body = {
-            "title": f"Search of {board}",
-            "about": "Settings of recipes, scored on validation rows.",
-            "hardware": whole.hardware,
-            "seeds": [0],
-            "primary": "linear",
-            "fixed": fixed,
-            "measures": said["measures"],
-        }
-        (folder / "board.yaml").write_text(yaml.safe_dump(body))
-        for (line, name), seconds in zip(some, spent, strict=True):
-            settled = some[line, name] | {"budget.steps": steps_in(said["minutes"], seconds)}
-            head = "".join(f"# {word}: search\n" for word in ("Paper", "Cost", "Expected", "Command"))
-            (folder / f"recipes/{line}.{name}.yaml").write_text(
-                f"# {line} with {name}.\n{head}{yaml.safe_dump({'pretrain': settled})}"
-            )
-        names = [f"{line}.{name}" for line, name in some]
-        leaderboard.main(["run", str(folder), *names, f"jobs={jobs}", f"runs={folder / 'runs'}"])
-        records = [json.loads(row) for row in (folder / "results.jsonl").read_text().splitlines()]
-        latest = {one["line"]: one for one in records}
-        for ((line, name), seconds), full in zip(zip(some, spent, strict=True), names, strict=True):
-            measures = latest[full]["measures"]
+    while todo:
+        some = dict(list(todo.items())[: 4 * jobs])
+        seconds = measured(list(some.values()), jobs)
+        for key, took in zip(some, seconds, strict=True):
+            some[key] |= {"budget.steps": steps_in(said["minutes"], took)}
+        for (line, name), took, record in zip(some, seconds, scored(whole, said, some, jobs), strict=True):
             found.setdefault(line, {})[name] = {
-                "step_seconds": round(seconds, 4),
-                "steps": latest[full]["pretraining"]["steps"],
-                "processor_seconds": latest[full]["pretraining"]["processor_seconds"],
-            } | {kind: round(100 * measures[kind]["results"][0]["value"], 1) for kind in said["measures"]}
-        file.write_text(json.dumps(found, indent=1, sort_keys=True) + "\n")
+                "step_seconds": round(took, 4),
+                "steps": record["pretraining"]["steps"],
+                "processor_seconds": record["pretraining"]["processor_seconds"],
+            } | {
+                kind: round(100 * record["measures"][kind]["results"][0]["value"], 1)
+                for kind in said["measures"]
+            }
+            del todo[line, name]
+        (HERE / f"{board}.json").write_text(json.dumps(found, indent=1, sort_keys=True) + "\n")
         show(board, sorted({line for line, _ in some}))
+
+
+def measured(several: list[Setting], jobs: int) -> list[float]:
+    """Processor seconds of a step of each of these recipes, `jobs` of them at a time."""
+    words = [overrides({k: v for k, v in one.items() if not k.startswith("budget")}) for one in several]
+    with multiprocessing.get_context("spawn").Pool(jobs) as pool:
+        return pool.starmap(step_seconds, zip(words, [one["batch_size"] for one in several], strict=True))
+
+
+def scored(whole: Board, said: Setting, some: Mapping[Key, Setting], jobs: int) -> list[dict[str, Any]]:
+    """The records of these recipes, run as lines of a board in .cache."""
+    folder = ROOT / ".cache" / "search" / whole.name
+    (folder / "recipes").mkdir(parents=True, exist_ok=True)
+    body = {
+        "title": f"Search of {whole.name}",
+        "about": "Settings of recipes, scored on validation rows.",
+        "hardware": whole.hardware,
+        "seeds": [0],
+        "primary": "linear",
+        "fixed": dict(whole.fixed),
+        "measures": said["measures"],
+    }
+    (folder / "board.yaml").write_text(yaml.safe_dump(body))
+    head = "".join(f"# {word}: search\n" for word in HEADER)
+    for (line, name), settled in some.items():
+        text = f"# {line} with {name}.\n{head}{yaml.safe_dump({'pretrain': settled})}"
+        (folder / f"recipes/{line}.{name}.yaml").write_text(text)
+    names = [f"{line}.{name}" for line, name in some]
+    leaderboard.main(["run", str(folder), *names, f"jobs={jobs}", f"runs={folder / 'runs'}"])
+    found = records.read(folder / "results.jsonl")
+    return [found[name, 0] for name in names]
+
+
+def kept(board: str) -> dict[str, dict[str, dict[str, Any]]]:
+    """What was found: line -> setting -> figures."""
+    file = HERE / f"{board}.json"
+    return json.loads(file.read_text()) if file.exists() else {}
 
 
 def show(board: str, lines: list[str]) -> None:
     """Print the scores of each setting."""
-    found = json.loads((HERE / f"{board}.json").read_text())
+    found = kept(board)
     for line in lines or found:
         for name, one in found[line].items():
             print(f"{line:<34} {name:<22} " + "  ".join(f"{key} {value}" for key, value in one.items()))
@@ -155,18 +162,16 @@ def show(board: str, lines: list[str]) -> None:
 
 def write(board: str, lines: list[str]) -> None:
     """Put the best setting of each line, its steps and what was tried into its recipe."""
-    from ssl_zoo.leaderboard.board import load
-
     said, settings = searched(board, lines)
-    found = json.loads((HERE / f"{board}.json").read_text())
+    found = kept(board)
     recipes = load(board_folder(board)).recipes
     for line, several in settings.items():
         if any(name_of(one) not in found.get(line, {}) for one in several):
             print(f"{line}: not all settings are tried yet")
             continue
         best = max(several, key=lambda one: found[line][name_of(one)]["linear"])
-        spent = found[line][name_of(best)]  # start and loading included
-        steps = steps_in(said["board_minutes"], spent["processor_seconds"] / spent["steps"])
+        own = found[line][name_of(best)]  # start and loading included
+        steps = steps_in(said["board_minutes"], own["processor_seconds"] / own["steps"])
         settled = with_setting(recipes[line].pretrain, best) | {"budget.steps": steps}
         file = board_folder(board) / "recipes" / f"{line}.yaml"
         text = file.read_text()
@@ -187,11 +192,18 @@ def spelt(value: Any) -> str:
     return f"{value:.1e}".replace("e-0", "e-") if isinstance(value, float) and value < 0.02 else str(value)
 
 
-if __name__ == "__main__":
-    verb, board, *rest = sys.argv[1:]
-    options = dict(word.split("=") for word in rest if "=" in word)
-    lines = [word for word in rest if "=" not in word]
-    if verb == "try":
-        attempt(board, lines, int(options.get("jobs", 1)))
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("verb", choices=("try", "show", "write"))
+    parser.add_argument("board", choices=sorted(file.stem for file in HERE.glob("*.yaml")))
+    parser.add_argument("lines", nargs="*", help="default: all that BOARD.yaml names")
+    parser.add_argument("--jobs", type=int, default=1, help="processes")
+    given = parser.parse_args()
+    if given.verb == "try":
+        attempt(given.board, given.lines, given.jobs)
     else:
-        {"show": show, "write": write}[verb](board, lines)
+        {"show": show, "write": write}[given.verb](given.board, given.lines)
+
+
+if __name__ == "__main__":
+    main()

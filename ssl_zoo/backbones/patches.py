@@ -124,21 +124,26 @@ class PatchDictionary(ImageBackbone):
     def forward(self, x: Tensor, segments: Tensor | None = None, *, layers: Layers | None = None) -> Features:
         if segments is not None:
             raise ValueError("PatchDictionary reads one image a row: segments must be None")
-        pooled = torch.cat([self.pooled(part) for part in self.normalise(x).split(CHUNK)])
+        x = self.normalise(x)
+        self.places(*x.shape[2:])
+        kernel, shift = self.asked()
+        pooled = torch.cat([self.pooled(part, kernel, shift) for part in x.split(CHUNK)])
         tokens = pooled[:, None]
         only = {None: (), "pooled": (pooled,), "tokens": (tokens,)}
         return Features(tokens, pooled, only[layers])
 
-    def pooled(self, x: Tensor) -> Tensor:
-        """Standardised images (B, C, H, W) -> their features (B, cells * cells * count)."""
-        self.places(*x.shape[2:])
-        # || z - c ||^2 = z.z - 2 z.c + c.c with z = W (p - mean(p)) / deviation(p) - W m: one convolution
-        # gives all products with p, of words and of whitened directions alike.
+    def asked(self) -> tuple[Tensor, Tensor]:
+        """What all patches are multiplied with, words and whitened directions alike: a kernel of mean 0
+        (K + d, C, side, side), and what of each product is the centre's (K + d,)."""
         lines = torch.cat([self.words @ self.whiten, self.whiten])  # (K + d, d); whiten is symmetric
-        shift = lines @ self.centre
-        kernel = (lines - lines.mean(1, keepdim=True)).unflatten(1, (x.shape[1], self.side, self.side))
+        kernel = (lines - lines.mean(1, keepdim=True)).unflatten(1, (-1, self.side, self.side))
+        return kernel.contiguous(memory_format=torch.channels_last), lines @ self.centre
+
+    def pooled(self, x: Tensor, kernel: Tensor, shift: Tensor) -> Tensor:
+        """Standardised images (B, C, H, W), and what `asked` gives -> features (B, cells * cells * count)."""
+        # || z - c ||^2 = z.z - 2 z.c + c.c with z = W (p - mean(p)) / deviation(p) - W m: one convolution
+        # gives all products with p.
         x = x.contiguous(memory_format=torch.channels_last)
-        kernel = kernel.contiguous(memory_format=torch.channels_last)
         found = F.conv2d(x, kernel, stride=self.stride).permute(0, 2, 3, 1)  # (B, rows, columns, K + d)
         scale = self.deviation(x).rsqrt()  # (B, rows, columns, 1)
         near, z = found.split([len(self.words), len(self.whiten)], dim=3)

@@ -11,7 +11,8 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from ssl_zoo import hub
-from ssl_zoo.backbones._base import Backbone
+from ssl_zoo.backbones._base import KINDS, Backbone
+from ssl_zoo.compose.catalogue import kinds_made
 from ssl_zoo.compose.composition import ConfigError, plain
 from ssl_zoo.compose.gate import instantiate
 from ssl_zoo.compose.objective import build_objective, text_tower
@@ -204,8 +205,7 @@ def refuse_mixed_modalities(cfg: DictConfig) -> None:
         )
     if not (backbone.startswith("ssl_zoo.") and data.startswith("ssl_zoo.")):
         return
-    images = ("cnn", "own", "patches", "vision")
-    reads_text = not backbone.startswith(tuple(f"ssl_zoo.backbones.{one}." for one in images))
+    reads_text = any(KINDS[kind][0] == "text" for kind in kinds_made(backbone))  # pyright: ignore
     holds_text = data.startswith("ssl_zoo.data.text")
     if reads_text != holds_text:
         kind = "text" if holds_text else "images"

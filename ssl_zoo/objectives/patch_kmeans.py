@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from ssl_zoo.backbones.patches import PatchDictionary
 from ssl_zoo.codebook import Once, k_means, nearest, refuse_few
-from ssl_zoo.distributed import everybody
+from ssl_zoo.distributed import of_first
 from ssl_zoo.heads import exact
 from ssl_zoo.noise import rand
 from ssl_zoo.objectives._base import Batch, Loss, Objective
@@ -93,12 +93,10 @@ class PatchKMeans(Objective[PatchDictionary]):
         super().advance(t)
         if (rows := self.first.first()) is not None:
             refuse_few(rows, len(words := self.backbone.words))
-            # Those of the first process, to the bit.
-            mean, white = (everybody(one)[: len(one)] for one in whitening(rows))
-            self.backbone.centre.copy_(mean)
-            self.backbone.whiten.copy_(white)
-            found = k_means(self.backbone.white(rows), len(words), self.rounds)
-            words.copy_(everybody(found)[: len(found)])
+            mean, white = whitening(rows)
+            self.backbone.centre.copy_(of_first(mean))
+            self.backbone.whiten.copy_(of_first(white))
+            words.copy_(of_first(k_means(self.backbone.white(rows), len(words), self.rounds)))
 
     def show(self, batch: Batch) -> Pictures:
         """As many words as there are images, as patches."""

@@ -93,7 +93,7 @@ class SwAV(MultiCrop):
         if self.queue is not None:
             self.queue.stash(z.unflatten(0, (-1, count))[: self.large].transpose(0, 1).flatten(1))
         loss = distillation(scores, q, count, self.temperature)
-        used = torch.zeros_like(q[0]).scatter(0, q.argmax(1), 1.0).mean()  # share of prototypes
+        used = torch.zeros_like(q[0]).scatter(0, q.argmax(1), 1.0).mean()  # share that is any's first
         parts = {"code_entropy": entropy(q), "prototypes_used": used, "projection_std": projection_std(z)}
         return Loss(loss, parts)
 
