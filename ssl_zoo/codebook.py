@@ -8,12 +8,13 @@ from torch import Tensor
 from ssl_zoo.distributed import of_first
 from ssl_zoo.heads import exact
 from ssl_zoo.memory import Stash
+from ssl_zoo.products import linear, outer
 
 
 @exact
 def nearest(rows: Tensor, codes: Tensor) -> Tensor:
     """The number of the code nearest to each row: rows (..., D), codes (K, D) -> (...) int64."""
-    return (rows @ codes.T - 0.5 * codes.square().sum(1)).argmax(-1)
+    return (linear(rows, codes) - 0.5 * codes.square().sum(1)).argmax(-1)
 
 
 @exact
@@ -29,7 +30,7 @@ def k_means(rows: Tensor, count: int, rounds: int) -> Tensor:
         numbers = torch.arange(count, device=rows.device)
         member = (nearest(rows, codes)[:, None] == numbers).to(rows.dtype)  # (M, count)
         size = member.sum(0)[:, None]
-        codes = torch.where(size > 0, member.T @ rows / size.clamp_min(1), codes)
+        codes = torch.where(size > 0, outer(member, rows) / size.clamp_min(1), codes)
     return codes
 
 

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from ssl_zoo.distributed import of_first
 from ssl_zoo.memory import Memory
 from ssl_zoo.noise import rand_shared
+from ssl_zoo.products import linear
 
 
 @torch.no_grad()
@@ -28,7 +29,7 @@ def spherical_kmeans(rows: Tensor, filled: Tensor, order: Tensor, count: int, ro
     first = (order + ~filled).argsort()
     centroids = rows[first[torch.arange(count, device=rows.device) % filled.sum().clamp_min(1)]]
     for _ in range(rounds):
-        nearest = torch.cat([(part @ centroids.T).argmax(1) for part in rows.split(2**14)])  # (N,)
+        nearest = torch.cat([linear(part, centroids).argmax(1) for part in rows.split(2**14)])  # (N,)
         sums = torch.zeros_like(centroids).index_add_(0, nearest, rows * filled[:, None])
         length = sums.norm(dim=1, keepdim=True)
         centroids = torch.where(length > 0, sums / length.clamp_min(1e-12), centroids)

@@ -14,6 +14,7 @@ from torch.autograd.function import once_differentiable
 
 from ssl_zoo.backbones._base import TokenBackbone
 from ssl_zoo.heads import exact, scoring_type
+from ssl_zoo.products import PARTS, linear, outer, suits
 
 # Logits held at once, by type of device: 64 MiB in float32 on a CPU; a GPU wants larger products.
 HELD = {"cpu": 2**24}
@@ -107,39 +108,43 @@ def _score(
 
     A gradient is None where its input is, and all are None unless `gradients`.
     """
-    n, v = len(hidden), len(weight)
+    count, v = len(hidden), len(weight)
+    if suits(hidden[: count // PARTS * PARTS], weight):  # rows that count nothing, so that it stays so
+        more = -count % PARTS
+        hidden, target, share = (F.pad(x, [0, 0] * (x.ndim - 1) + [0, more]) for x in (hidden, target, share))
+    n = len(hidden)
     wide = v + (0 if marks is None else len(marks))
-    rows = max(1, min(n, max(ROWS, HELD.get(hidden.device.type, HELD_ELSEWHERE) // wide)))
+    rows = max(1, min(n, max(ROWS, HELD.get(hidden.device.type, HELD_ELSEWHERE) // wide // PARTS * PARTS)))
     # One piece of memory for all blocks: on a CPU, a fresh one for each would cost as much as its softmax.
-    logits, log_p = hidden.new_empty(rows, wide), hidden.new_empty(rows, wide)
+    log_p = hidden.new_empty(rows, wide)
     loss = share.new_zeros(())
     d_hidden = torch.empty_like(hidden) if gradients else None
     d_weight = torch.zeros_like(weight) if gradients else None
     d_bias = torch.zeros_like(bias) if gradients and bias is not None else None
     d_marks = torch.zeros_like(marks) if gradients and marks is not None else None
+    turned = weight.T.contiguous() if gradients and hidden.is_cpu else weight.T
     for start in range(0, n, rows):
         block = slice(start, start + rows)
         h, y, w = hidden[block], target[block, None], share[block, None]
-        s, p = logits[: len(h)], log_p[: len(h)]
-        if bias is None:
-            torch.mm(h, weight.T, out=s[:, :v])
-        else:
-            torch.addmm(bias, h, weight.T, out=s[:, :v])
+        s, p = linear(h, weight, bias), log_p[: len(h)]
         if marks is not None:  # beside the matrix, which is not copied into a longer one
-            torch.mm(h, marks.T, out=s[:, v:])
+            s = torch.cat([s, F.linear(h, marks)], 1)
         torch.log_softmax(s, 1, out=p)
+        del s
         loss -= (p.gather(1, y) * w).sum()
         if d_hidden is None or d_weight is None:
             continue
         p.exp_().scatter_add_(1, y, p.new_full((1, 1), -1.0).expand_as(y))  # p - onehot(y)
-        back = p[:, :v] @ weight
+        back = linear(p[:, :v], turned)
         if marks is not None and d_marks is not None:
             back.addmm_(p[:, v:], marks)
             d_marks.addmm_(p[:, v:].T, h * w)
         d_hidden[block] = back * w
-        d_weight.addmm_(p[:, :v].T, h * w)
+        d_weight += outer(p[:, :v], h * w)
         if d_bias is not None:
             d_bias += (p[:, :v] * w).sum(0)
+    if d_hidden is not None:
+        d_hidden = d_hidden[:count]
     return loss, d_hidden, d_weight, d_bias, d_marks
 
 

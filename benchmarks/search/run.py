@@ -2,13 +2,15 @@
 
     python benchmarks/search/run.py try BOARD [LINE ...] [--jobs 2]   # goes on where it stopped
     python benchmarks/search/run.py show BOARD [LINE ...]            # what was found
+    python benchmarks/search/run.py time BOARD [LINE ...] [--jobs 2]  # how long a step of the best takes now
     python benchmarks/search/run.py write BOARD [LINE ...]           # the best setting into the recipes
 
 BOARD.yaml beside this file says which lines are searched, with which settings, and for how long. A setting is
 a recipe with other values; `crop` stands for the side in pixels of its crops. How many steps the minutes hold
 is measured first, as processor seconds of a step. Every setting is then a line of a board in .cache, which
 runs with seed 0 and score=validation. BOARD.json keeps the scores. `write` puts the setting with the best
-linear probe, and the number of steps that the board's own minutes hold, into each recipe.
+linear probe, and the number of steps that the board's own minutes hold, into each recipe: by the time that a
+step took when it was tried, or by `time`, where code has become faster since.
 """
 
 from __future__ import annotations
@@ -160,6 +162,24 @@ def show(board: str, lines: list[str]) -> None:
             print(f"{line:<34} {name:<22} " + "  ".join(f"{key} {value}" for key, value in one.items()))
 
 
+def best_of(several: list[Setting], scores: dict[str, dict[str, Any]]) -> Setting:
+    """The setting with the best linear probe."""
+    return max(several, key=lambda one: scores[name_of(one)]["linear"])
+
+
+def time_again(board: str, lines: list[str], jobs: int) -> None:
+    """Measure how long a step of the best setting of each line takes now."""
+    _, settings = searched(board, lines)
+    found, recipes = kept(board), load(board_folder(board)).recipes
+    best = {line: best_of(several, found[line]) for line, several in settings.items() if line in found}
+    words = [with_setting(recipes[line].pretrain, one) for line, one in best.items()]
+    for (line, one), seconds in zip(best.items(), measured(words, jobs), strict=True):
+        own = found[line][name_of(one)]
+        own["step_seconds_now"] = round(seconds, 4)
+        print(f"{line:<34} {name_of(one):<22} {own['step_seconds']} -> {own['step_seconds_now']}")
+    (HERE / f"{board}.json").write_text(json.dumps(found, indent=1, sort_keys=True) + "\n")
+
+
 def write(board: str, lines: list[str]) -> None:
     """Put the best setting of each line, its steps and what was tried into its recipe."""
     said, settings = searched(board, lines)
@@ -169,9 +189,11 @@ def write(board: str, lines: list[str]) -> None:
         if any(name_of(one) not in found.get(line, {}) for one in several):
             print(f"{line}: not all settings are tried yet")
             continue
-        best = max(several, key=lambda one: found[line][name_of(one)]["linear"])
-        own = found[line][name_of(best)]  # start and loading included
-        steps = steps_in(said["board_minutes"], own["processor_seconds"] / own["steps"])
+        best = best_of(several, found[line])
+        own = found[line][name_of(best)]
+        start = max(0.0, own["processor_seconds"] - own["steps"] * own["step_seconds"])
+        each = own.get("step_seconds_now", own["step_seconds"])
+        steps = steps_in(said["board_minutes"] - start / 60, each)
         settled = with_setting(recipes[line].pretrain, best) | {"budget.steps": steps}
         file = board_folder(board) / "recipes" / f"{line}.yaml"
         text = file.read_text()
@@ -194,13 +216,15 @@ def spelt(value: Any) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("verb", choices=("try", "show", "write"))
+    parser.add_argument("verb", choices=("try", "show", "time", "write"))
     parser.add_argument("board", choices=sorted(file.stem for file in HERE.glob("*.yaml")))
     parser.add_argument("lines", nargs="*", help="default: all that BOARD.yaml names")
     parser.add_argument("--jobs", type=int, default=1, help="processes")
     given = parser.parse_args()
     if given.verb == "try":
         attempt(given.board, given.lines, given.jobs)
+    elif given.verb == "time":
+        time_again(given.board, given.lines, given.jobs)
     else:
         {"show": show, "write": write}[given.verb](given.board, given.lines)
 

@@ -14,13 +14,16 @@ CASES = {"mae": ("experiment=cifar10_mae",)}
 
 def main(words: list[str], threads: int = 2, steps: int = 3) -> None:
     fix_threads(threads)
+    import torch
     from cases import text
     from cases.material import recipe, step_of
     from torch.profiler import ProfilerActivity, profile
 
+    from ssl_zoo.products import at_full_rate
+
     cases = CASES | {"next_token": ("objective=next_token", *text.TRUNK, *text.DATA)}
     step = step_of(recipe(*cases.get(words[0], words)))
-    with profile(activities=[ProfilerActivity.CPU]) as seen:
+    with at_full_rate(torch.device("cpu")), profile(activities=[ProfilerActivity.CPU]) as seen:
         for _ in range(steps):
             step()
     rows = sorted(seen.key_averages(), key=lambda row: -row.self_cpu_time_total)

@@ -51,6 +51,7 @@ from ssl_zoo.pretrain.saver import Checkpoint
 from ssl_zoo.pretrain.session import RunError, Session, locked
 from ssl_zoo.pretrain.stopping import Stop, requeue
 from ssl_zoo.pretrain.watch import Monitor, Validation
+from ssl_zoo.products import at_full_rate
 
 FEW = 20  # optimizer steps that teach nothing, whatever the objective
 
@@ -230,7 +231,8 @@ class Meeting(L.Callback):
 def fit(lightning: L.Trainer, module: Pretraining, data: PretrainingData, checkpoint: str | None) -> None:
     """Lightning's `fit`, with errors that say what happened."""
     try:
-        lightning.fit(module, data, ckpt_path=checkpoint, weights_only=True)
+        with at_full_rate(lightning.strategy.root_device):
+            lightning.fit(module, data, ckpt_path=checkpoint, weights_only=True)
     except SystemExit as end:
         if not isinstance(end.__context__, KeyboardInterrupt):
             raise

@@ -27,6 +27,7 @@ from ssl_zoo.backbones._base import (
 from ssl_zoo.data.rows import DataError, Rows, Subset
 from ssl_zoo.flops import count
 from ssl_zoo.objectives._base import Batch
+from ssl_zoo.products import at_full_rate
 
 
 class FeatureSet(NamedTuple):
@@ -247,7 +248,7 @@ def extract(
     labels: list[Tensor] = []
     blocks: list[tuple[Tensor, ...]] = []
     # no_grad, not inference_mode: probes are trained on these tensors.
-    with torch.no_grad(), evaluating(backbone, where):
+    with torch.no_grad(), evaluating(backbone, where), at_full_rate(where):
         for start in range(0, len(rows), batch_size):
             batch = trim(rows.read(np.arange(start, min(start + batch_size, len(rows)))))
             features = forward(backbone, move(batch, where), layers)

@@ -29,6 +29,7 @@ from ssl_zoo.heads import classification
 from ssl_zoo.noise import free_noise, seed_model, seed_noise
 from ssl_zoo.objectives._base import Batch
 from ssl_zoo.optim import decays
+from ssl_zoo.products import at_full_rate
 from ssl_zoo.schedules import cosine
 from ssl_zoo.transfer.features import extract, forward, prepare, trim
 
@@ -258,7 +259,8 @@ def finetune(
         each = run.flops(trim(rows.read(batches.index(0))))
         began = time.perf_counter()
         try:
-            trainer.fit(run, batches)
+            with at_full_rate(device):
+                trainer.fit(run, batches)
         except ValueError as error:
             if "more than 1 value per channel" not in str(error):
                 raise

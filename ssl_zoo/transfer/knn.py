@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ssl_zoo.products import linear
 from ssl_zoo.transfer.features import FeatureSet, finite, labels_of
 from ssl_zoo.transfer.metrics import Metric, score
 
@@ -78,7 +79,7 @@ def predict(
     widest = min(max(ks), len(bank))
     parts: dict[tuple[int, float], list[Tensor]] = {(k, t): [] for k in ks for t in temperatures}
     for chunk in F.normalize(queries, dim=1).split(at_once(len(bank), batch_size)):
-        similar, at = (chunk @ bank.T).topk(widest, dim=1)  # (B, K), nearest first
+        similar, at = linear(chunk, bank).topk(widest, dim=1)  # (B, K), nearest first
         voters = y[at]  # (B, K)
         for temperature in temperatures:
             # Relative to the nearest: the same ranking, and no overflow at low temperatures.

@@ -26,6 +26,7 @@ from ssl_zoo.data.text import TextData
 from ssl_zoo.data.tokenizer import Tokenizer
 from ssl_zoo.objectives._base import Objective
 from ssl_zoo.pretrain import Budget, Pretraining, PretrainingData, pretrain
+from ssl_zoo.products import at_full_rate
 
 REAL = bool(os.environ.get("SSL_ZOO_DATA"))
 IMAGES = "cifar10" if REAL else "digits"
@@ -113,12 +114,13 @@ def loop(parts: Recipe, gate: Gate, units: float) -> None:
     gated(parts.objective, gate, units)
     data = PretrainingData(parts.rows, parts.batch_size)
     optimizer = parts.optimizer(parts.objective)
-    for step in range(10**7):
-        batch = parts.rows.read(data.plan.rows(step), data.plan.epoch(step))
-        parts.objective(batch).value.backward()
-        optimizer.step()
-        optimizer.zero_grad()
-        parts.objective.advance(0.0)
+    with at_full_rate(torch.device("cpu")):
+        for step in range(10**7):
+            batch = parts.rows.read(data.plan.rows(step), data.plan.epoch(step))
+            parts.objective(batch).value.backward()
+            optimizer.step()
+            optimizer.zero_grad()
+            parts.objective.advance(0.0)
 
 
 def step_of(parts: Recipe) -> Callable[[], object]:
@@ -137,7 +139,8 @@ def step_of(parts: Recipe) -> Callable[[], object]:
 
 def note_share(parts: Recipe, gate: Gate) -> None:
     """How much of our step the matrix products take by themselves, for the table."""
-    gate.note(**share(step_of(parts), repeats=3))
+    with at_full_rate(torch.device("cpu")):
+        gate.note(**share(step_of(parts), repeats=3))
 
 
 def pictures(count: int, size: int) -> Tensor:
