@@ -136,3 +136,20 @@ def koleo(x: Tensor) -> Tensor:
     with torch.no_grad():
         nearest = (x @ x.T).fill_diagonal_(-2).argmax(1)
     return -(F.pairwise_distance(x, x[nearest], eps=1e-8) + 1e-8).log().mean()
+
+
+@exact
+def negative_sampling(
+    centre: Tensor, context: Tensor, pairs: Tensor, negatives: Tensor, count: float
+) -> Tensor:
+    """The sum over pairs of word2vec's loss (Mikolov et al. 2013, arXiv:1310.4546, eq. 4), negatives shared.
+
+    Of a pair: -log s(u . v) - k mean over negatives n of log s(-u . n), with s the logistic function.
+
+    Args:
+        centre, context: (B, T, D) and (B, S, D). pairs: (B, T, S), what each pair counts.
+        negatives: (K, D). count: how many negatives a pair has, k.
+    """
+    found = (F.softplus(-centre @ context.transpose(1, 2)) * pairs).sum()
+    against = F.softplus(centre @ negatives.T).mean(-1)  # (B, T)
+    return found + count * (against * pairs.sum(-1)).sum()

@@ -46,6 +46,13 @@ def grid_positions(width: int, rows: int, columns: int) -> Tensor:
     return torch.cat([f(angle) for angle in angles for f in (torch.sin, torch.cos)], dim=1)
 
 
+def sine_positions(width: int, count: int) -> Tensor:
+    """Fixed sines of places 0 to count - 1 (Vaswani et al. 2017, section 3.5): (count, width), width even."""
+    rate = 10_000 ** (-torch.arange(0, width, 2) / width)
+    angle = torch.arange(count)[:, None] * rate
+    return torch.cat([angle.sin(), angle.cos()], 1)
+
+
 def _refuse_sizes(what: str, width: int, depth: int, heads: int) -> None:
     if heads < 1 or width % heads or depth < 1:
         raise ValueError(
@@ -104,11 +111,12 @@ class CrossBlock(nn.Module):
         self.out = nn.Linear(width, width)
         self.mlp = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
 
-    def forward(self, x: Tensor, code: Tensor) -> Tensor:
-        """(B, K, width) and (B, S, dim) -> (B, K, width)."""
+    def forward(self, x: Tensor, code: Tensor, seen: Tensor | None = None) -> Tensor:
+        """(B, K, width) and (B, S, dim) -> (B, K, width). seen: (B, K, S) bool, what rows read; None: all."""
+        seen = None if seen is None else seen[:, None]
         q = self.q(self.norm1(x)).unflatten(2, (self.heads, -1)).transpose(1, 2)  # (B, heads, K, d)
         k, v = self.kv(code).unflatten(2, (2, self.heads, -1)).permute(2, 0, 3, 1, 4)  # (B, heads, S, d)
-        x = x + self.out(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
+        x = x + self.out(F.scaled_dot_product_attention(q, k, v, seen).transpose(1, 2).flatten(2))
         return x + self.mlp(self.norm2(x))
 
 

@@ -57,6 +57,7 @@ def score_tokens(
     places: float,
     bias: Tensor | None = None,
     marks: Tensor | None = None,
+    counts: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The loss of a batch in which some places are scored: the sum of -log p, divided by a constant.
 
@@ -67,15 +68,20 @@ def score_tokens(
         hidden: (N, D). target: (N,) int64. scored: (N,) bool, which places are scored.
         weight, bias, marks: as in `token_cross_entropy`.
         places: how many places are scored where the batch has no padding: a function of its shape alone.
+        counts: (N,) what each scored place counts; None: 1.
 
     Returns:
-        The loss; the mean of -log p over the scored places, detached; and how many they are.
+        The loss; the mean of -log p over the scored places, each as often as it counts, detached; and how
+        many they are.
     """
     if hidden.is_cpu and not torch.compiler.is_compiling():  # no device to wait for: score these rows alone
         at = torch.from_numpy(np.flatnonzero(scored.numpy()))
         if len(at) < len(scored):
             hidden, target, scored = (x.index_select(0, at) for x in (hidden, target, scored))
+            counts = None if counts is None else counts.index_select(0, at)
     share = scored.to(scoring_type(hidden)) * (1 / places)
+    if counts is not None:
+        share = share * counts
     loss, count = token_cross_entropy(hidden, weight, target, share, bias, marks), scored.sum()
     return loss, loss.detach() * (places / count.clamp_min(1)), count
 

@@ -199,13 +199,15 @@ class TokenBackbone(Backbone):
         """
         raise TypeError(f"{type(self).__name__} has no word embedding: it is not a text backbone")
 
-    def narrow(self, fraction: float) -> TokenBackbone:
-        """A new backbone of the same depth and vocabulary, of about this fraction of the width and heads.
+    def smaller(self, fraction: float = 1.0, depth: int | None = None) -> TokenBackbone:
+        """A new backbone of the same vocabulary, of about this fraction of the width and heads.
+
+        depth: its blocks; None: as many as here.
 
         Raises:
-            TypeError: the backbone cannot be built narrower.
+            TypeError: the backbone cannot be built in another size.
         """
-        raise TypeError(f"{type(self).__name__} cannot be built narrower")
+        raise TypeError(f"{type(self).__name__} cannot be built in another size")
 
     def refuse(self, order: Order) -> None:
         """Raise ValueError if `order` is one this backbone cannot honour."""

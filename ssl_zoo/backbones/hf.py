@@ -292,8 +292,9 @@ class HFBackbone(TokenBackbone):
     def word_embedding(self) -> nn.Embedding:
         return self.model.get_input_embeddings()
 
-    def narrow(self, fraction: float) -> HFBackbone:
+    def smaller(self, fraction: float = 1.0, depth: int | None = None) -> HFBackbone:
         made = copy.deepcopy(self.model.config)
+        made.num_hidden_layers = depth or made.num_hidden_layers
         heads = max(1, round(made.num_attention_heads * fraction))
         width = 2 * heads * max(1, round(made.hidden_size * fraction / (2 * heads)))
         before = made.num_attention_heads

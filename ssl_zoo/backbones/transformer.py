@@ -197,12 +197,13 @@ class TextTransformer(TokenBackbone):
     def word_embedding(self) -> nn.Embedding:
         return self.words
 
-    def narrow(self, fraction: float) -> TextTransformer:
+    def smaller(self, fraction: float = 1.0, depth: int | None = None) -> TextTransformer:
         about: dict[str, Any] = dict(self.config)
         heads = max(1, round(about["heads"] * fraction))
         kv_heads = heads // math.gcd(heads, about["heads"] // about["kv_heads"])
         width = 2 * heads * max(1, round(about["width"] * fraction / (2 * heads)))
         about |= {"vocabulary": self.vocabulary, "width": width, "heads": heads, "kv_heads": kv_heads}
+        about["depth"] = depth or about["depth"]
         return TextTransformer(**about)
 
     def blocks(self) -> Sequence[nn.Module]:

@@ -70,7 +70,7 @@ class Electra(Objective[TokenBackbone]):
         backbone.refuse("both")
         backbone.order = "both"
         self.hiding, self.weight = Hiding(backbone.vocabulary, mask or Tokens()), weight
-        self.generator = backbone.narrow(fraction)
+        self.generator = backbone.smaller(fraction)
         words = self.generator.word_embedding()  # never read: one row is kept, and does not learn
         words.weight = nn.Parameter(words.weight[:1].detach().clone(), requires_grad=False)
         small, wide = self.generator.dim, backbone.dim

@@ -9,6 +9,20 @@ from ssl_zoo.backbones._base import Vocabulary
 from ssl_zoo.views.masks import Masking
 
 
+def mask_id(vocabulary: Vocabulary | None) -> int:
+    """The id that hides a token.
+
+    Raises:
+        ValueError: the vocabulary has none.
+    """
+    if vocabulary is None or vocabulary.mask is None:
+        raise ValueError(
+            "tokens are hidden behind the mask token, and this tokenizer has none; "
+            "take tokenizer=bpe, bytes or characters, or a BERT-like pretrained one"
+        )
+    return vocabulary.mask
+
+
 class Hiding(nn.Module):
     """Chooses what is hidden of each row: ids that are text, outside of padding.
 
@@ -25,12 +39,9 @@ class Hiding(nn.Module):
 
     def __init__(self, vocabulary: Vocabulary | None, choose: Masking):
         super().__init__()
-        if vocabulary is None or vocabulary.mask is None:
-            raise ValueError(
-                "tokens are hidden behind the mask token, and this tokenizer has none; "
-                "take tokenizer=bpe, bytes or characters, or a BERT-like pretrained one"
-            )
-        self.choose, self.mask, self.size = choose, vocabulary.mask, vocabulary.size
+        self.choose, self.mask = choose, mask_id(vocabulary)
+        assert vocabulary is not None
+        self.size = vocabulary.size
         special = torch.zeros(vocabulary.size, dtype=torch.bool)
         special[list({*vocabulary.special, vocabulary.mask, vocabulary.pad})] = True
         continues = torch.zeros(vocabulary.size, dtype=torch.bool)

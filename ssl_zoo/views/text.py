@@ -36,3 +36,87 @@ def longest(segments: Tensor) -> tuple[Tensor, Tensor]:
     place = segment_positions(segments).where(segments >= 0, -1)
     last, end = place.amax(1), place.argmax(1)
     return end - last.clamp_min(0), last + 1
+
+
+def without(noise: Tensor, ids: Tensor, segments: Tensor, rate: float) -> tuple[Tensor, Tensor]:
+    """Documents from which tokens are deleted, each with probability `rate`; what stays moves up.
+
+    Args:
+        noise: (B, T) uniform in [0, 1). ids: (B, T). segments: (B, T), one document a row, -1 = padding.
+
+    Returns:
+        ids and segments (B, T): of each document at least one token, then padding.
+    """
+    real = segments >= 0
+    noise = noise.masked_fill(~real, -1.0)
+    kept = real & ((noise >= rate) | (noise == noise.amax(1, keepdim=True)))
+    back = (~kept).to(torch.uint8).argsort(dim=1, stable=True)
+    return ids.gather(1, back), torch.where(kept.gather(1, back), segments.gather(1, back), -1)
+
+
+def joined(
+    ids: Tensor, first: tuple[Tensor, Tensor], second: tuple[Tensor, Tensor], between: int
+) -> tuple[Tensor, Tensor]:
+    """Two stretches of texts, one behind the other, and an id between them.
+
+    Args:
+        ids: (B, 2, T): the texts of the first stretches, and those of the second.
+        first, second: start and length of each stretch, (B,) int64 each.
+        between: the id that stands between them.
+
+    Returns:
+        ids and segments (B, T + 1): one document, then padding; what has no room is cut off.
+    """
+    (start, length), (start_2, length_2) = first, second
+    place = torch.arange(ids.shape[2] + 1, device=ids.device)
+    inside = place < length[:, None]
+    behind = place - length[:, None] - 1  # place within the second
+    at = torch.where(inside, start[:, None] + place, start_2[:, None] + behind)
+    at = at.clamp(0, ids.shape[2] - 1)
+    text = torch.where(inside, ids[:, 0].gather(1, at), ids[:, 1].gather(1, at))
+    text = text.masked_fill(behind == -1, between)
+    return text, torch.where(behind < length_2[:, None], 0, -1)
+
+
+def middles_last(
+    noise: Tensor, ids: Tensor, segments: Tensor, marks: tuple[int, int, int], rate: float, swapped: float
+) -> tuple[Tensor, Tensor]:
+    """Of each row the longest document, cut in three and told in another order, with a mark before each part:
+
+        first  PRE prefix SUF suffix MID middle, or PRE SUF suffix MID prefix middle
+
+    Its first token, which opens it, stays where it is.
+
+    Args:
+        noise: (B, 4) uniform in [0, 1): of two cuts, of whether a row changes, of the order of its parts.
+        ids, segments: (B, T) int64. marks: ids of PRE, SUF and MID.
+        rate: share of the rows that change. swapped: share of these that are told in the second order.
+
+    Returns:
+        ids and segments (B, T + 3). Rows that do not change end in three tokens of padding.
+    """
+    b, t = ids.shape
+    start, length = longest(segments)
+    low, high = (1 + (noise[:, :2] * length[:, None]).long()).clamp_max(length[:, None]).sort(1).values.T
+    changes = (noise[:, 2] < rate) & (length > 2)
+    other = noise[:, 3] < swapped
+    place = torch.arange(t, device=ids.device) - start[:, None]  # within the document
+    prefix, middle = (place >= 1) & (place < low[:, None]), (place >= low[:, None]) & (place < high[:, None])
+    suffix = (place >= high[:, None]) & (place < length[:, None])
+    after = place >= length[:, None]
+    one, two, three = low - 1, high - low, length - high  # tokens of prefix, middle and suffix
+    # How far each part moves in the first order, and in the second.
+    ahead = torch.where(other, three + 3, 1)
+    move = prefix * ahead[:, None] + middle * (three + 3)[:, None]
+    move = move + suffix * torch.where(other, 2 - (one + two), 2 - two)[:, None] + after * 3
+    move = torch.where(changes[:, None], move, 0)
+    zero = torch.zeros_like(one)
+    spots = torch.stack(
+        [zero + 1, torch.where(other, zero + 2, one + 2), torch.where(other, three + 3, one + three + 3)], 1
+    )
+    spots = torch.where(changes[:, None], start[:, None] + spots, t + torch.arange(3, device=ids.device))
+    to = torch.cat([torch.arange(t, device=ids.device) + move, spots], 1)  # (B, T + 3): every place once
+    told = torch.cat([ids, torch.tensor(marks, device=ids.device).expand(b, 3)], 1)
+    own = segments.gather(1, start[:, None].clamp_max(t - 1)).expand(b, 3)
+    documents = torch.cat([segments, torch.where(changes[:, None], own, -1)], 1)
+    return torch.empty_like(told).scatter(1, to, told), torch.empty_like(documents).scatter(1, to, documents)

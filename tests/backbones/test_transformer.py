@@ -497,14 +497,14 @@ def test_an_order_says_who_sees_whom(kind):
 @torch.no_grad()
 def test_the_narrow_one_is_a_fraction_of_it():
     model = own(width=64, heads=8, kv_heads=4)
-    small = model.narrow(0.25)
+    small = model.smaller(0.25)
     assert (small.dim, small.config["heads"], small.config["kv_heads"]) == (16, 2, 1)
     assert (len(small.blocks()), small.vocabulary) == (2, VOCABULARY)
     for kind in ("encoder", "decoder"):
         model = backbone(kind)
         assert isinstance(model, HFBackbone)
-        small = model.narrow(0.5)
+        small = model.smaller(0.5)
         assert (small.dim, small.kind, small.orders) == (model.dim // 2, kind, model.orders)
         assert small(ids(2, 9)).tokens.shape == (2, 9, model.dim // 2)
-    small = llama().narrow(0.5)
+    small = llama().smaller(0.5)
     assert (small.model.config.num_attention_heads, small.model.config.num_key_value_heads) == (2, 1)
