@@ -45,7 +45,7 @@ docs: .venv/.ready ## write docs/architecture.md, docs/objectives, docs/leaderbo
 	$(BIN)/python docs/objectives.py
 	$(BIN)/ssl-zoo leaderboard docs
 
-bench: .venv/.bench ## time the library against others, in some 23 minutes, and write benchmarks/speed/README.md
+bench: .venv/.bench ## time the library against others, in some 34 minutes, and write benchmarks/speed/README.md
 	$(BIN)/python benchmarks/speed/run.py --out benchmarks/speed/results --report
 
 # Draw other moments with SEED, fewer with KILLS.

@@ -32,7 +32,8 @@ class WordVectors(Objective[TokenBackbone]):
     """Args:
         backbone: a bag of tokens.
         predicts: "contexts" of a centre (skip-gram), or the "centre" of contexts (CBOW).
-        window: tokens on either side at most. negatives: how many a pair counts, k.
+        window: tokens on either side at most.
+        negatives: how many a pair counts, k.
         shared: negatives that are drawn in a step, for all pairs.
         threshold: frequency above which a word is left out at times.
 
