@@ -48,9 +48,7 @@ def grid_positions(width: int, rows: int, columns: int) -> Tensor:
 
 def sine_positions(width: int, count: int) -> Tensor:
     """Fixed sines of places 0 to count - 1 (Vaswani et al. 2017, section 3.5): (count, width), width even."""
-    rate = 10_000 ** (-torch.arange(0, width, 2) / width)
-    angle = torch.arange(count)[:, None] * rate
-    return torch.cat([angle.sin(), angle.cos()], 1)
+    return grid_positions(2 * width, count, 1)[:, :width]  # of a single column, what tells the row
 
 
 def _refuse_sizes(what: str, width: int, depth: int, heads: int) -> None:

@@ -57,6 +57,20 @@ def classification(features: Tensor, weight: Tensor, bias: Tensor, target: Tenso
     return F.cross_entropy(logits, target), (logits.argmax(1) == target).float().mean()
 
 
+@exact
+def detection(
+    features: Tensor, weight: Tensor, bias: Tensor, target: Tensor, counted: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Binary cross-entropy of linear logits, summed over what is counted; how many of it are told right.
+
+    Args:
+        features: (..., D). weight: (1, D). bias: (1,). target, counted: (...) bool.
+    """
+    logits = F.linear(features, weight, bias).squeeze(-1)  # (...)
+    each = F.binary_cross_entropy_with_logits(logits, target.to(logits.dtype), reduction="none")
+    return (each * counted).sum(), (((logits > 0) == target) & counted).sum()
+
+
 def mlp(
     *widths: int,
     norm: Literal["batch", "layer"] | None = None,

@@ -115,7 +115,8 @@ def _score(
     A gradient is None where its input is, and all are None unless `gradients`.
     """
     count, v = len(hidden), len(weight)
-    if suits(hidden[: count // PARTS * PARTS], weight):  # rows that count nothing, so that it stays so
+    quick = suits(hidden[: count // PARTS * PARTS], weight)
+    if quick:  # rows that count nothing, so that it stays so
         more = -count % PARTS
         hidden, target, share = (F.pad(x, [0, 0] * (x.ndim - 1) + [0, more]) for x in (hidden, target, share))
     n = len(hidden)
@@ -128,7 +129,7 @@ def _score(
     d_weight = torch.zeros_like(weight) if gradients else None
     d_bias = torch.zeros_like(bias) if gradients and bias is not None else None
     d_marks = torch.zeros_like(marks) if gradients and marks is not None else None
-    turned = weight.T.contiguous() if gradients and hidden.is_cpu else weight.T
+    turned = weight.T.contiguous() if gradients and quick else weight.T
     for start in range(0, n, rows):
         block = slice(start, start + rows)
         h, y, w = hidden[block], target[block, None], share[block, None]

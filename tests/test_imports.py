@@ -26,6 +26,7 @@ HOME = {
 }
 # What each part of the library may import of the others. Names ending in a dot are whole packages.
 BASE = ("tokens", "schedules", "noise", "distributed", "norm", "backbones._base")
+STAGES = (*BASE, "hub", "optim", "products", "views.", "objectives._base", "data.", "transfer.")
 BELOW = {
     "tokens": (),
     "schedules": (),
@@ -82,36 +83,15 @@ BELOW = {
         "objectives._shown",
         "objectives._taught",
         "objectives._towers",
+        "objectives._trunks",
     ),
     "optim": (*BASE, "objectives._base"),
     "hub": ("backbones.", "untrusted"),
     "data": (*BASE, "memory", "messages", "objectives._base", "data.", "untrusted"),
-    "transfer": (
-        *BASE,
-        "flops",
-        "heads",
-        "hub",
-        "optim",
-        "products",
-        "views.",
-        "objectives._base",
-        "data.",
-        "transfer.",
-    ),
+    "transfer": (*STAGES, "flops", "heads"),
     "leaderboard": ("data.", "transfer.", "pretrain.", "leaderboard."),
     "pages": (*BASE, "views.", "objectives.", "data.", "transfer.", "leaderboard.", "pages."),
-    "pretrain": (
-        *BASE,
-        "hub",
-        "messages",
-        "optim",
-        "products",
-        "views.",
-        "objectives._base",
-        "data.",
-        "transfer.",
-        "pretrain.",
-    ),
+    "pretrain": (*STAGES, "messages", "pretrain."),
     "front": (*BASE, "compose.", "data.rows", "hub", "messages", "objectives._base", "transfer.table"),
 }
 

@@ -5,9 +5,21 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
+from functools import cache
 
 BATCH, SIZE = 256, 32  # images, and their side in pixels
-RATE = ExitStack()  # for the rest of the process, as the trainer has it while it trains
+
+
+@cache
+def full_rate() -> ExitStack:
+    """For the rest of the process, what the trainer has while it trains."""
+    import torch
+
+    from ssl_zoo.products import at_full_rate
+
+    rate = ExitStack()
+    rate.enter_context(at_full_rate(torch.device("cpu")))
+    return rate
 
 
 def stepper(words: list[str], rows: int = BATCH) -> Callable[[], None]:
@@ -18,9 +30,8 @@ def stepper(words: list[str], rows: int = BATCH) -> Callable[[], None]:
     from ssl_zoo.compose.objective import build_objective
     from ssl_zoo.noise import seed_noise
     from ssl_zoo.objectives._base import Batch
-    from ssl_zoo.products import at_full_rate
 
-    RATE.enter_context(at_full_rate(torch.device("cpu")))
+    full_rate()
     cfg = build("pretrain", [*words, "data=cifar10", "trainer=cpu"])
     torch.manual_seed(0)
     objective = build_objective(cfg, None).train()

@@ -113,7 +113,7 @@ def attempt(board: str, lines: list[str], jobs: int) -> None:
                 for kind in said["measures"]
             }
             del todo[line, name]
-        (HERE / f"{board}.json").write_text(json.dumps(found, indent=1, sort_keys=True) + "\n")
+        keep(board, found)
         show(board, sorted({line for line, _ in some}))
 
 
@@ -154,6 +154,11 @@ def kept(board: str) -> dict[str, dict[str, dict[str, Any]]]:
     return json.loads(file.read_text()) if file.exists() else {}
 
 
+def keep(board: str, found: dict[str, dict[str, dict[str, Any]]]) -> None:
+    """Write what was found."""
+    (HERE / f"{board}.json").write_text(json.dumps(found, indent=1, sort_keys=True) + "\n")
+
+
 def show(board: str, lines: list[str]) -> None:
     """Print the scores of each setting."""
     found = kept(board)
@@ -177,7 +182,7 @@ def time_again(board: str, lines: list[str], jobs: int) -> None:
         own = found[line][name_of(one)]
         own["step_seconds_now"] = round(seconds, 4)
         print(f"{line:<34} {name_of(one):<22} {own['step_seconds']} -> {own['step_seconds_now']}")
-    (HERE / f"{board}.json").write_text(json.dumps(found, indent=1, sort_keys=True) + "\n")
+    keep(board, found)
 
 
 def write(board: str, lines: list[str]) -> None:
@@ -221,10 +226,8 @@ def main() -> None:
     parser.add_argument("lines", nargs="*", help="default: all that BOARD.yaml names")
     parser.add_argument("--jobs", type=int, default=1, help="processes")
     given = parser.parse_args()
-    if given.verb == "try":
-        attempt(given.board, given.lines, given.jobs)
-    elif given.verb == "time":
-        time_again(given.board, given.lines, given.jobs)
+    if given.verb in ("try", "time"):
+        {"try": attempt, "time": time_again}[given.verb](given.board, given.lines, given.jobs)
     else:
         {"show": show, "write": write}[given.verb](given.board, given.lines)
 

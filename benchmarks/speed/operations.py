@@ -1,6 +1,6 @@
 """Where a step's time goes, by torch's profiler: python benchmarks/speed/operations.py experiment=cifar10_mae
 
-The words are those of `ssl-zoo pretrain`; `mae` and `next_token` stand for the cases of the table.
+The words are those of `ssl-zoo pretrain`; `mae`, `masked_lm` and `next_token` stand for cases of the table.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ def main(words: list[str], threads: int = 2, steps: int = 3) -> None:
 
     from ssl_zoo.products import at_full_rate
 
-    cases = CASES | {"next_token": ("objective=next_token", *text.TRUNK, *text.DATA)}
+    cases = CASES | text.STEPS
     step = step_of(recipe(*cases.get(words[0], words)))
     with at_full_rate(torch.device("cpu")), profile(activities=[ProfilerActivity.CPU]) as seen:
         for _ in range(steps):

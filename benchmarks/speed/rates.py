@@ -35,7 +35,6 @@ def step_of_way(words: str, threads: int, way: str) -> tuple[float, float]:
 
     from ssl_zoo import products
 
-    trunk = (f"objective={words}", *text.TRUNK, *text.DATA)
     memory, linears = WAYS[way]
     if not linears:
         products.slow_mkl = lambda: False  # the token head asks it, too
@@ -44,7 +43,7 @@ def step_of_way(words: str, threads: int, way: str) -> tuple[float, float]:
             ways.enter_context(products.HEAP.kept())
         if linears:
             ways.enter_context(products.Linears())
-        step = step_of(recipe(*(words.split() if "=" in words else trunk)))
+        step = step_of(recipe(*text.STEPS.get(words, words.split())))
         taken: list[float] = []
         for _ in range(WARM + TIMED):
             began = time.perf_counter()

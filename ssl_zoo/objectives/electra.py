@@ -18,31 +18,17 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import nn
 
 from ssl_zoo.backbones._base import TokenBackbone, check_ids
-from ssl_zoo.heads import exact
+from ssl_zoo.heads import detection
 from ssl_zoo.noise import rand
 from ssl_zoo.objectives._base import Batch, Loss, Objective
+from ssl_zoo.objectives._trunks import wordless
 from ssl_zoo.token_scores import output_matrix, sample_tokens, score_tokens
 from ssl_zoo.tokens import put, take
 from ssl_zoo.views.hiding import Hiding
 from ssl_zoo.views.masks import Masking, Tokens
-
-
-@exact
-def detection(
-    features: Tensor, weight: Tensor, bias: Tensor, replaced: Tensor, real: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Binary cross-entropy of linear logits, summed over the real tokens; how many of them are told right.
-
-    Args:
-        features: (B, T, D). weight: (1, D). bias: (1,). replaced, real: (B, T) bool.
-    """
-    logits = F.linear(features, weight, bias).squeeze(-1)  # (B, T)
-    each = F.binary_cross_entropy_with_logits(logits, replaced.to(logits.dtype), reduction="none")
-    return (each * real).sum(), (((logits > 0) == replaced) & real).sum()
 
 
 class Electra(Objective[TokenBackbone]):
@@ -70,9 +56,7 @@ class Electra(Objective[TokenBackbone]):
         backbone.refuse("both")
         backbone.order = "both"
         self.hiding, self.weight = Hiding(backbone.vocabulary, mask or Tokens()), weight
-        self.generator = backbone.smaller(fraction)
-        words = self.generator.word_embedding()  # never read: one row is kept, and does not learn
-        words.weight = nn.Parameter(words.weight[:1].detach().clone(), requires_grad=False)
+        self.generator = wordless(backbone, fraction)
         small, wide = self.generator.dim, backbone.dim
         self.enter, self.output = nn.Linear(wide, small), output_matrix(backbone)
         self.leave = nn.Sequential(nn.Linear(small, wide), nn.GELU(), nn.LayerNorm(wide))

@@ -19,6 +19,7 @@ from torch import nn
 
 from ssl_zoo.backbones._base import TokenBackbone, check_ids
 from ssl_zoo.objectives._base import Batch, Loss, Objective
+from ssl_zoo.objectives._trunks import wordless
 from ssl_zoo.token_scores import output_matrix, score_tokens
 
 
@@ -46,10 +47,8 @@ class MultiToken(Objective[TokenBackbone]):
         self.enter = nn.ModuleList()
         self.heads = nn.ModuleList()
         for _ in range(ahead - 1):
-            head = backbone.smaller(depth=1)
-            words = head.word_embedding()  # never read: one row is kept, and does not learn
-            self.enter.append(nn.Linear(backbone.dim, words.embedding_dim, bias=False))
-            words.weight = nn.Parameter(words.weight[:1].detach().clone(), requires_grad=False)
+            head = wordless(backbone, depth=1)
+            self.enter.append(nn.Linear(backbone.dim, head.word_embedding().embedding_dim, bias=False))
             self.heads.append(head)
 
     def forward(self, batch: Batch) -> Loss:

@@ -17,22 +17,13 @@ import math
 from typing import Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ssl_zoo.backbones._base import TokenBackbone, check_ids
-from ssl_zoo.heads import exact
+from ssl_zoo.heads import detection
 from ssl_zoo.noise import rand
 from ssl_zoo.objectives._base import Batch, Loss, Objective
 from ssl_zoo.views.text import joined, longest
-
-
-@exact
-def told(features: Tensor, weight: Tensor, bias: Tensor, wrong: Tensor) -> tuple[Tensor, Tensor]:
-    """Binary cross-entropy of linear logits of features (B, D), and the share of rows that are told right."""
-    logits = F.linear(features, weight, bias).squeeze(1)
-    loss = F.binary_cross_entropy_with_logits(logits, wrong.to(logits.dtype))
-    return loss, ((logits > 0) == wrong).float().mean()
 
 
 class SentenceOrder(Objective[TokenBackbone]):
@@ -67,26 +58,24 @@ class SentenceOrder(Objective[TokenBackbone]):
         start, length = start + 1, (length - 2).clamp_min(0)  # without what opens and ends it
         noise = rand(len(ids), 2, device=ids.device)
         cut = (1 + (noise[:, 0] * (length - 1)).long()).clamp_min(0).minimum(length)
-        one, two, wrong = (start, cut), (start + cut, length - cut), noise[:, 1] < 0.5
+        middle, wrong, row = start + cut, noise[:, 1] < 0.5, torch.arange(len(ids), device=ids.device)
         if self.wrong == "swapped":
-            turned = zip(one, two, strict=True)
-            first, second = zip(
-                *((torch.where(wrong, b, a), torch.where(wrong, a, b)) for a, b in turned), strict=True
-            )
-            return *joined(torch.stack([ids, ids], 1), first, second, self.separator), wrong
-        number = torch.arange(len(ids), device=ids.device)
-        beside = (number ^ 1).clamp_max(len(ids) - 1)
-        wrong = wrong & (beside != number)
-        source = torch.where(wrong, beside, number)
-        second = two[0][source], two[1][source]
-        return *joined(torch.stack([ids, ids[source]], 1), one, second, self.separator), wrong
+            first = torch.where(wrong, middle, start), torch.where(wrong, length - cut, cut)
+            second = torch.where(wrong, start, middle), length - first[1]
+        else:
+            beside = (row ^ 1).clamp_max(len(ids) - 1)
+            wrong = wrong & (beside != row)
+            row = torch.where(wrong, beside, row)
+            first, second = (start, cut), (middle[row], (length - cut)[row])
+        return *joined(torch.stack([ids, ids[row]], 1), first, second, self.separator), wrong
 
     def forward(self, batch: Batch) -> Loss:
         check_ids(batch.x, self.backbone.word_embedding().num_embeddings)
         ids, segments, wrong = self.halves(batch)
         features = self.backbone(ids, segments).pooled
-        loss, right = told(features, self.tell.weight, self.tell.bias, wrong)
-        return Loss(loss, {"accuracy": right.detach()})
+        tell, every = self.tell, torch.ones_like(wrong)
+        loss, right = detection(features, tell.weight, tell.bias, wrong, every)
+        return Loss(loss / len(wrong), {"accuracy": right / len(wrong)})
 
     def chance(self, rows: int) -> float:
         return math.log(2)

@@ -21,6 +21,7 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
+from test_text_objectives import TEXT, equal, gradients
 from zoo_backbones import TEXT_WIDTH, VOCABULARY, backbone, build, stirred, text
 
 from ssl_zoo.backbones._base import Vocabulary
@@ -38,14 +39,7 @@ from ssl_zoo.objectives.tsdae import TSDAE
 from ssl_zoo.objectives.word_vectors import WordVectors
 from ssl_zoo.views.text import joined, longest, middles_last, without
 
-TEXT = ("transformer", "encoder", "decoder")
 ALMOST = 1 - 2**-24
-
-
-def gradients(loss: torch.Tensor, objective: torch.nn.Module) -> tuple[torch.Tensor, ...]:
-    learning = [p for p in objective.parameters() if p.requires_grad]
-    found = torch.autograd.grad(loss, learning, allow_unused=True)
-    return tuple(torch.zeros_like(p) if g is None else g for p, g in zip(learning, found, strict=True))
 
 
 def agree(objective, batch, plain, seed=0):
@@ -55,8 +49,7 @@ def agree(objective, batch, plain, seed=0):
     mine = (loss.value, *gradients(loss.value, objective))
     seed_noise(seed, 0)
     want = plain(batch)
-    for one, two in zip(mine, (want, *gradients(want, objective)), strict=True):
-        torch.testing.assert_close(one, two, rtol=1e-4, atol=1e-5)
+    equal(mine, (want, *gradients(want, objective)))
     return loss
 
 

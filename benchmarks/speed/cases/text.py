@@ -23,6 +23,7 @@ TRUNK = (
     f"backbone.heads={HEADS}",
     "backbone.mlp=relu2",  # two matrices with a hidden width of 4, as in BERT and GPT-2
 )
+STEPS = {name: (f"objective={name}", *TRUNK, *DATA) for name in ("masked_lm", "next_token")}  # of our sides
 BERT = (
     "backbone=hf_bert",
     f"backbone.config.hidden_size={WIDTH}",
