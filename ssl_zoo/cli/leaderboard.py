@@ -21,6 +21,7 @@ ssl-zoo leaderboard: boards of pretraining recipes, measured the same way
   reproduce BOARD/LINE [seed=0]            once more from nothing: does it lie in the stated interval?
   show [BOARD]                             the table, or all boards
   check [BOARD ...] [strict=true]          lines whose code or data changed since, and files with faults
+  vouch BOARD [LINE ...] [steps=20]        lines stale by code alone: does today's compute the same?
   add BOARD LINE KEY=VALUE ...             a recipe of your own, in overrides as `ssl-zoo pretrain` takes them
   site [OUT]                               all boards as a static site (default: build/site)
   docs                                     docs/leaderboard/ and what recipes expect, from the results
@@ -43,6 +44,7 @@ def main(args: list[str]) -> None:
         "reproduce": reproduce,
         "show": show,
         "check": check,
+        "vouch": vouch,
         "add": add,
         "site": site,
         "docs": docs,
@@ -253,6 +255,33 @@ def check(positional: list[str], options: Options) -> None:
     if faults or (strict and marked):
         sys.exit(f"{len(faults)} faults, {marked} of {len(standing)} lines do not stand")
     print(f"{len(standing) - marked} of {len(standing)} lines stand, {marked} are marked")
+
+
+def vouch(positional: list[str], options: Options) -> None:
+    """Renew the results of earlier code that today's code would compute to the same bit."""
+    from ssl_zoo.compose import gate
+    from ssl_zoo.compose.boards import BoardComposer
+    from ssl_zoo.leaderboard import vouch as vouching
+    from ssl_zoo.leaderboard.check import check as checked
+    from ssl_zoo.leaderboard.datasets import AbsentDatasets, Datasets
+
+    only(options, "steps", "jobs", "runs", "trust")
+    board = writable(find(one_board(positional)))
+    lines = [recipe_of(board, name).name for name in positional[1:]] or list(board.recipes)
+    composer, trust = BoardComposer(), trusted(options)
+    steps, jobs = number(options, "steps", vouching.STEPS, least=1), number(options, "jobs", 1, least=1)
+    runs = Path(options.get("runs", "runs/vouch"))
+    with gate.naming(trust):
+        found = vouching.vouch(
+            composer, board, lines, Datasets(composer), runs, steps=steps, jobs=jobs, trust=trust
+        )
+        again = []
+        for line, told, rerun in found:
+            print(f"{line}: {told}", flush=True)
+            again += [line] if rerun else []
+    checked(composer, board, AbsentDatasets(composer))
+    if again:
+        sys.exit(f"to be run again: ssl-zoo leaderboard run {board.name} {' '.join(again)}")
 
 
 def add(positional: list[str], options: Options) -> None:

@@ -24,6 +24,7 @@ def show(board: Standings) -> str:
     if any(line.cells for line in board.lines):
         parts.append(table(["measure", *names], measured(board, board.lines)))
     parts += [f"stale: {name}: {board.stale[name]}" for name in names if name in board.stale]
+    parts += filter(None, [vouched(board)])
     return "\n\n".join([*parts, board.checked])
 
 
@@ -55,6 +56,19 @@ def waiting(board: Standings) -> str:
     """A sentence that names the lines that have not run, where others have; else ""."""
     found = [line.title for line in board.lines if line not in board.ran]
     return f"Not run yet: {'; '.join(found)}." if found else ""
+
+
+def vouched(board: Standings) -> str:
+    """A sentence on the lines whose results earlier code made (see `leaderboard.vouch`); "" without any."""
+    told = [one["vouched"][-1] for line in board.lines for one in line.records.values() if one.get("vouched")]
+    if not told:
+        return ""
+    lines = sum(any(one.get("vouched") for one in line.records.values()) for line in board.lines)
+    steps = min(one["steps"] for one in told)
+    return (
+        f"{lines} of {len(board.lines)} lines were run with earlier code, of which later code computed the "
+        f"first {steps} steps and all measures to the same bit (`ssl-zoo leaderboard vouch`)."
+    )
 
 
 def measured(board: Standings, lines: Sequence[Line]) -> list[list[str]]:
@@ -170,7 +184,7 @@ def markdown(board: Standings, pictures: Mapping[str, str]) -> str:
         f"Read from `benchmarks/leaderboard/{board.name}/results.jsonl` by `ssl-zoo leaderboard docs`. "
         f"Hardware: {board.hardware}.",
         grid(*standing(board, board.ran)),
-        *filter(None, [waiting(board)]),
+        *filter(None, [waiting(board), vouched(board)]),
     ]
     if "primary" in pictures:
         parts.append(_image(f"{board.heading(board.primary)} by line", pictures["primary"]))

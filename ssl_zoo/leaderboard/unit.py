@@ -134,21 +134,27 @@ class Unit:
         """What a record was made with and has changed since; [] for one that still stands."""
         found = [] if record["config"] == self.config else ["configuration changed"]
         codes = [(part, record["code"].get(part), self.code.get(part)) for part in self.code | record["code"]]
-        others = [] if agree(record["data"], self.data) else ["data changed"]
         for name in self.board.measures_of(self.recipe):
-            before = record["measures"].get(name)
-            if before is None:
-                others.append(f"{name}: not measured")
-                continue
-            now = self.facts(name, self.measure(name))
-            codes.append((name, before["code"], now["code"]))
-            others += [] if before["overrides"] == now["overrides"] else [f"overrides of {name} changed"]
-            others += [] if agree(before["data"], now["data"]) else [f"data of {name} changed"]
+            if (before := record["measures"].get(name)) is not None:
+                codes.append((name, before["code"], self.facts(name, self.measure(name))["code"]))
         differ: dict[str, list[str]] = {}
         for name, before, now in codes:
             differ.setdefault(code.differs(before, now), []).append(name)
         found += [f"code of {', '.join(parts)} {how}" for how, parts in differ.items() if how]
-        return found + others
+        return found + self.changes_beside_code(record)
+
+    def changes_beside_code(self, record: dict[str, Any]) -> list[str]:
+        """What has changed since a record was made, in the data and in what is measured."""
+        found = [] if agree(record["data"], self.data) else ["data changed"]
+        for name in self.board.measures_of(self.recipe):
+            before = record["measures"].get(name)
+            if before is None:
+                found.append(f"{name}: not measured")
+                continue
+            now = self.facts(name, self.measure(name))
+            found += [] if before["overrides"] == now["overrides"] else [f"overrides of {name} changed"]
+            found += [] if agree(before["data"], now["data"]) else [f"data of {name} changed"]
+        return found
 
     def measure(self, name: str) -> Config:
         """The configuration of a measure."""

@@ -1,0 +1,171 @@
+"""Results of earlier code: renewed where today's code computes the same, and only there."""
+
+import contextlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+import ssl_zoo
+from ssl_zoo.cli import leaderboard
+from ssl_zoo.compose.boards import BoardComposer
+from ssl_zoo.leaderboard import records, vouch
+from ssl_zoo.leaderboard.board import BoardError, load
+from ssl_zoo.leaderboard.datasets import Datasets
+
+REPOSITORY = Path(ssl_zoo.__file__).parents[1]
+HEAD = "# {0}.\n# Paper: p\n# Cost: c\n# Expected: e\n# Command: ssl-zoo leaderboard run tiny {0}\n"
+
+
+@pytest.fixture
+def board(tmp_path, monkeypatch):
+    """A board of one line and a floor, in the working folder."""
+    monkeypatch.setenv("SSL_ZOO_CACHE", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "benchmarks/leaderboard/tiny"
+    (folder / "recipes").mkdir(parents=True)
+    measure = {"title": "neighbours", "data": "digits", "data.image_size": 8, "protocol": "knn"}
+    fixed = {"data": "digits", "data.image_size": 8, "backbone": "resnet_micro", "trainer": "cpu"}
+    fixed |= {"backbone.channels": [4, 4, 8, 8], "threads": 1, "evaluate_every": 100000, "save_every": 5}
+    body = {"title": "Tiny", "about": "for tests", "hardware": "any", "primary": "knn", "seeds": [0, 1]}
+    (folder / "board.yaml").write_text(yaml.safe_dump(body | {"fixed": fixed, "measures": {"knn": measure}}))
+    recipe = {"pretrain": {"objective": "rotation", "batch_size": 16, "budget.steps": 30}}
+    for name, more in {"rotation": recipe, "random": {"floor": "random"}}.items():
+        (folder / f"recipes/{name}.yaml").write_text(HEAD.format(name) + yaml.safe_dump(more))
+    return folder
+
+
+def earlier(tmp_path, file, before, after):
+    """A copy of the package in which one file differs."""
+    source = tmp_path / "earlier"
+    for name in ("ssl_zoo", "configs"):
+        ignored = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(REPOSITORY / name, source / name, ignore=ignored)
+    text = (source / file).read_text()
+    assert text.count(before) == 1
+    (source / file).write_text(text.replace(before, after))
+    return source
+
+
+def run(source):
+    """The board's results, by the code in a folder, and as if that were commit "earlier"."""
+    call = "from ssl_zoo.cli import main; main()"
+    words = [sys.executable, "-P", "-c", call, "leaderboard", "run", "tiny"]
+    subprocess.run(words, env=os.environ | {"PYTHONPATH": str(source)}, check=True, capture_output=True)
+    file = Path("benchmarks/leaderboard/tiny/results.jsonl")
+    made = [json.loads(line) | {"commit": "earlier"} for line in file.read_text().splitlines()]
+    file.write_text("".join(json.dumps(one) + "\n" for one in made))
+    assert len(made) == 4
+    return records.read(file)
+
+
+def vouched(board, source, **more):
+    """What `vouch` says of each line, where commit "earlier" is the package in a folder."""
+    composer = BoardComposer()
+
+    @contextlib.contextmanager
+    def sources(commit):
+        assert commit == "earlier"
+        yield source
+
+    found = vouch.vouch(
+        composer, load(board), list(load(board).recipes), Datasets(composer), Path("runs/vouch"),
+        steps=3, sources=sources, **more,
+    )  # fmt: skip
+    return {line: (told, again) for line, told, again in found}
+
+
+def test_a_change_that_alters_nothing_is_vouched_for(board, tmp_path, capsys):
+    """Another way to write the same: hashes differ, and the bits do not."""
+    source = earlier(
+        tmp_path, "ssl_zoo/objectives/rotation.py", "import torch\n", "import torch\n\nUNUSED = 3\n"
+    )
+    text = (source / "ssl_zoo/objectives/rotation.py").read_text()
+    (source / "ssl_zoo/objectives/rotation.py").write_text(
+        text.replace("super().__init__(", "assert UNUSED == 3\n        super().__init__(", 1)
+    )
+    before = run(source)
+    capsys.readouterr()
+    with pytest.raises(SystemExit, match="1 of 2 lines do not stand"):
+        leaderboard.main(["check", "tiny", "strict=true"])
+    assert "code of objective changed" in capsys.readouterr().out
+
+    found = vouched(board, source, jobs=2)
+    assert found == {
+        "random": ("stands", False),
+        "rotation": ("today's code computes the same: 2 results vouched for", False),
+    }
+    leaderboard.main(["check", "tiny", "strict=true"])
+    assert "2 of 2 lines stand" in capsys.readouterr().out
+    after = records.read(board / "results.jsonl")
+    for seed in (0, 1):
+        one, old = after["rotation", seed], before["rotation", seed]
+        assert one["measures"]["knn"]["results"] == old["measures"]["knn"]["results"]
+        assert one["pretraining"] == old["pretraining"]
+        assert (one["commit"], one["finished"]) == (old["commit"], old["finished"]), "who measured, and when"
+        assert one["vouched"][0]["steps"] == 3
+        assert one["code"] != old["code"]
+    assert after["random", 0] == before["random", 0]
+    leaderboard.main(["show", "tiny"])
+    assert (
+        "1 of 2 lines were run with earlier code, of which later code computed the first 3 steps and all"
+        in (capsys.readouterr().out)
+    )
+    assert not list(Path("runs/vouch").glob("*")), "the runs are gone"
+
+
+def test_a_change_of_figures_is_not(board, tmp_path):
+    loss = ("return Loss(loss, {", "return Loss(loss * 1.0001, {")
+    before = run(earlier(tmp_path, "ssl_zoo/objectives/rotation.py", *loss))
+    file = board / "results.jsonl"
+    kept = file.read_text()
+    told, again = vouched(board, tmp_path / "earlier")["rotation"]
+    assert again
+    assert "the weights" in told
+    assert file.read_text() == kept
+    assert before["rotation", 0]["pretraining"]["steps"] == 30
+
+
+def test_nobody_vouches_for_another_recipe_or_other_code(board, tmp_path):
+    source = earlier(tmp_path, "ssl_zoo/objectives/rotation.py", "import torch\n", "import torch\n\nX = 3\n")
+    text = (source / "ssl_zoo/objectives/rotation.py").read_text()
+    changed = text.replace("super().__init__(", "assert X\n        super().__init__(", 1)
+    (source / "ssl_zoo/objectives/rotation.py").write_text(changed)
+    run(source)
+    (source / "ssl_zoo/objectives/rotation.py").write_text(changed.replace("assert X", "assert X == 3"))
+    told, again = vouched(board, source)["rotation"]
+    assert again
+    assert "holds other code than it was run with" in told
+
+    recipe = board / "recipes/rotation.yaml"
+    recipe.write_text(recipe.read_text().replace("budget.steps: 30", "budget.steps: 40"))
+    told, again = vouched(board, source)["rotation"]
+    assert again
+    assert "budget.steps was 30 and is 40" in told
+
+
+def test_configurations_may_gain_keys_and_lose_none():
+    assert vouch.differing({"a": {"b": 1}}, {"a": {"b": 1, "c": 2}, "d": 3}) == []
+    assert vouch.differing({"a": {"b": 1}}, {"a": {}}) == ["a.b is gone"]
+    assert vouch.differing({"a": {"b": 1}}, {"a": {"b": 2}}) == ["a.b was 1 and is 2"]
+    assert vouch.differing({"a": [1, 2]}, {"a": [1, 3]}) == ["a was [1, 2] and is [1, 3]"]
+
+
+def test_a_commit_that_is_not_there_is_said():
+    says = r"the code of commit 0123abcd cannot be had .* run the lines again"
+    with pytest.raises(BoardError, match=says), vouch.checked_out("0123abcd"):
+        pass
+
+
+def test_a_commit_is_checked_out_and_goes_again():
+    commit = subprocess.run(
+        ["git", "rev-parse", "HEAD"], cwd=REPOSITORY, capture_output=True, text=True, check=True
+    ).stdout.strip()
+    with vouch.checked_out(commit) as source:
+        assert (source / "ssl_zoo/leaderboard/unit.py").exists()
+    assert not source.exists()
