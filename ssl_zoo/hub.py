@@ -1,7 +1,8 @@
 """Save a backbone and open it again, without Hydra or Lightning: safetensors and JSON only.
 
 backbone/
-  config.json         version of the format, class, arguments, order, kind, width, SHA-256 of the weights
+  config.json         version of the format, class, arguments, order, kind, width, SHA-256 of the weights;
+                      and how it writes (`backbones._base.Writes`), where its order does not say it
   model.safetensors   the weights
 """
 
@@ -15,18 +16,19 @@ import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from ssl_zoo.backbones._base import Backbone, TokenBackbone
+from ssl_zoo.backbones._base import Backbone, TokenBackbone, Writes
 from ssl_zoo.untrusted import Bounded, Untrusted, read_json, refuse_odd_values
 
 MAIN = "backbone"  # the name of the one that is measured
 FORMAT = 2  # format 1 had `kind` for class, and `causal`, true or false, for order; it is still read
 DIGEST = "sha256"  # the key in config.json for that of model.safetensors; files of earlier versions lack it
+ORDINARY = ("next", "causal")  # how a backbone writes that reads in this order, which needs no saying
 CLASSES = {  # the only classes a saved file may name
     "PatchDictionary": "ssl_zoo.backbones.patches",
     "TokenBag": "ssl_zoo.backbones.bag",
@@ -45,9 +47,9 @@ class HubError(RuntimeError):
 
 
 def describe(backbone: Backbone) -> dict[str, Any]:
-    """What config.json holds, as plain JSON values: what `build` needs (class, arguments, order), and what
-    people want to know (kind, width)."""
-    return {
+    """What config.json holds, as plain JSON values: what `build` needs (class, arguments, order, writes), and
+    what people want to know (kind, width)."""
+    about = {
         "format": FORMAT,
         "class": type(backbone).__name__,
         "config": backbone.config,
@@ -55,6 +57,9 @@ def describe(backbone: Backbone) -> dict[str, Any]:
         "kind": backbone.kind,
         "dim": backbone.dim,
     }
+    if isinstance(backbone, TokenBackbone) and (how := backbone.writes) and (how, backbone.order) != ORDINARY:
+        about["writes"] = how
+    return about
 
 
 def renewed(about: dict[str, Any]) -> dict[str, Any]:
@@ -108,8 +113,20 @@ def build(about: dict[str, Any], limit: int | None = None) -> Backbone:
     if isinstance(backbone, TokenBackbone):
         if order not in backbone.orders:
             raise HubError(f"this {title} cannot read in the order {order!r}, which its description names")
-        backbone.order = order
+        backbone.order, backbone.writes = order, writing(about)
     return backbone
+
+
+def writing(about: dict[str, Any]) -> Writes | None:
+    """How the backbone of a description writes; None where that follows from its order.
+
+    Raises:
+        HubError: in no way that is known.
+    """
+    how = about.get("writes")
+    if how is not None and how not in get_args(Writes):
+        raise HubError(f"a backbone writes in one of the ways {', '.join(get_args(Writes))}, not {how!r}")
+    return how
 
 
 # How a class answers to arguments that make no sense.
@@ -227,6 +244,7 @@ def load(path: str | Path, backbone: Backbone | nn.Module | None = None, *, name
             raise OSError(
                 "its bytes are not those that were saved (SHA-256 differs): copy or export it again"
             )
+        how = writing(about)
         backbone.load_state_dict(load_file(file))
     except (HubError, Untrusted) as error:
         raise HubError(f"{folder / 'config.json'}: {error}") from error
@@ -235,7 +253,8 @@ def load(path: str | Path, backbone: Backbone | nn.Module | None = None, *, name
     except RuntimeError as error:
         raise HubError(f"{file} does not fit {type(backbone).__name__}: {error}") from error
     if isinstance(backbone, TokenBackbone) and (order := renewed(about).get("order")) in [*backbone.orders]:
-        backbone.order = order  # read as it was trained, by whomever it was built
+        # Read as it was trained, by whomever it was built.
+        backbone.order, backbone.writes = order, how
     return backbone.eval()
 
 

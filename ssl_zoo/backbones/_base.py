@@ -22,6 +22,12 @@ Modality = Literal["image", "text"]
 Kind = Literal["vit", "cnn", "patches", "bag", "transformer", "encoder", "decoder"]
 Order = Literal["both", "causal"] | Tensor
 Layers = Literal["pooled", "tokens"]
+# How a text backbone writes, as it was pretrained:
+# next: after any text, one token after the other; each sees what is before it.
+# prefix: the same, but the text that was given sees itself whole.
+# spans: the same, but the text that was given ends in the separator (T5: inputs, and then targets).
+# masks: fills in masks that stand in the places of all that is to come.
+Writes = Literal["next", "prefix", "spans", "masks"]
 
 KINDS: dict[Kind, tuple[Modality, str]] = {
     "vit": ("image", "any timm ViT (backbone=vit_micro, vit_tiny, ...)"),
@@ -140,6 +146,8 @@ class TokenBackbone(Backbone):
         orders: names of the orders that `encode` honours; a backbone that honours both also takes a tensor.
         order: the order that `forward` uses. The objective that pretrains sets it, and it is saved with the
             weights, so that features are read the way they were trained.
+        writes: how it writes text (see `Writes`); None: it does not. The objective sets it, and it is saved
+            with the weights. Where none has said so, a backbone whose order is causal writes "next".
         patch: side of an image patch in pixels; None for text.
         vocabulary: what the ids mean; None for images.
         max_length: longest sequence the backbone takes; None when there is no limit.
@@ -147,9 +155,18 @@ class TokenBackbone(Backbone):
 
     orders: frozenset[Literal["both", "causal"]] = frozenset({"both"})
     order: Literal["both", "causal"] = "both"
+    _writes: Writes | None = None
     patch: int | None = None
     vocabulary: Vocabulary | None = None
     max_length: int | None = None
+
+    @property
+    def writes(self) -> Writes | None:
+        return self._writes or ("next" if self.order == "causal" else None)
+
+    @writes.setter
+    def writes(self, how: Writes | None) -> None:
+        self._writes = how
 
     @abstractmethod
     def embed(self, x: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Generic, Literal, NamedTuple, TypeVar
 import torch
 from torch import Tensor, nn
 
-from ssl_zoo.backbones._base import KINDS, Backbone, Kind, TokenBackbone
+from ssl_zoo.backbones._base import KINDS, Backbone, Kind, TokenBackbone, Writes
 from ssl_zoo.objectives._shown import Shown
 
 
@@ -71,6 +71,8 @@ class Objective(nn.Module, ABC, Generic[B]):
         reads: which fields of a batch its loss depends on; `segments` goes with `x`.
         layout: how text is laid out for it: "packed" rows full of documents, or one "document" a row.
         lookahead: ids read past the context because they are only ever targets.
+        writes: how a text backbone that was trained by it writes (`backbones._base.Writes`), which the
+            backbone is told; None: it does not write, or its order says how.
         whole_batch: whether the loss compares the samples of a batch with each other, so that
             accumulated halves are not one larger batch.
         unit: of its loss, as charts name it; empty: none.
@@ -83,6 +85,7 @@ class Objective(nn.Module, ABC, Generic[B]):
     reads: tuple[str, ...] = ("x",)
     layout: Layout = "packed"
     lookahead: int = 0
+    writes: Writes | None = None
     whole_batch: bool = False
     unit: ClassVar[str] = ""
     tiny: ClassVar[dict[str, Any]] = {}
@@ -102,6 +105,8 @@ class Objective(nn.Module, ABC, Generic[B]):
                 f"{type(self).__name__} cannot train {type(backbone).__name__}, which is of the kind "
                 f"{backbone.kind}; it takes {works}"
             )
+        if isinstance(backbone, TokenBackbone):
+            backbone.writes = self.writes  # whatever an earlier objective said
         self.backbone = backbone
         self.register_buffer("t", torch.zeros(()))
         self.register_forward_pre_hook(_refuse_unreadable)
@@ -159,7 +164,8 @@ class Sum(Objective[Backbone]):
     """Weighted sum of objectives on one shared backbone and one batch.
 
     The backbone runs once per term; each term makes its own views of the batch. Where terms differ in the
-    order they read the backbone in (causal or not), or in what they export, the first one decides.
+    order they read the backbone in (causal or not), or in what they export, the first one decides; and the
+    first one that writes says how the backbone does.
 
     Args:
         backbone: shared by all terms.
@@ -199,8 +205,9 @@ class Sum(Objective[Backbone]):
             built[name] = build(backbone)
             if order is None and isinstance(backbone, TokenBackbone):
                 order = backbone.order
+        self.writes = next((term.writes for term in built.values() if term.writes), None)
         if order is not None and isinstance(backbone, TokenBackbone):
-            backbone.order = order
+            backbone.order, backbone.writes = order, self.writes
         self.terms = nn.ModuleDict(built)
         self.weights = {name: float(weights.get(name, 1.0)) for name in terms}
         self.every = {name: int(every.get(name, 1)) for name in terms}

@@ -40,6 +40,7 @@ class FillInTheMiddle(Objective[TokenBackbone]):
     family = "autoregressive"
     unit = "nats per token"
     takes = ("transformer", "encoder", "decoder")
+    writes = "next"
     lookahead = 1
 
     def __init__(self, backbone: TokenBackbone, rate: float = 0.5, swapped: float = 0.5):

@@ -39,6 +39,7 @@ class MaskedDiffusion(Objective[TokenBackbone]):
     family = "diffusion"
     unit = "nats per token, at most"
     takes = ("transformer", "encoder", "decoder")
+    writes = "masks"
     never: Tensor  # (V,) 0, and -infinity at the mask
 
     def __init__(self, backbone: TokenBackbone, least: float = 1e-3):

@@ -34,6 +34,7 @@ class MultiToken(Objective[TokenBackbone]):
 
     family = "autoregressive"
     takes = ("transformer", "encoder", "decoder")
+    writes = "next"
     tiny: ClassVar[dict[str, Any]] = {"ahead": 3}
 
     def __init__(self, backbone: TokenBackbone, ahead: int = 4):

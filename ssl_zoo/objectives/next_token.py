@@ -31,6 +31,7 @@ class NextToken(Objective[TokenBackbone]):
     family = "autoregressive"
     unit = "nats per token"
     takes = ("transformer", "encoder", "decoder")
+    writes = "next"
     lookahead = 1
 
     def __init__(self, backbone: TokenBackbone):

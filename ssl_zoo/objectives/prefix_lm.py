@@ -36,6 +36,7 @@ class PrefixLM(Objective[TokenBackbone]):
 
     family = "autoregressive"
     takes = ("transformer", "encoder", "decoder")
+    writes = "prefix"
     lookahead = 1
 
     def __init__(self, backbone: TokenBackbone):

@@ -23,12 +23,15 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 import torch
+import torch.nn.functional as F
+from torch import Tensor
 
 from ssl_zoo.backbones._base import TokenBackbone, check_ids
 from ssl_zoo.noise import rand
 from ssl_zoo.objectives._base import Batch, Loss, Objective
+from ssl_zoo.objectives._shown import Guesses
 from ssl_zoo.token_scores import Marks, output_matrix, score_tokens
-from ssl_zoo.views.noise_spans import noise_spans, one_stack, span_counts
+from ssl_zoo.views.noise_spans import OneStack, noise_spans, one_stack, span_counts
 
 
 class SpanCorruption(Objective[TokenBackbone]):
@@ -44,6 +47,7 @@ class SpanCorruption(Objective[TokenBackbone]):
 
     family = "denoising"
     takes = ("transformer", "encoder", "decoder")
+    writes = "spans"
     tiny: ClassVar[dict[str, Any]] = {"marks": 6}
 
     def __init__(self, backbone: TokenBackbone, rate: float = 0.15, span: float = 3.0, marks: int = 100):
@@ -59,8 +63,7 @@ class SpanCorruption(Objective[TokenBackbone]):
         self.end = backbone.vocabulary.separator
 
     def forward(self, batch: Batch) -> Loss:
-        size = self.output.weight.shape[0]
-        check_ids(batch.x, size)
+        check_ids(batch.x, len(self.output.weight))
         ids = batch.x.long()
         segments = torch.zeros_like(ids) if batch.segments is None else batch.segments
         b, length = ids.shape
@@ -71,18 +74,12 @@ class SpanCorruption(Objective[TokenBackbone]):
                 "set objective.marks higher, or take shorter rows (context)"
             )
         starts, lengths = noise_spans(rand(b, length - 1, device=ids.device), self.rate, self.span)
-        row = one_stack(ids, segments, starts, lengths, mark=size, end=self.end)
-        code = self.backbone.encode(
-            self.marks.embed(self.backbone, row.ids[:, :-1]),
-            row.at[:, :-1],
-            row.segments[:, :-1],
-            order=row.order[:, :-1],
-        )
+        row = one_stack(ids, segments, starts, lengths, mark=len(self.output.weight), end=self.end)
         last = hidden + spans + 1  # places at a row's end that may be targets
         document = row.segments[:, -last - 1 :]
         scored = (row.order[:, -last:] > 0) & (document[:, 1:] >= 0) & (document[:, 1:] == document[:, :-1])
         loss, nats, count = score_tokens(
-            code.tokens[:, -last:].flatten(0, 1),
+            self.read(row)[:, -last:].flatten(0, 1),
             self.output.weight,
             row.ids[:, -last:].flatten(),
             scored.flatten(),
@@ -90,3 +87,23 @@ class SpanCorruption(Objective[TokenBackbone]):
             marks=self.marks.weight,
         )
         return Loss(loss, {"nats_per_target": nats}, {"nats_per_target": count})
+
+    def read(self, row: OneStack) -> Tensor:
+        """States (B, L - 1, D) of rows [inputs | targets], each of which predicts the id after it."""
+        ids, segments, at, order = (part[:, :-1] for part in row)
+        return self.backbone.encode(self.marks.embed(self.backbone, ids), at, segments, order=order).tokens
+
+    def show(self, batch: Batch) -> Guesses | None:
+        """The first document of the first row; None if it is too short to hide some of it."""
+        own = slice(None) if batch.segments is None else batch.segments[0] == batch.segments[0, 0]
+        ids, size = batch.x[:1, own].long(), len(self.output.weight)
+        if ids.shape[1] < 2:
+            return None
+        starts, lengths = noise_spans(rand(1, ids.shape[1] - 1, device=ids.device), self.rate, self.span)
+        row = one_stack(ids, torch.zeros_like(ids), starts, lengths, mark=size, end=self.end)
+        spans = zip(starts[0].tolist(), lengths[0].tolist(), strict=True)
+        at = ids.new_tensor([i for start, length in spans for i in range(start, start + length)])
+        told = ((row.order[0] > 0) & (row.ids[0] < size)).nonzero()[:-1, 0]  # without marks and the end
+        scores = F.linear(self.read(row)[0, told - 1], torch.cat([self.output.weight, self.marks.weight]))
+        note = "Spans were hidden, each behind one mark. The guess of a token knows those before it."
+        return Guesses(note, ids[0], at, scores.float().softmax(1)[:, :size], hidden=True)

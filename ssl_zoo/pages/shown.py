@@ -11,18 +11,26 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ssl_zoo.backbones._base import TokenBackbone
+from ssl_zoo.backbones._base import TokenBackbone, Writes
 from ssl_zoo.data.rows import DataError, Rows
 from ssl_zoo.data.tokenizer import Tokenizer
 from ssl_zoo.noise import free_noise, seed_noise
 from ssl_zoo.objectives._base import Batch, Objective
 from ssl_zoo.objectives._shown import Choices, Guesses, Pairs, Pictures, Shown
+from ssl_zoo.objectives.span_corruption import SpanCorruption
 from ssl_zoo.pages.samples import beginning, data_uri
 from ssl_zoo.transfer.features import device_of
 from ssl_zoo.transfer.generate import Choice, end_of_document, follow
 
 ROWS, LENGTH = 8, 96  # rows that an objective is asked about, and tokens of a row, at most
 PROMPT, DRAWN, CONTINUATIONS = 24, 40, 3  # tokens of the prompt, tokens drawn after it, and how many times
+WRITTEN: dict[Writes, str] = {  # how continuations are drawn, at a temperature of 1
+    "next": "one after the other after the prompt",
+    "prefix": "one after the other after the prompt, which the network reads in both directions",
+    "spans": "one after the other as the span behind the prompt that a mark stands for, until the network ends it",
+    "masks": f"in the places of masks after the prompt, in {DRAWN} steps and in any order; each stands with its "
+    "probability as it was drawn",
+}
 
 Likely = Sequence[tuple[str, float]]  # tokens and their probabilities, the likeliest first
 
@@ -69,7 +77,8 @@ class Prediction:
         guesses: of "choices".
         first, second, similarity: of "pairs": two views of each of B samples, and (B, B) cosines.
         tokens: of "hidden" and "scored": those of a text.
-        continuations: of "scored": prompts, each with the tokens drawn after it.
+        continuations: of a text: prompts, each with the tokens drawn after it.
+        written: how these were drawn.
     """
 
     kind: Literal["pictures", "choices", "pairs", "hidden", "scored"]
@@ -84,6 +93,7 @@ class Prediction:
     similarity: Sequence[Sequence[float]] = ()
     tokens: Sequence[Token] = ()
     continuations: Sequence[tuple[str, Sequence[Token]]] = ()
+    written: str = ""
 
 
 def predict(
@@ -100,12 +110,19 @@ def predict(
     if shown is None:
         return None
     found = drawn(shown, tokenizer, title, source)
-    if isinstance(shown, Guesses) and not shown.hidden and tokenizer is not None:
+    if isinstance(shown, Guesses) and tokenizer is not None and (how := writes(objective, shown)):
         prompt = shown.ids[:PROMPT].tolist()
         runs = continuations(objective, tokenizer, prompt, DRAWN, CONTINUATIONS)
         opening = tokenizer.decode(prompt)
-        return replace(found, continuations=[(opening, run) for run in runs])
+        return replace(found, continuations=[(opening, run) for run in runs], written=WRITTEN[how])
     return found
+
+
+def writes(objective: Objective, shown: Guesses) -> Writes | None:
+    """How the objective's backbone writes; None where it does not, or another term taught it."""
+    how = objective.backbone.writes if isinstance(objective.backbone, TokenBackbone) else None
+    taught = objective.writes or (None if shown.hidden else "next")
+    return how if how == taught else None
 
 
 @torch.no_grad()
@@ -196,23 +213,28 @@ def continuations(
 ) -> list[list[Token]]:
     """`count` times up to `length` tokens after a prompt, drawn from the network's own distribution.
 
-    `likely` holds the other likeliest tokens. [] for a network that does not read from left to right, or
-    whose output matrix is not its word embedding.
+    `likely` holds the other likeliest tokens. [] for a network that does not write, or whose output matrix is
+    not its word embedding.
     """
-    backbone = objective.backbone
-    if not isinstance(backbone, TokenBackbone) or backbone.order != "causal":
-        return []
-    end = end_of_document(tokenizer)
+    spans = isinstance(objective, SpanCorruption)
+    end = objective.end if spans else end_of_document(tokenizer)
     never = [i for i in tokenizer.vocabulary.special if i != end]
-    window = len(prompt) + length
+    window = len(prompt) + length + 3 * spans  # mark, separator, mark
     try:
-        runs = follow(backbone, [prompt] * count, length, window, Choice(), end=end, never=never)
+        runs = follow(
+            objective.backbone,
+            [prompt] * count,
+            length,
+            window,
+            Choice(),
+            end=end,
+            never=never,
+            marks=objective.marks.weight if spans else None,
+        )
     except DataError:
         return []
+    title = lambda i: "⟨end⟩" if spans and i == end else name(tokenizer, i)  # noqa: E731
     return [
-        [
-            Token(name(tokenizer, step.id), step.p, [(name(tokenizer, i), p) for i, p in step.alternatives])
-            for step in run
-        ]
+        [Token(title(step.id), step.p, [(title(i), p) for i, p in step.alternatives]) for step in run]
         for run in runs
     ]

@@ -1,4 +1,7 @@
-"""A causal backbone read as a language model: p(next id | ids before) = softmax(W h).
+"""A text backbone read as a language model: p(next id | ids before) = softmax(W h).
+
+A causal backbone predicts the id after any other. One that was pretrained by prefix LM or span corruption
+does so after a text that it reads in both directions, and after each id that it has written since.
 
 W is the word embedding, as in pretraining (Press & Wolf 2017; see `objectives.next_token`), so an exported
 backbone holds all that is needed. Where the widths differ, W was a matrix that the export lacks.
@@ -14,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ssl_zoo.backbones._base import Backbone, TokenBackbone
+from ssl_zoo.backbones._base import Backbone, Order, TokenBackbone
 from ssl_zoo.data.rows import DataError, Rows
 from ssl_zoo.data.text import TextData
 from ssl_zoo.objectives._base import Batch
@@ -25,7 +28,7 @@ HELD = 2**24  # logits held at once: 64 MiB in float32
 
 
 def language_model(backbone: Backbone) -> TokenBackbone:
-    """The same backbone, after a check that it predicts the next token.
+    """The same backbone, after a check that it predicts the next token of any text.
 
     Raises:
         DataError: it does not read text, sees what comes after, or its output matrix is not in the export.
@@ -33,11 +36,43 @@ def language_model(backbone: Backbone) -> TokenBackbone:
     title = type(backbone).__name__
     if not isinstance(backbone, TokenBackbone) or backbone.modality != "text":
         raise DataError(f"{title} reads {backbone.modality}s: only a text backbone predicts the next token")
-    if backbone.order != "causal":
+    if backbone.writes in ("prefix", "spans"):
+        raise DataError(
+            f"this {title} reads in both directions what it then goes on from, so that of a text alone it "
+            "predicts no token from those before: take one that was pretrained with objective=next_token"
+        )
+    if backbone.writes != "next":
         raise DataError(
             f"this {title} reads in both directions, so it has no next token to predict: "
             "take one that was pretrained with objective=next_token"
         )
+    return tied(backbone)
+
+
+def writer(backbone: Backbone) -> TokenBackbone:
+    """The same backbone, after a check that it writes text, in whichever way (`TokenBackbone.writes`).
+
+    Raises:
+        DataError: it does not read text, does not write, or its output matrix is not in the export.
+    """
+    title = type(backbone).__name__
+    if not isinstance(backbone, TokenBackbone) or backbone.modality != "text":
+        raise DataError(f"{title} reads {backbone.modality}s: only a text backbone writes text")
+    if backbone.writes is None:
+        raise DataError(
+            f"this {title} was not pretrained to write: take one that was, with objective=next_token, "
+            "prefix_lm, span_corruption or masked_diffusion"
+        )
+    return tied(backbone)
+
+
+def tied(backbone: TokenBackbone) -> TokenBackbone:
+    """The same backbone, after a check that its word embedding is its output matrix.
+
+    Raises:
+        DataError: it was another one, which is not in the export.
+    """
+    title = type(backbone).__name__
     width = backbone.word_embedding().embedding_dim
     if width != backbone.dim:
         raise DataError(
@@ -58,13 +93,34 @@ def running_text(data: Data) -> TextData:
     return data
 
 
-def states(backbone: TokenBackbone, x: Tensor, segments: Tensor | None = None) -> Tensor:
-    """The features from which the id after each one is predicted.
+def inputs_first(inputs: Sequence[int], width: int, device: torch.device) -> Tensor:
+    """The order of rows [inputs | what is written], as prefix LM and span corruption train it: (B, T) int64.
+
+    It is 0 at the inputs, which see each other, and then 1, 2, ...: each sees the inputs and what was written
+    before it. What pads a row on the right is seen by none of these.
+
+    Args:
+        inputs: how many ids of each row are its inputs. width: of the rows, T.
+    """
+    counts = torch.tensor(inputs, device=device)[:, None]
+    return (torch.arange(width, device=device) - counts + 1).clamp_min(0)
+
+
+def states(
+    backbone: TokenBackbone,
+    x: Tensor,
+    segments: Tensor | None = None,
+    order: Order = "causal",
+    mark: Tensor | None = None,
+) -> Tensor:
+    """The features from which the id after each one is predicted, or with order "both" the id itself.
 
     Args:
         x: ids (B, T) on the backbone's device.
-        segments: (B, T) int64, the document of each id. Rows that are padded on the right need none, because
+        segments: (B, T) int64, the document of each id. Rows that are padded on the right need none where
             no id sees what comes after it.
+        order: who sees whom, see `TokenBackbone.encode`.
+        mark: (D,) vector that stands where x is V, one more than the last id; None: it stands nowhere.
 
     Returns:
         (B, T, D).
@@ -73,14 +129,28 @@ def states(backbone: TokenBackbone, x: Tensor, segments: Tensor | None = None) -
         DataError: rows longer than the backbone takes.
     """
     x, segments = prepare(Batch(x, segments), backbone)
-    return backbone.encode(backbone.embed(x), None, segments, order="causal").tokens
+    if mark is None:
+        return backbone.encode(backbone.embed(x), None, segments, order=order).tokens
+    marked = x == backbone.word_embedding().num_embeddings
+    tokens = torch.where(marked[..., None], mark, backbone.embed(x.masked_fill(marked, 0)))
+    return backbone.encode(tokens, None, segments, order=order).tokens
 
 
-def nats(states: Tensor, weight: Tensor, target: Tensor) -> Tensor:
-    """-log p(target) at each position: states (N, D), weight (V, D), target (N,) ids -> (N,) float32."""
+def nats(states: Tensor, weight: Tensor, target: Tensor, never: int | None = None) -> Tensor:
+    """-log p(target) at each position: states (N, D), weight (V, D), target (N,) ids -> (N,) float32.
+
+    never: an id whose probability is 0; None: there is none.
+    """
     step = max(1, HELD // len(weight))
+
+    def logits(h: Tensor) -> Tensor:
+        scores = (h @ weight.T).float()
+        if never is None:
+            return scores
+        return scores.index_fill(1, torch.tensor(never, device=scores.device), -torch.inf)
+
     parts = [
-        F.cross_entropy((h @ weight.T).float(), y, reduction="none")
+        F.cross_entropy(logits(h), y, reduction="none")
         for h, y in zip(states.split(step), target.split(step), strict=True)
     ]
     return torch.cat(parts)
@@ -99,7 +169,11 @@ class Example(NamedTuple):
 
 
 def completion_nats(backbone: TokenBackbone, examples: Sequence[Example]) -> Tensor:
-    """-log p of every token of the completions, one after the other: (N,) nats. Prompts are not scored."""
+    """-log p of every token of the completions, one after the other: (N,) nats. Prompts are not scored.
+
+    A causal backbone reads prompts causally; one that writes after a prefix or behind the separator reads
+    them as its inputs (`inputs_first`).
+    """
     device = backbone.word_embedding().weight.device
     width = max(len(one.ids) for one in examples) - 1
     x, target = (torch.zeros(len(examples), width, dtype=torch.int64) for _ in range(2))
@@ -108,7 +182,10 @@ def completion_nats(backbone: TokenBackbone, examples: Sequence[Example]) -> Ten
         x[i, : len(ids) - 1], target[i, : len(ids) - 1] = torch.tensor(ids[:-1]), torch.tensor(ids[1:])
         scored[i, prompt - 1 : len(ids) - 1] = True
     x, target, scored = x.to(device), target.to(device), scored.to(device)
-    return nats(states(backbone, x)[scored], backbone.word_embedding().weight, target[scored])
+    order: Order = "causal"
+    if backbone.writes != "next":
+        order = inputs_first([one.prompt for one in examples], width, device)
+    return nats(states(backbone, x, order=order)[scored], backbone.word_embedding().weight, target[scored])
 
 
 def read_packed(

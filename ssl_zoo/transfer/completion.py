@@ -5,6 +5,11 @@
 (supervised fine-tuning: Radford et al. 2018; Ouyang et al. 2022). The completion's last token is the end of
 the document, so that the model learns to stop. Everything is trained: AdamW, warm-up and cosine, a fixed
 number of steps. The test prompts are then completed greedily.
+
+The prompt is read as the backbone was pretrained to (`backbones._base.Writes`): causally, or as a prefix that
+sees itself whole; span corruption ends it with the separator, as its inputs, and needs no marks, as T5 is
+fine-tuned without sentinels (Raffel et al. 2020, section 3.1.4). Masked diffusion fills completions in: they
+are filled up with ends to the longest of the training set, and the loss is that of `transfer.unmasking`.
 """
 
 from __future__ import annotations
@@ -19,6 +24,7 @@ from typing import ClassVar
 
 import numpy as np
 import torch
+from torch import Tensor
 from tqdm import tqdm
 
 from ssl_zoo.backbones._base import TokenBackbone
@@ -26,16 +32,18 @@ from ssl_zoo.data.rows import DataError
 from ssl_zoo.data.text import TextData
 from ssl_zoo.data.text_pairs import TextPairs
 from ssl_zoo.data.tokenizer import Tokenizer
-from ssl_zoo.noise import seed_model
+from ssl_zoo.noise import fold, seed_model
 from ssl_zoo.optim import groups
 from ssl_zoo.schedules import cosine
-from ssl_zoo.transfer.causal import Example, completion_nats, language_model
+from ssl_zoo.transfer.causal import Example, completion_nats, writer
 from ssl_zoo.transfer.chrf import chrf
 from ssl_zoo.transfer.features import evaluating
 from ssl_zoo.transfer.generate import Choice, end_of_document, follow
 from ssl_zoo.transfer.measures import Data, Measured, Subject
+from ssl_zoo.transfer.unmasking import unmasking_nats
 
 BATCH = 128  # rows at once where nothing is trained
+ROUNDS = 8  # times that held-out completions are hidden, each time otherwise
 
 
 def pairs(data: Data, split: str, alike: float) -> tuple[list[str], list[str]]:
@@ -59,16 +67,25 @@ def pairs(data: Data, split: str, alike: float) -> tuple[list[str], list[str]]:
 
 
 def join(
-    tokenizer: Tokenizer, prompts: Sequence[str], completions: Sequence[str], length: int
+    tokenizer: Tokenizer,
+    prompts: Sequence[str],
+    completions: Sequence[str],
+    length: int,
+    close: Sequence[int] = (),
+    fill: int | None = None,
 ) -> list[Example]:
     """Examples "prompt => completion" of `length` ids at most.
 
     A completion is cut to half of a row, its end included, and a prompt to what that leaves.
 
+    Args:
+        close: ids that end a prompt.
+        fill: ids of each completion, which is filled up with ends, or cut; None: those that it has.
+
     Raises:
         DataError: `length` leaves no room for a prompt.
     """
-    (arrow,) = tokenizer.encode([" =>"])
+    arrow = [*tokenizer.encode([" =>"])[0].tolist(), *close]
     before, end = list(tokenizer.prefix), end_of_document(tokenizer)
     found = []
     texts = zip(
@@ -78,18 +95,35 @@ def join(
     )
     for prompt, completion in texts:
         after = [*completion[: length // 2 - 1].tolist(), end]
+        if fill is not None:
+            after = (after + [end] * fill)[:fill]
         room = length - len(before) - len(arrow) - len(after)
         if room < 1:
             raise DataError(f"rows of {length} tokens have no room for a prompt and its completion")
-        start = [*before, *prompt[:room].tolist(), *arrow.tolist()]
+        start = [*before, *prompt[:room].tolist(), *arrow]
         found.append(Example(start + after, len(start)))
     return found
 
 
+def losses_of(backbone: TokenBackbone, examples: Sequence[Example], *keys: int | str) -> Tensor:
+    """What the tokens of the completions add to the loss, which is the mean: (N,) nats.
+
+    keys: decide what is hidden of them, where the backbone fills in masks.
+    """
+    if backbone.writes == "masks":
+        return unmasking_nats(backbone, examples, fold("completion", *keys)).flatten()
+    return completion_nats(backbone, examples)
+
+
 def held_out(backbone: TokenBackbone, examples: Sequence[Example], device: torch.device) -> float:
-    """Mean nats per token of the completions, in eval mode."""
+    """Mean nats per token of the completions, in eval mode; of what fills in masks an upper bound of them."""
+    rounds = ROUNDS if backbone.writes == "masks" else 1
     with torch.no_grad(), evaluating(backbone, device):
-        parts = [completion_nats(backbone, examples[i : i + BATCH]) for i in range(0, len(examples), BATCH)]
+        parts = [
+            losses_of(backbone, examples[i : i + BATCH], "held out", turn, i)
+            for turn in range(rounds)
+            for i in range(0, len(examples), BATCH)
+        ]
     return torch.cat(parts).double().mean().item()
 
 
@@ -124,17 +158,22 @@ class Completion:
         """Fine-tune with each learning rate and choose one; act two completes the test prompts.
 
         Raises:
-            DataError: nothing to complete, no language model, rows that are too short, or training that
-                diverges with all learning rates.
+            DataError: nothing to complete, a backbone that does not write, rows that are too short, or
+                training that diverges with all learning rates.
             ValueError: no learning rates.
         """
         if not self.lrs:
             raise ValueError("completion needs learning rates to choose from, and lrs is empty")
-        backbone, tokenizer = language_model(subject.backbone), subject.words()
+        backbone, tokenizer = writer(subject.backbone), subject.words()
         prompts, completions = pairs(data, "train", self.alike)
-        train = join(tokenizer, prompts, completions, subject.length)
+        close = [tokenizer.vocabulary.separator] if backbone.writes == "spans" else []
+        train = join(tokenizer, prompts, completions, subject.length, close)
+        longest, fill = max(len(one.ids) - one.prompt for one in train), None
+        if backbone.writes == "masks":
+            fill = longest
+            train = join(tokenizer, prompts, completions, subject.length, close, fill)
         common = Counter(completions).most_common(1)[0][0]
-        validation = join(tokenizer, *pairs(data, "validation", self.alike), subject.length)
+        validation = join(tokenizer, *pairs(data, "validation", self.alike), subject.length, close, fill)
         runs, losses = {}, {}
         for lr in tqdm(self.lrs, "completion", unit="run", disable=None, leave=False):
             runs[lr] = self.tune(backbone, train, lr, seed, subject.device)
@@ -146,7 +185,6 @@ class Completion:
         if not losses:
             raise DataError(f"completion diverged with all of lrs={list(self.lrs)}: add a lower one")
         best = min(losses, key=lambda lr: losses[lr])
-        longest = max(len(one.ids) - one.prompt for one in train)
 
         def decoded(texts: Sequence[str]) -> list[str]:
             """The texts as the tokenizer gives them back: one of small letters alone loses capitals."""
@@ -154,7 +192,7 @@ class Completion:
 
         def score(data: Data) -> Measured:
             prompts, completions = pairs(data, "test", self.alike)
-            examples = join(tokenizer, prompts, completions, subject.length)
+            examples = join(tokenizer, prompts, completions, subject.length, close, fill)
             truth, always, copied = decoded(completions), decoded([common]) * len(prompts), decoded(prompts)
             guesses = complete(runs[best], tokenizer, examples, longest, subject)
             shown = [list(one) for one in zip(prompts, truth, guesses, strict=True)][:5]
@@ -195,7 +233,7 @@ class Completion:
                     group["lr"] = group["base_lr"] * schedule((step + 0.5) / self.steps)
                 seed_model(device, "completion", seed, step)
                 batch = [train[i] for i in draw(len(train), self.batch_size, seed, step)]
-                completion_nats(model, batch).mean().backward()
+                losses_of(model, batch, seed, step).mean().backward()
                 torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
                 optimizer.step()
                 optimizer.zero_grad()

@@ -1,42 +1,38 @@
-"""Text from a causal backbone, one token after the other.
+"""Text from a backbone that writes (`backbones._base.Writes`).
 
-Temperature divides the logits; top-k keeps the k likeliest ids (Fan et al. 2018); top-p keeps the fewest
-likeliest whose probabilities reach p (Holtzman et al. 2020, "The Curious Case of Neural Text Degeneration",
-eq. 2). For each token the window before it is encoded again: no cache, which small backbones do not miss.
+One that predicts the next token writes one after the other, of which each sees what is before it: the whole
+text ("next"), or a prefix that sees itself whole and then what was written ("prefix", "spans"). For each
+token the window before it is encoded again: no cache, which small backbones do not miss. One that fills in
+masks begins with a mask for each token that is to come (`transfer.unmasking`).
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from ssl_zoo.backbones._base import Backbone
+from ssl_zoo.backbones._base import Backbone, Order, TokenBackbone
 from ssl_zoo.data.rows import DataError
 from ssl_zoo.data.tokenizer import Tokenizer
-from ssl_zoo.noise import fold
-from ssl_zoo.transfer.causal import language_model, states
+from ssl_zoo.transfer.causal import inputs_first, states, writer
 from ssl_zoo.transfer.features import device_of, evaluating
+from ssl_zoo.transfer.sampling import Choice, Step, draw, drawn, probabilities
+from ssl_zoo.transfer.unmasking import fill_in
 
-ALTERNATIVES = 3
-
-
-class Step(NamedTuple):
-    """One generated id.
-
-    Attributes:
-        id: the id that was drawn.
-        p: the probability that the model gave it, before temperature, top-k and top-p.
-        alternatives: the likeliest other ids, each with its probability, likeliest first.
-    """
-
-    id: int
-    p: float
-    alternatives: tuple[tuple[int, float], ...]
+__all__ = [
+    "Choice",
+    "Generated",
+    "Step",
+    "Token",
+    "draw",
+    "end_of_document",
+    "follow",
+    "generate",
+    "probabilities",
+]
 
 
 class Token(NamedTuple):
@@ -63,57 +59,6 @@ class Generated(NamedTuple):
     ended: bool
 
 
-@dataclass(frozen=True)
-class Choice:
-    """How the next id is drawn.
-
-    Args:
-        temperature: divides the logits, finite; 0 takes the likeliest id.
-        top_k: ids to draw from at most; None = all. top_p: probability to keep; 1 = all.
-        seed: decides all draws; row i draws the same whatever the other rows are.
-
-    Raises:
-        ValueError: a setting under which nothing can be drawn.
-    """
-
-    temperature: float = 1.0
-    top_k: int | None = None
-    top_p: float = 1.0
-    seed: int = 0
-
-    def __post_init__(self):
-        if not 0 <= self.temperature < math.inf:
-            raise ValueError(f"temperature is 0 or more, and finite, not {self.temperature}")
-        if self.top_k is not None and self.top_k < 1:
-            raise ValueError(f"top_k is 1 or more, not {self.top_k}; None keeps all")
-        if not 0 < self.top_p <= 1:
-            raise ValueError(f"top_p is above 0 and at most 1, not {self.top_p}")
-
-
-def probabilities(logits: Tensor, choice: Choice) -> Tensor:
-    """The probabilities that ids are drawn with: logits (B, V) -> (B, V) float64.
-
-    Of ids that are equally likely, top-k and top-p keep the first.
-    """
-    if choice.temperature == 0:
-        return torch.zeros_like(logits, dtype=torch.float64).scatter_(1, logits.argmax(1, keepdim=True), 1.0)
-    ordered, order = logits.double().sort(dim=1, descending=True, stable=True)
-    p = (ordered / choice.temperature).softmax(1)
-    if choice.top_k is not None:
-        p[:, choice.top_k :] = 0
-        p = p / p.sum(1, keepdim=True)
-    p = torch.where(p.cumsum(1) - p < choice.top_p, p, 0.0)  # kept: what lies before does not reach it
-    p = p / p.sum(1, keepdim=True)
-    return torch.zeros_like(p).scatter_(1, order, p)
-
-
-def draw(p: Tensor, u: Tensor) -> Tensor:
-    """The ids at which the running sum of p (B, V) first exceeds u (B,) in [0, 1): (B,) int64."""
-    at = torch.searchsorted(p.cumsum(1), u[:, None].to(p), right=True)[:, 0]
-    last = p.shape[1] - 1 - (p > 0).flip(1).int().argmax(1)  # a sum may stay a rounding error below 1
-    return torch.minimum(at, last)
-
-
 @torch.no_grad()
 def follow(
     backbone: Backbone,
@@ -124,32 +69,52 @@ def follow(
     *,
     end: int,
     never: Sequence[int] = (),
+    marks: Tensor | None = None,
+    steps: int | None = None,
     device: torch.device | None = None,
 ) -> list[list[Step]]:
     """The ids that follow each prompt of ids: up to `tokens`, and `end` with which a row stops.
 
     Args:
+        prompts: what is continued. Of a backbone that writes "spans", without marks, the whole inputs, their
+            separator at the end.
         tokens: how many ids follow a prompt at most.
         length: ids in the window that is read; the earliest leave it first.
         end: the id with which a document ends.
         never: ids that are not drawn. Probabilities are those among all others.
+        marks: (K, D), K = 2 or more, of a backbone that writes "spans": the vectors of its objective's marks.
+            What follows is then the span that mark 0 stands for, behind the prompt: inputs are prompt, mark 0
+            and separator, and targets begin with mark 0 (T5: Raffel et al. 2020, section 3.1.4). Mark 1 ends
+            it as `end` does, which has the probability of both.
+        steps: in how many masks are filled in; None: one for each token. Others take no steps.
         device: where the backbone runs meanwhile; None: where it is.
 
     Raises:
-        DataError: no language model, an empty prompt, or a window longer than the backbone takes.
-        ValueError: fewer than 0 tokens, or a window without room for an id.
+        DataError: a backbone that does not write, an empty prompt, or a window longer than it takes.
+        ValueError: fewer than 0 tokens, a window without room for an id (or, where masks are filled in, for
+            all tokens and one more), or marks of a backbone that has none.
     """
     if tokens < 0 or length < 1:
         raise ValueError(f"at least 0 tokens follow, out of a window of at least 1, not {tokens=}, {length=}")
-    model = language_model(backbone)
-    place = device_of(model) if device is None else device
+    model = writer(backbone)
     if not all(prompts):
         raise DataError("a prompt without ids: a tokenizer with no prefix needs at least one token of text")
+    if marks is not None and model.writes != "spans":
+        raise ValueError(f"marks stand for spans, and this {type(model).__name__} writes {model.writes!r}")
+    if model.writes == "masks":
+        if tokens >= length:
+            raise ValueError(f"a window of {length} ids has no room for {tokens} masks and what is before")
+        windows = [prompt[tokens - length :] for prompt in prompts]
+        return fill_in(model, windows, tokens, choice, end=end, never=never, steps=steps, device=device)
+    place = device_of(model) if device is None else device
     rows, found = [list(prompt) for prompt in prompts], [[] for _ in prompts]
-    noise = [
-        torch.rand(tokens, generator=torch.Generator().manual_seed(fold("generate", choice.seed, i)))
-        for i in range(len(rows))
-    ]
+    inputs = [len(prompt) for prompt in prompts]
+    weight = model.word_embedding().weight
+    if marks is not None and model.vocabulary is not None:
+        first = len(weight)  # the id of mark 0
+        rows = [[*row, first, model.vocabulary.separator, first] for row in rows]
+        inputs, marks = [count + 2 for count in inputs], marks.detach().to(place)
+    noise = [choice.noise(i, tokens) for i in range(len(rows))]
     with evaluating(model, place):
         weight = model.word_embedding().weight
         for step in range(tokens):
@@ -157,23 +122,41 @@ def follow(
             if not active:
                 break
             windows = [rows[i][-length:] for i in active]
-            x = torch.zeros(len(active), max(map(len, windows)), dtype=torch.int64)
-            for row, window in zip(x, windows, strict=True):
-                row[: len(window)] = torch.tensor(window)
-            last = torch.tensor([len(window) - 1 for window in windows], device=place)
-            code = states(model, x.to(place))[torch.arange(len(active), device=place), last]  # (B, D)
-            logits = (code @ weight.T).float().cpu()
+            known = [inputs[i] - max(0, len(rows[i]) - length) for i in active]
+            code = last_states(model, windows, known, place, None if marks is None else marks[0])
+            scores = code @ weight.T
+            if marks is not None:
+                scores[:, end] = torch.logaddexp(scores[:, end], code @ marks[1])
+            logits = scores.float().cpu()
             logits[:, list(never)] = -torch.inf
-            ids = draw(probabilities(logits, choice), torch.stack([noise[i][step] for i in active]))
-            p = logits.softmax(1)
-            top = p.topk(min(ALTERNATIVES + 1, p.shape[1]), dim=1)
-            for n, i in enumerate(active):
-                drawn = int(ids[n])
-                others = zip(top.indices[n].tolist(), top.values[n].tolist(), strict=True)
-                alternatives = [one for one in others if one[0] != drawn][:ALTERNATIVES]
-                found[i].append(Step(drawn, float(p[n, drawn]), tuple(alternatives)))
-                rows[i].append(drawn)
+            taken = drawn(logits, choice, torch.stack([noise[i][step] for i in active]))
+            for i, one in zip(active, taken, strict=True):
+                found[i].append(one)
+                rows[i].append(one.id)
     return found
+
+
+def last_states(
+    model: TokenBackbone,
+    rows: Sequence[Sequence[int]],
+    inputs: Sequence[int],
+    place: torch.device,
+    mark: Tensor | None = None,
+) -> Tensor:
+    """The state of each row's last id, from which the next one is predicted: (B, D) on the device.
+
+    Args:
+        rows: of any lengths. inputs: how many ids of each one are its inputs, below 1 where none is left.
+        mark: see `causal.states`.
+    """
+    x = torch.zeros(len(rows), max(map(len, rows)), dtype=torch.int64)
+    for to, row in zip(x, rows, strict=True):
+        to[: len(row)] = torch.tensor(row)
+    last = torch.tensor([len(row) - 1 for row in rows], device=place)
+    causal = model.writes == "next"
+    order: Order = "causal" if causal else inputs_first(inputs, x.shape[1], place)
+    code = states(model, x.to(place), order=order, mark=mark)
+    return code[torch.arange(len(rows), device=place), last]
 
 
 def end_of_document(tokenizer: Tokenizer) -> int:
@@ -189,29 +172,47 @@ def generate(
     tokens: int = 100,
     length: int = 128,
     choice: Choice | None = None,
+    marks: Tensor | None = None,
+    steps: int | None = None,
     device: torch.device | None = None,
 ) -> list[Generated]:
     """Text that follows each prompt, as it would in a document that begins with the prompt.
 
     Args:
-        tokens: at most so many; a document that ends before stops. length: see `follow`.
+        tokens: at most so many; a document that ends before stops. length, marks, steps: see `follow`.
         choice: None = draws from the model's own distribution with seed 0.
 
     Raises:
-        DataError, ValueError: see `follow`.
+        DataError: a backbone that writes "spans", without marks; and see `follow`.
+        ValueError: see `follow`.
     """
+    if writer(backbone).writes == "spans" and marks is None:
+        raise DataError(
+            f"this {type(backbone).__name__} writes what a mark stands for, and an exported backbone has no "
+            "marks: give those of its objective (objective.marks.weight), or take protocol=completion"
+        )
     end = end_of_document(tokenizer)
     never = [i for i in tokenizer.vocabulary.special if i != end]
     starts = [[*tokenizer.prefix, *ids.tolist()] for ids in tokenizer.encode(prompts)]
-    choice = choice or Choice()
-    runs = follow(backbone, starts, tokens, length, choice, end=end, never=never, device=device)
+    runs = follow(
+        backbone,
+        starts,
+        tokens,
+        length,
+        choice or Choice(),
+        end=end,
+        never=never,
+        marks=marks,
+        steps=steps,
+        device=device,
+    )
 
     def show(i: int) -> str:
         return "<end>" if i == end else tokenizer.decode([i])
 
     made = []
-    for prompt, steps in zip(prompts, runs, strict=True):
-        shown = tuple(Token(show(s.id), s.p, tuple((show(i), p) for i, p in s.alternatives)) for s in steps)
-        text = tokenizer.decode([step.id for step in steps])
-        made.append(Generated(prompt, text, shown, bool(steps) and steps[-1].id == end))
+    for prompt, run in zip(prompts, runs, strict=True):
+        shown = tuple(Token(show(s.id), s.p, tuple((show(i), p) for i, p in s.alternatives)) for s in run)
+        text = tokenizer.decode([step.id for step in run])
+        made.append(Generated(prompt, text, shown, bool(run) and run[-1].id == end))
     return made
