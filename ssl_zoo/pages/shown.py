@@ -27,9 +27,9 @@ PROMPT, DRAWN, CONTINUATIONS = 24, 40, 3  # tokens of the prompt, tokens drawn a
 WRITTEN: dict[Writes, str] = {  # how continuations are drawn, at a temperature of 1
     "next": "one after the other after the prompt",
     "prefix": "one after the other after the prompt, which the network reads in both directions",
-    "spans": "one after the other as the span behind the prompt that a mark stands for, until the network ends it",
-    "masks": f"in the places of masks after the prompt, in {DRAWN} steps and in any order; each stands with its "
-    "probability as it was drawn",
+    "spans": "one after the other as the span behind the prompt that a mark stands for, until it ends",
+    "masks": f"in the places of masks after the prompt, in {DRAWN} steps and in any order; each has the "
+    "probability with which it was drawn",
 }
 
 Likely = Sequence[tuple[str, float]]  # tokens and their probabilities, the likeliest first

@@ -14,19 +14,22 @@ from zoo_backbones import backbone, batch, build, pairs
 from ssl_zoo.backbones.transformer import TextTransformer
 from ssl_zoo.compose.reporting import evaluations
 from ssl_zoo.data.tokenizer import bytes_tokenizer
-from ssl_zoo.objectives._base import Batch
+from ssl_zoo.objectives._base import Batch, Sum
 from ssl_zoo.objectives.mae import MAE
+from ssl_zoo.objectives.masked_diffusion import MaskedDiffusion
 from ssl_zoo.objectives.masked_lm import MaskedLM
 from ssl_zoo.objectives.next_token import NextToken
+from ssl_zoo.objectives.prefix_lm import PrefixLM
 from ssl_zoo.objectives.rotation import Rotation
+from ssl_zoo.objectives.span_corruption import SpanCorruption
 from ssl_zoo.pages.feature_views import FeatureView, neighbours
 from ssl_zoo.pages.page import embedded
 from ssl_zoo.pages.run_report import Report, evaluation_rows, html
 from ssl_zoo.pages.samples import Sample, beginning
-from ssl_zoo.pages.shown import ask, continuations, drawn
+from ssl_zoo.pages.shown import ask, continuations, drawn, predict
 from ssl_zoo.pages.shown import name as token_name
 from ssl_zoo.tokens import patchify
-from ssl_zoo.transfer.generate import end_of_document
+from ssl_zoo.transfer.generate import Choice, end_of_document, follow
 
 SMALL_VIT = ("backbone=vit_micro", "backbone.depth=2", "backbone.embed_dim=32", "backbone.num_heads=2")
 SMALL_TEXT = ("backbone=transformer_micro", "backbone.width=32", "backbone.depth=1", "tokenizer=bytes")
@@ -34,6 +37,13 @@ RUNS = {
     "mae_simclr": ("objective=mae_simclr", *SMALL_VIT, "data=digits", "batch_size=16"),
     "rotation": ("objective=rotation", "backbone=resnet_micro", "data=digits", "batch_size=16"),
     "next_token": ("objective=next_token", *SMALL_TEXT, "data=stdlib", "batch_size=2", "context=48"),
+    "span_corruption": (
+        "objective=span_corruption",
+        *SMALL_TEXT,
+        "data=stdlib",
+        "batch_size=2",
+        "context=48",
+    ),
     "masked_lm": ("objective=masked_lm", *SMALL_TEXT, "data=stdlib", "batch_size=2", "context=48"),
 }
 STEPS = (
@@ -154,6 +164,18 @@ def test_hidden_words_are_told_with_probabilities(report, page):
     rows = page.locator("table", has_text="hidden token").locator("tbody tr")
     assert rows.count() == hidden
     assert rows.first.locator("td").count() == 4, "its own probability and the three likeliest"
+
+
+def test_hidden_spans_and_the_span_after_a_prompt(report, page):
+    """The marks, without which nothing is written, are those of the checkpoint."""
+    show(page, report("span_corruption"))
+    assert page.locator(".tokens mark").count() > 0
+    drawn = page.locator(".tokens[role=listbox][aria-label='Sampled continuation']")
+    assert drawn.count() == 3
+    assert re.search(
+        r"\d %. Likeliest: ", drawn.first.locator("[role=option]").first.get_attribute("aria-label")
+    )
+    assert "as the span behind the prompt that a mark stands for" in page.locator("main").inner_text()
 
 
 def test_a_page_that_nothing_can_break_out_of():
@@ -341,6 +363,89 @@ def test_continuations_are_drawn_from_the_model():
         assert run[0].p == pytest.approx(p[first].item(), rel=1e-4) or "part of" in run[0].text
         assert len(run[0].likely) == 3
     assert found == continuations(objective, words, prompt, length=5, count=2)
+
+
+WRITERS = {
+    NextToken: "one after the other after the prompt.",
+    PrefixLM: "one after the other after the prompt, which the network reads in both directions.",
+    SpanCorruption: "one after the other as the span behind the prompt that a mark stands for",
+    MaskedDiffusion: "in the places of masks after the prompt, in 40 steps and in any order",
+}
+
+
+@pytest.mark.parametrize("cls", WRITERS)
+def test_every_objective_that_writes_has_samples_on_its_page(cls):
+    words = bytes_tokenizer()
+    torch.manual_seed(0)
+    model = TextTransformer(words.vocabulary, width=32, depth=1, heads=2)
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.add_(0.1 * torch.randn_like(weight))
+    objective = cls(model).eval()
+    text = "a page has samples of what an objective writes, and they are drawn from it"
+    ids = torch.tensor([[*words.prefix, *words.encode([text])[0].tolist()]])
+    one = predict(objective, Few(Batch(ids)), words, cls.__name__, "rows")
+    assert len(one.continuations) == 3
+    assert {prompt for prompt, _ in one.continuations} == {words.decode(ids[0, :24].tolist())}
+    marks = {"marks": objective.marks.weight} if cls is SpanCorruption else {}
+    runs = follow(model, [ids[0, :24].tolist()] * 3, 40, 67, Choice(), end=1, never=[0, 2], **marks)
+    for (_, tokens), run in zip(one.continuations, runs, strict=True):
+        assert [token.p for token in tokens] == pytest.approx([step.p for step in run], rel=1e-4)
+        last = "⟨end⟩" if cls is SpanCorruption else "⟨document⟩"
+        names = [last if step.id == 1 else token_name(words, step.id) for step in run]
+        assert [token.text for token in tokens] == names
+        assert [len(token.likely) for token in tokens] == [3] * len(tokens)
+    page = html(Report("t", "", (), "", predictions=[one]))
+    assert page.count("drawn from the network's own distribution, temperature 1, " + WRITERS[cls]) == 3
+    assert page.count('aria-label="Sampled continuation"') == 3
+
+
+def test_only_the_term_that_taught_it_to_write_has_samples():
+    words = bytes_tokenizer()
+    ids = torch.tensor([[*words.prefix, *words.encode(["some words that are long enough"])[0].tolist()]])
+    for terms, having in (
+        ((MaskedLM, MaskedDiffusion), [False, True]),
+        ((NextToken, PrefixLM, MaskedLM), [True, False, False]),
+        ((MaskedLM,), [False]),
+    ):
+        model = TextTransformer(words.vocabulary, width=32, depth=1, heads=2)
+        both = Sum(model, {cls.__name__: cls for cls in terms})
+        pages = [predict(term, Few(Batch(ids)), words, "one", "rows") for term in both.terms.values()]
+        assert [bool(page.continuations) for page in pages] == having
+
+
+def test_guesses_of_hidden_spans_know_what_is_before_them():
+    words = bytes_tokenizer()
+    objective = SpanCorruption(TextTransformer(words.vocabulary, width=32, depth=1, heads=2), rate=0.3).eval()
+    with torch.no_grad():
+        for weight in objective.parameters():
+            weight.add_(0.3 * torch.randn_like(weight))
+    ids = torch.from_numpy(words.encode(["some words to hide some spans of, and others"])[0].astype("int64"))
+    rows = torch.stack([torch.cat([ids, ids[:9]]), torch.cat([ids, ids[:9]])])
+    segments = torch.zeros_like(rows)
+    segments[:, len(ids) :] = 1
+    found = ask(objective, Few(Batch(rows, segments)))
+    assert torch.equal(found.ids, ids), "the first document"
+    at = found.at.tolist()
+    assert len(at) == round(0.3 * len(ids))
+    starts = [i for i in at if i - 1 not in at]
+    size = words.vocabulary.size
+    inputs, targets = [], []  # written once more by hand
+    for i, one in enumerate(ids.tolist()):
+        if i in starts:
+            inputs.append(size + starts.index(i))
+            targets.append(size + starts.index(i))
+        (targets if i in at else inputs).append(one)
+    row = [*inputs, 1, *targets]
+    matrix = torch.cat([objective.output.weight, objective.marks.weight]).detach()
+    order = torch.tensor([[max(0, i - len(inputs)) for i in range(len(row))]])
+    with torch.no_grad():
+        code = objective.backbone.encode(matrix[torch.tensor(row)][None], order=order).tokens[0]
+    told = [i for i in range(len(inputs) + 1, len(row)) if row[i] < size]
+    p = (code @ matrix.T).softmax(1)[[i - 1 for i in told], :size]
+    assert [row[i] for i in told] == ids[at].tolist()
+    torch.testing.assert_close(found.p, p, rtol=1e-4, atol=1e-6)
+    assert ask(objective, Few(Batch(rows[:, :1]))) is None
 
 
 def test_the_beginning_of_a_text():
