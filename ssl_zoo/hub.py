@@ -29,6 +29,12 @@ MAIN = "backbone"  # the name of the one that is measured
 FORMAT = 2  # format 1 had `kind` for class, and `causal`, true or false, for order; it is still read
 DIGEST = "sha256"  # the key in config.json for that of model.safetensors; files of earlier versions lack it
 ORDINARY = ("next", "causal")  # how a backbone writes that reads in this order, which needs no saying
+ORDERS: dict[Writes, set[str]] = {  # the orders that a backbone must honour to write so
+    "next": {"causal"},
+    "prefix": {"both", "causal"},
+    "spans": {"both", "causal"},
+    "masks": {"both"},
+}
 CLASSES = {  # the only classes a saved file may name
     "PatchDictionary": "ssl_zoo.backbones.patches",
     "TokenBag": "ssl_zoo.backbones.bag",
@@ -113,19 +119,25 @@ def build(about: dict[str, Any], limit: int | None = None) -> Backbone:
     if isinstance(backbone, TokenBackbone):
         if order not in backbone.orders:
             raise HubError(f"this {title} cannot read in the order {order!r}, which its description names")
-        backbone.order, backbone.writes = order, writing(about)
+        backbone.order, backbone.writes = order, writing(about, backbone)
     return backbone
 
 
-def writing(about: dict[str, Any]) -> Writes | None:
-    """How the backbone of a description writes; None where that follows from its order.
+def writing(about: dict[str, Any], backbone: TokenBackbone) -> Writes | None:
+    """How a backbone of this description writes; None where that follows from its order.
 
     Raises:
-        HubError: in no way that is known.
+        HubError: in no way that is known, or that the backbone can.
     """
     how = about.get("writes")
-    if how is not None and how not in get_args(Writes):
-        raise HubError(f"a backbone writes in one of the ways {', '.join(get_args(Writes))}, not {how!r}")
+    if how is None:
+        return None
+    if how not in get_args(Writes):
+        raise HubError(f"a backbone writes in one of the ways {', '.join(ORDERS)}, not {how!r}")
+    if lacking := ORDERS[how] - backbone.orders:
+        raise HubError(
+            f"this {type(backbone).__name__} cannot write {how!r}: it cannot read {min(lacking)!r}"
+        )
     return how
 
 
@@ -244,7 +256,7 @@ def load(path: str | Path, backbone: Backbone | nn.Module | None = None, *, name
             raise OSError(
                 "its bytes are not those that were saved (SHA-256 differs): copy or export it again"
             )
-        how = writing(about)
+        how = writing(about, backbone) if isinstance(backbone, TokenBackbone) else None
         backbone.load_state_dict(load_file(file))
     except (HubError, Untrusted) as error:
         raise HubError(f"{folder / 'config.json'}: {error}") from error

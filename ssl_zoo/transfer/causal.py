@@ -23,6 +23,7 @@ from ssl_zoo.data.text import TextData
 from ssl_zoo.objectives._base import Batch
 from ssl_zoo.transfer.features import evaluating, prepare
 from ssl_zoo.transfer.measures import Data
+from ssl_zoo.views.hiding import mask_id
 
 HELD = 2**24  # logits held at once: 64 MiB in float32
 
@@ -53,7 +54,8 @@ def writer(backbone: Backbone) -> TokenBackbone:
     """The same backbone, after a check that it writes text, in whichever way (`TokenBackbone.writes`).
 
     Raises:
-        DataError: it does not read text, does not write, or its output matrix is not in the export.
+        DataError: it does not read text, does not write, its output matrix is not in the export, or it would
+            fill in masks and its vocabulary has none.
     """
     title = type(backbone).__name__
     if not isinstance(backbone, TokenBackbone) or backbone.modality != "text":
@@ -63,6 +65,11 @@ def writer(backbone: Backbone) -> TokenBackbone:
             f"this {title} was not pretrained to write: take one that was, with objective=next_token, "
             "prefix_lm, span_corruption or masked_diffusion"
         )
+    if backbone.writes == "masks":
+        try:
+            mask_id(backbone.vocabulary)
+        except ValueError as error:
+            raise DataError(str(error)) from error
     return tied(backbone)
 
 

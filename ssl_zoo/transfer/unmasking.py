@@ -27,7 +27,6 @@ import torch
 from torch import Tensor
 
 from ssl_zoo.backbones._base import TokenBackbone
-from ssl_zoo.data.rows import DataError
 from ssl_zoo.noise import uniform
 from ssl_zoo.transfer.causal import HELD, Example, nats, states
 from ssl_zoo.transfer.features import device_of, evaluating
@@ -72,22 +71,22 @@ def unmasking_nats(backbone: TokenBackbone, examples: Sequence[Example], key: in
     if len(lengths) != 1:
         raise ValueError(f"completions that are filled in have one length, not {sorted(lengths)}")
     length, count = lengths.pop(), len(examples)
+    mask, weight = mask_id(backbone.vocabulary), backbone.word_embedding().weight
     noise = uniform(key, 0, 1 + count * length, torch.device("cpu"))
     share = shares(noise[0], count)[:, None]  # (B, 1)
-    hidden = noise[1:].view(count, length) < share
     x, segments = laid_out([one.ids for one in examples])
     at = torch.tensor([one.prompt for one in examples])[:, None] + torch.arange(length)  # (B, L)
     target = x.gather(1, at)
-    x.scatter_(1, at, target.masked_fill(hidden, mask_id(backbone.vocabulary)))
-
-    weight = backbone.word_embedding().weight
+    hidden = (noise[1:].view(count, length) < share) & (target != mask)
+    x.scatter_(1, at, target.masked_fill(hidden, mask))
     row, column = hidden.nonzero(as_tuple=True)
-    place = weight.device
-    code = states(backbone, x.to(place), segments.to(place), "both")[row.to(place), at[row, column].to(place)]
-    # As in pretraining, the mask itself is never predicted.
-    lost = nats(code, weight, target[row, column].to(place), never=mask_id(backbone.vocabulary))
-    found = lost.new_zeros(count, length)
-    return found.index_put((row.to(place), column.to(place)), lost / share[row, 0].to(place))
+    x, segments, row, at, target, share = (
+        part.to(weight.device)
+        for part in (x, segments, row, at[row, column], target[row, column], share[row, 0])
+    )
+    code = states(backbone, x, segments, "both")[row, at]
+    lost = nats(code, weight, target, never=mask) / share  # as in pretraining, the mask is never predicted
+    return lost.new_zeros(count, length).index_put((row, column.to(weight.device)), lost)
 
 
 class Canvas:
@@ -96,6 +95,7 @@ class Canvas:
     Attributes:
         x, segments: (B, T) int64 on the CPU. at: (B, L), where in its row each place is.
         hidden: (B, L) bool, what is still a mask. found: what was written in each place.
+        ends: the first place of each row in which a document ends; L where none does yet.
     """
 
     def __init__(self, prompts: Sequence[Sequence[int]], tokens: int, mask: int):
@@ -103,7 +103,7 @@ class Canvas:
         self.at = torch.tensor([len(prompt) for prompt in prompts])[:, None] + torch.arange(tokens)
         self.hidden = torch.ones(len(prompts), tokens, dtype=torch.bool)
         self.found: list[dict[int, Step]] = [{} for _ in prompts]
-        self.ends = [tokens] * len(prompts)  # the first place in which a document ends
+        self.ends = [tokens] * len(prompts)
 
     def open(self) -> list[int]:
         """The rows in which something is hidden before the document's end."""
@@ -153,16 +153,13 @@ def fill_in(
         device: where the backbone runs meanwhile; None: where it is.
 
     Raises:
-        DataError: rows longer than the backbone takes, or a vocabulary without a mask.
-        ValueError: fewer steps than 1.
+        DataError: rows longer than the backbone takes.
+        ValueError: fewer steps than 1, or a vocabulary without a mask.
     """
     steps = max(tokens, 1) if steps is None else steps
     if steps < 1:
         raise ValueError(f"text is filled in in 1 step or more, not {steps}")
-    try:
-        mask = mask_id(model.vocabulary)
-    except ValueError as error:
-        raise DataError(str(error)) from error
+    mask = mask_id(model.vocabulary)
     if not prompts:
         return []
     place = device_of(model) if device is None else device

@@ -110,6 +110,11 @@ def test_a_description_from_before_is_read_and_a_strange_one_refused(tmp_path):
         for into in (None, model()):
             with pytest.raises(hub.HubError, match="one of the ways next, prefix, spans, masks, not"):
                 hub.load(folder, into)
+    one_way = model()
+    one_way.orders = frozenset({"both"})
+    (folder / "config.json").write_text(json.dumps(about | {"writes": "prefix"}))
+    with pytest.raises(hub.HubError, match="cannot write 'prefix': it cannot read 'causal'"):
+        hub.load(folder, one_way)
 
 
 def test_a_sum_writes_as_its_first_term_that_does():
