@@ -1,4 +1,8 @@
-"""The bag of tokens, and crops of documents: each against slow and plain code."""
+"""The bag of tokens, and crops of documents: each against slow and plain code.
+
+Reference (crops): a loop over documents, crops and pairs, value and gradient.
+Peers (crops): Contriever's code deletes a tenth of the tokens of a crop and has a queue of negatives.
+"""
 
 import math
 
