@@ -151,5 +151,5 @@ def negative_sampling(
         negatives: (K, D). count: how many negatives a pair has, k.
     """
     found = (F.softplus(-centre @ context.transpose(1, 2)) * pairs).sum()
-    against = F.softplus(centre @ negatives.T).mean(-1)  # (B, T)
+    against = F.softplus(F.linear(centre, negatives)).mean(-1)  # (B, T)
     return found + count * (against * pairs.sum(-1)).sum()
