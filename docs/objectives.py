@@ -25,11 +25,12 @@ from ssl_zoo.compose.catalogue import Card, backbones_for, cards, recipes
 from ssl_zoo.compose.composition import config_folder
 from ssl_zoo.compose.manual import choice_entries
 from ssl_zoo.compose.signatures import signature
-from ssl_zoo.leaderboard.standings import Standings, load
+from ssl_zoo.leaderboard.standings import Standings, format_point, in_order, load
 from ssl_zoo.leaderboard.table import grid
 from ssl_zoo.pages.board_charts import charts
 from ssl_zoo.pages.board_docs import WIDTH
 from ssl_zoo.pages.page import picture
+from ssl_zoo.transfer.report import metric
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 TESTS = REPOSITORY / "tests/objectives"
@@ -198,8 +199,8 @@ def table(found: list[Card]) -> str:
         "Written by `python docs/objectives.py`; `ssl-zoo list NAME` prints the page of an objective. "
         "Time and memory: of a training step against SimCLR's on the same backbone (python "
         "benchmarks/cost/run.py). Score: the measure that ranks the lines of the boards "
-        "[cifar10-small](../leaderboard/cifar10-small.md) and [text-small](../leaderboard/text-small.md), where "
-        "a line has run. `-`: not measured, or nothing to say.",
+        "[cifar10-small](../leaderboard/cifar10-small.md) and [text-small](../leaderboard/text-small.md), "
+        "where a line has run. `-`: not measured, or nothing to say.",
     ]
     header = [
         "objective",
@@ -223,10 +224,62 @@ def table(found: list[Card]) -> str:
     return "\n\n".join(parts) + "\n"
 
 
+def leading(board: Standings) -> list[list[str]]:
+    """A row for each measure and point of a board: its three best pretrained lines, and its best floor."""
+    rows = []
+    for measure, said in board.measures.items():
+        cells = [cell for line in board.lines for cell in line.cells.get(measure, ())]
+        if "scratch_of" in said or not cells or not metric(cells[0].metric).scored:
+            continue
+        sign, points = -1 if metric(cells[0].metric).lower else 1, in_order(cells)
+        for point in points:
+            at = [
+                (sign * cell.mean, line.role, f"{line.title} {cell.text()}")
+                for line in board.ran
+                for cell in line.cells.get(measure, ())
+                if (cell.labels, cell.steps) == point
+            ]
+            ordered = sorted(at, reverse=True)
+            best, floors = (
+                [text for _, role, text in ordered if role == wanted] for wanted in ("pretrained", "floor")
+            )
+            where = f", {format_point(*point)}" if len(points) > 1 else ""
+            if best:
+                row = [f"{board.label(measure)}{where}", *[*best, "", ""][:3], *[*floors, ""][:1]]
+                rows.append(row)
+    return rows
+
+
+def choosing(found: list[Card]) -> str:
+    """CHOOSING.md: what the boards say of which objective to take, and what each says of itself."""
+    parts = [
+        "# Which objective to take",
+        "Written by `python docs/objectives.py` from the boards' results: of every measure the three best "
+        "pretrained lines and the best floor, which takes no pretraining. Figures are means over seeds with "
+        "half of their 95 % interval. What was learned in five minutes of one core need not hold for hours or "
+        "for larger networks; a line that a floor beats is not worth its minutes for that measure.",
+    ]
+    for board in boards():
+        if rows := leading(board):
+            parts += [f"## {board.title}", board.about]
+            parts += [filled(["measure", "best", "second", "third", "best floor"], rows)]
+    parts += ["## What each is for", "From the headers of `configs/objective`."]
+    for title, kinds_ in (("images", {"vit", "cnn", "patches"}), ("text", {"bag", "transformer", "encoder"})):
+        rows = [
+            [f"[{card.cls}]({stem(card)}.md)", card.family, card.choices[0].notes.get("When", ""), best(card)]
+            for card in found
+            if kinds_ & set(card.takes)
+        ]
+        parts += [f"### On {title}", filled(["objective", "family", "when", "score"], rows)]
+    return "\n\n".join(parts) + "\n"
+
+
 def pages() -> dict[str, str]:
     """File name -> text."""
     found = [card for card in cards() if card.file is not None and card.family != "composition"]
-    files = {"README.md": table(found)} | {f"{stem(card)}.md": page(card) for card in found}
+    files = {"README.md": table(found), "CHOOSING.md": choosing(found)} | {
+        f"{stem(card)}.md": page(card) for card in found
+    }
     return files | {name: svg for card in found for name, svg in drawn(card).items()}
 
 
