@@ -15,6 +15,7 @@ import ast
 import json
 import re
 import sys
+from dataclasses import replace
 from functools import cache
 from itertools import groupby
 from pathlib import Path
@@ -24,13 +25,19 @@ from ssl_zoo.compose.catalogue import Card, backbones_for, cards, recipes
 from ssl_zoo.compose.composition import config_folder
 from ssl_zoo.compose.manual import choice_entries
 from ssl_zoo.compose.signatures import signature
-from ssl_zoo.leaderboard.standings import Standings, load
+from ssl_zoo.leaderboard.standings import Standings, format_point, in_order, load
 from ssl_zoo.leaderboard.table import grid
+from ssl_zoo.pages.board_charts import charts
+from ssl_zoo.pages.board_docs import WIDTH
+from ssl_zoo.pages.page import picture
+from ssl_zoo.transfer.report import metric
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 TESTS = REPOSITORY / "tests/objectives"
 COSTS = REPOSITORY / "benchmarks/cost/results.json"
 BOARDS = REPOSITORY / "benchmarks/leaderboard"
+SCORED = ("cifar10-small", "text-small")
+LABELS = "labels-linear"  # the measure of these boards that is drawn
 NONE = "-"
 
 
@@ -149,6 +156,9 @@ def page(card: Card) -> str:
         ]
     if found := scores(card):
         parts += ["## Scores", filled(["board", "line", "measure", "score"], [list(row) for row in found])]
+    for board in fewer(card):
+        title = f"{board.label(LABELS)}, {board.title}"
+        parts += [f"![{title}]({stem(card)}-{board.name}.svg)", f"{title}, beside what needs no pretraining."]
     if notes:
         parts += ["## Tested against", notes.get("Reference", NONE)]
         if peers := notes.get("Peers"):
@@ -157,8 +167,29 @@ def page(card: Card) -> str:
 
 
 def best(card: Card) -> str:
-    """The scores of an objective on the board of small images, if it has any."""
-    return "; ".join(score for board, _, _, score in scores(card) if board == "cifar10-small")
+    """The scores of an objective on the boards of small images and of texts, if it has any."""
+    return "; ".join(score for board, _, _, score in scores(card) if board in SCORED)
+
+
+def fewer(card: Card) -> list[Standings]:
+    """The boards that compare few labels, each with the objective's lines, floors and references alone."""
+    names, found = {one.name for one in card.choices}, []
+    for board in boards():
+        own = [line for line in board.ran if line.recipe.pretrain.get("objective") in names]
+        trunks = {line.trunk for line in own}
+        beside = [line for line in board.ran if line.role != "pretrained" and line not in own]
+        beside = [line for line in beside if line.trunk in trunks or not line.trunk]
+        if board.name in SCORED and any(LABELS in line.cells for line in own):
+            found.append(replace(board, lines=tuple(line for line in board.lines if line in own + beside)))
+    return found
+
+
+def drawn(card: Card) -> dict[str, str]:
+    """File name -> SVG of the accuracy with few labels, one for each of these boards."""
+    return {
+        f"{stem(card)}-{board.name}.svg": picture({**charts(board)[f"labels-{LABELS}"], "width": WIDTH})
+        for board in fewer(card)
+    }
 
 
 def table(found: list[Card]) -> str:
@@ -167,9 +198,9 @@ def table(found: list[Card]) -> str:
         "# Objectives",
         "Written by `python docs/objectives.py`; `ssl-zoo list NAME` prints the page of an objective. "
         "Time and memory: of a training step against SimCLR's on the same backbone (python "
-        "benchmarks/cost/run.py). Score: linear probe on the board "
-        "[cifar10-small](../leaderboard/cifar10-small.md), where a line has run. `-`: not measured, or "
-        "nothing to say.",
+        "benchmarks/cost/run.py). Score: the measure that ranks the lines of the boards "
+        "[cifar10-small](../leaderboard/cifar10-small.md) and [text-small](../leaderboard/text-small.md), "
+        "where a line has run. `-`: not measured, or nothing to say.",
     ]
     header = [
         "objective",
@@ -193,14 +224,69 @@ def table(found: list[Card]) -> str:
     return "\n\n".join(parts) + "\n"
 
 
+def leading(board: Standings) -> list[list[str]]:
+    """A row for each measure and point of a board: its three best pretrained lines, and its best floor."""
+    rows = []
+    for measure, said in board.measures.items():
+        cells = [cell for line in board.lines for cell in line.cells.get(measure, ())]
+        if "scratch_of" in said or not cells or not metric(cells[0].metric).scored:
+            continue
+        sign, points = -1 if metric(cells[0].metric).lower else 1, in_order(cells)
+        for point in points:
+            at = [
+                (sign * cell.mean, line.role, f"{line.title} {cell.text()}")
+                for line in board.ran
+                for cell in line.cells.get(measure, ())
+                if (cell.labels, cell.steps) == point
+            ]
+            ordered = sorted(at, reverse=True)
+            best, floors = (
+                [text for _, role, text in ordered if role == wanted] for wanted in ("pretrained", "floor")
+            )
+            where = f", {format_point(*point)}" if len(points) > 1 else ""
+            if best:
+                row = [f"{board.label(measure)}{where}", *[*best, "", ""][:3], *[*floors, ""][:1]]
+                rows.append(row)
+    return rows
+
+
+def choosing(found: list[Card]) -> str:
+    """CHOOSING.md: what the boards say of which objective to take, and what each says of itself."""
+    parts = [
+        "# Which objective to take",
+        "Written by `python docs/objectives.py` from the boards' results: of every measure the three best "
+        "pretrained lines and the best floor, which takes no pretraining. Figures are means over seeds with "
+        "half of their 95 % interval. What was learned in five minutes of one core need not hold for hours "
+        "or for larger networks; a line that a floor beats is not worth its minutes for that measure.",
+    ]
+    for board in boards():
+        if rows := leading(board):
+            parts += [f"## {board.title}", board.about]
+            parts += [filled(["measure", "best", "second", "third", "best floor"], rows)]
+    parts += ["## What each is for", "From the headers of `configs/objective`."]
+    for title, kinds_ in (("images", {"vit", "cnn", "patches"}), ("text", {"bag", "transformer", "encoder"})):
+        rows = [
+            [f"[{card.cls}]({stem(card)}.md)", card.family, card.choices[0].notes.get("When", ""), best(card)]
+            for card in found
+            if kinds_ & set(card.takes)
+        ]
+        parts += [f"### On {title}", filled(["objective", "family", "when", "score"], rows)]
+    return "\n\n".join(parts) + "\n"
+
+
 def pages() -> dict[str, str]:
     """File name -> text."""
     found = [card for card in cards() if card.file is not None and card.family != "composition"]
-    return {"README.md": table(found)} | {f"{stem(card)}.md": page(card) for card in found}
+    files = {"README.md": table(found), "CHOOSING.md": choosing(found)} | {
+        f"{stem(card)}.md": page(card) for card in found
+    }
+    return files | {name: svg for card in found for name, svg in drawn(card).items()}
 
 
 if __name__ == "__main__":
     folder = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).with_suffix("")
     folder.mkdir(exist_ok=True)
+    for old in folder.glob("*.svg"):
+        old.unlink()
     for name, text in pages().items():
         (folder / name).write_text(text, encoding="utf-8")

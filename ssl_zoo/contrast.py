@@ -35,7 +35,7 @@ def pair_scores(z: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
     everyone = gather(z)  # (world * 2 N, D)
     rows = torch.arange(len(z), device=z.device)
     first = rank() * len(z)
-    scores = (z @ everyone.T / temperature).scatter(1, (first + rows)[:, None], float("-inf"))
+    scores = (F.linear(z, everyone) / temperature).scatter(1, (first + rows)[:, None], float("-inf"))
     return scores, first + (rows + len(z) // 2) % len(z)
 
 
@@ -151,5 +151,5 @@ def negative_sampling(
         negatives: (K, D). count: how many negatives a pair has, k.
     """
     found = (F.softplus(-centre @ context.transpose(1, 2)) * pairs).sum()
-    against = F.softplus(centre @ negatives.T).mean(-1)  # (B, T)
+    against = F.softplus(F.linear(centre, negatives)).mean(-1)  # (B, T)
     return found + count * (against * pairs.sum(-1)).sum()

@@ -8,6 +8,7 @@ import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
 
@@ -144,12 +145,36 @@ def run(positional: list[str], options: Options) -> None:
         for one in ahead:
             print(work(*one), flush=True)
     else:
-        context = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(jobs, context, watched, (os.getpid(),)) as pool:
-            for done in as_completed([pool.submit(work, *one) for one in ahead]):
-                print(done.result(), flush=True)
+        spread(ahead, jobs)
     checked(composer, board, AbsentDatasets(composer))
     show([str(board.folder)], {})
+
+
+def spread(ahead: list[tuple[Path, str, int, Path, frozenset[str]]], jobs: int) -> None:
+    """Do the `work` of these arguments in so many processes. A signal to stop reaches all of them."""
+    context = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(jobs, context, watched, (os.getpid(),))
+    try:
+        for done in as_completed([pool.submit(work_or_leave, *one) for one in ahead]):
+            print(done.result(), flush=True)
+    except BrokenProcessPool:
+        sys.exit("ssl-zoo leaderboard run: one of its processes was stopped; the same command goes on")
+    except (KeyboardInterrupt, SystemExit):
+        for process in multiprocessing.active_children():
+            process.terminate()  # which training notes, to save and end
+        pool.shutdown(cancel_futures=True)
+        raise
+    finally:
+        pool.shutdown()  # after an error in one of them, the others go on
+
+
+def work_or_leave(folder: Path, line: str, seed: int, runs: Path, trust: frozenset[str]) -> str:
+    """As `work`; where a signal stops that, the process ends, and begins nothing else."""
+    try:
+        return work(folder, line, seed, runs, trust)
+    except (KeyboardInterrupt, SystemExit):
+        sys.stdout.flush()
+        os._exit(143)
 
 
 def watched(parent: int) -> None:

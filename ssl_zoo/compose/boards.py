@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -93,7 +94,8 @@ class BoardComposer:
     def pretrain(self, config: DictConfig, where: Path) -> None:
         cfg = config.copy()
         cfg.run = str(where)
-        pretraining.pretrain_from(cfg, {})
+        if pretraining.pretrain_from(cfg, {}).summary["stopped"]:  # by a signal; what it did is saved
+            sys.exit(143)
 
     def draw(self, config: DictConfig, where: Path, data: Images | TextData, seed: int) -> None:
         make: Any = gate.instantiate(config.backbone, _convert_="all", _partial_=True)

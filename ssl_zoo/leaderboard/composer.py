@@ -75,7 +75,7 @@ class Composer(Protocol):
         ...
 
     def pretrain(self, config: Config, where: Path) -> None:
-        """Stage 1, in a folder; what was interrupted there goes on."""
+        """Stage 1, in a folder; what was interrupted there goes on. Exits where a signal stops it."""
         ...
 
     def draw(self, config: Config, where: Path, data: Images | TextData, seed: int) -> None:

@@ -161,33 +161,45 @@ def _results(line: Line, measure: str, protocol: str) -> list[Record]:
 
 
 def _probed(line: Line, measure: str) -> list[Point]:
-    """The validation score of a probe after each block."""
+    """The validation score of a probe of each depth, with the most labels."""
     results = _results(line, measure, "layers")
-    return (
-        _layers([one["details"]["curve"] for one in results], metric(results[0]["metric"])) if results else []
+    if not results:
+        return []
+    most = max(one["train"] for one in results)
+    results = [one for one in results if one["train"] == most]
+    return _layers(
+        [one["details"]["curve"] for one in results], metric(results[0]["metric"]), _first(results[0])
     )
 
 
+def _first(result: Record) -> int:
+    """The depth of the first value of a curve: 0 where it is of the mean of the embeddings of a text."""
+    return result["details"].get("first", 1)
+
+
 def _diagnosed(line: Line, measure: str, part: str) -> list[Point]:
-    """One of the diagnostics after each block. The last of its values is left out: it is of the features that
+    """One of the diagnostics of each depth. The last of its values is left out: it is of the features that
     a probe reads, after all blocks."""
     results = _results(line, measure, "diagnostics")
-    return _layers([one["details"][part][:-1] for one in results], metric(part))
+    if not results:
+        return []
+    return _layers([one["details"][part][:-1] for one in results], metric(part), _first(results[0]))
 
 
-def _layers(found: list[list[float]], shown: Metric) -> list[Point]:
-    """Means and intervals after each block, from one list of values for each seed; [] where seeds have other
-    numbers of blocks."""
+def _layers(found: list[list[float]], shown: Metric, first: int) -> list[Point]:
+    """Means and intervals at each depth from the first on, from one list of values for each seed; [] where
+    seeds have other numbers of blocks."""
     if not found or len({len(values) for values in found}) > 1:
         return []
     points = []
-    for block, values in enumerate(zip(*found, strict=True), 1):
+    blocks = len(found[0]) + first - 1
+    for block, values in enumerate(zip(*found, strict=True), first):
         mean = sum(values) / len(values)
         low, high = interval(values) or (mean, mean)
         half = "" if len(values) < 2 else f" ± {shown.text((high - low) / 2)}"
         y, low, high = (shown.factor * value for value in (mean, low, high))
-        words = f"after block {block} of {len(found[0])}"
-        points.append(Point(block / len(found[0]), y, low, high, shown.text(mean) + half, words))
+        words = f"after block {block} of {blocks}" if block else "mean of the embeddings"
+        points.append(Point(block / max(1, blocks), y, low, high, shown.text(mean) + half, words))
     return points
 
 

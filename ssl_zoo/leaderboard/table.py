@@ -231,7 +231,7 @@ def _marked(gain: Gain | None) -> str:
 def _curves(board: Standings, one: Curves, pictures: Mapping[str, str]) -> list[str]:
     """The section on one chart: its picture, its numbers, and what belongs to its kind."""
     if one.kind == "layers":  # trunks differ in depth: one cell for all blocks
-        header = ["line", f"{one.y} after each block"]
+        header = ["line", f"{one.y} at each depth"]
         body = [[line.title, ", ".join(p.text for p in points)] for line, points in one.drawn]
     else:
         columns = list(dict.fromkeys(p.words for _, points in one.drawn for p in points))

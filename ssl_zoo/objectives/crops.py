@@ -16,18 +16,20 @@ Published training: AdamW, lr 5e-5, 20,000 steps of warm-up of 500,000, batch 2,
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
 
 from ssl_zoo.backbones._base import TokenBackbone, check_ids
+from ssl_zoo.columns import words_of
 from ssl_zoo.contrast import nt_xent
 from ssl_zoo.noise import rand
 from ssl_zoo.objectives._base import Batch, Loss, Objective
 from ssl_zoo.objectives._shown import Pairs, cosines
-from ssl_zoo.tokens import mean_rows, take
-from ssl_zoo.views.text import longest, spans
+from ssl_zoo.tokens import mean_rows
+from ssl_zoo.views.text import crops
 
 
 class DocumentCrops(Objective[TokenBackbone]):
@@ -42,6 +44,7 @@ class DocumentCrops(Objective[TokenBackbone]):
         through: "trunk" contrasts what the backbone makes of the crops; "words" the means of their word
             embeddings alone, which costs next to nothing and leaves a trunk to other terms of a `Sum`. A
             backbone without blocks is its words.
+        columns: [first, last] of the numbers of the words that are contrasted; None: all.
 
     Raises:
         ValueError: lengths that are none, a temperature that is not positive, or another `through`; from
@@ -61,6 +64,7 @@ class DocumentCrops(Objective[TokenBackbone]):
         high: int = 128,
         temperature: float = 0.05,
         through: Literal["trunk", "words"] = "trunk",
+        columns: Sequence[int] | None = None,
     ):
         super().__init__(backbone)
         if not 1 <= low <= high:
@@ -70,7 +74,10 @@ class DocumentCrops(Objective[TokenBackbone]):
         if through not in ("trunk", "words"):
             raise ValueError(f"through={through!r} is not known; take trunk or words")
         self.low, self.high, self.temperature = low, high, temperature
-        self.words = backbone.word_embedding() if through == "words" or not backbone.blocks() else None
+        words = through == "words" or not backbone.blocks()
+        if columns is not None and not words:
+            raise ValueError(f"columns={list(columns)} are of words: take them with through=words")
+        self.words = words_of(backbone.word_embedding(), columns) if words else None
 
     def forward(self, batch: Batch) -> Loss:
         x, segments = self.crops(batch)
@@ -79,17 +86,8 @@ class DocumentCrops(Objective[TokenBackbone]):
 
     def crops(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Two crops of each row: ids and segments (2 B, high); rows i and B + i are of one document."""
-        rows, width = batch.x.shape
-        if batch.segments is None:
-            start, length = batch.x.new_zeros(rows), batch.x.new_full((rows,), width)
-        else:
-            start, length = longest(batch.segments)  # (B,)
-        noise = rand(rows, 2, 2, device=batch.x.device).transpose(0, 1)  # (2, B, 2): views first
-        first, size = spans(noise, length, self.low, self.high)  # (2, B)
-        column = torch.arange(min(self.high, (width + 1) // 2), device=batch.x.device)
-        at = ((start + first)[..., None] + column).clamp_max(width - 1)  # (2, B, high)
-        segments = torch.where(column < size[..., None], 0, -1)
-        return take(batch.x.repeat(2, 1), at.flatten(0, 1)), segments.flatten(0, 1)
+        noise = rand(len(batch.x), 2, 2, device=batch.x.device).transpose(0, 1)  # (2, B, 2): views first
+        return crops(batch.x, batch.segments, noise, self.low, self.high)
 
     def read(self, x: Tensor, segments: Tensor) -> Tensor:
         """What is contrasted of crops x, segments (2 B, T): (2 B, D)."""

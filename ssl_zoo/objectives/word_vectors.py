@@ -1,5 +1,4 @@
-"""Word vectors: skip-gram and CBOW with negative sampling (word2vec: Mikolov et al. 2013, arXiv:1310.4546,
-eq. 4; arXiv:1301.3781).
+"""Word vectors by negative sampling (word2vec: Mikolov et al. 2013, arXiv:1310.4546, eq. 4; arXiv:1301.3781).
 
     L = (1 / P) sum over centres i, and contexts j within r_i, of
         -log s(u_i . v_j) - k mean over negatives n of log s(-u_i . v_n)
@@ -9,23 +8,27 @@ window. CBOW predicts the centre from the mean of its contexts, once a centre. N
 frequency to the power of 3/4, and frequent words are left out at random, as in the paper: with probability
 1 - sqrt(threshold / frequency).
 
-word2vec draws k negatives for each pair; here all pairs of a step share a larger draw, so that the scores
-are one product. Frequencies are counted while training. P is rows x length x (window + 1), which is how
-many pairs there are on average, and for CBOW rows x length. Contexts do not cross documents.
+word2vec draws k negatives for each pair; here all pairs of a step share a larger draw. Frequencies are
+counted while training. P is rows x length x (window + 1), the pairs on average, and for CBOW rows x length.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
 from ssl_zoo.backbones._base import TokenBackbone, check_ids
+from ssl_zoo.columns import words_of
 from ssl_zoo.contrast import negative_sampling
 from ssl_zoo.memory import Stash
 from ssl_zoo.noise import rand, rand_shared
 from ssl_zoo.objectives._base import Batch, Loss, Objective
+from ssl_zoo.views.text import neighbours, stretches
+
+STRETCH = 32  # centres whose scores are one product
 
 
 class WordVectors(Objective[TokenBackbone]):
@@ -36,6 +39,7 @@ class WordVectors(Objective[TokenBackbone]):
         negatives: how many a pair counts, k.
         shared: negatives that are drawn in a step, for all pairs.
         threshold: frequency above which a word is left out at times.
+        columns: [first, last] of the numbers of a vector that are trained (`ssl_zoo.columns`); None: all.
 
     Raises:
         ValueError: another `predicts`, or a number that cannot be.
@@ -44,7 +48,6 @@ class WordVectors(Objective[TokenBackbone]):
     family = "word vectors"
     takes = ("bag",)
     counts: Tensor  # (V,) how often each id was read, plus one
-
     tiny: ClassVar[dict[str, Any]] = {"shared": 8}
 
     def __init__(
@@ -55,49 +58,49 @@ class WordVectors(Objective[TokenBackbone]):
         negatives: float = 5.0,
         shared: int = 256,
         threshold: float = 1e-3,
+        columns: Sequence[int] | None = None,
     ):
         super().__init__(backbone)
         if predicts not in ("contexts", "centre"):
             raise ValueError(f"predicts={predicts!r} is not known; take contexts or centre")
         if min(window, shared) < 1 or min(negatives, threshold) <= 0:
             raise ValueError(f"{window=}, {negatives=}, {shared=} and {threshold=} must be positive")
-        self.predicts, self.window, self.negatives = predicts, window, negatives
-        self.shared, self.threshold = shared, threshold
-        words = backbone.word_embedding()
-        self.contexts = nn.Embedding(words.num_embeddings, words.embedding_dim)
+        self.predicts, self.window, self.negatives, self.shared = predicts, window, negatives, shared
+        self.threshold = threshold
+        self.words = words_of(backbone.word_embedding(), columns)
+        self.contexts = nn.Embedding(self.words.num_embeddings, self.words.embedding_dim)
         nn.init.zeros_(self.contexts.weight)  # as word2vec's code starts them
-        self.register_buffer("counts", torch.ones(words.num_embeddings))
+        self.register_buffer("counts", torch.ones(self.words.num_embeddings))
         self.seen = Stash()
 
     def pairs(self, ids: Tensor, segments: Tensor) -> Tensor:
-        """Which tokens are contexts of which: (B, T, T) bool, row = centre."""
+        """Which tokens are contexts of which: (N, S, S + 2 W) bool, of stretches with a window beside."""
         noise = rand(*ids.shape, 2, device=ids.device)  # (B, T, 2)
         frequency = self.counts[ids] / self.counts.sum()
-        kept = (noise[..., 0] < (self.threshold / frequency).sqrt()) & (segments >= 0)
-        reach = 1 + (noise[..., 1] * self.window).long()  # (B, T)
-        place = torch.arange(ids.shape[1], device=ids.device)
-        far = (place[:, None] - place).abs()
-        near = (far > 0) & (far <= reach[..., None])
-        return near & (segments[:, :, None] == segments[:, None]) & kept[:, :, None] & kept[:, None]
+        kept = segments.where(noise[..., 0] < (self.threshold / frequency).sqrt(), -1)
+        return neighbours(kept, 1 + (noise[..., 1] * self.window).long(), STRETCH, self.window)
 
     def forward(self, batch: Batch) -> Loss:
         check_ids(batch.x, len(self.counts))
-        ids, words = batch.x.long(), self.backbone.word_embedding()
+        ids, words = batch.x.long(), self.words
         segments = torch.zeros_like(ids) if batch.segments is None else batch.segments
         pairs = self.pairs(ids, segments).to(words.weight.dtype)
         likely = self.counts.double().pow(0.75).cumsum(0)
         noise = rand_shared(self.shared).to(likely) * likely[-1]
         drawn = torch.searchsorted(likely, noise, right=True).clamp_max(len(likely) - 1)
-        u, v, negatives = words(ids), self.contexts(ids), self.contexts(drawn)
-        places = ids.numel() * (self.window + 1)
-        if self.predicts == "centre":
+        around, own = stretches(ids, STRETCH, self.window)
+        if self.predicts == "contexts":
+            u, v, places = words(own), self.contexts(around), ids.numel() * (self.window + 1)
+        else:
             size = pairs.sum(2, keepdim=True)
-            u = pairs @ u / size.clamp_min(1)  # the mean of a centre's contexts, at its place
-            pairs, places = torch.diag_embed((size > 0).to(pairs).squeeze(2)), ids.numel()
+            u, v, places = pairs @ words(around) / size.clamp_min(1), self.contexts(own), ids.numel()
+            pairs = torch.diag_embed(
+                (size > 0).to(pairs).squeeze(2)
+            )  # a centre, and the mean of its contexts
         if self.training:  # what is only looked at is not counted
             real = (segments >= 0).flatten().to(self.counts)
             self.seen.stash(torch.zeros_like(self.counts).scatter_add(0, ids.flatten(), real)[None])
-        loss = negative_sampling(u, v, pairs, negatives, self.negatives)
+        loss = negative_sampling(u, v, pairs, self.contexts(drawn), self.negatives)
         return Loss(loss / places, {"pairs": pairs.sum() / len(ids)})
 
     def advance(self, t: float) -> None:

@@ -71,13 +71,13 @@ def layer_probe(layers: Layers) -> Chart:
     x = {
         "field": "layer",
         "type": "ordinal",
-        "title": "block of the backbone, from its input",
+        "title": "block of the backbone, from its input (0: the mean of the embeddings)",
         "axis": {"labelAngle": 0},
     }
     y = {"type": "quantitative", "title": "accuracy (%)"}
     return {
         **WIDE,
-        "description": "Accuracy of a linear probe after each block.",
+        "description": "Accuracy of a linear probe of each depth.",
         "data": {"values": values},
         "encoding": {"x": x},
         "layer": [

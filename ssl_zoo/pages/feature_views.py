@@ -27,7 +27,10 @@ class Neighbours(NamedTuple):
 
 
 class LayerScore(NamedTuple):
-    """The accuracy of the probe of one layer (counted from 1), a fraction, with its 95 % Wilson interval."""
+    """The accuracy of the probe of one layer, a fraction, with its 95 % Wilson interval.
+
+    layer: 0 for the mean of the embeddings of a text, 1 for what comes after the first block.
+    """
 
     layer: int
     accuracy: float
@@ -120,8 +123,9 @@ def layer_scores(train: FeatureSet, validation: FeatureSet, classes: int) -> Lay
     choosing, scoring = validation.take(index[::2]), validation.take(index[1::2])
     truth = labels_of(scoring)
     scores = []
-    for number, probe in enumerate(probe_layers(train, choosing, classes), 1):
-        guess = probe.classifier.logits(scoring.layers[number - 1]).argmax(1)
+    probes = probe_layers(train, choosing, classes)
+    for number, (probe, x) in enumerate(zip(probes, scoring.layers, strict=True), scoring.first):
+        guess = probe.classifier.logits(x).argmax(1)
         right = int((guess == truth).sum())
         scores.append(LayerScore(number, right / len(truth), *wilson(right / len(truth), len(truth))))
     common = labels_of(train).bincount().argmax()

@@ -26,7 +26,7 @@ from ssl_zoo.backbones._base import Backbone
 from ssl_zoo.data.rows import DataError, Rows, Subset
 from ssl_zoo.noise import free_noise, seed_noise
 from ssl_zoo.objectives._base import Batch
-from ssl_zoo.transfer.features import extract, prepare
+from ssl_zoo.transfer.features import extract, first_depth, prepare
 from ssl_zoo.transfer.measures import Measured, Subject
 from ssl_zoo.views.recipes import crop_flip
 
@@ -100,9 +100,10 @@ def half(batch: Batch, which: int) -> Batch:
 
 @dataclass(frozen=True)
 class Diagnostics:
-    """Effective rank, std, alignment and uniformity after each layer. The value is the last effective rank.
+    """Effective rank, std, alignment and uniformity of each layer. The value is the last effective rank.
 
-    `details` holds the list over layers of each metric.
+    `details` holds the list over layers of each metric, the last of which is what a probe reads. Those of a
+    text backbone open with the mean of its embeddings, and then `details["first"]` is 0.
 
     Args:
         limit: validation rows at most, chosen by seed 0.
@@ -132,5 +133,6 @@ class Diagnostics:
             for name in METRICS:
                 curves[name].append(values[name])
         last = {name: curve[-1] for name, curve in curves.items()}
-        found = Measured(METRICS[0], last.pop(METRICS[0]), last, {}, curves, validation=len(rows))
+        details = curves if (first := first_depth(subject.backbone)) else curves | {"first": first}
+        found = Measured(METRICS[0], last.pop(METRICS[0]), last, {}, details, validation=len(rows))
         return lambda opened: found

@@ -22,6 +22,7 @@ from ssl_zoo.backbones._base import (
     ImageBackbone,
     TokenBackbone,
     as_float,
+    pool,
     refuse_out_of_range,
 )
 from ssl_zoo.data.rows import DataError, Rows, Subset
@@ -36,18 +37,21 @@ class FeatureSet(NamedTuple):
     Attributes:
         pooled: (N, D) float32.
         y: labels (N,) int64, or None.
-        layers: what is pooled after each block, (N, D_i) each; () if it was not asked for.
+        layers: what is pooled after each block, (N, D_i) each; of a text backbone, before these the mean of
+            the embeddings, which is depth 0. () if it was not asked for.
+        first: the depth of the first of `layers`: 0, or 1 where they begin after the first block.
     """
 
     pooled: Tensor
     y: Tensor | None = None
     layers: tuple[Tensor, ...] = ()
+    first: int = 1
 
     def take(self, index: np.ndarray) -> FeatureSet:
         """The features of the rows at `index` (M,) int64, in that order."""
         at = torch.from_numpy(index)
         y = None if self.y is None else self.y[at]
-        return FeatureSet(self.pooled[at], y, tuple(layer[at] for layer in self.layers))
+        return FeatureSet(self.pooled[at], y, tuple(layer[at] for layer in self.layers), self.first)
 
 
 def labels_of(features: FeatureSet) -> Tensor:
@@ -100,9 +104,20 @@ def prepare(batch: Batch, backbone: Backbone) -> tuple[Tensor, Tensor | None]:
 
 
 def forward(backbone: Backbone, batch: Batch, layers: bool = False) -> Features:
-    """Features of one batch that lies on the backbone's device, in the mode the backbone is in."""
+    """Features of one batch that lies on the backbone's device, in the mode the backbone is in.
+
+    layers: also the mean of the embeddings of a text backbone that has blocks, and what is pooled after each.
+    """
     x, segments = prepare(batch, backbone)
-    return backbone(x, segments, layers="pooled" if layers else None)
+    found = backbone(x, segments, layers="pooled" if layers else None)
+    if layers and isinstance(backbone, TokenBackbone) and backbone.modality == "text" and backbone.blocks():
+        found = found._replace(layers=(pool(backbone.embed(x), segments), *found.layers))
+    return found
+
+
+def first_depth(backbone: Backbone) -> int:
+    """The depth of the first layer that `extract` gives: 0 for the mean of the embeddings of a text."""
+    return 0 if isinstance(backbone, TokenBackbone) and backbone.modality == "text" else 1
 
 
 def trim(batch: Batch) -> Batch:
@@ -230,7 +245,7 @@ def extract(
 
     Args:
         device: where the backbone runs meanwhile (it is put back); None: where it is.
-        layers: also keep pooled features after each block: N * L * D floats of memory.
+        layers: also keep pooled features of each depth: N * L * D floats of memory.
 
     Raises:
         DataError: no rows, rows that do not fit the backbone (see `prepare`), features that are not finite.
@@ -258,7 +273,7 @@ def extract(
                 labels.append(batch.y.long())
     y = torch.cat(labels) if labels else None
     kept = tuple(torch.cat(layer) for layer in zip(*blocks, strict=True))
-    found = FeatureSet(finite(torch.cat(pooled)), y, kept)
+    found = FeatureSet(finite(torch.cat(pooled)), y, kept, first_depth(backbone))
     if memory is not None:
         memory.found[memory.key(backbone, rows)] = backbone, found
     return found

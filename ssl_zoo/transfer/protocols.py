@@ -149,9 +149,11 @@ class Linear:
 
 @dataclass(frozen=True)
 class Layers:
-    """The linear probe after each block: validation chooses the layer, test scores that one alone.
+    """The linear probe of each depth: validation chooses the depth, test scores that one alone.
 
-    The validation score of every layer is in `details["curve"]`, one list for each seed.
+    Of an image backbone a depth is after a block; of a text backbone, depth 0 is the mean of the embeddings.
+    The validation score of every depth is in `details["curve"]`, one list for each seed; of text backbones,
+    whose first depth is 0 and not 1, `details["first"]` says so.
     """
 
     name: ClassVar[str] = "layers"
@@ -176,8 +178,10 @@ class Layers:
             {"layer": layer, "weight_decay": probe.weight_decay, "validation": probe.validation}
             for layer, probe in picks
         ]
-        found = [[probe.validation for probe in curve] for curve in curves]
-        return Fitted(predict, chosen, {"curve": found, **cost})
+        details = {"curve": [[probe.validation for probe in curve] for curve in curves], **cost}
+        if validation.first != 1:
+            details["first"] = [validation.first] * len(curves)
+        return Fitted(predict, chosen, details)
 
 
 @dataclass(frozen=True)

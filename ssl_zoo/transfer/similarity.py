@@ -1,9 +1,10 @@
 """Do features that lie close mean the same? Semantic textual similarity (STS-B: Cer et al. 2017).
 
-Spearman's correlation, over pairs of sentences, between the cosine of their pooled features and the score
-that people gave. Nothing is trained. Features of language models share one large direction, which hides the
+Spearman's correlation, over pairs of sentences, between the cosine of their features and the score that
+people gave. Nothing is trained. Features of language models share one large direction, which hides the
 others in the cosine (Ethayarajh 2019; Mu & Viswanath 2018, "All-but-the-Top"), so validation chooses whether
-their mean over the train sentences is taken away, or mean and scale.
+their mean over the train sentences is taken away, or mean and scale. It also chooses the depth at which they
+are read, from the mean of the embeddings to what a probe reads, as the `layers` protocol does.
 """
 
 from __future__ import annotations
@@ -70,33 +71,46 @@ class Similarity:
             raise DataError(f"{data.name} holds no scored pairs of sentences: similarity needs some (stsb)")
         tokenizer = subject.words()
 
-        def read(sentences: Sequence[str]) -> Tensor:
+        def read(sentences: Sequence[str]) -> dict[str, Tensor]:
             rows = DocumentRows(sentences, tokenizer, subject.length)
-            return extract(subject.backbone, rows, device=subject.device, batch_size=self.batch_size).pooled
+            batch_size = self.batch_size
+            one = extract(subject.backbone, rows, device=subject.device, batch_size=batch_size, layers=True)
+            depths = {str(depth): layer for depth, layer in enumerate(one.layers, one.first)}
+            return {"pooled": one.pooled, **depths}
 
-        def sides(data: TextPairs, split: str) -> tuple[Tensor, Tensor]:
+        def sides(data: TextPairs, split: str) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
             first, second = zip(*data.pairs(split), strict=True)
             return read(first), read(second)
 
         train = train_sentences(data)
-        ways = readiness(read(train))
+        ways = {
+            (depth, way): ready
+            for depth, features in read(train).items()
+            for way, ready in readiness(features).items()
+        }
+
+        def scored(
+            choice: tuple[str, str], first: dict[str, Tensor], second: dict[str, Tensor], truth: np.ndarray
+        ) -> dict[str, float]:
+            ready, depth = ways[choice], choice[0]
+            return correlations(cosines(ready(first[depth]), ready(second[depth])), truth)
+
         first, second = sides(data, "validation")
         truth = data.scores("validation")
-        found = {w: correlations(cosines(f(first), f(second)), truth)["spearman"] for w, f in ways.items()}
-        best = max(found, key=lambda way: found[way])
+        found = {choice: scored(choice, first, second, truth)["spearman"] for choice in ways}
+        best = max(found, key=lambda choice: found[choice])
 
         def score(data: TextPairs) -> Measured:
-            first, second = (ways[best](side) for side in sides(data, "test"))
-            scores = correlations(cosines(first, second), data.scores("test"))
+            scores = scored(best, *sides(data, "test"), data.scores("test"))
             return Measured(
                 "spearman",
                 scores.pop("spearman"),
                 others=scores,
-                chosen={"features": best, "validation": found[best]},
-                details={"validation": found},
+                chosen={"depth": best[0], "features": best[1], "validation": found[best]},
+                details={"validation": {" ".join(choice): value for choice, value in found.items()}},
                 train=len(train),
                 validation=len(truth),
-                test=len(first),
+                test=len(data.scores("test")),
             )
 
         return score

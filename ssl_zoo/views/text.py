@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from ssl_zoo.backbones._base import segment_positions
@@ -36,6 +37,63 @@ def longest(segments: Tensor) -> tuple[Tensor, Tensor]:
     place = segment_positions(segments).where(segments >= 0, -1)
     last, end = place.amax(1), place.argmax(1)
     return end - last.clamp_min(0), last + 1
+
+
+def crops(ids: Tensor, segments: Tensor | None, noise: Tensor, low: int, high: int) -> tuple[Tensor, Tensor]:
+    """Two crops of the longest document of each packed row, drawn independently (see `spans`).
+
+    Args:
+        ids, segments: (B, T). Without segments a row is one document.
+        noise: (2, B, 2) uniform in [0, 1).
+        low, high: tokens of a crop.
+
+    Returns:
+        ids and segments (2 B, W) of the crops, where W is `high`, or half of T; rows i and B + i are of one
+        document.
+    """
+    rows, width = ids.shape
+    if segments is None:
+        start, length = ids.new_zeros(rows), ids.new_full((rows,), width)
+    else:
+        start, length = longest(segments)  # (B,)
+    first, size = spans(noise, length, low, high)  # (2, B)
+    column = torch.arange(min(high, (width + 1) // 2), device=ids.device)
+    at = ((start + first)[..., None] + column).clamp_max(width - 1)  # (2, B, W)
+    inside = torch.where(column < size[..., None], 0, -1)
+    return ids.repeat(2, 1).gather(1, at.flatten(0, 1)), inside.flatten(0, 1)
+
+
+def stretches(x: Tensor, size: int, beside: int, fill: float = 0) -> tuple[Tensor, Tensor]:
+    """Rows cut into stretches, which then see `beside` tokens beyond either end.
+
+    Args:
+        x: (B, T). size: tokens of a stretch; a row ends in `fill` up to the next multiple of it.
+        fill: what stands beyond the ends of a row.
+
+    Returns:
+        (N, size + 2 * beside) with what lies beside, and (N, size) without, N = B * ceil(T / size).
+    """
+    padded = F.pad(x, (beside, -x.shape[1] % size + beside), value=fill)
+    around = padded.unfold(1, size + 2 * beside, size).flatten(0, 1)
+    return around, around[:, beside : beside + size]
+
+
+def neighbours(segments: Tensor, reach: Tensor, size: int, most: int) -> Tensor:
+    """Which tokens stand within reach of which, in one document and not at the same place.
+
+    Args:
+        segments: (B, T) document of each token; -1: it is nobody's neighbour.
+        reach: (B, T) int64, how far each token looks to either side, at most `most`.
+        size: tokens of a stretch (see `stretches`).
+
+    Returns:
+        (N, size, size + 2 * most) bool: row = who looks, column = who is seen.
+    """
+    around, own = stretches(segments, size, most, -1)
+    place = torch.arange(size + 2 * most, device=segments.device)
+    far = (place[:size, None] + most - place).abs()
+    near = (far > 0) & (far <= stretches(reach, size, most)[1][..., None])
+    return near & (own[:, :, None] == around[:, None]) & (own >= 0)[:, :, None]
 
 
 def without(noise: Tensor, ids: Tensor, segments: Tensor, rate: float) -> tuple[Tensor, Tensor]:

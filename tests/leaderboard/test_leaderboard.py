@@ -377,6 +377,28 @@ def test_a_killed_board_goes_on_and_repeats_no_line(board):
     assert results.read_text().splitlines() == lines
 
 
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_a_board_that_is_stopped_ends_and_records_nothing_half_trained(board, jobs):
+    recipe = board / "recipes/rotation.yaml"
+    recipe.write_text(recipe.read_text().replace("budget.steps: 12", "budget.steps: 1000000"))
+    folder = board.parents[2]
+    words = ("leaderboard", "run", "tiny", "rotation", f"jobs={jobs}")
+    process = tiny.spawn(folder / "log", tiny.called, folder, folder / "cache", words)
+    runs = folder / "runs/leaderboard/tiny/rotation"
+    ends = time.monotonic() + 120
+    while len({file.parent for file in runs.glob("s*/checkpoints/step-*.ckpt")}) < jobs:
+        assert process.is_alive(), (folder / "log").read_text()
+        assert time.monotonic() < ends, "it took too long"
+        time.sleep(0.05)
+    process.terminate()
+    assert tiny.outcome(process) == 143, (folder / "log").read_text()
+    assert records.read(board / "results.jsonl") == {}
+    assert len(list(runs.glob("s*"))) == jobs, "nothing else was begun"
+    saved = [json.loads(file.read_text()) for file in runs.glob("s*/summary.json")]
+    assert len(saved) == jobs
+    assert all(one["stopped"] for one in saved)
+
+
 @pytest.fixture
 def here(board, monkeypatch):
     """The working folder that holds the board."""

@@ -1,4 +1,8 @@
-"""The bag of tokens, and crops of documents: each against slow and plain code."""
+"""The bag of tokens, and crops of documents: each against slow and plain code.
+
+Reference (crops): a loop over documents, crops and pairs, value and gradient.
+Peers (crops): Contriever's code deletes a tenth of the tokens of a crop and has a queue of negatives.
+"""
 
 import math
 
@@ -10,10 +14,12 @@ from zoo_backbones import TEXT_WIDTH, VOCABULARY, backbone, text
 from ssl_zoo import hub
 from ssl_zoo.backbones._base import pool
 from ssl_zoo.backbones.bag import TokenBag
+from ssl_zoo.columns import words_of
 from ssl_zoo.contrast import nt_xent
 from ssl_zoo.noise import rand, seed_noise
 from ssl_zoo.objectives._base import Batch
 from ssl_zoo.objectives.crops import DocumentCrops
+from ssl_zoo.objectives.word_vectors import WordVectors
 from ssl_zoo.tokens import mean_rows
 from ssl_zoo.views.text import longest, spans
 
@@ -245,3 +251,49 @@ def test_a_saved_bag_keeps_its_words(tmp_path):
     assert isinstance(opened, TokenBag)
     assert opened.vocabulary == VOCABULARY
     assert torch.equal(opened.words.weight, model.words.weight)
+
+
+def test_columns_are_a_table_of_their_own():
+    table = torch.nn.Embedding(7, 6)
+    some = words_of(table, (2, 5))
+    assert (some.num_embeddings, some.embedding_dim) == (7, 3)
+    ids = torch.tensor([[1, 6, 1]])
+    assert torch.equal(some(ids), table(ids)[..., 2:5])
+    some(ids).square().sum().backward()
+    assert table.weight.grad is not None
+    changed = table.weight.grad != 0
+    assert changed.any(0).tolist() == [False, False, True, True, True, False]
+    assert changed.any(1).tolist() == [False, True, False, False, False, False, True]
+    assert words_of(table, None) is table
+    for span in ((2, 2), (-1, 3), (4, 7)):
+        with pytest.raises(ValueError, match=r"0 <= first < last <= 6"):
+            words_of(table, span)
+
+
+@pytest.mark.parametrize("name", ["crops", "word_vectors"])
+def test_on_columns_an_objective_is_that_of_a_narrower_bag(name):
+    """The same loss and gradient as on a bag of these columns alone; the others are left alone."""
+    make = {"crops": DocumentCrops, "word_vectors": WordVectors}[name]
+    options = make.tiny
+    wide, narrow = TokenBag(VOCABULARY, 10), TokenBag(VOCABULARY, 4)
+    with torch.no_grad():
+        wide.words.weight.normal_()
+        narrow.words.weight.copy_(wide.words.weight[:, 3:7])
+    one, other = make(wide, columns=[3, 7], **options), make(narrow, **options)
+    if name == "word_vectors":
+        torch.nn.init.normal_(one.contexts.weight)
+        other.contexts.load_state_dict(one.contexts.state_dict())
+    found = []
+    for objective in (one, other):
+        seed_noise(0, 0)
+        loss = objective(text(length=24))
+        loss.value.backward()
+        found.append(loss.value)
+    torch.testing.assert_close(*found)
+    torch.testing.assert_close(wide.words.weight.grad[:, 3:7], narrow.words.weight.grad)
+    assert not wide.words.weight.grad[:, [0, 1, 2, 7, 8, 9]].any()
+
+
+def test_columns_of_a_trunk_are_refused():
+    with pytest.raises(ValueError, match="take them with through=words"):
+        DocumentCrops(backbone("transformer"), columns=(0, 4))

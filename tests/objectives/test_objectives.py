@@ -7,6 +7,8 @@ Reference (supervised): own second implementation, row by row.
 Peers (rotation): the authors' code takes crops padded by 4 pixels on CIFAR-10, where crops of at least 60 %
 are resized here; it shows all four turns in one batch, as here.
 Peers (supervised): no difference found.
+Reference (next_token): cross-entropy of shifted ids; packed documents against each document alone.
+Reference (masked_lm): cross-entropy at the places that the mask chose; the 80, 10 and 10 % counted.
 Reference (mae): a second implementation that keeps tokens in the order of the image.
 Peers (mae): the authors' code standardises channels first, which the norm of patches undoes but for the
 ratio between channels.

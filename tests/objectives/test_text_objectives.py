@@ -1,4 +1,11 @@
-"""Prefix LM, span corruption and ELECTRA against slow plain code and transformers' own classes."""
+"""Prefix LM, span corruption and ELECTRA against slow plain code and transformers' own classes.
+
+Reference (prefix_lm): each document alone, its attention by a loop over pairs of places.
+Reference (span_corruption): lists of words rewritten by hand, each document alone; the pair of inputs and
+targets is scored as transformers' `T5ForConditionalGeneration` scores it.
+Reference (electra): both networks run apart, token by token; the detection is transformers'
+`ElectraForPreTraining`.
+"""
 
 import math
 from itertools import pairwise

@@ -9,12 +9,12 @@ import torch
 from scipy import stats
 from torch.nn import functional as F
 
+from ssl_zoo.backbones.bag import TokenBag
 from ssl_zoo.backbones.transformer import TextTransformer
 from ssl_zoo.data.rows import DataError
 from ssl_zoo.data.text import TextData
 from ssl_zoo.data.text_formats import Prefixed, Text
 from ssl_zoo.data.text_pairs import TextPairs
-from ssl_zoo.data.text_rows import DocumentRows
 from ssl_zoo.data.tokenizer import bytes_tokenizer
 from ssl_zoo.objectives._base import Batch
 from ssl_zoo.transfer import completion
@@ -22,6 +22,8 @@ from ssl_zoo.transfer.bits_per_byte import BitsPerByte
 from ssl_zoo.transfer.causal import language_model
 from ssl_zoo.transfer.chrf import chrf
 from ssl_zoo.transfer.completion import Completion, Example, completion_nats
+from ssl_zoo.transfer.diagnostics import Diagnostics
+from ssl_zoo.transfer.evaluate import evaluate
 from ssl_zoo.transfer.features import extract
 from ssl_zoo.transfer.floors import tfidf_similarity
 from ssl_zoo.transfer.generate import Choice, draw, end_of_document, follow, generate, probabilities
@@ -35,6 +37,7 @@ from ssl_zoo.transfer.in_context import (
     undivided,
 )
 from ssl_zoo.transfer.measures import Subject, Unopened, examine
+from ssl_zoo.transfer.protocols import Layers, Linear
 from ssl_zoo.transfer.similarity import Similarity, correlations, readiness
 
 TOKENIZER = bytes_tokenizer()
@@ -112,28 +115,73 @@ def test_similarity_is_scipys_correlation_of_cosines(tmp_path):
     data, who = scored_pairs(tmp_path), subject(order="both")
     found = examine(who, data, Similarity())
 
-    def features(sentences):
-        return extract(who.backbone, DocumentRows(sentences, TOKENIZER, 64)).pooled.numpy()
+    def features(sentences, depth):
+        """Read sentence by sentence: without padding, and each depth by hand."""
+        found = []
+        for ids in TOKENIZER.encode(sentences):
+            x = torch.tensor([[*TOKENIZER.prefix, *ids.tolist(), *TOKENIZER.suffix]])
+            with torch.no_grad():
+                every = who.backbone.eval()(x, layers="pooled")
+                words = who.backbone.words(x).mean(1)
+            one = {"0": words, "pooled": every.pooled} | {str(i): y for i, y in enumerate(every.layers, 1)}
+            found.append(one[depth][0].numpy())
+        return np.stack(found)
 
-    train = features(sorted({s for pair in data.pairs("train") for s in pair}))
+    sentences = sorted({s for pair in data.pairs("train") for s in pair})
+    train = {depth: features(sentences, depth) for depth in ("pooled", "0", "1")}
     ways = {
-        "raw": lambda x: x,
-        "centred": lambda x: x - train.mean(0),
-        "standardised": lambda x: (x - train.mean(0)) / train.std(0, ddof=1),
+        "raw": lambda x, depth: x,
+        "centred": lambda x, depth: x - train[depth].mean(0),
+        "standardised": lambda x, depth: (x - train[depth].mean(0)) / train[depth].std(0, ddof=1),
     }
 
-    def score(way, split, correlation):
-        first, second = (way(features(side)) for side in zip(*data.pairs(split), strict=True))
+    def score(choice, split, correlation):
+        depth, way = choice.split()
+        sides = zip(*data.pairs(split), strict=True)
+        first, second = (ways[way](features(side, depth), depth) for side in sides)
         norms = np.linalg.norm(first, axis=1) * np.linalg.norm(second, axis=1)
         return correlation(((first * second).sum(1) / norms).round(6), data.scores(split)).statistic
 
-    validation = {name: score(way, "validation", stats.spearmanr) for name, way in ways.items()}
+    choices = [f"{depth} {way}" for depth in train for way in ways]
+    validation = {choice: score(choice, "validation", stats.spearmanr) for choice in choices}
     best = max(validation, key=validation.get)
-    assert found.chosen[0]["features"] == best
+    assert found.chosen[0]["depth"] + " " + found.chosen[0]["features"] == best
     assert found.details["validation"][0] == pytest.approx(validation, abs=1e-3)
-    assert found.values[0] == pytest.approx(score(ways[best], "test", stats.spearmanr), abs=1e-3)
-    assert found.others["pearson"][0] == pytest.approx(score(ways[best], "test", stats.pearsonr), abs=1e-4)
-    assert (found.train, found.validation, found.test) == (len(train), 30, 30)
+    assert found.values[0] == pytest.approx(score(best, "test", stats.spearmanr), abs=1e-3)
+    assert found.others["pearson"][0] == pytest.approx(score(best, "test", stats.pearsonr), abs=1e-4)
+    assert (found.train, found.validation, found.test) == (len(sentences), 30, 30)
+
+
+@pytest.mark.parametrize("kind", ["transformer", "bag"])
+def test_the_depths_of_a_text_begin_with_its_words(tmp_path, kind):
+    """Depth 0 is the mean of the embeddings, padding left out; a bag has no other depth."""
+    who = subject(order="both")
+    if kind == "bag":
+        who = Subject(TokenBag(TOKENIZER.vocabulary, 8), TOKENIZER, 64)
+    data = labelled(tmp_path)
+    rows = {split: who.rows(data, split) for split in ("train", "validation", "test")}
+    found = extract(who.backbone, rows["train"], layers=True)
+    assert (len(found.layers), found.first) == (1 if kind == "bag" else 2, 0)
+    for at, ids in enumerate(TOKENIZER.encode(data.documents("train"))):
+        whole = torch.tensor([[*TOKENIZER.prefix, *ids.tolist(), *TOKENIZER.suffix]])
+        words = who.backbone.words(whole)[0].mean(0)
+        torch.testing.assert_close(found.layers[0][at], words, rtol=1e-5, atol=1e-6)
+    probed = evaluate(who.backbone, *rows.values(), Layers(), device="cpu")
+    assert probed.details["first"] == [0]
+    assert len(probed.details["curve"][0]) == len(found.layers)
+    alone = evaluate(WordsAlone(who.backbone), *rows.values(), Linear(), device="cpu")
+    assert probed.details["curve"][0][0] == alone.chosen[0]["validation"]
+    diagnosed = examine(who, data, Diagnostics())
+    assert diagnosed.details["first"] == [0]
+    assert len(diagnosed.details["feature_std"][0]) == len(found.layers) + 1
+
+
+class WordsAlone(TokenBag):
+    """The embeddings of another backbone, as a bag."""
+
+    def __init__(self, other):
+        super().__init__(other.vocabulary, other.dim)
+        self.words = other.words
 
 
 def test_constant_features_are_worth_nothing():
