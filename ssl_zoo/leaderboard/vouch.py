@@ -1,9 +1,10 @@
 """Results of earlier code, vouched for: does today's code compute the same?
 
 A change of shared code makes the results of every board stale, and most such changes alter no figure. Instead
-of days, this takes minutes: on this machine, the first steps of a line and all of its measures are run twice,
-with the code that made its records and with today's. Where the weights and all figures agree to the last bit,
-the records get today's hashes, and say who vouched, for how many steps, and on which processor.
+of days, this takes minutes: on this machine, the first steps of a line and its measures are run twice, with
+the code that made its records and with today's. Where the weights and all figures agree to the last bit, the
+records get today's hashes, and say who vouched, for how many steps, and on which processor. Of lines with the
+same network, the measures are run of the first alone.
 
 The earlier code is taken from the repository, and is known to be the right one by the hashes that it gives
 itself, which must be those of the records. Recipes must be the same; a key that configurations have gained
@@ -21,7 +22,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -41,6 +42,7 @@ STEPS = 20
 # What a record says of when and where it was made, which two runs never share.
 PASSING = ("finished", "seconds", "training_seconds", "processor_seconds", "commit", "versions", "hardware")
 Record = dict[str, Any]
+Kind = tuple[str, ...]
 Sources = Callable[[str], contextlib.AbstractContextManager[Path]]  # commit -> the folder of its package
 
 
@@ -55,9 +57,9 @@ def differing(before: Any, now: Any, at: str = "") -> list[str]:
     return found
 
 
-def hashes(record: Record) -> str:
-    """The hashes of the code behind a record, as one text."""
-    measures = {name: one["code"] for name, one in record["measures"].items()}
+def hashes(record: Record, without: Collection[str] = ()) -> str:
+    """The hashes of the code behind a record, but for some of its measures, as one text."""
+    measures = {name: one["code"] for name, one in record["measures"].items() if name not in without}
     return json.dumps([record["code"], measures], sort_keys=True)
 
 
@@ -107,23 +109,23 @@ def checked_out(commit: str) -> Iterator[Path]:
             git("remove", "--force", str(folder))
 
 
-def shorten(board: Board, lines: Sequence[str], steps: int, folder: Path) -> None:
-    """Write a board of the given lines with as few steps, and without results.
+def shorten(board: Board, line: str, steps: int, without: Collection[str], folder: Path) -> None:
+    """Write a board of one line with so many steps at most, without some measures and without results.
 
     Raises:
         BoardError: a line whose budget is not a number of steps.
     """
     (folder / "recipes").mkdir(parents=True)
     shutil.copy(board.folder / "board.yaml", folder)
-    for name in lines:
-        text = (board.folder / "recipes" / f"{name}.yaml").read_text(encoding="utf-8")
-        body = yaml.safe_load(text) or {}
-        if body.get("floor") is None:
-            if "budget.steps" not in body["pretrain"]:
-                raise BoardError(f"{board.name}/{name} has no budget.steps, which could be fewer")
-            body["pretrain"]["budget.steps"] = min(steps, body["pretrain"]["budget.steps"])
-        head = [line for line in text.splitlines() if line.startswith("#")]
-        (folder / "recipes" / f"{name}.yaml").write_text("\n".join([*head, yaml.safe_dump(body)]))
+    text = (board.folder / "recipes" / f"{line}.yaml").read_text(encoding="utf-8")
+    body = yaml.safe_load(text) or {}
+    if body.get("floor") is None:
+        if "budget.steps" not in body["pretrain"]:
+            raise BoardError(f"{board.name}/{line} has no budget.steps, which could be fewer")
+        body["pretrain"]["budget.steps"] = min(steps, body["pretrain"]["budget.steps"])
+    body["without"] = sorted({*(body.get("without") or ()), *without})
+    head = [one for one in text.splitlines() if one.startswith("#")]
+    (folder / "recipes" / f"{line}.yaml").write_text("\n".join([*head, yaml.safe_dump(body)]))
 
 
 def witnessed(
@@ -174,11 +176,13 @@ class Case(NamedTuple):
         unit: of the line, with today's code.
         stale: seed -> record.
         commit: of the code that made them, or that was vouched to be as good.
+        kinds: measure -> what it depends on besides the weights: of two lines with the same, one is enough.
     """
 
     unit: Unit
     stale: dict[int, Record]
     commit: str
+    kinds: dict[str, Kind]
 
 
 def cases(unit: Unit, known: Mapping[int, Record]) -> list[Case]:
@@ -196,27 +200,44 @@ def cases(unit: Unit, known: Mapping[int, Record]) -> list[Case]:
         commit = record["vouched"][-1]["commit"] if "vouched" in record else record["commit"]
         if commit is None:
             raise BoardError(f"seed {seed} was run outside of a repository")
-        found.setdefault(hashes(record), Case(unit, {}, commit)).stale[seed] = record
+        if (code := hashes(record)) not in found:
+            found[code] = Case(unit, {}, commit, kinds(unit, record))
+        found[code].stale[seed] = record
     return list(found.values())
 
 
-def same(case: Case, source: Path, steps: int, runs: Path, trust: Trust) -> str:
+def kinds(unit: Unit, record: Record) -> dict[str, Kind]:
+    """See `Case`."""
+    network = [unit.config["backbone"], unit.code.get("backbone"), unit.recipe.floor]
+    return {
+        name: (name, one["code"], unit.facts(name, unit.measure(name))["code"], json.dumps(network))
+        for name, one in record["measures"].items()
+    }
+
+
+def same(case: Case, source: Path, steps: int, runs: Path, trust: Trust, shown: set[Kind]) -> str:
     """In what the code in `source`, which made the records, and today's differ; "" where nothing shows.
+
+    Args:
+        shown: measures that need not be run again, as they are; those that are run join them.
 
     Raises:
         BoardError: the code in `source` is not that of the records, or one of the two cannot run the line.
     """
     seed, line = next(iter(case.stale)), case.unit.recipe.name
+    without = [name for name, kind in case.kinds.items() if kind in shown]
     found = []
     for when, place in (("then", source), ("now", PACKAGE.parent)):
         folder = (runs / when / case.unit.board.name).resolve()
-        shorten(case.unit.board, [line], steps, folder)
+        shorten(case.unit.board, line, steps, without, folder)
         found.append(witnessed(place, folder, line, seed, folder.parent / "runs", trust))
-        if when == "then" and hashes(found[0][0]) != hashes(case.stale[seed]):
+        if when == "then" and hashes(found[0][0]) != hashes(case.stale[seed], without):
             raise BoardError(
                 f"commit {case.commit} holds other code than it was run with (files that were not committed?)"
             )
-    return compared(*found)
+    if not (why := compared(*found)):
+        shown |= set(case.kinds.values())
+    return why
 
 
 def renewed(case: Case, record: Record, steps: int) -> Record:
@@ -272,10 +293,12 @@ def vouch(
     with contextlib.ExitStack() as kept, ThreadPoolExecutor(jobs) as pool:
         places = {commit: kept.enter_context(sources(commit)) for commit in sorted({c.commit for c in ahead})}
 
+        shown: set[Kind] = set()
+
         def judged(number: int) -> str:
             case, place = ahead[number], runs / f"vouch-{os.getpid()}-{number}"
             try:
-                return same(case, places[case.commit], steps, place, trust)
+                return same(case, places[case.commit], steps, place, trust, shown)
             except BoardError as error:
                 return str(error)
             finally:

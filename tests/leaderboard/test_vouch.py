@@ -17,6 +17,7 @@ from ssl_zoo.compose.boards import BoardComposer
 from ssl_zoo.leaderboard import records, vouch
 from ssl_zoo.leaderboard.board import BoardError, load
 from ssl_zoo.leaderboard.datasets import Datasets
+from ssl_zoo.leaderboard.unit import Unit
 
 REPOSITORY = Path(ssl_zoo.__file__).parents[1]
 HEAD = "# {0}.\n# Paper: p\n# Cost: c\n# Expected: e\n# Command: ssl-zoo leaderboard run tiny {0}\n"
@@ -62,6 +63,36 @@ def run(source):
     file.write_text("".join(json.dumps(one) + "\n" for one in made))
     assert len(made) == 4
     return records.read(file)
+
+
+def test_of_lines_with_one_network_the_measures_are_run_once(board, monkeypatch):
+    """The second line is run without the measures that the first has shown to be the same."""
+    unit = Unit(
+        BoardComposer(),
+        load(board),
+        load(board).recipes["rotation"],
+        0,
+        Path("runs"),
+        Datasets(BoardComposer()),
+    )
+    record = {"code": {"backbone": "b"}, "measures": {"knn": {"code": "k", "results": []}}}
+    ran = []
+
+    def witnessed(source, folder, line, seed, runs, trust):
+        measured = load(folder).measures_of(load(folder).recipes[line])
+        ran.append(measured)
+        found = {name: record["measures"][name] for name in measured}
+        return {"code": record["code"], "measures": found, "pretraining": {"steps": 3}}, {"w": "1"}
+
+    monkeypatch.setattr(vouch, "witnessed", witnessed)
+    kinds, shown = {"knn": ("knn", "k", "now")}, set()
+    for number in range(2):
+        case = vouch.Case(unit, {0: record}, "earlier", kinds)
+        assert vouch.same(case, Path("source"), 3, Path(f"runs/{number}"), frozenset(), shown) == ""
+    assert ran == [["knn"], ["knn"], [], []]
+    other = vouch.Case(unit, {0: record}, "earlier", {"knn": ("knn", "k", "now", "another network")})
+    assert vouch.same(other, Path("source"), 3, Path("runs/2"), frozenset(), shown) == ""
+    assert ran[4:] == [["knn"], ["knn"]]
 
 
 def vouched(board, source, **more):
