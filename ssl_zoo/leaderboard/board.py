@@ -4,6 +4,7 @@ BOARD/
   board.yaml         title, about, hardware, seeds, primary measure, fixed overrides of `ssl-zoo pretrain`,
                      measures
   recipes/LINE.yaml  paper, cost, expected score and command in its header, then the overrides of the line
+                     (pretrain), or what stands in for pretraining (floor, with its options and overrides)
   references.yaml    published numbers, their source, and how their protocol differs
   results.jsonl      one record for each line and seed (see `records`)
   verdict.json       which lines are stale, as `ssl-zoo leaderboard check` found it (see `verdict`)

@@ -111,8 +111,9 @@ def ppmi_svd(
     the power of 0.5, as they recommend; a window of 2 is theirs for SVD, wider ones tell more of topics. They
     also left out frequent words at random and weighted near neighbours more, which is not done here.
 
-    The decomposition is scikit-learn's `randomized_svd` with a sketch of twice the width: singular values of
-    enwiki_books come out a few per mille low at the end of the spectrum, and the seed shows there alone.
+    The decomposition is scikit-learn's `randomized_svd` with a sketch of twice the width: of enwiki_books
+    (16,384 ids, width 256, window 8) the first singular values come out exact, the last 0.6 % low. The seed
+    shows there alone, and in signs.
 
     Args:
         documents: ids (n,) of each document.

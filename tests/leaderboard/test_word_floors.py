@@ -13,6 +13,7 @@ from ssl_zoo.leaderboard.board import BAGS, FLOORS, BoardError, load
 from ssl_zoo.leaderboard.check import changed
 from ssl_zoo.leaderboard.datasets import Datasets
 from ssl_zoo.leaderboard.standings import standings
+from ssl_zoo.leaderboard.table import markdown
 from ssl_zoo.leaderboard.worth import leads
 
 needs_gensim = pytest.mark.skipif(
@@ -87,6 +88,7 @@ def test_a_bag_of_counted_vectors_is_a_floor_of_its_own(board, capsys):
         gained = leads(shown, floor)
         assert set(gained) == {"cbow"}, "what is compared is what pretrained"
         assert gained["cbow"].mean == pytest.approx(100 * (value["cbow"] - value[name]))
+    assert "- Options of the floor: `window=3`" in markdown(shown, {})
     leaderboard.main(["show", "words"])
     assert "over word vectors by PPMI and SVD" in capsys.readouterr().out
     leaderboard.main(["reproduce", "words/ppmi", "seed=0"])
