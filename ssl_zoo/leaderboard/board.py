@@ -21,13 +21,13 @@ from typing import Any
 
 import yaml
 
-# What may stand in for pretraining -> the options that a recipe may give it, whole numbers from 1 on.
-FLOORS: Mapping[str, tuple[str, ...]] = {
-    "random": (),
-    "pixels": (),
-    "tfidf": (),
-    "ppmi_svd": ("window",),
-    "word2vec": ("window", "epochs"),
+# What may stand in for pretraining -> its options with what they are where a recipe says nothing.
+FLOORS: Mapping[str, Mapping[str, int]] = {
+    "random": {},
+    "pixels": {},
+    "tfidf": {},
+    "ppmi_svd": {"window": 2},
+    "word2vec": {"window": 5, "epochs": 5},
 }
 NO_BACKBONE = ("pixels", "tfidf")  # floors that look at no backbone
 BAGS = ("ppmi_svd", "word2vec")  # floors that are vectors for a bag of tokens
@@ -51,7 +51,7 @@ class Recipe:
             backbone, the "pixels" of images, "tfidf" of texts, or word vectors that were counted ("ppmi_svd")
             or made by gensim ("word2vec") and fill a bag.
         without: measures of the board that do not apply to the line.
-        options: of the floor, by name (see `FLOORS`); what is left out has the default of its function.
+        options: all of the floor, by name (see `FLOORS`), whole numbers from 1 on.
     """
 
     name: str
@@ -219,9 +219,9 @@ def read_recipe(file: Path) -> Recipe:
 
 
 def _options(said: Any, floor: str | None, file: Path) -> dict[str, int]:
-    """The options of a floor. Raises BoardError for one that it has not, and for values that cannot be."""
-    known = FLOORS[floor] if floor is not None else ()
-    options = dict(_mapping(said, f"{file}: options"))
+    """All options of a floor. Raises BoardError for one that it has not, and for values that cannot be."""
+    known = FLOORS[floor] if floor is not None else {}
+    options = _mapping(said, f"{file}: options")
     if strange := sorted(map(str, set(options) - set(known))):
         what = "a line that is pretrained" if floor is None else f"floor: {floor}"
         raise BoardError(
@@ -230,7 +230,7 @@ def _options(said: Any, floor: str | None, file: Path) -> dict[str, int]:
     for name, value in options.items():
         if type(value) is not int or value < 1:
             raise BoardError(f"{file}: the option {name} is a whole number from 1 on, not {value!r}")
-    return options
+    return {**known, **options}
 
 
 def _yaml(file: Path) -> Any:

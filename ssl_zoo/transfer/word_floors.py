@@ -102,18 +102,18 @@ def ppmi(counts: csr_array, smoothing: float = SMOOTHING) -> csr_array:
 
 
 def ppmi_svd(
-    documents: Iterable[np.ndarray], vocabulary: Vocabulary, width: int, seed: int, *, window: int = 2
+    documents: Iterable[np.ndarray], vocabulary: Vocabulary, width: int, seed: int, *, window: int
 ) -> Tensor:
     """Vectors U_d S_d^0.5 of the truncated SVD of the PPMI of ids and their neighbours: (V, width) float32.
 
     Levy, Goldberg & Dagan 2015, "Improving distributional similarity with lessons learned from word
     embeddings", section 3: PMI without a shift, context distribution smoothing of 0.75 and singular values to
-    the power of 0.5, as they recommend; a window of 2 is theirs for SVD, wider ones tell more of topics. They
-    also left out frequent words at random and weighted near neighbours more, which is not done here.
+    the power of 0.5, as they recommend; a window of 2 is theirs for SVD, wider ones tell more of topics. What
+    they also try, to leave out frequent words at random and to weight near neighbours more, is not done here.
 
     The decomposition is scikit-learn's `randomized_svd` with a sketch of twice the width: of enwiki_books
     (16,384 ids, width 256, window 8) the first singular values come out exact, the last 0.6 % low. The seed
-    shows there alone, and in signs.
+    shows there alone.
 
     Args:
         documents: ids (n,) of each document.
@@ -148,8 +148,8 @@ def word2vec(
     width: int,
     seed: int,
     *,
-    window: int = 5,
-    epochs: int = 5,
+    window: int,
+    epochs: int,
 ) -> Tensor:
     """gensim's word2vec on ids in the place of words, by one worker: (V, width) float32.
 

@@ -17,6 +17,7 @@ from ssl_zoo.transfer import word_floors
 from ssl_zoo.transfer.word_floors import cooccurrences, encoded, filled, ppmi, ppmi_svd, word2vec
 
 WORDS = Vocabulary(size=24)
+GENSIM = {"window": 5, "epochs": 5}
 needs_gensim = pytest.mark.skipif(
     importlib.util.find_spec("gensim") is None, reason="gensim is not installed: pip install 'ssl-zoo[bench]'"
 )
@@ -105,14 +106,14 @@ def test_vectors_are_those_of_dense_algebra(window, width):
 
 def test_ids_that_are_no_words_or_never_seen_get_zeros():
     texts = [ids for ids in documents() if not (ids == 23).any()]
-    vectors = ppmi_svd(texts, WORDS, 8, seed=0)
+    vectors = ppmi_svd(texts, WORDS, 8, seed=0, window=2)
     assert not vectors[[0, 1, 2, 23]].any()
     assert (vectors[3:20].norm(dim=1) > 0.1).all()
 
 
 def test_the_same_seed_gives_the_same_vectors():
     size, texts = 200, documents(count=200, size=200)
-    one, again, other = (ppmi_svd(iter(texts), Vocabulary(size), 20, seed) for seed in (0, 0, 1))
+    one, again, other = (ppmi_svd(iter(texts), Vocabulary(size), 20, seed, window=2) for seed in (0, 0, 1))
     assert torch.equal(one, again)
     assert not torch.equal(one, other)
     assert one.norm().item() == pytest.approx(other.norm().item(), rel=0.01)
@@ -130,7 +131,7 @@ def test_the_same_seed_gives_the_same_vectors():
     ],
 )
 def test_texts_and_sizes_that_cannot_be_are_named(given, options, error, said):
-    options = {"width": 4, **options}
+    options = {"width": 4, "window": 2, **options}
     with pytest.raises(error, match=said):
         ppmi_svd(given, WORDS, options.pop("width"), 0, **options)
 
@@ -172,18 +173,18 @@ def apart(vectors):
 
 
 def test_counted_words_of_a_topic_are_nearer():
-    assert apart(ppmi_svd(topics(), WORDS, 8, 0)) > 0.5
+    assert apart(ppmi_svd(topics(), WORDS, 8, 0, window=2)) > 0.5
 
 
 @needs_gensim
 def test_gensims_words_of_a_topic_are_nearer():
-    vectors = word2vec(topics(), WORDS, 8, seed=0, epochs=5)
+    vectors = word2vec(topics(), WORDS, 8, seed=0, **GENSIM)
     assert vectors.shape == (24, 8)
     assert vectors.dtype == torch.float32
     assert apart(vectors) > 0.5
     assert not vectors[[0, 1, 2, 23]].any()
-    assert torch.equal(vectors, word2vec(iter(topics()), WORDS, 8, seed=0, epochs=5))
-    assert not torch.equal(vectors, word2vec(topics(), WORDS, 8, seed=1, epochs=5))
+    assert torch.equal(vectors, word2vec(iter(topics()), WORDS, 8, seed=0, **GENSIM))
+    assert not torch.equal(vectors, word2vec(topics(), WORDS, 8, seed=1, **GENSIM))
 
 
 @needs_gensim
@@ -193,21 +194,21 @@ def test_gensim_reads_the_whole_of_a_long_document_and_no_special_ids():
     parts = list(word_floors._Sentences([np.insert(ids, 5, 1), ids[:0]], WORDS.special))
     assert [len(part) for part in parts if part] == [10_000, 10_000, 5_000]
     assert [one for part in parts for one in part] == ids.tolist()
-    assert word2vec([ids], WORDS, 4, 0, epochs=1)[12].any()
+    assert word2vec([ids], WORDS, 4, 0, window=5, epochs=1)[12].any()
 
 
 @needs_gensim
 def test_gensim_needs_words_that_occur_five_times():
     rare = [np.array([3, 4] * 5 + [5] * 4)]
-    assert word2vec(rare, WORDS, 4, 0)[3:6].any(1).tolist() == [True, True, False]
+    assert word2vec(rare, WORDS, 4, 0, **GENSIM)[3:6].any(1).tolist() == [True, True, False]
     with pytest.raises(DataError, match="no id occurs 5 times"):
-        word2vec([np.array([3, 4])], WORDS, 4, 0)
+        word2vec([np.array([3, 4])], WORDS, 4, 0, **GENSIM)
 
 
 def test_without_gensim_it_says_what_to_install(monkeypatch):
     for name in ("gensim", "gensim.models"):
         monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(ImportError, match=r"needs gensim: pip install 'ssl-zoo\[bench\]'"):
-        word2vec(topics(), WORDS, 8, 0)
+        word2vec(topics(), WORDS, 8, 0, **GENSIM)
     with pytest.raises(ValueError, match="epochs=0: each has to be 1 or more"):
-        word2vec(topics(), WORDS, 8, 0, epochs=0)
+        word2vec(topics(), WORDS, 8, 0, window=5, epochs=0)

@@ -100,6 +100,10 @@ def test_it_is_stale_when_its_options_or_its_code_change(board, monkeypatch):
     assert stale(board, "ppmi") == []
     write(board, "ppmi", LINES["ppmi"] | {"options": {"window": 4}})
     assert stale(board, "ppmi") == ["configuration changed"]
+    write(board, "ppmi", {"floor": "ppmi_svd", "pretrain": BAG})
+    assert stale(board, "ppmi") == ["configuration changed"], "what is not said is 2"
+    with pytest.raises(SystemExit, match="to be run again: ssl-zoo leaderboard run words ppmi"):
+        leaderboard.main(["vouch", "words", "ppmi"])
     write(board, "ppmi", LINES["ppmi"])
     digest = code.digest
     counting = "ssl_zoo.transfer.word_floors", "cooccurrences"
@@ -125,7 +129,7 @@ def test_gensims_vectors_are_a_floor_as_well(board, capsys):
     write(board, "gensim", {"floor": "word2vec", "options": {"epochs": 2}, "pretrain": BAG})
     leaderboard.main(["run", "words", "gensim"])
     record = records.read(board / "results.jsonl")["gensim", 0]
-    assert (record["role"], record["config"]["floor"]) == ("floor", {"epochs": 2})
+    assert (record["role"], record["config"]["floor"]) == ("floor", {"window": 5, "epochs": 2})
     assert "gensim" in record["versions"]
     leaderboard.main(["reproduce", "words/gensim", "seed=0"])
     assert "to the last bit" in capsys.readouterr().out
