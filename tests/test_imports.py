@@ -16,6 +16,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 # Where a third-party library may be imported, from the package's folder.
 HOME = {
     "timm": ("backbones/_timm.py",),
+    "gensim": ("transfer/word_floors.py",),
     "numba": ("views/loops.py",),
     "transformers": ("backbones/hf.py",),
     "lightning": ("pretrain/", "transfer/finetune.py"),

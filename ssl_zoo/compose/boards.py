@@ -17,11 +17,15 @@ from ssl_zoo.compose import composition, evaluation, gate, pretraining
 from ssl_zoo.compose.tokenizer import new_tokenizer
 from ssl_zoo.data.images import ImageData
 from ssl_zoo.data.text import TextData
+from ssl_zoo.leaderboard.board import Recipe
 from ssl_zoo.leaderboard.composer import Setting, Trust
-from ssl_zoo.transfer import floors
+from ssl_zoo.transfer import floors, word_floors
 from ssl_zoo.transfer.evaluate import Protocol
 from ssl_zoo.transfer.measures import Images, Subject
 from ssl_zoo.transfer.report import Result
+
+# Floor (`leaderboard.board.BAGS`) -> what makes its word vectors.
+VECTORS = {"ppmi_svd": word_floors.ppmi_svd, "word2vec": word_floors.word2vec}
 
 
 @functools.cache
@@ -97,13 +101,19 @@ class BoardComposer:
         if pretraining.pretrain_from(cfg, {}).summary["stopped"]:  # by a signal; what it did is saved
             sys.exit(143)
 
-    def draw(self, config: DictConfig, where: Path, data: Images | TextData, seed: int) -> None:
+    def draw(
+        self, config: DictConfig, where: Path, data: Images | TextData, seed: int, recipe: Recipe
+    ) -> None:
         make: Any = gate.instantiate(config.backbone, _convert_="all", _partial_=True)
         if isinstance(data, TextData):
             tokenizer = new_tokenizer(config, data.texts("train"), config.backbone)
             tokenizer.save(where / "tokenizer")
             vocabulary = tokenizer.vocabulary
             backbone = floors.fresh(lambda: make(vocabulary=vocabulary), seed)
+            if recipe.floor in VECTORS:
+                documents = word_floors.encoded(data.texts("train"), tokenizer)
+                vectors = VECTORS[recipe.floor](documents, vocabulary, backbone.dim, seed, **recipe.options)
+                backbone = word_floors.filled(backbone, vectors)
         else:
             backbone = floors.fresh(make, seed)
         OmegaConf.save(config, where / "config.yaml")

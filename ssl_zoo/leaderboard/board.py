@@ -4,6 +4,7 @@ BOARD/
   board.yaml         title, about, hardware, seeds, primary measure, fixed overrides of `ssl-zoo pretrain`,
                      measures
   recipes/LINE.yaml  paper, cost, expected score and command in its header, then the overrides of the line
+                     (pretrain), or what stands in for pretraining (floor, with its options and overrides)
   references.yaml    published numbers, their source, and how their protocol differs
   results.jsonl      one record for each line and seed (see `records`)
   verdict.json       which lines are stale, as `ssl-zoo leaderboard check` found it (see `verdict`)
@@ -14,13 +15,22 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-FLOORS = ("random", "pixels", "tfidf")
+# What may stand in for pretraining -> its options with what they are where a recipe says nothing.
+FLOORS: Mapping[str, Mapping[str, int]] = {
+    "random": {},
+    "pixels": {},
+    "tfidf": {},
+    "ppmi_svd": {"window": 2},
+    "word2vec": {"window": 5, "epochs": 5},
+}
+NO_BACKBONE = ("pixels", "tfidf")  # floors that look at no backbone
+BAGS = ("ppmi_svd", "word2vec")  # floors that are vectors for a bag of tokens
 LABELLED = ("supervised", "supcon")  # objectives that read labels
 HEADER = ("Paper", "Cost", "Expected", "Command")
 
@@ -38,8 +48,10 @@ class Recipe:
         title, paper, cost, expected, command: what the header of the file says.
         pretrain: overrides of `ssl-zoo pretrain`, by key.
         floor: None for a line that is pretrained; else what takes its place: "random" weights of the
-            backbone, the "pixels" of images, or "tfidf" of texts.
+            backbone, the "pixels" of images, "tfidf" of texts, or word vectors that were counted ("ppmi_svd")
+            or made by gensim ("word2vec") and fill a bag.
         without: measures of the board that do not apply to the line.
+        options: all of the floor, by name (see `FLOORS`), whole numbers from 1 on.
     """
 
     name: str
@@ -51,6 +63,7 @@ class Recipe:
     pretrain: Mapping[str, Any]
     floor: str | None
     without: tuple[str, ...]
+    options: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def role(self) -> str:
@@ -183,9 +196,9 @@ def read_recipe(file: Path) -> Recipe:
     """
     title, fields = header(file.read_text(encoding="utf-8"), file)
     body = _mapping(_yaml(file) or {}, str(file))
-    if strange := sorted(set(body) - {"pretrain", "floor", "without"}):
+    if strange := sorted(set(body) - {"pretrain", "floor", "options", "without"}):
         raise BoardError(
-            f"{file} has the keys {', '.join(strange)}; a recipe has pretrain, floor and without"
+            f"{file} has the keys {', '.join(strange)}; a recipe has pretrain, floor, options and without"
         )
     floor, without = body.get("floor"), body.get("without") or []
     if not isinstance(without, list):
@@ -201,7 +214,23 @@ def read_recipe(file: Path) -> Recipe:
         pretrain=_mapping(body.get("pretrain") or {}, f"{file}: pretrain"),
         floor=floor,
         without=tuple(map(str, without)),
+        options=_options(body.get("options") or {}, floor, file),
     )
+
+
+def _options(said: Any, floor: str | None, file: Path) -> dict[str, int]:
+    """All options of a floor. Raises BoardError for one that it has not, and for values that cannot be."""
+    known = FLOORS[floor] if floor is not None else {}
+    options = _mapping(said, f"{file}: options")
+    if strange := sorted(map(str, set(options) - set(known))):
+        what = "a line that is pretrained" if floor is None else f"floor: {floor}"
+        raise BoardError(
+            f"{file} has the options {', '.join(strange)}; {what} has {', '.join(known) or 'none'}"
+        )
+    for name, value in options.items():
+        if type(value) is not int or value < 1:
+            raise BoardError(f"{file}: the option {name} is a whole number from 1 on, not {value!r}")
+    return {**known, **options}
 
 
 def _yaml(file: Path) -> Any:

@@ -32,6 +32,10 @@ FLOORS = {
     "random": ("ssl_zoo.transfer.floors.fresh", "ssl_zoo.transfer.floors.from_scratch"),
     "pixels": ("ssl_zoo.transfer.floors.Pixels",),
     "tfidf": ("ssl_zoo.transfer.floors.tfidf", "ssl_zoo.transfer.floors.tfidf_similarity"),
+    **{
+        kind: tuple(f"ssl_zoo.transfer.word_floors.{name}" for name in ("encoded", kind, "filled"))
+        for kind in ("ppmi_svd", "word2vec")
+    },
 }
 
 
@@ -49,20 +53,22 @@ def pretraining(
     update: Iterable[str] = (),
     data: Iterable[str] = (),
     tokenizer: Iterable[str] = (),
+    floor: str = "",
 ) -> dict[str, str]:
-    """Hashes behind a pretrained backbone, by part, from the `_target_`s of its configuration.
+    """Hashes behind a backbone, by part, from the `_target_`s of its configuration.
 
     Args:
-        objective: full names of the classes and functions of the objective; () for random weights.
+        objective: full names of the classes and functions of the objective, which no floor has.
         backbone, data, tokenizer: the full names of theirs. The tokenizer counts where the data are text.
         update: the full names of optimizer, schedule and decay.
+        floor: what takes the place of pretraining, such as "random"; "" for a backbone that is pretrained.
     """
     found = {"backbone": digest(reached(backbone))}
     rows = reached(data)
     if any(one.module == "ssl_zoo.data.text_rows" for one in rows):
         rows |= reached(tokenizer)
-    if not (objective := list(objective)):
-        return found | {"floor": digest(_floor("random") | within(rows, UPDATES))}
+    if floor:
+        return found | {"floor": digest(_floor(floor) | within(rows, UPDATES))}
     everything = reached(objective)
     views = within(everything, ("views",))
     found["views"] = digest(views)
@@ -72,7 +78,7 @@ def pretraining(
 
 
 def _floor(kind: str) -> set[Definition]:
-    return within(reached(FLOORS[kind]), ("transfer.floors",))
+    return within(reached(FLOORS[kind]), ("transfer.floors", "transfer.word_floors"))
 
 
 def floor(kind: str) -> str:

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, Protocol
 from ssl_zoo.data.images import ImageData
 from ssl_zoo.data.rows import Rows
 from ssl_zoo.data.text import TextData
+from ssl_zoo.leaderboard.board import Recipe
 from ssl_zoo.transfer.evaluate import Protocol as Scoring
 from ssl_zoo.transfer.measures import Images, Subject
 from ssl_zoo.transfer.report import Result
@@ -78,8 +79,9 @@ class Composer(Protocol):
         """Stage 1, in a folder; what was interrupted there goes on. Exits where a signal stops it."""
         ...
 
-    def draw(self, config: Config, where: Path, data: Images | TextData, seed: int) -> None:
-        """The backbone with random weights, in a folder as pretraining would leave it."""
+    def draw(self, config: Config, where: Path, data: Images | TextData, seed: int, recipe: Recipe) -> None:
+        """The backbone with random weights, or with the word vectors of the floor that a recipe names, in a
+        folder as pretraining would leave it."""
         ...
 
     def subject(self, where: Path, device: str) -> Subject:

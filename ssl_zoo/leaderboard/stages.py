@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from ssl_zoo.leaderboard import code
-from ssl_zoo.leaderboard.board import Board, BoardError, Recipe
+from ssl_zoo.leaderboard.board import BAGS, NO_BACKBONE, Board, BoardError, Recipe
 from ssl_zoo.leaderboard.composer import Composer, Config, Trust
 from ssl_zoo.transfer.measures import Measure
+
+BAG = "ssl_zoo.backbones.bag.TokenBag"
 
 
 def first_overrides(board: Board, recipe: Recipe, seed: int) -> list[str]:
@@ -33,18 +35,24 @@ def check(composer: Composer, board: Board, recipes: Iterable[Recipe], trust: Tr
             )
     for recipe in recipes:
         composer.check("pretrain", first_overrides(board, recipe, 0))
-        composer.pretraining(first_overrides(board, recipe, 0), trust)
+        config = composer.pretraining(first_overrides(board, recipe, 0), trust)
+        if recipe.floor in BAGS and composer.targets(config.backbone) != [BAG]:
+            raise BoardError(
+                f"{board.name}/{recipe.name}: {recipe.floor} makes the vectors of a bag of tokens, so its "
+                "recipe says backbone: bag under pretrain"
+            )
 
 
 def code_of(composer: Composer, config: Config, recipe: Recipe) -> dict[str, str]:
     """Hashes of the code behind the pretraining of a line, or behind its floor, by part (see `code`)."""
-    if recipe.floor in ("pixels", "tfidf"):
+    if recipe.floor in NO_BACKBONE:
         return {"floor": code.floor(recipe.floor)}
     built = composer.targets
     return code.pretraining(
-        [] if recipe.floor else built(config.objective),
+        built(config.objective),
         built(config.backbone),
         [name for part in (config.optimizer, config.schedule, config.decay) for name in built(part)],
         built(config.data),
         built(config.tokenizer),
+        floor=recipe.floor or "",
     )

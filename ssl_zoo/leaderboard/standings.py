@@ -9,7 +9,7 @@ from statistics import fmean
 from typing import Any
 
 from ssl_zoo.leaderboard import records, verdict
-from ssl_zoo.leaderboard.board import Board, BoardError, Recipe
+from ssl_zoo.leaderboard.board import NO_BACKBONE, Board, BoardError, Recipe
 from ssl_zoo.leaderboard.board import load as load_board
 from ssl_zoo.transfer.report import format_score, interval, metric
 
@@ -79,8 +79,8 @@ class Line:
 
     Attributes:
         backbone: name of its configuration; "" where a floor has none.
-        trunk: all overrides that shape the backbone, so that two lines with the same trunk differ in
-            pretraining alone (and in dropout, which has no weights).
+        trunk: all overrides that shape the backbone, those of its tokenizer among them, so that two lines
+            with the same trunk differ in pretraining alone (and in dropout, which has no weights).
         cells: measure -> its points, in the order of the records.
         records: seed -> the record that counts.
     """
@@ -245,8 +245,9 @@ def _reference(board: Board, said: Mapping[str, Any]) -> Reference:
 
 def _line(board: Board, recipe: Recipe, found: dict[int, Record]) -> Line:
     every = {**board.fixed, **recipe.pretrain}
-    network = recipe.floor not in ("pixels", "tfidf")  # these two look at no backbone
-    shape = (key for key in every if key.split(".")[0] == "backbone" and not key.endswith(".dropout"))
+    network = recipe.floor not in NO_BACKBONE
+    parts = ("backbone", "tokenizer")
+    shape = (key for key in every if key.split(".")[0] in parts and not key.endswith(".dropout"))
     trunk = sorted((key, str(every[key])) for key in shape)
     return Line(
         recipe=recipe,

@@ -256,6 +256,7 @@ def _curves(board: Standings, one: Curves, pictures: Mapping[str, str]) -> list[
 
 def _about(line: Line) -> str:
     said = " ".join(f"{key}={json.dumps(value)}" for key, value in line.recipe.pretrain.items())
+    options = " ".join(f"{key}={value}" for key, value in line.recipe.options.items())
     text = [
         f"### {_plain(line.title)}",
         f"- Paper: {line.recipe.paper}",
@@ -263,6 +264,7 @@ def _about(line: Line) -> str:
         f"- Expected: {line.recipe.expected}",
     ]
     text += [f"- Command: `{line.recipe.command}`", *([f"- Overrides: `{said}`"] if said else [])]
+    text += [f"- Options of the floor: `{options}`"] if options else []
     return "\n".join([text[0], "", *text[1:]])
 
 

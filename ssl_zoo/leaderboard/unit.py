@@ -19,9 +19,10 @@ from typing import Any
 
 import torch
 
+from ssl_zoo.data.text import TextData
 from ssl_zoo.data.text_pairs import TextPairs
 from ssl_zoo.leaderboard import code
-from ssl_zoo.leaderboard.board import Board, BoardError, Recipe
+from ssl_zoo.leaderboard.board import BAGS, Board, BoardError, Recipe
 from ssl_zoo.leaderboard.composer import Composer, Config, Trust
 from ssl_zoo.leaderboard.datasets import Datasets, agree
 from ssl_zoo.leaderboard.examiner import Examiner, format_measure, plain
@@ -80,6 +81,8 @@ class Unit:
         self.cfg: Config = composer.pretraining(first_overrides(board, recipe, seed), trust)
         self.code = code_of(composer, self.cfg, recipe)
         self.config = composer.settled(self.cfg)
+        if recipe.options:
+            self.config["floor"] = dict(recipe.options)
         self.datasets = datasets
         self.data = {str(self.cfg.data.name): datasets.fingerprint(self.cfg.data)}
         depends = {"config": self.config, "code": self.code, "data": self.data, "floor": recipe.floor}
@@ -170,6 +173,8 @@ class Unit:
 
     def prepare(self) -> dict[str, Any]:
         """Stage 1, or what stands in for it; the summary of pretraining."""
+        if self.recipe.floor in BAGS:
+            return self.vectors()
         if self.recipe.floor == "random":
             return self.random()
         if self.recipe.floor is not None:
@@ -187,11 +192,36 @@ class Unit:
     def random(self) -> dict[str, Any]:
         """The backbone with random weights, in the folder as pretraining would leave it."""
         if not (self.where / "backbone").exists():
-            data = self.datasets.get(self.cfg.data)
-            if isinstance(data, TextPairs):
-                raise BoardError(f"{data.name} holds pairs of sentences, which nothing pretrains on")
-            self.composer.draw(self.cfg, self.where, data, self.seed)
+            self.draw()
         return {"steps": 0, "seconds": 0.0}
+
+    def vectors(self) -> dict[str, Any]:
+        """A bag of word vectors that were counted, in the folder as pretraining would leave it; what its
+        tokenizer and its vectors took."""
+        summary = self.where / "summary.json"
+        if not summary.exists():
+            began, before = time.perf_counter(), time.process_time()
+            with quiet(self.where / "pretraining.log"):
+                self.draw()
+            seconds, processor = time.perf_counter() - began, time.process_time() - before
+            told = {"steps": 0, "seconds": round(seconds, 1), "processor_seconds": round(processor, 1)}
+            write_atomically(summary, json.dumps(told).encode())
+        return json.loads(summary.read_text())
+
+    def draw(self) -> None:
+        """Write the backbone of a floor into the folder.
+
+        Raises:
+            BoardError: the data are pairs of sentences, or no texts where the floor is made of texts.
+        """
+        data = self.datasets.get(self.cfg.data)
+        if isinstance(data, TextPairs):
+            raise BoardError(f"{data.name} holds pairs of sentences, which nothing pretrains on")
+        if self.recipe.floor in BAGS and not isinstance(data, TextData):
+            raise BoardError(
+                f"{self.recipe.name}: {self.recipe.floor} is a floor for texts, and {data.name} holds images"
+            )
+        self.composer.draw(self.cfg, self.where, data, self.seed, self.recipe)
 
     def measured(self, name: str) -> dict[str, Any]:
         """Results of one measure, from its file where that has the same overrides, code and data."""

@@ -19,12 +19,16 @@ WORDS = {
     "random": "random weights of the same network",
     "pixels": "raw pixels",
     "tfidf": "TF-IDF",
+    "ppmi_svd": "word vectors by PPMI and SVD",
+    "word2vec": "gensim's word2vec",
 }
 HOW = {
     "random": "under the same protocol (fine-tuned: with one learning rate for all layers and the head from "
     "zero, in as many steps unless a line of the table says otherwise)",
     "pixels": "under the same protocol",
     "tfidf": "on which a logistic regression (for similarity, the cosine) had the same labels",
+    "ppmi_svd": "under the same protocol",
+    "word2vec": "under the same protocol",
 }
 
 

@@ -88,6 +88,7 @@ def commit(file: Path) -> str | None:
 def environment() -> dict[str, Any]:
     """Versions, hardware and the command, as found."""
     names = ["torch", "torchvision", "lightning", "timm", "transformers", "tokenizers", "hydra-core", "numpy"]
+    names += ["scipy", "scikit-learn", "gensim"]
     from importlib.metadata import PackageNotFoundError, version
 
     versions = {}

@@ -137,6 +137,37 @@ def test_a_change_of_what_is_reached_makes_it_stale(before, package, full, how, 
     assert changed(before) == parts
 
 
+WORDS = ("backbones.bag.TokenBag", "data.text.TextData", "data.tokenizer.bpe")
+
+
+def word_floors():
+    """Hashes of the floors that are word vectors of a bag, and of a bag with random ones."""
+    bag, data, tokenizer = ([f"ssl_zoo.{name}"] for name in WORDS)
+    return {
+        kind: code.pretraining([], bag, (), data, tokenizer, floor=kind)["floor"]
+        for kind in ("ppmi_svd", "word2vec", "random")
+    }
+
+
+@pytest.mark.parametrize(
+    ("full", "how", "kinds"),
+    [
+        ("transfer.word_floors.SMOOTHING", differ, {"ppmi_svd"}),
+        ("transfer.word_floors.cooccurrences", grow, {"ppmi_svd"}),
+        ("transfer.word_floors.SENTENCE", differ, {"word2vec"}),
+        ("transfer.word_floors.encoded", grow, {"ppmi_svd", "word2vec"}),
+        ("data.tokenizer.cut", grow, {"ppmi_svd", "word2vec", "random"}),
+        ("transfer.floors.fresh", grow, {"random"}),
+        ("transfer.floors.tfidf", grow, set()),
+    ],
+)
+def test_a_change_of_what_makes_word_vectors_makes_their_floor_stale(package, full, how, kinds):
+    before = word_floors()
+    change(package, f"ssl_zoo.{full}", how)
+    now = word_floors()
+    assert {kind for kind in now if now[kind] != before[kind]} == kinds
+
+
 @pytest.mark.parametrize(
     ("file", "old", "new"),
     [

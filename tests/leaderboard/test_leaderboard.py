@@ -217,9 +217,17 @@ def test_faults_of_a_board_are_named(board, change, said):
     [
         ("pretrain: {a: 1}\n", "does not say its paper, cost, expected, command"),
         ("{header}pretrain: {a: 1}\ncolour: red\n", "has the keys colour"),
-        ("{header}floor: cellar\n", "floor is one of random, pixels, tfidf, not cellar"),
+        ("{header}floor: cellar\n", "floor is one of random, pixels, tfidf, ppmi_svd, word2vec, not cellar"),
         ("{header}without: [linear]\n", "pretrains nothing"),
         ("{header}pretrain: [objective=mae]\n", "pretrain holds KEY: VALUE on each line"),
+        ("{header}floor: ppmi_svd\noptions: {epochs: 3}\n", "options epochs; floor: ppmi_svd has window"),
+        (
+            "{header}floor: word2vec\noptions: {epochs: 0}\n",
+            "option epochs is a whole number from 1 on, not 0",
+        ),
+        ("{header}floor: random\noptions: {window: 3}\n", "options window; floor: random has none"),
+        ("{header}pretrain: {a: 1}\noptions: {window: 3}\n", "window; a line that is pretrained has none"),
+        ("{header}floor: ppmi_svd\noptions: 3\n", "options holds KEY: VALUE on each line, not 3"),
         ("{header}floor: random\nwithout: knn\n", "without is a list of measures, .*, not 'knn'"),
         ("{header}- 1\n", "new.yaml holds KEY: VALUE on each line"),
         ("{header}pretrain: {\n", "new.yaml is not YAML"),

@@ -300,6 +300,17 @@ def test_dropout_is_no_part_of_the_trunk(folder):
     assert "simclr-resnet" not in leads(load(folder), "random")
 
 
+def test_the_tokenizer_is_part_of_the_trunk(folder):
+    """A backbone for other ids is another network."""
+    for name in ("simclr-resnet", "rotation-resnet"):
+        recipe = folder / f"recipes/{name}.yaml"
+        recipe.write_text(recipe.read_text() + "  tokenizer.size: 300\n")
+    assert leads(load(folder), "random") == {}
+    floor = folder / "recipes/random-resnet.yaml"
+    floor.write_text(floor.read_text() + "  tokenizer.size: 300\n")
+    assert set(leads(load(folder), "random")) == {"simclr-resnet", "rotation-resnet"}
+
+
 def test_every_kind_of_floor_has_words():
     assert set(WORDS) == set(HOW) == set(FLOORS)
 
