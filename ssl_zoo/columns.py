@@ -13,23 +13,25 @@ from torch import Tensor, nn
 
 
 class Columns(nn.Module):
-    """Columns first to last - 1 of an embedding, which have its weights and give them gradients.
+    """Neighbouring columns of an embedding, which have its weights and give them gradients.
 
     Args:
-        table: the embedding, of V rows.
-        span: first and last.
+        table: the embedding, (V, D).
+        span: where they begin and end, as shares of D: (0, 0.5) is the first half.
 
     Raises:
-        ValueError: columns that the table does not have.
+        ValueError: shares that hold no column.
     """
 
-    def __init__(self, table: nn.Embedding, span: Sequence[int]):
+    def __init__(self, table: nn.Embedding, span: Sequence[float]):
         super().__init__()
-        self.table, self.first, self.last = table, *map(int, span)
-        if not 0 <= self.first < self.last <= table.embedding_dim:
+        begin, end = span
+        self.table = table
+        self.first, self.last = (round(share * table.embedding_dim) for share in (begin, end))
+        if not (0 <= begin < end <= 1 and self.first < self.last):
             raise ValueError(
-                f"columns={list(span)} of vectors of {table.embedding_dim} numbers: take [first, last] with "
-                f"0 <= first < last <= {table.embedding_dim}"
+                f"columns={list(span)} of vectors of {table.embedding_dim} numbers hold none: take shares "
+                "[begin, end] with 0 <= begin < end <= 1, such as [0, 0.5] for the first half"
             )
         self.num_embeddings, self.embedding_dim = table.num_embeddings, self.last - self.first
 
@@ -42,6 +44,6 @@ class Columns(nn.Module):
         return F.embedding(ids, self.weight)
 
 
-def words_of(table: nn.Embedding, columns: Sequence[int] | None) -> nn.Embedding | Columns:
+def words_of(table: nn.Embedding, columns: Sequence[float] | None) -> nn.Embedding | Columns:
     """The table itself, or some of its columns where they are given (see `Columns`)."""
     return table if columns is None else Columns(table, columns)

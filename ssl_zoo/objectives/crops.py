@@ -44,7 +44,7 @@ class DocumentCrops(Objective[TokenBackbone]):
         through: "trunk" contrasts what the backbone makes of the crops; "words" the means of their word
             embeddings alone, which costs next to nothing and leaves a trunk to other terms of a `Sum`. A
             backbone without blocks is its words.
-        columns: [first, last] of the numbers of the words that are contrasted; None: all.
+        columns: which part of the words is contrasted, as shares (`ssl_zoo.columns`); None: all of them.
 
     Raises:
         ValueError: lengths that are none, a temperature that is not positive, or another `through`; from
@@ -64,7 +64,7 @@ class DocumentCrops(Objective[TokenBackbone]):
         high: int = 128,
         temperature: float = 0.05,
         through: Literal["trunk", "words"] = "trunk",
-        columns: Sequence[int] | None = None,
+        columns: Sequence[float] | None = None,
     ):
         super().__init__(backbone)
         if not 1 <= low <= high:

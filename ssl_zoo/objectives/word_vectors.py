@@ -39,7 +39,7 @@ class WordVectors(Objective[TokenBackbone]):
         negatives: how many a pair counts, k.
         shared: negatives that are drawn in a step, for all pairs.
         threshold: frequency above which a word is left out at times.
-        columns: [first, last] of the numbers of a vector that are trained (`ssl_zoo.columns`); None: all.
+        columns: which part of a vector is trained, as shares (`ssl_zoo.columns`); None: all of it.
 
     Raises:
         ValueError: another `predicts`, or a number that cannot be.
@@ -58,7 +58,7 @@ class WordVectors(Objective[TokenBackbone]):
         negatives: float = 5.0,
         shared: int = 256,
         threshold: float = 1e-3,
-        columns: Sequence[int] | None = None,
+        columns: Sequence[float] | None = None,
     ):
         super().__init__(backbone)
         if predicts not in ("contexts", "centre"):

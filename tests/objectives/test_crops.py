@@ -255,7 +255,7 @@ def test_a_saved_bag_keeps_its_words(tmp_path):
 
 def test_columns_are_a_table_of_their_own():
     table = torch.nn.Embedding(7, 6)
-    some = words_of(table, (2, 5))
+    some = words_of(table, (1 / 3, 5 / 6))
     assert (some.num_embeddings, some.embedding_dim) == (7, 3)
     ids = torch.tensor([[1, 6, 1]])
     assert torch.equal(some(ids), table(ids)[..., 2:5])
@@ -265,8 +265,10 @@ def test_columns_are_a_table_of_their_own():
     assert changed.any(0).tolist() == [False, False, True, True, True, False]
     assert changed.any(1).tolist() == [False, True, False, False, False, False, True]
     assert words_of(table, None) is table
-    for span in ((2, 2), (-1, 3), (4, 7)):
-        with pytest.raises(ValueError, match=r"0 <= first < last <= 6"):
+    for span in ((0.5, 0.5), (-0.2, 0.5), (0.5, 1.5), (0.4, 0.41)):
+        with pytest.raises(
+            ValueError, match=r"vectors of 6 numbers hold none: .* \[0, 0.5\] for the first half"
+        ):
             words_of(table, span)
 
 
@@ -279,7 +281,7 @@ def test_on_columns_an_objective_is_that_of_a_narrower_bag(name):
     with torch.no_grad():
         wide.words.weight.normal_()
         narrow.words.weight.copy_(wide.words.weight[:, 3:7])
-    one, other = make(wide, columns=[3, 7], **options), make(narrow, **options)
+    one, other = make(wide, columns=[0.3, 0.7], **options), make(narrow, **options)
     if name == "word_vectors":
         torch.nn.init.normal_(one.contexts.weight)
         other.contexts.load_state_dict(one.contexts.state_dict())
@@ -296,4 +298,4 @@ def test_on_columns_an_objective_is_that_of_a_narrower_bag(name):
 
 def test_columns_of_a_trunk_are_refused():
     with pytest.raises(ValueError, match="take them with through=words"):
-        DocumentCrops(backbone("transformer"), columns=(0, 4))
+        DocumentCrops(backbone("transformer"), columns=(0, 0.5))
