@@ -114,6 +114,9 @@ def tfidf(
 ) -> Result:
     """Logistic regression on TF-IDF of words and word pairs: the floor for texts.
 
+    Texts of fewer than two words on average, such as sequences of bases, are taken apart into runs of 2 to 5
+    symbols instead, which `chosen` then says.
+
     Args:
         labels, seeds, metric: as in `evaluate`. Only drawn train texts are seen, by TF-IDF too.
         cs: inverse penalties of scikit-learn's LogisticRegression, chosen on validation.
@@ -126,11 +129,13 @@ def tfidf(
     seeds = drawable(seeds)
     classes = int(max(train.y.max(), validation.y.max())) + 1
     seeds = seeds[:1] if labels is None else seeds
-    fitted, chosen, count = [], [], 0
+    fitted, chosen, count, spaced = [], [], 0, has_words(train.texts)
     for seed in seeds:
         index = budget(train.y, labels, seed)
         count = len(index)
-        words = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True)
+        words = TfidfVectorizer(
+            analyzer="word" if spaced else "char", ngram_range=(1, 2) if spaced else (2, 5), sublinear_tf=True
+        )
         x, x_validation = (
             words.fit_transform([train.texts[i] for i in index]),
             words.transform(validation.texts),
@@ -141,7 +146,7 @@ def tfidf(
             scored.append((_score(metric, model.predict(x_validation), validation.y, classes), c, model))
         value, c, model = max(scored, key=lambda one: one[0])
         fitted.append((words, model))
-        chosen.append({"C": c, "validation": value})
+        chosen.append({"C": c, "validation": value} | ({} if spaced else {"units": "symbols"}))
     guesses = [model.predict(words.transform(test.texts)) for words, model in fitted]
     scores = {m: tuple(_score(m, guess, test.y, classes) for guess in guesses) for m in METRICS}
     return Result(
@@ -157,6 +162,12 @@ def tfidf(
         test=len(test.y),
         seconds=time.perf_counter() - began,
     )
+
+
+def has_words(texts: Sequence[str]) -> bool:
+    """Whether the first 1,000 texts hold two words or more on average."""
+    some = [text for text, _ in zip(texts, range(1000), strict=False)]
+    return sum(len(text.split()) for text in some) >= 2 * len(some)
 
 
 def tfidf_similarity(data: TextPairs) -> Result:

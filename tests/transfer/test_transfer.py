@@ -235,6 +235,24 @@ def test_random_weights_differ_by_seed_and_repeat():
             floors.random_weights(MLP, rows, rows, rows, Linear(), seeds=seeds, device="cpu")
 
 
+def test_tfidf_of_texts_without_words_counts_symbols():
+    """Sequences of bases whose classes differ in a motif: as single words they would all be alike."""
+    rng = np.random.default_rng(0)
+
+    def sequences(count, label):
+        found = ["".join(rng.choice(list("acgt"), 40)) for _ in range(count)]
+        return [one[:20] + "tataat" + one[20:] if label else one for one in found]
+
+    def texts(count):
+        return floors.Texts(sequences(count, 0) + sequences(count, 1), np.repeat([0, 1], count))
+
+    found = floors.tfidf(texts(60), texts(30), texts(60))
+    assert found.values[0] > 0.8
+    assert found.chosen[0]["units"] == "symbols"
+    assert not floors.has_words(["acgt", "two words here"] * 3 + ["a"] * 3)
+    assert floors.has_words(["two words", "and three more"])
+
+
 def test_tfidf_floor():
     y = np.arange(40) % 2
     texts = [f"{'good' if label else 'bad'} film number {i}" for i, label in enumerate(y)]
