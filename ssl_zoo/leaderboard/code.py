@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from ssl_zoo.leaderboard import definitions
+from ssl_zoo.leaderboard.board import BAGS
 from ssl_zoo.leaderboard.definitions import PACKAGE, Definition, digest, reached
 
 # What trains an objective, and the rooms of what makes its batches, noise and updates. What the data hold is
@@ -34,7 +35,7 @@ FLOORS = {
     "tfidf": ("ssl_zoo.transfer.floors.tfidf", "ssl_zoo.transfer.floors.tfidf_similarity"),
     **{
         kind: tuple(f"ssl_zoo.transfer.word_floors.{name}" for name in ("encoded", kind, "filled"))
-        for kind in ("ppmi_svd", "word2vec")
+        for kind in BAGS
     },
 }
 

@@ -60,14 +60,15 @@ def waiting(board: Standings) -> str:
 
 def vouched(board: Standings) -> str:
     """A sentence on the lines whose results earlier code made (see `leaderboard.vouch`); "" without any."""
-    told = [one["vouched"][-1] for line in board.lines for one in line.records.values() if one.get("vouched")]
+    told = [
+        found for line in board.lines if (found := [r for r in line.records.values() if r.get("vouched")])
+    ]
     if not told:
         return ""
-    lines = sum(any(one.get("vouched") for one in line.records.values()) for line in board.lines)
-    steps = min(one["steps"] for one in told)
+    steps = min(record["vouched"][-1]["steps"] for records in told for record in records)
     return (
-        f"{lines} of {len(board.lines)} lines were run with earlier code, of which later code computed the "
-        f"first {steps} steps and all measures to the same bit (`ssl-zoo leaderboard vouch`)."
+        f"{len(told)} of {len(board.lines)} lines were run with earlier code, of which later code computed "
+        f"the first {steps} steps and all measures to the same bit (`ssl-zoo leaderboard vouch`)."
     )
 
 

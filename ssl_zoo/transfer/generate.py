@@ -20,7 +20,7 @@ from ssl_zoo.data.tokenizer import Tokenizer
 from ssl_zoo.transfer.causal import inputs_first, states, writer
 from ssl_zoo.transfer.features import device_of, evaluating
 from ssl_zoo.transfer.sampling import Choice, Step, draw, drawn, probabilities
-from ssl_zoo.transfer.unmasking import fill_in
+from ssl_zoo.transfer.unmasking import fill_in, laid_out
 
 __all__ = [
     "Choice",
@@ -109,9 +109,8 @@ def follow(
     place = device_of(model) if device is None else device
     rows, found = [list(prompt) for prompt in prompts], [[] for _ in prompts]
     inputs = [len(prompt) for prompt in prompts]
-    weight = model.word_embedding().weight
     if marks is not None and model.vocabulary is not None:
-        first = len(weight)  # the id of mark 0
+        first = model.word_embedding().num_embeddings  # the id of mark 0
         rows = [[*row, first, model.vocabulary.separator, first] for row in rows]
         inputs, marks = [count + 2 for count in inputs], marks.detach().to(place)
     noise = [choice.noise(i, tokens) for i in range(len(rows))]
@@ -149,9 +148,7 @@ def last_states(
         rows: of any lengths. inputs: how many ids of each one are its inputs, below 1 where none is left.
         mark: see `causal.states`.
     """
-    x = torch.zeros(len(rows), max(map(len, rows)), dtype=torch.int64)
-    for to, row in zip(x, rows, strict=True):
-        to[: len(row)] = torch.tensor(row)
+    x, _ = laid_out(rows)
     last = torch.tensor([len(row) - 1 for row in rows], device=place)
     causal = model.writes == "next"
     order: Order = "causal" if causal else inputs_first(inputs, x.shape[1], place)
