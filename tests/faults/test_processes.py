@@ -16,6 +16,7 @@ from tiny import Ids, Pictures, forked, small_simclr, train, transformer
 from torch import nn
 
 from ssl_zoo import distributed
+from ssl_zoo.cli import leave
 from ssl_zoo.distributed import rank, world
 from ssl_zoo.objectives._base import Batch, Loss, Objective
 from ssl_zoo.objectives.next_token import NextToken
@@ -212,7 +213,8 @@ class Slow(Pictures):
 
 
 def slowly(folder: Path, **options) -> None:
-    """Ends as the command does."""
+    """Ends as the command does, also when a signal comes after training gave its handlers back."""
+    signal.signal(signal.SIGTERM, leave)
     build = (tiny.ZOO["mae"][0], lambda seed: Slow(folder / "started", seed=seed))
     summary, _ = train(folder / "run", build=build, steps=5000, save_every=10_000, **options)
     sys.exit(143 if summary["stopped"] else 0)
