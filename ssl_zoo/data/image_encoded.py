@@ -56,6 +56,10 @@ class EncodedRows:
             row[:] = self._decode(i)
         return Batch(torch.from_numpy(x), None, None if self.y is None else torch.from_numpy(self.y[index]))
 
+    def name(self, i: int) -> str:
+        """The file of row i, or of what else it lies in."""
+        return self.images.name(int(self.index[i]))
+
     def _decode(self, i: int) -> np.ndarray:
         try:
             return decode(self.images.read(i, self.max_pixels), self.size, self.max_pixels)

@@ -1,4 +1,4 @@
-"""Image files below a folder: class folders, or a flat folder without labels.
+"""Image files below a folder: class folders, or, where some lie in no such folder, images without labels.
 
 Each folder and each file that links lead to is read once. What really lies there goes first, then what lies
 in folders that are linked to, then files that are linked to. So no link multiplies images or puts copies into
@@ -43,8 +43,7 @@ def read_folder(spec: str, root: Path) -> Folder:
     """The images below `root`. Names, sizes and times are looked at, and how files without a suffix begin.
 
     Raises:
-        DataError: there are none, some lie beside class folders, a class has none or a name that is not
-            UTF-8, or a folder cannot be read.
+        DataError: there are none, a class has none or a name that is not UTF-8, or a folder cannot be read.
     """
     walk = _Walk(root)
     files, left = sorted(walk.files), walk.left
@@ -52,9 +51,9 @@ def read_folder(spec: str, root: Path) -> Folder:
     if not files:
         raise DataError(f"the folder {spec!r} holds no images ({_instead(spec, root, left)})")
     if 0 < flat < len(files):
-        raise DataError(
-            f"the folder {spec!r} holds {flat} images beside folders with {len(files) - flat} more: either "
-            "all lie in class folders, or all lie directly in it"
+        note(
+            f"{spec}: {flat} images lie beside folders with {len(files) - flat} more, so these are no class "
+            "folders: all are read without labels"
         )
     if flat:
         return Folder(files, [-1] * len(files), (), left)

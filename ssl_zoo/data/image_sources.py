@@ -1,7 +1,7 @@
 """Where images come from: a string becomes a stream of encoded images and labels, or a list of their places.
 
 A source is a string: `digits`, `torchvision:CLASS:SPLIT`, `hf:NAME:SPLIT`, a folder (of class folders,
-or flat and so unlabelled), or the path or glob of `.tar` / `.tar.gz` shards in WebDataset form
+or flat and so unlabelled), an image file, or the path or glob of `.tar` / `.tar.gz` shards in WebDataset form
 (`KEY.jpg` then `KEY.cls`), which are read as a stream and never unpacked to disk.
 """
 
@@ -21,7 +21,8 @@ import torch
 from PIL import Image
 
 from ssl_zoo.data.image_classes import class_index
-from ssl_zoo.data.image_folder import read_folder
+from ssl_zoo.data.image_decoding import suffixes
+from ssl_zoo.data.image_folder import Folder, Found, read_folder
 from ssl_zoo.data.image_listing import Listing, list_folder, list_shards, list_table
 from ssl_zoo.data.image_shards import SHARDS, read_shard
 from ssl_zoo.data.rows import NOTHING, DataError, absent
@@ -80,7 +81,10 @@ def resolve(spec: str, cache: Path) -> Source:
         return Source(spec, (spec,), lambda _: _torchvision(name, split, cache / "torchvision"))
     try:
         path = Path(spec).expanduser()
-        return _folder(spec, path) if path.is_dir() else _shards(spec, path, cache)
+        if path.is_dir():
+            return _folder(spec, path)
+        single = path.is_file() and path.suffix.lower() in suffixes()
+        return _image(spec, path) if single else _shards(spec, path, cache)
     except (OSError, RuntimeError) as error:  # RuntimeError: ~ of an unknown user
         raise DataError(f"the source {spec!r} cannot be read: {error}") from error
 
@@ -128,8 +132,19 @@ def _stamp(path: Path) -> tuple[int, int]:
     return about.st_size, about.st_mtime_ns
 
 
+def _image(spec: str, path: Path) -> Source:
+    """One image, without a label."""
+    about = path.stat()
+    only = Folder([Found(path.name, about.st_size, about.st_mtime_ns)], [-1], (), Counter())
+    return _files(spec, path.parent, only)
+
+
 def _folder(spec: str, root: Path) -> Source:
-    files, labels, classes, left = read_folder(spec, root)
+    return _files(spec, root, read_folder(spec, root))
+
+
+def _files(spec: str, root: Path, found: Folder) -> Source:
+    files, labels, classes, left = found
     names = [file.name for file in files]
 
     def stream() -> Iterator[Sample]:

@@ -113,7 +113,7 @@ class TextData:
 
     def texts(self, split: str) -> Iterator[str]:
         """The texts of a split, one after the other: read from their files as they are asked for."""
-        return (sample.text for sample in self._samples(split))
+        return (sample.text for sample in self.samples(split))
 
     def documents(self, split: str) -> Sequence[str]:
         """All texts of a split, in memory."""
@@ -124,7 +124,7 @@ class TextData:
         if not self.classes:
             self._check(split)
             return None
-        return self._classify(split, [sample.label for sample in self._samples(split)])
+        return self._classify(split, [sample.label for sample in self.samples(split)])
 
     def rows(
         self,
@@ -185,7 +185,8 @@ class TextData:
         given = (s for s in self._sources if s != "train")
         return frozenset(sample.key for s in given for sample in self._read(s) if sample.key is not None)
 
-    def _samples(self, split: str) -> Iterator[Sample]:
+    def samples(self, split: str) -> Iterator[Sample]:
+        """The samples of a split, each with the file it is from: read as they are asked for."""
         self._check(split)
         known, tally, count = self._known if split == "train" else {}, Tally(), 0
         for sample in self._read(split) if not self._carve_from(split) else self._part(split):

@@ -27,11 +27,15 @@ WHOLE = {".md", ".rst", ".py"}
 
 
 class Sample(NamedTuple):
-    """key: what makes two samples the same one, for leaving test samples out of training."""
+    """key: what makes two samples the same one, for leaving test samples out of training. file: that it was
+    read from. row: its number in that file, from 0, as a table counts its rows without the names; None where
+    the file is one document."""
 
     text: str
     label: str | None = None
     key: str | None = None
+    file: str = ""
+    row: int | None = None
 
 
 class Format(Protocol):
@@ -68,18 +72,17 @@ class Text:
     ) -> Iterator[Sample]:
         refuse_other(path)
         if kind(path) in JSON:
-            for row in objects(path, errors, limits):
+            for number, row in enumerate(objects(path, errors, limits)):
                 value = row.fields if isinstance(row.fields, str) else field(row, self.key, path)
                 text = text_of(value, f"{path}, line {row.number}: {self.key!r}", errors)
-                yield from _unless_null(text, None, None, path, row, tally)
+                yield from _unless_null(Sample(text or "", row=number), text, path, row, tally)
         elif self.separator == "line" and kind(path) not in WHOLE:
-            yield from (
-                Sample(line.strip()) for line in _running(path, errors, limits, tally) if line.strip()
-            )
+            every = (line.strip() for line in _running(path, errors, limits, tally))
+            yield from (Sample(line, row=number) for number, line in enumerate(filter(None, every)))
         else:
             whole = kind(path) in WHOLE or self.separator == "file"
             document: list[str] = []
-            size = 0
+            size, number = 0, 0
             for line in _running(path, errors, limits, tally):
                 if whole or line.strip():
                     document.append(line)
@@ -87,11 +90,11 @@ class Text:
                     if size > limits.max_document_bytes:
                         raise too_long(f"{path}: a document", limits)
                 elif document:
-                    yield Sample("".join(document).removesuffix("\n"))
-                    document, size = [], 0
+                    yield Sample("".join(document).removesuffix("\n"), row=number)
+                    document, size, number = [], 0, number + 1
             if document:
                 text = "".join(document)
-                yield Sample(text if whole else text.removesuffix("\n"))
+                yield Sample(text) if whole else Sample(text.removesuffix("\n"), row=number)
 
 
 def _running(path: Path, errors: Errors, limits: Limits, tally: Tally | None) -> Iterator[str]:
@@ -155,7 +158,7 @@ class Table:
                     if tally is not None:
                         tally.add("row(s) without a label left out", where)
                     continue
-            yield from _unless_null(text, label, key, path, row, tally)
+            yield from _unless_null(Sample(text or "", label, key, row=rows - 1), text, path, row, tally)
         if rows and self.label is not None and not labelled:
             raise DataError(f"{path}: none of its {rows:,} rows has a label in {self.label!r}")
 
@@ -166,10 +169,10 @@ def _or_null(row: Row, column: int | str, path: Path) -> object:
 
 
 def _unless_null(
-    text: str | None, label: str | None, key: str | None, path: Path, row: Row, tally: Tally | None
+    sample: Sample, text: str | None, path: Path, row: Row, tally: Tally | None
 ) -> Iterator[Sample]:
     if text is not None:
-        yield Sample(text, label, key)
+        yield sample
     elif tally is not None:
         tally.add("null text(s) left out", f"{path}, line {row.number}")
 
@@ -194,6 +197,7 @@ class Prefixed:
         refuse_other(path)
         if kind(path) in JSON:
             raise DataError(f"{path} is a table of JSON: format Table reads it, not Prefixed")
+        rows = 0
         for number, line in enumerate(lines(path, errors, limits), 1):
             word, _, text = line.strip().partition(" ")
             if not word:
@@ -203,4 +207,5 @@ class Prefixed:
                 raise DataError(
                     f"{path}, line {number} does not start with a label that ends in {self.until!r}"
                 )
-            yield Sample(text, label)
+            yield Sample(text, label, row=rows)
+            rows += 1

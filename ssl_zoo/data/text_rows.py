@@ -189,6 +189,9 @@ class DocumentRows:
         y: (N,) int64 labels, or None.
         classes: names of the labels; () without labels.
 
+    Attributes:
+        cut: how many of the documents had more tokens than fit.
+
     Raises:
         DataError: a row has no room for text, or a text holds half a surrogate pair.
     """
@@ -209,10 +212,13 @@ class DocumentRows:
                 f"rows of {length} tokens have no room for text: a document needs {length - room + 1}"
             )
         sizes, tokens = array("q"), []
+        self.cut = 0
         for batch in _batches(documents):
+            encoded = tokenizer.encode(batch)
+            self.cut += sum(len(ids) > room for ids in encoded)
             rows = [
                 np.concatenate([tokenizer.prefix, ids[:room], tokenizer.suffix]).astype(np.uint32)
-                for ids in tokenizer.encode(batch)
+                for ids in encoded
             ]
             sizes.extend(map(len, rows))
             tokens.append(np.concatenate(rows))

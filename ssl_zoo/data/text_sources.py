@@ -58,7 +58,7 @@ def read(
             empty = True
             for sample in _full(format.samples(path, errors, limits, tally), str(path), tally):
                 empty = False
-                yield sample
+                yield sample._replace(file=str(path))
             if empty and path == Path(source).expanduser():
                 left = f" ({'; '.join(tally.lines())})" if tally.lines() else ""
                 raise DataError(f"{path} holds no text{left}")
@@ -107,7 +107,7 @@ def _hub(source: str, errors: Errors, tally: Tally) -> Iterator[Sample]:
         if text is None:
             tally.add("null text(s) left out", where)
         else:
-            yield Sample(text, label)
+            yield Sample(text, label, file=source, row=number)
 
 
 def stamp(source: Source) -> str:

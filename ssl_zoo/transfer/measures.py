@@ -30,7 +30,7 @@ Images = ImageData | ImageCaptions | OwnData
 Data = Images | TextData | TextPairs
 # All methods of `Data` that read one split, by its name: what is sealed where that is the test split.
 READERS = (
-    *("rows", "labelled", "texts", "documents", "labels", "pairs", "scores", "captions"),
+    *("rows", "labelled", "samples", "texts", "documents", "labels", "pairs", "scores", "captions"),
     "captions_by_image",
 )
 

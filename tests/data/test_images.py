@@ -236,14 +236,11 @@ def test_sources_that_are_wrong(tmp_path, monkeypatch):
     with pytest.raises(DataError, match=f"SSL_ZOO_DATA is {tmp_path}"):
         data(tmp_path, tmp_path / "absent").rows("train")
     (tmp_path / "empty").mkdir()
-    (tmp_path / "mixed").mkdir()
-    (folder(tmp_path / "mixed", {"a": 1}) / "x.png").write_bytes(solid(RED))
     (folder(tmp_path / "hollow", {"a": 1}) / "b").mkdir()
     shard(tmp_path / "empty" / "x.tar", {})
     (tmp_path / "file.zip").write_bytes(b"")
     for source, says in {
         "empty": "holds shards: write",
-        "mixed": "1 images beside folders with 1 more",
         "hollow": "class folders .* hold no images: b",
         "file.zip": "neither a folder nor a shard",
         "empty/x.tar": "holds no images",
@@ -258,6 +255,24 @@ def test_sources_that_are_wrong(tmp_path, monkeypatch):
     }.items():
         with pytest.raises(DataError, match=says):
             data(tmp_path, source).rows("train")
+
+
+def test_images_beside_folders_are_read_without_labels(tmp_path, capsys):
+    (folder(tmp_path / "mixed", {"a": 2}) / "x.png").write_bytes(solid(RED))
+    made = data(tmp_path, tmp_path / "mixed")
+    assert len(made.rows("train")) == 3
+    assert made.classes == ()
+    assert "1 images lie beside folders with 2 more" in capsys.readouterr().err
+    with pytest.raises(DataError, match="have no labels"):
+        made.labelled("train")
+
+
+def test_one_image_is_a_source(tmp_path):
+    (tmp_path / "only.png").write_bytes(solid(RED))
+    rows = data(tmp_path, tmp_path / "only.png", unpack=False).rows("train")
+    assert len(rows) == 1
+    assert rows.name(0) == str(tmp_path / "only.png")
+    assert rows.y is None
 
 
 def test_splits_that_are_wrong(tmp_path):

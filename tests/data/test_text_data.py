@@ -232,17 +232,20 @@ def test_a_byte_that_is_not_utf8_is_named(tmp_path, suffix, pack):
 
 def test_tables(tmp_path):
     (tmp_path / "news.csv").write_text('"2","A ""title""","text,\nmore"\n"1","B","c"\n')
-    assert list(read(tmp_path / "news.csv", Table(text=[1, 2], label=0, key=2))) == [
-        ('A "title". text,\nmore', "2", "text,\nmore"),
-        ("B. c", "1", "c"),
+    file = tmp_path / "news.csv"
+    assert list(read(file, Table(text=[1, 2], label=0, key=2))) == [
+        ('A "title". text,\nmore', "2", "text,\nmore", str(file), 0),
+        ("B. c", "1", "c", str(file), 1),
     ]
     (tmp_path / "s.tsv").write_text('sentence\tlabel\na "quote\t1\n')
     named = Table(text="sentence", label="label", delimiter="\t")
-    assert list(read(tmp_path / "s.tsv", named)) == [('a "quote', "1", None)]
+    assert list(read(tmp_path / "s.tsv", named)) == [('a "quote', "1", None, str(tmp_path / "s.tsv"), 0)]
     (tmp_path / "s.jsonl").write_text('{"sentence": "x", "label": 3}\n')
-    assert list(read(tmp_path / "s.jsonl", named)) == [("x", "3", None)]
+    (json_row,) = read(tmp_path / "s.jsonl", named)
+    assert json_row[:3] == ("x", "3", None)
     (tmp_path / "cola.tsv").write_text("gj04\t0\t*\tThe is.\n")
-    assert list(read(tmp_path / "cola.tsv", Table(3, 1, delimiter="\t"))) == [("The is.", "0", None)]
+    (row,) = read(tmp_path / "cola.tsv", Table(3, 1, delimiter="\t"))
+    assert row[:3] == ("The is.", "0", None)
     with pytest.raises(DataError, match="no column 'text'"):
         list(read(tmp_path / "s.tsv", Table(text="text", delimiter="\t")))
     with pytest.raises(DataError, match="line 1 has 4 columns, and column 4"):
@@ -250,6 +253,21 @@ def test_tables(tmp_path):
     (tmp_path / "bad.csv").write_text('1,"a"b\n')
     with pytest.raises(DataError, match="line 1 is not a row"):
         list(read(tmp_path / "bad.csv", Table(1)))
+
+
+def test_samples_say_where_they_are_from(tmp_path):
+    """Rows that are left out count too, so that a number finds its row in the table."""
+    (tmp_path / "a.csv").write_text("text,label\none,x\n,x\nthree,\nfour,y\n")
+    (tmp_path / "b.txt").write_text("first\n\n\nsecond\n")
+    (tmp_path / "c.md").write_text("whole\n\nfile\n")
+    (tmp_path / "d.jsonl").write_text('{"text": "a"}\n{"text": null}\n{"text": "c"}\n')
+    table = read(tmp_path / "a.csv", Table(text="text", label="label"))
+    assert [(s.text, s.row) for s in table] == [("one", 0), ("four", 3)]
+    found = [*read([tmp_path / name for name in ("b.txt", "c.md", "d.jsonl")], Text())]
+    assert [(s.text[:5], s.file[-6:].lstrip("/"), s.row) for s in found] == [
+        ("first", "b.txt", 0), ("secon", "b.txt", 1), ("whole", "c.md", None),
+        ("a", "d.jsonl"[-6:], 0), ("c", "d.jsonl"[-6:], 2),
+    ]  # fmt: skip
 
 
 def test_labels_before_the_text(tmp_path):
