@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from ssl_zoo.data.own import rows as rows
     from ssl_zoo.data.rows import DataError as DataError
     from ssl_zoo.front import Run as Run
+    from ssl_zoo.front import embed as embed
     from ssl_zoo.front import evaluate as evaluate
     from ssl_zoo.front import pretrain as pretrain
     from ssl_zoo.front import report as report
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from ssl_zoo.pretrain.module import NonFinite as NonFinite
     from ssl_zoo.pretrain.session import RunError as RunError
     from ssl_zoo.transfer.table import Table as Table
+    from ssl_zoo.transfer.vector_files import Vectors as Vectors
 
 __version__ = "0.1.0"
 
@@ -38,9 +40,11 @@ __version__ = "0.1.0"
 _HOME = {
     "pretrain": "front",
     "evaluate": "front",
+    "embed": "front",
     "report": "front",
     "Run": "front",
     "Table": "transfer.table",
+    "Vectors": "transfer.vector_files",
     "backbone": "backbones.own",
     "rows": "data.own",
     "ConfigError": "compose.gate",

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from ssl_zoo.data.rows import Rows
     from ssl_zoo.objectives._base import Objective
     from ssl_zoo.transfer.table import Table
+    from ssl_zoo.transfer.vector_files import Vectors
 
 # True: lines are printed; False: none is; a function is handed each of them.
 Progress = bool | Callable[[str], object]
@@ -182,6 +183,43 @@ def evaluate(
         own = run.__dict__.get("backbone") if isinstance(run, Run) else None
         with composed("evaluate", words, parts) as (cfg, choices):
             return evaluate_from(cfg, choices, own, parts)
+
+
+def embed(
+    run: Run | str | PathLike[str],
+    data: str | PathLike[str] | Rows | Mapping[str, Rows] | Any,
+    *,
+    out: str | PathLike[str] | None = None,
+    progress: Progress = True,
+    **overrides: Any,
+) -> Vectors:
+    """One vector for each image or text, as `ssl-zoo embed` makes them.
+
+    Args:
+        run: what `pretrain` returned, or the folder of a run.
+        data: the path of a folder or file of your own, a name, or `ssl_zoo.rows(dataset)`.
+        out: a file to write them into besides: .npy, .csv or .parquet.
+        progress: whether lines on the way are printed; or a function that is handed each of them.
+        overrides: any other key of `ssl-zoo embed --help`, such as depth=3 or normalise=True.
+
+    Returns:
+        All vectors with their names, in memory. The command holds a piece of them at a time.
+
+    Raises:
+        ConfigError, DataError, HubError: what was asked for cannot be; says what would work.
+    """
+    named = {"run": as_folder(run), "data": data, "out": out}
+    with at_the_door(progress):
+        from ssl_zoo.compose.arguments import as_words
+        from ssl_zoo.compose.embedding import embed_from
+        from ssl_zoo.transfer.vector_files import Gathered
+
+        words, parts = as_words("embed", {**named, **overrides})
+        own = run.__dict__.get("backbone") if isinstance(run, Run) else None
+        gathered = Gathered()
+        with composed("embed", words, parts) as (cfg, choices):
+            made = embed_from(cfg, choices, own, parts, gathered)
+        return gathered.vectors(made.about)
 
 
 def report(

@@ -131,16 +131,26 @@ def with_custom_objective(words: list[str]) -> list[str]:
     return ["objective=custom", *words] if own and not chosen else words
 
 
-def with_named_run(verb: str, given: list[str]) -> list[str]:
-    """A first word that is a folder, or that sets no key of the verb, is the folder of the run."""
-    if not given or any(word.startswith("run=") for word in given):
-        return given
-    prefix, key, value = overrides.split(given[0])
-    own = key.split(".")[0] in {*top_keys(verb), *groups(), "hydra"}
-    misspelt = value is not None and "/" not in key and near(key, top_keys(verb))
-    if Path(given[0]).is_dir() or not (prefix or own or misspelt):
-        return [f"run={overrides.quote(given[0])}", *given[1:]]
-    return given
+# Keys that words without a key stand for, in this order.
+POSITIONS = {"report": ("run",), "embed": ("run", "data"), "predict": ("model", "data")}
+
+
+def with_positions(verb: str, given: list[str]) -> list[str]:
+    """The words, with the key of each that has none: one that is there as a file or folder, or that sets no
+    key of the verb."""
+    free = [key for key in POSITIONS.get(verb, ()) if not any(word.startswith(f"{key}=") for word in given)]
+    known = {*top_keys(verb), *groups(), "hydra"} if free else set()
+    made: list[str] = []
+    for word in given:
+        prefix, key, value = overrides.split(word)
+        own = key.split(".")[0] in known
+        misspelt = value is not None and "/" not in key and near(key, top_keys(verb))
+        if free and (Path(word).exists() or not (prefix or own or misspelt)):
+            named = free.pop(0)
+            chosen = named in groups() and word in options(named)
+            word = f"{named}={word if chosen else overrides.quote(word)}"
+        made.append(word)
+    return made
 
 
 class Composed(NamedTuple):
@@ -195,7 +205,7 @@ def settle(
     """
     overrides.refuse_unreadable(given)
     made = with_custom_objective(given)
-    made = with_named_run(verb, made) if verb == "report" else made
+    made = with_positions(verb, made)
     for word in made:
         prefix, _, value = overrides.split(word)
         if value is None and prefix != "~":
@@ -235,8 +245,10 @@ def checked(verb: str, made: list[str], place: Place, objects: Given = NOTHING) 
             refuse_deletion(verb, word, {})
         for choice in [] if value in (None, "null") else overrides.items(value):
             if choice not in options(group, place):
-                hint = near(choice, options(group, place)) or "."
-                raise ConfigError(f"{group}={choice} does not exist{hint} {known(group, place)}")
+                there = [path.name for path in Path().iterdir()] if group == "data" else []
+                hint = near(choice, [*options(group, place), *there]) or "."
+                what = "is no file or folder here, and no data set" if group == "data" else "does not exist"
+                raise ConfigError(f"{group}={choice} {what}{hint} {known(group, place)}")
     missing = [
         g
         for g in mandatory(verb)
@@ -272,7 +284,8 @@ def checked(verb: str, made: list[str], place: Place, objects: Given = NOTHING) 
                 raise ConfigError(told)
             added[key] = word
     if missing:
-        raise ConfigError(f"{missing[0]}=... is missing. {known(missing[0], place)}")
+        own = " A path of your own, or a name." if missing[0] == "data" else ""
+        raise ConfigError(f"{missing[0]}=... is missing.{own} {known(missing[0], place)}")
     full = composed(verb, [f"+{w}" if overrides.split(w).key in added else w for w in made], place, objects)
     refuse_values(verb, keys, full)
     refuse_unread(verb, full)
@@ -281,7 +294,8 @@ def checked(verb: str, made: list[str], place: Place, objects: Given = NOTHING) 
 
 def mandatory(verb: str) -> list[str]:
     """The groups of which a verb must be given a choice."""
-    return {"evaluate": ["data"], "report": []}.get(verb, ["objective", "backbone", "data"])
+    built = ["objective", "backbone", "data"]
+    return {"evaluate": ["data"], "embed": ["data"], "predict": ["data"], "report": []}.get(verb, built)
 
 
 def known(group: str, place: Place = SHIPPED) -> str:

@@ -29,6 +29,11 @@ EXAMPLES = {
         "ssl-zoo evaluate run=runs/photos data=labelled/ labels=[5,25] floors=true",
         "ssl-zoo evaluate run=runs/photos data=cifar10 protocol=finetune labels=25 protocol.lrs=[1e-4,1e-3]",
     ),
+    "embed": (
+        "ssl-zoo embed runs/photos photos/ out=vectors.parquet",
+        "ssl-zoo embed runs/photos photos/ query=photos/beach.jpg nearest=20 page=nearest.html",
+        "ssl-zoo embed runs/reviews reviews.csv query='too small for me'",
+    ),
     "report": ("ssl-zoo report runs/photos", "ssl-zoo report runs/photos data=labelled/ out=page.html"),
     "scale": ("ssl-zoo scale experiment=shakespeare widths=[32,64,96] steps=[100,200]",),
 }

@@ -108,6 +108,22 @@ class EvaluateKeys:
 
 
 @dataclass
+class EmbedKeys:
+    data_dir: str
+    run: str
+    out: str | None
+    split: Literal["train", "validation", "test"]
+    depth: Natural | None
+    normalise: bool
+    query: str | None
+    nearest: Count
+    page: str | None
+    length: Count | None
+    device: str
+    threads: Count | None
+
+
+@dataclass
 class ReportKeys:
     data_dir: str
     run: str
@@ -116,7 +132,13 @@ class ReportKeys:
     threads: Count | None
 
 
-VERBS = {"pretrain": PretrainKeys, "scale": ScaleKeys, "evaluate": EvaluateKeys, "report": ReportKeys}
+VERBS = {
+    "pretrain": PretrainKeys,
+    "scale": ScaleKeys,
+    "evaluate": EvaluateKeys,
+    "embed": EmbedKeys,
+    "report": ReportKeys,
+}
 
 
 @functools.cache
