@@ -132,7 +132,12 @@ def with_custom_objective(words: list[str]) -> list[str]:
 
 
 # Keys that words without a key stand for, in this order.
-POSITIONS = {"report": ("run",), "embed": ("run", "data"), "predict": ("model", "data")}
+POSITIONS = {
+    "report": ("run",),
+    "finetune": ("run", "data"),
+    "embed": ("run", "data"),
+    "predict": ("model", "data"),
+}
 
 
 def with_positions(verb: str, given: list[str]) -> list[str]:
@@ -295,7 +300,8 @@ def checked(verb: str, made: list[str], place: Place, objects: Given = NOTHING) 
 def mandatory(verb: str) -> list[str]:
     """The groups of which a verb must be given a choice."""
     built = ["objective", "backbone", "data"]
-    return {"evaluate": ["data"], "embed": ["data"], "predict": ["data"], "report": []}.get(verb, built)
+    some = {"evaluate": ["data"], "finetune": ["data"], "embed": ["data"], "predict": [], "report": []}
+    return some.get(verb, built)
 
 
 def known(group: str, place: Place = SHIPPED) -> str:

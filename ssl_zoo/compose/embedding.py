@@ -27,7 +27,8 @@ from ssl_zoo.pretrain.export import read_summary
 from ssl_zoo.transfer.embed import Account, read, vectors
 from ssl_zoo.transfer.measures import Images, Subject
 from ssl_zoo.transfer.nearest import Nearest
-from ssl_zoo.transfer.vector_files import Writer, refuse_ending, writing
+from ssl_zoo.transfer.vector_files import ENDINGS, Writer, writing
+from ssl_zoo.transfer.whole import refuse_ending
 
 
 @dataclass
@@ -82,7 +83,7 @@ def embed_from(
     elif cfg.query is None and besides is None:
         made.out = run / "embeddings" / f"{choices['data']}-{cfg.split}.npy"
     if made.out is not None:
-        refuse_ending(made.out)
+        refuse_ending(made.out, ENDINGS)
     asked = None
     if cfg.query is not None:
         asked = query_rows(cfg.query, one, data)

@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Any, cast
 
 from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from ssl_zoo.compose import overrides
 from ssl_zoo.compose.gate import ConfigError
@@ -80,17 +82,26 @@ def place_of_run(given: list[str]) -> Path | None:
     named = [
         Path(overrides.unquoted(one.value)) for one in words if one.key in ("run", "model") and one.value
     ]
-    return next((path for path in named if (path / "config.yaml").is_file()), None)
+    return next((path for path in named if any((path / name).is_file() for name in DESCRIBED)), None)
+
+
+DESCRIBED = ("config.yaml", "model.json")  # what says how a run, or a model, read its data
 
 
 def inherited(run: Path, made: list[str]) -> list[str]:
     """Words that have files read as those of the run were: the size of images, and what parts documents.
 
     Args:
-        run: a folder with a config.yaml.
+        run: the folder of a run or of a model.
         made: the words that say what lies at the path.
     """
-    data = OmegaConf.to_container(OmegaConf.load(run / "config.yaml")).get("data") or {}  # pyright: ignore
+    file = next(run / name for name in DESCRIBED if (run / name).is_file())
+    try:
+        about = OmegaConf.to_container(OmegaConf.load(file))
+    except (OmegaConfBaseException, OSError, ValueError, YAMLError) as error:
+        raise ConfigError(f"{file} cannot be read: {error}") from error
+    data = about.get("data" if file.suffix == ".yaml" else "reads") if isinstance(about, dict) else None
+    data = data if isinstance(data, dict) else {}
     chosen = made[0].removeprefix("data=")
     if chosen in ("image_folder", "image_captions") and isinstance(size := data.get("image_size"), int):
         note(f"images are read at {size} pixels a side, as those of {run} (data.image_size)")

@@ -124,6 +124,31 @@ class EmbedKeys:
 
 
 @dataclass
+class FinetuneKeys:
+    data_dir: str
+    run: str
+    out: str | None
+    labels: int | float | None
+    seed: Natural
+    metric: Literal["accuracy", "macro_f1", "matthews"]
+    length: Count | None
+    device: str
+    threads: Count | None
+
+
+@dataclass
+class PredictKeys:
+    data_dir: str
+    model: str
+    text: str | None
+    out: str | None
+    split: Literal["train", "validation", "test"]
+    show: Natural
+    device: str
+    threads: Count | None
+
+
+@dataclass
 class ReportKeys:
     data_dir: str
     run: str
@@ -136,6 +161,8 @@ VERBS = {
     "pretrain": PretrainKeys,
     "scale": ScaleKeys,
     "evaluate": EvaluateKeys,
+    "finetune": FinetuneKeys,
+    "predict": PredictKeys,
     "embed": EmbedKeys,
     "report": ReportKeys,
 }

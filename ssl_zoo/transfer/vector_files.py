@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from io import TextIOWrapper
@@ -18,6 +17,7 @@ from typing import Any, BinaryIO, NamedTuple, Protocol
 import numpy as np
 
 from ssl_zoo.transfer.embed import Names
+from ssl_zoo.transfer.whole import refuse_ending, whole
 
 GROUP = 8192  # vectors of a row group of a .parquet file
 ENDINGS = (".npy", ".csv", ".parquet")
@@ -167,49 +167,27 @@ class Parquet:
             self.writer.close()
 
 
-def refuse_ending(out: Path) -> None:
-    """Raise ValueError for a file that cannot be written: another ending, or no library for it."""
-    ending = out.suffix.lower()
-    if ending not in ENDINGS:
-        raise ValueError(f"out={out}: vectors are written as {', '.join(ENDINGS)}; the ending says which")
-    if ending == ".parquet":
-        try:
-            import pyarrow  # noqa: F401
-        except ImportError as error:
-            raise ValueError(
-                f"out={out} needs pyarrow: pip install 'ssl-zoo[parquet]', or out={out.with_suffix('.npy')}"
-            ) from error
-
-
 @contextmanager
 def writing(out: Path, about: Mapping[str, Any]) -> Iterator[Writer]:
-    """Within, vectors are written into a file beside `out`, which takes that place at the end.
+    """Within, vectors are written into a file that takes the place `out` at the end.
 
     Args:
         about: how the vectors were made, as values that `json.dump` takes; "columns" begins the names of the
             columns of a .csv.
 
     Raises:
-        ValueError: see `refuse_ending`.
+        ValueError: see `whole.refuse_ending`.
     """
-    refuse_ending(out)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    part, names = (out.with_name(f".{out.name}.{os.getpid()}.{end}") for end in ("part", "names"))
+    refuse_ending(out, ENDINGS)
     ending = out.suffix.lower()
+    beside = [out.with_suffix(".json")] if ending == ".npy" else []
     made: Writer
-    try:
-        with open(part, "wb") as stream:
-            if ending == ".npy":
-                made = Npy(stream, names, about)
-            else:
-                made = Csv(stream, about) if ending == ".csv" else Parquet(stream, about)
-            try:
-                yield made
-            finally:
-                made.close()
-        if names.exists():
-            names.replace(out.with_suffix(".json"))
-        part.replace(out)
-    finally:
-        part.unlink(missing_ok=True)
-        names.unlink(missing_ok=True)
+    with whole(out, *beside) as (part, *names), open(part, "wb") as stream:
+        if ending == ".npy":
+            made = Npy(stream, names[0], about)
+        else:
+            made = Csv(stream, about) if ending == ".csv" else Parquet(stream, about)
+        try:
+            yield made
+        finally:
+            made.close()

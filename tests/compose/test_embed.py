@@ -124,7 +124,7 @@ def test_a_damaged_image_is_left_out_and_named(home, tmp_path):
     ("changed", "said"),
     [
         ({"depth": 9}, "depth=9: TimmCNN has depths 1 to"),
-        ({"out": "v.txt"}, r"v.txt: vectors are written as .npy, .csv, .parquet"),
+        ({"out": "v.txt"}, r"v.txt: its ending says how it is written, and is one of .npy"),
         ({"data": "reviews.csv"}, "TimmCNN reads images, and reviews.csv holds texts"),
         ({"query": "none.png"}, "query=none.png: there is no such image file"),
         ({"page": "page.html"}, "page= shows what is nearest to a query"),
@@ -141,5 +141,7 @@ def test_what_cannot_be_is_refused_and_leaves_nothing(home, monkeypatch, changed
 
 def test_without_pyarrow_another_file_is_named(home, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "pyarrow", None)
-    with pytest.raises(ValueError, match=r"needs pyarrow: pip install 'ssl-zoo\[parquet\]', or out=v.npy"):
+    with pytest.raises(
+        ValueError, match=r"needs pyarrow: pip install 'ssl-zoo\[parquet\]', or take out=v.npy"
+    ):
         ssl_zoo.embed(home / "images", home / "photos", out="v.parquet", **QUIET)
