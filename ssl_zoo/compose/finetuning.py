@@ -123,7 +123,8 @@ def format_score(split: str, found: dict[str, Any]) -> str:
 def reads(one: Subject, data: Any) -> dict[str, Any]:
     """How inputs are read, as plain values: what a path that is predicted is read like."""
     if one.backbone.modality == "image":
-        return {"image_size": int(data.image_size)}
+        size = data.image_size  # of rows that code handed over, perhaps height and width
+        return {"image_size": size if isinstance(size, int) else max(size)}
     return {"length": one.length}
 
 

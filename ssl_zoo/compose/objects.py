@@ -16,6 +16,7 @@ from torch import nn
 
 from ssl_zoo.backbones._base import Backbone
 from ssl_zoo.compose.gate import HANDED_OVER, ConfigError
+from ssl_zoo.compose.own_data import HELD_OUT, WHOLE
 from ssl_zoo.data.image_captions import ImageCaptions
 from ssl_zoo.data.images import ImageData
 from ssl_zoo.data.own import PARTS, OwnData, refuse_others
@@ -135,7 +136,8 @@ def as_data(given: Any, verb: str) -> Any:
 
     Args:
         given: one of `DATA`, rows, or a mapping of "train", "validation" and "test" to rows.
-        verb: evaluate needs a test split, which is carved from train if it is missing.
+        verb: evaluate needs a test split, which is carved from train if it is missing; what reads all that
+            there is carves nothing.
 
     Raises:
         ConfigError, DataError: something else, with what to wrap it in.
@@ -149,5 +151,5 @@ def as_data(given: Any, verb: str) -> Any:
         if not hasattr(rows, "read") or not hasattr(rows, "fingerprint"):
             refuse_others(rows)
             raise ConfigError(f"data: {type(rows).__name__} is no rows yet: wrap it, data=ssl_zoo.rows(...)")
-    test = 0.2 if verb == "evaluate" else 0.0
-    return OwnData("own", parts, {"validation": 0.1, "test": test})
+    validation = 0.0 if verb in WHOLE else 0.1
+    return OwnData("own", parts, {"validation": validation, "test": HELD_OUT if verb == "evaluate" else 0.0})
