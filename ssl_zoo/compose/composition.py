@@ -134,6 +134,7 @@ def with_custom_objective(words: list[str]) -> list[str]:
 # Keys that words without a key stand for, in this order.
 POSITIONS = {
     "report": ("run",),
+    "look": ("data",),
     "finetune": ("run", "data"),
     "embed": ("run", "data"),
     "predict": ("model", "data"),
@@ -300,8 +301,9 @@ def checked(verb: str, made: list[str], place: Place, objects: Given = NOTHING) 
 def mandatory(verb: str) -> list[str]:
     """The groups of which a verb must be given a choice."""
     built = ["objective", "backbone", "data"]
-    some = {"evaluate": ["data"], "finetune": ["data"], "embed": ["data"], "predict": [], "report": []}
-    return some.get(verb, built)
+    if verb in ("evaluate", "finetune", "embed", "look"):
+        return ["data"]
+    return [] if verb in ("predict", "report") else built
 
 
 def known(group: str, place: Place = SHIPPED) -> str:

@@ -29,6 +29,10 @@ EXAMPLES = {
         "ssl-zoo evaluate run=runs/photos data=labelled/ labels=[5,25] floors=true",
         "ssl-zoo evaluate run=runs/photos data=cifar10 protocol=finetune labels=25 protocol.lrs=[1e-4,1e-3]",
     ),
+    "look": (
+        "ssl-zoo look photos/ page=look.html",
+        "ssl-zoo look reviews.csv data.format.text=review run=runs/reviews",
+    ),
     "finetune": (
         "ssl-zoo finetune run=runs/photos data=labelled/ out=classifier",
         "ssl-zoo finetune run=runs/reviews data=reviews.csv out=opinions data.test_fraction=0.2",

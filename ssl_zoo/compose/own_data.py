@@ -46,6 +46,7 @@ LABEL = ("label", "class", "category", "opinion", "sentiment", "target", "topic"
 SAMPLE = 200  # rows of a table that the guess reads
 HELD_OUT = 0.2  # of the labelled rows, where an evaluation is given no test split
 PARTED = "blank_line"  # what parts documents where nothing else is said
+CARVED = ("pretrain", "finetune", "evaluate", "look")  # verbs that read a validation split
 WHOLE = ("embed", "predict")  # verbs that read all that lies at a path, as one
 
 
@@ -173,7 +174,7 @@ def spelt(verb: str, path: Path) -> list[str]:
         group = "image_folder"
         said = f"{readable[most]} {most}" if readable[most] > 1 else f"one {most.removesuffix('s')}"
         packed = any(one.suffix in (".gz", ".tgz") for one in found)
-        more = ["data.unpack=false"] if whole and not packed else []
+        more = ["data.unpack=false"] if (whole or verb == "look") and not packed else []
         sources: dict[str, Any] = {
             split: str(part / "*.tar*") if most == "shards" and part.is_dir() else part
             for split, part in parts.items()
@@ -202,6 +203,8 @@ def spelt(verb: str, path: Path) -> list[str]:
             )
     made = [f"data={group}", *(f"data.{split}={literal(source)}" for split, source in sources.items()), *more]
     made.append(f"data.name={overrides.quote(path.absolute().name or 'root')}")
+    if verb in CARVED and "validation" not in parts and group != "image_captions":
+        said += "; a tenth is held out as validation (data.validation_fraction)"
     if whole and group != "image_captions":
         made.append("data.validation_fraction=0.0")
     if verb == "evaluate" and "test" not in parts and group != "image_captions":

@@ -108,6 +108,14 @@ class EvaluateKeys:
 
 
 @dataclass
+class LookKeys:
+    data_dir: str
+    run: str | None
+    page: str | None
+    limit: Count | None
+
+
+@dataclass
 class EmbedKeys:
     data_dir: str
     run: str
@@ -161,6 +169,7 @@ VERBS = {
     "pretrain": PretrainKeys,
     "scale": ScaleKeys,
     "evaluate": EvaluateKeys,
+    "look": LookKeys,
     "finetune": FinetuneKeys,
     "predict": PredictKeys,
     "embed": EmbedKeys,
