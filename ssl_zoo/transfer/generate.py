@@ -1,26 +1,27 @@
 """Text from a backbone that writes (`backbones._base.Writes`).
 
 One that predicts the next token writes one after the other, of which each sees what is before it: the whole
-text ("next"), or a prefix that sees itself whole and then what was written ("prefix", "spans"). For each
-token the window before it is encoded again: no cache, which small backbones do not miss. One that fills in
-masks begins with a mask for each token that is to come (`transfer.unmasking`).
+text ("next"), or a prefix that sees itself whole and then what was written ("prefix", "spans"). Each token is
+read once, as long as the text fits into its window (`transfer.reading`). One that fills in masks begins with
+a mask for each token that is to come (`transfer.unmasking`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from ssl_zoo.backbones._base import Backbone, Order, TokenBackbone
+from ssl_zoo.backbones._base import Backbone
 from ssl_zoo.data.rows import DataError
 from ssl_zoo.data.tokenizer import Tokenizer
-from ssl_zoo.transfer.causal import inputs_first, states, writer
+from ssl_zoo.transfer.causal import writer
 from ssl_zoo.transfer.features import device_of, evaluating
+from ssl_zoo.transfer.reading import Reader
 from ssl_zoo.transfer.sampling import Choice, Step, draw, drawn, probabilities
-from ssl_zoo.transfer.unmasking import fill_in, laid_out
+from ssl_zoo.transfer.unmasking import fill_in
 
 __all__ = [
     "Choice",
@@ -72,6 +73,7 @@ def follow(
     marks: Tensor | None = None,
     steps: int | None = None,
     device: torch.device | None = None,
+    told: Callable[[int, Step], object] | None = None,
 ) -> list[list[Step]]:
     """The ids that follow each prompt of ids: up to `tokens`, and `end` with which a row stops.
 
@@ -88,6 +90,8 @@ def follow(
             it as `end` does, which has the probability of both.
         steps: in how many masks are filled in; None: one for each token. Others take no steps.
         device: where the backbone runs meanwhile; None: where it is.
+        told: is handed the number of a row and an id of it as soon as that is drawn. Where masks are filled
+            in, nobody is told.
 
     Raises:
         DataError: a backbone that does not write, an empty prompt, or a window longer than it takes.
@@ -116,13 +120,12 @@ def follow(
     noise = [choice.noise(i, tokens) for i in range(len(rows))]
     with evaluating(model, place):
         weight = model.word_embedding().weight
+        reader = Reader(model, inputs, length, place, None if marks is None else marks[0])
         for step in range(tokens):
             active = [i for i in range(len(rows)) if not found[i] or found[i][-1].id != end]
             if not active:
                 break
-            windows = [rows[i][-length:] for i in active]
-            known = [inputs[i] - max(0, len(rows[i]) - length) for i in active]
-            code = last_states(model, windows, known, place, None if marks is None else marks[0])
+            code = reader.last(rows, active)
             scores = code @ weight.T
             if marks is not None:
                 scores[:, end] = torch.logaddexp(scores[:, end], code @ marks[1])
@@ -132,28 +135,9 @@ def follow(
             for i, one in zip(active, taken, strict=True):
                 found[i].append(one)
                 rows[i].append(one.id)
+                if told is not None:
+                    told(i, one)
     return found
-
-
-def last_states(
-    model: TokenBackbone,
-    rows: Sequence[Sequence[int]],
-    inputs: Sequence[int],
-    place: torch.device,
-    mark: Tensor | None = None,
-) -> Tensor:
-    """The state of each row's last id, from which the next one is predicted: (B, D) on the device.
-
-    Args:
-        rows: of any lengths. inputs: how many ids of each one are its inputs, below 1 where none is left.
-        mark: see `causal.states`.
-    """
-    x, _ = laid_out(rows)
-    last = torch.tensor([len(row) - 1 for row in rows], device=place)
-    causal = model.writes == "next"
-    order: Order = "causal" if causal else inputs_first(inputs, x.shape[1], place)
-    code = states(model, x.to(place), order=order, mark=mark)
-    return code[torch.arange(len(rows), device=place), last]
 
 
 def end_of_document(tokenizer: Tokenizer) -> int:

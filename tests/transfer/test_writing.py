@@ -32,8 +32,9 @@ from ssl_zoo.objectives.span_corruption import SpanCorruption
 from ssl_zoo.transfer import completion, unmasking
 from ssl_zoo.transfer.causal import Example, completion_nats, inputs_first, language_model, writer
 from ssl_zoo.transfer.completion import Completion
-from ssl_zoo.transfer.generate import Choice, follow, generate, last_states
+from ssl_zoo.transfer.generate import Choice, follow, generate
 from ssl_zoo.transfer.measures import Subject, examine
+from ssl_zoo.transfer.reading import last_states
 from ssl_zoo.transfer.sampling import draw, probabilities
 from ssl_zoo.transfer.unmasking import surest, unmasking_nats
 from ssl_zoo.views.masks import prefixes
