@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from ssl_zoo.data.rows import DataError as DataError
     from ssl_zoo.front import Run as Run
     from ssl_zoo.front import evaluate as evaluate
+    from ssl_zoo.front import generate as generate
     from ssl_zoo.front import pretrain as pretrain
     from ssl_zoo.front import report as report
     from ssl_zoo.hub import HubError as HubError
@@ -38,6 +39,7 @@ __version__ = "0.1.0"
 _HOME = {
     "pretrain": "front",
     "evaluate": "front",
+    "generate": "front",
     "report": "front",
     "Run": "front",
     "Table": "transfer.table",

@@ -15,6 +15,7 @@ ssl-zoo: pretrain a text or vision backbone with a self-supervised objective, th
   ssl-zoo list [NAME]            objectives, backbones and data, and what pairs with what; a page about one
   ssl-zoo pretrain KEY=VALUE ... stage 1: objective=rotation backbone=resnet_micro data=digits budget.steps=50
   ssl-zoo evaluate KEY=VALUE ... stage 2: run=runs/... protocol=linear data=cifar10 labels=25 floors=true
+  ssl-zoo generate MODEL [TEXT]  text that goes on from a prompt, or answers it: tokens=200 temperature=0.8
   ssl-zoo report RUN [KEY=VALUE] a page about a run: curves, map of the features, neighbours, predictions
   ssl-zoo leaderboard VERB ...   run, reproduce, show, check, add, site: boards that anyone can run again
   ssl-zoo scale KEY=VALUE ...    a ladder of runs, loss fitted to compute: widths=[64,96,128] steps=[200,400]
@@ -28,7 +29,18 @@ ssl-zoo: pretrain a text or vision backbone with a self-supervised objective, th
 
 Data: SSL_ZOO_DATA names the folder of data sets. Cache: SSL_ZOO_CACHE (default ~/.cache/ssl_zoo).
 """
-VERBS = ("list", "pretrain", "evaluate", "report", "cache", "leaderboard", "scale", "demo", "check")
+VERBS = (
+    "list",
+    "pretrain",
+    "evaluate",
+    "generate",
+    "report",
+    "cache",
+    "leaderboard",
+    "scale",
+    "demo",
+    "check",
+)
 
 
 def main() -> None:

@@ -131,16 +131,33 @@ def with_custom_objective(words: list[str]) -> list[str]:
     return ["objective=custom", *words] if own and not chosen else words
 
 
-def with_named_run(verb: str, given: list[str]) -> list[str]:
-    """A first word that is a folder, or that sets no key of the verb, is the folder of the run."""
-    if not given or any(word.startswith("run=") for word in given):
-        return given
-    prefix, key, value = overrides.split(given[0])
-    own = key.split(".")[0] in {*top_keys(verb), *groups(), "hydra"}
-    misspelt = value is not None and "/" not in key and near(key, top_keys(verb))
-    if Path(given[0]).is_dir() or not (prefix or own or misspelt):
-        return [f"run={overrides.quote(given[0])}", *given[1:]]
-    return given
+# Keys that words without a key stand for, in this order.
+POSITIONS = {"report": ("run",), "generate": ("model", "prompt")}
+
+
+def with_positions(verb: str, given: list[str]) -> list[str]:
+    """The words, with the key of each that has none: one that is there as a file or folder, or that sets no
+    key of the verb."""
+    free = [key for key in POSITIONS.get(verb, ()) if not any(word.startswith(f"{key}=") for word in given)]
+    known = {*top_keys(verb), *groups(), "hydra"} if free else set()
+    made: list[str] = []
+    for word in given:
+        prefix, key, value = overrides.split(word)
+        own = key.split(".")[0] in known
+        misspelt = value is not None and "/" not in key and near(key, top_keys(verb))
+        if free and (is_there(word) or not (prefix or own or misspelt)):
+            named = free.pop(0)
+            word = f"{named}={overrides.quote(word, named)}"
+        made.append(word)
+    return made
+
+
+def is_there(word: str) -> bool:
+    """Whether a word is the path of a file or folder; one that is too long for a name is none."""
+    try:
+        return Path(word).exists()
+    except OSError:
+        return False
 
 
 class Composed(NamedTuple):
@@ -195,7 +212,7 @@ def settle(
     """
     overrides.refuse_unreadable(given)
     made = with_custom_objective(given)
-    made = with_named_run(verb, made) if verb == "report" else made
+    made = with_positions(verb, made)
     for word in made:
         prefix, _, value = overrides.split(word)
         if value is None and prefix != "~":
@@ -281,7 +298,7 @@ def checked(verb: str, made: list[str], place: Place, objects: Given = NOTHING) 
 
 def mandatory(verb: str) -> list[str]:
     """The groups of which a verb must be given a choice."""
-    return {"evaluate": ["data"], "report": []}.get(verb, ["objective", "backbone", "data"])
+    return {"evaluate": ["data"], "report": [], "generate": []}.get(verb, ["objective", "backbone", "data"])
 
 
 def known(group: str, place: Place = SHIPPED) -> str:

@@ -116,7 +116,31 @@ class ReportKeys:
     threads: Count | None
 
 
-VERBS = {"pretrain": PretrainKeys, "scale": ScaleKeys, "evaluate": EvaluateKeys, "report": ReportKeys}
+@dataclass
+class GenerateKeys:
+    model: str
+    prompt: str | None
+    file: str | None
+    out: str | None
+    tokens: Natural | None
+    temperature: Share | None
+    top_k: Count | None
+    top_p: Share
+    samples: Count
+    seed: Natural
+    length: Count | None
+    steps: Count | None
+    device: str
+    threads: Count | None
+
+
+VERBS = {
+    "pretrain": PretrainKeys,
+    "scale": ScaleKeys,
+    "evaluate": EvaluateKeys,
+    "report": ReportKeys,
+    "generate": GenerateKeys,
+}
 
 
 @functools.cache

@@ -21,6 +21,7 @@ from ssl_zoo.transfer.causal import writer
 from ssl_zoo.transfer.features import device_of, evaluating
 from ssl_zoo.transfer.reading import Reader
 from ssl_zoo.transfer.sampling import Choice, Step, draw, drawn, probabilities
+from ssl_zoo.transfer.streaming import Stream
 from ssl_zoo.transfer.unmasking import fill_in
 
 __all__ = [
@@ -153,31 +154,41 @@ def generate(
     tokens: int = 100,
     length: int = 128,
     choice: Choice | None = None,
+    starts: Sequence[Sequence[int]] | None = None,
     marks: Tensor | None = None,
     steps: int | None = None,
     device: torch.device | None = None,
+    heard: Callable[[int, str], object] | None = None,
 ) -> list[Generated]:
     """Text that follows each prompt, as it would in a document that begins with the prompt.
 
     Args:
         tokens: at most so many; a document that ends before stops. length, marks, steps: see `follow`.
         choice: None = draws from the model's own distribution with seed 0.
+        starts: the ids of each prompt, in another form than the beginning of a document; None: in this one.
+        heard: is handed the number of a prompt and the next piece of what follows it, as soon as that is
+            known: where masks are filled in, when all of them are.
 
     Raises:
-        DataError: a backbone that writes "spans", without marks; and see `follow`.
+        DataError: a backbone that writes "spans", without starts or marks; and see `follow`.
         ValueError: see `follow`.
     """
-    if writer(backbone).writes == "spans" and marks is None:
+    if writer(backbone).writes == "spans" and marks is None and starts is None:
         raise DataError(
             f"this {type(backbone).__name__} writes what a mark stands for, and an exported backbone has no "
             "marks: give those of its objective (objective.marks.weight), or take protocol=completion"
         )
     end = end_of_document(tokenizer)
     never = [i for i in tokenizer.vocabulary.special if i != end]
-    starts = [[*tokenizer.prefix, *ids.tolist()] for ids in tokenizer.encode(prompts)]
+    streams = [Stream(tokenizer) for _ in prompts]
+
+    def told(i: int, step: Step) -> None:
+        if heard is not None and (text := streams[i].add(step.id)):
+            heard(i, text)
+
     runs = follow(
         backbone,
-        starts,
+        opened(tokenizer, prompts) if starts is None else starts,
         tokens,
         length,
         choice or Choice(),
@@ -186,14 +197,23 @@ def generate(
         marks=marks,
         steps=steps,
         device=device,
+        told=told,
     )
 
     def show(i: int) -> str:
         return "<end>" if i == end else tokenizer.decode([i])
 
     made = []
-    for prompt, run in zip(prompts, runs, strict=True):
+    for i, (prompt, run) in enumerate(zip(prompts, runs, strict=True)):
         shown = tuple(Token(show(s.id), s.p, tuple((show(i), p) for i, p in s.alternatives)) for s in run)
         text = tokenizer.decode([step.id for step in run])
+        left = streams[i].open() if streams[i].ids else text
+        if heard is not None and left:
+            heard(i, left)
         made.append(Generated(prompt, text, shown, bool(run) and run[-1].id == end))
     return made
+
+
+def opened(tokenizer: Tokenizer, prompts: Sequence[str]) -> list[list[int]]:
+    """The ids of documents that begin with these texts."""
+    return [[*tokenizer.prefix, *ids.tolist()] for ids in tokenizer.encode(prompts)]
