@@ -24,7 +24,9 @@ from ssl_zoo.pretrain.checkpoint import write_atomically
 from ssl_zoo.transfer.causal import writer
 from ssl_zoo.transfer.features import place
 from ssl_zoo.transfer.generate import Choice, Generated, generate, opened
-from ssl_zoo.transfer.model_file import is_model
+from ssl_zoo.transfer.model_file import holds_model
+from ssl_zoo.transfer.pair_rows import Form
+from ssl_zoo.transfer.tuned_completion import load
 
 TOKENS = 100  # of what a run writes
 BATCH = 32  # texts that are written side by side
@@ -36,19 +38,41 @@ class Author:
 
     Attributes:
         length: tokens in its window. tokens, temperature: where none are asked for.
-        starts: from prompts, and the tokens that are to follow, to the ids before these.
         marks: of span corruption, see `transfer.generate.follow`.
-        answers: whether it was tuned to answer prompts. White space around an answer is left out.
+        form: in which it was tuned to answer prompts; None: it continues texts. White space around an answer
+            is left out.
     """
 
     backbone: TokenBackbone
     tokenizer: Tokenizer
     length: int
-    tokens: int
-    temperature: float
-    starts: Callable[[Sequence[str], int], list[list[int]]]
+    tokens: int = TOKENS
+    temperature: float = 1.0
     marks: Tensor | None = None
-    answers: bool = False
+    form: Form | None = None
+
+    def starts(self, prompts: Sequence[str], tokens: int) -> list[list[int]]:
+        """The ids of prompts that so many tokens are to follow; those that do not fit are cut, and that is
+        said."""
+        if self.form is None:
+            found, end = opened(self.tokenizer, prompts), "last"
+            room = self.length - (tokens if self.backbone.writes == "masks" else 0)
+            sizes = list(map(len, found))
+        else:
+            found, end = self.form.starts(prompts, tokens), "first"
+            room = self.length - tokens - len(self.form.starts([""], tokens)[0])
+            sizes = [len(ids) for ids in self.tokenizer.encode([" ".join(text.split()) for text in prompts])]
+        long = [size for size in sizes if size > room]
+        if long and len(prompts) == 1:
+            note(
+                f"the prompt has {long[0]} tokens, of which the {end} {room} are read (length={self.length})"
+            )
+        elif long:
+            note(
+                f"{len(long)} of {len(sizes)} prompts have more than {room} tokens, of which the {end} "
+                f"{room} are read (length={self.length})"
+            )
+        return found
 
 
 def generate_from(
@@ -89,8 +113,7 @@ def generate_from(
     refuse_no_room(who, tokens)
     asked = questions(cfg, who, prompts)
     texts = [text for text in asked for _ in range(cfg.samples)]
-    starts = who.starts(texts, tokens)
-    say_what_is_cut(who, starts[:: cfg.samples], tokens)
+    starts = [ids for ids in who.starts(asked, tokens) for _ in range(cfg.samples)]
     found: list[Generated] = []
     for first in range(0, len(texts), BATCH):
         if len(texts) > BATCH:
@@ -108,7 +131,7 @@ def generate_from(
             device=place(cfg.device),
             heard=None if heard is None or len(texts) > 1 else lambda _, text: heard(text),
         )
-    if who.answers:
+    if who.form is not None:
         found = [one._replace(text=one.text.strip()) for one in found]
     if out is not None:
         write_atomically(out, "".join(f"{line(one)}\n" for one in found).encode())
@@ -123,17 +146,14 @@ def author(folder: Path, length: int | None, backbone: Backbone | None = None) -
     """
     if not folder.is_dir():
         raise ConfigError(f"there is no folder {folder}: name a run that pretrain wrote, or a tuned model")
-    if is_model(folder):
-        raise ConfigError("tuned models come with the next commit")
+    if holds_model(folder):
+        model = load(folder, length)
+        backbone, form = writer(model.subject.backbone), model.form
+        return Author(backbone, form.tokenizer, form.length, form.longest, 0.0, form=form)
     one = subject(folder, length, "cpu", "text", backbone)
     model = writer(one.backbone)
     marks = reopen_marks(folder) if model.writes == "spans" else None
-    tokenizer = one.words()
-
-    def starts(prompts: Sequence[str], tokens: int) -> list[list[int]]:
-        return opened(tokenizer, prompts)
-
-    return Author(model, tokenizer, one.length, TOKENS, 1.0, starts, marks)
+    return Author(model, one.words(), one.length, marks=marks)
 
 
 def questions(cfg: DictConfig, who: Author, prompts: Sequence[str] | None) -> list[str]:
@@ -155,7 +175,7 @@ def questions(cfg: DictConfig, who: Author, prompts: Sequence[str] | None) -> li
         found = ["" if cfg.prompt is None else str(cfg.prompt)]
     if not found:
         raise ConfigError("no prompts are given: [] asks for nothing")
-    if who.answers and not all(text.strip() for text in found):
+    if who.form is not None and not all(text.strip() for text in found):
         raise ConfigError("a tuned model answers a prompt: give prompt=TEXT, or file=FILE with one a line")
     if not who.tokenizer.prefix and not all(found):
         raise ConfigError(
@@ -171,19 +191,6 @@ def refuse_no_room(who: Author, tokens: int) -> None:
         raise ConfigError(
             f"the window of {who.length} tokens holds a mask for each token to come, and something before "
             f"them: tokens={tokens} leaves no room; take tokens={who.length // 2}, or a larger length"
-        )
-
-
-def say_what_is_cut(who: Author, starts: Sequence[Sequence[int]], tokens: int) -> None:
-    """Say which prompts are longer than what is read of them, and what is left out."""
-    room = who.length - (tokens if who.backbone.writes == "masks" else 0)
-    long = [len(ids) for ids in starts if len(ids) > room]
-    if long and len(starts) == 1:
-        note(f"the prompt has {long[0]} tokens, of which the last {room} are read (length={who.length})")
-    elif long:
-        note(
-            f"{len(long)} of {len(starts)} prompts have more than {room} tokens, of which the last {room} "
-            f"are read (length={who.length})"
         )
 
 
