@@ -84,7 +84,7 @@ def _named(path: Path, row: Mapping[str, object], name: str | None, some: Sequen
         if name not in row:
             raise DataError(f"{path} has no column {name!r}, but {', '.join(row)}")
         return name
-    spelt = {key.strip().lower(): key for key in reversed(row)}
+    spelt = {key.strip().lower(): key for key in row}
     for one in some:
         if one in spelt:
             return spelt[one]

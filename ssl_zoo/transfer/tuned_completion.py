@@ -148,9 +148,12 @@ def load(folder: Path, length: int | None = None) -> Answering:
     """
     about = read_model_file(folder, TASK)
     reads = about.pop("reads", None)
-    sizes = [reads.get(key) for key in ("length", "completion")] if isinstance(reads, dict) else []
-    if len(sizes) != 2 or any(type(one) is not int or one < 1 for one in sizes):
+    reads = reads if isinstance(reads, dict) else {}
+    row, longest = (
+        one if type(one) is int and one > 0 else None for one in map(reads.get, ("length", "completion"))
+    )
+    if row is None or longest is None:
         raise hub.HubError(f"{folder}/model.json does not say how many ids a row and a completion have")
     backbone, tokenizer = writer(hub.load(folder)), Tokenizer.load(folder / "tokenizer")
-    row = sizes[0] if length is None else length
-    return Answering(Subject(backbone, tokenizer, row), Form.of(backbone, tokenizer, row, sizes[1]), about)
+    row = row if length is None else length
+    return Answering(Subject(backbone, tokenizer, row), Form.of(backbone, tokenizer, row, longest), about)
