@@ -187,6 +187,7 @@ def test_pieces_make_up_the_text_and_hold_whole_characters():
         pieces.append(stream.add(one))
     assert "".join(pieces) == text
     assert pieces[2:4] == ["", "ï"]
+    assert len(stream.ids) - stream.begin < 6, "and not the whole text is decoded for each of them"
     cut = Stream(TOKENIZER)
     assert [cut.add(one) for one in TOKENIZER.encode(["aï"])[0].tolist()[:2]] == ["a", ""]
     assert cut.open() == "\ufffd"

@@ -42,6 +42,7 @@ HF = {
     "gpt2": GPT2,
     "llama": {"model_type": "llama", "num_key_value_heads": 2, **SMALL},
     "mistral": {"model_type": "mistral", "num_key_value_heads": 2, "sliding_window": 6, **SMALL},
+    "roberta": {"model_type": "roberta", "max_position_embeddings": 64, **SMALL},
     "gemma3": {
         **{"model_type": "gemma3_text", "num_key_value_heads": 2, "head_dim": 8, "sliding_window": 5},
         **{"layer_types": ["sliding_attention", "full_attention"] * 2, **SMALL},
@@ -179,7 +180,7 @@ def test_a_class_of_the_users_own_is_read_again():
 # Decoders of transformers
 
 
-@pytest.mark.parametrize("name", HF)
+@pytest.mark.parametrize("name", [name for name in HF if name != "roberta"])
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])
 def test_decoders_of_transformers_read_on(name, attention, monkeypatch):
     backbone = decoder(name, attention, torch.float64)
@@ -193,8 +194,12 @@ def test_decoders_of_transformers_read_on(name, attention, monkeypatch):
         assert_alike(found, again(monkeypatch, backbone, PROMPTS, 12, 20, Choice(temperature=0), **options))
 
 
-def test_a_decoder_reads_on_behind_a_prefix():
-    kept, anew = states_both_ways(decoder("llama", writes="prefix"), PROMPTS)
+@pytest.mark.parametrize("name", ["llama", "roberta"])
+def test_a_prefix_is_read_on(name):
+    """RoBERTa, an encoder, counts its positions from 1: behind that of the padding."""
+    backbone = decoder(name, writes="prefix")
+    assert backbone.offset == (name == "roberta")
+    kept, anew = states_both_ways(backbone, PROMPTS)
     torch.testing.assert_close(kept, anew, rtol=1e-5, atol=1e-5)
 
 

@@ -44,6 +44,9 @@ def test_a_model_is_tuned_kept_and_asked(tmp_path, writes):
     model = tuned_completion.load(folder)
     assert model.form == made.form._replace(tokenizer=model.form.tokenizer)
     assert model.about == made.about
+    start = model.form.starts(["ask"], 5)[0]
+    assert TOKENIZER.decode(start) == "ask =>"
+    assert (start[-1] == TOKENIZER.vocabulary.separator) == (writes == "spans")
     asked = ["bee cow 7", "cow doe 8", "doe  ant\n9"]
     tuned = Tuned(made.subject.backbone, made.form, 0.0, 0.0, 0, 0)
     wanted = complete(tuned, [(one, "") for one in asked], who.device)
