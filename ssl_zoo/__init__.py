@@ -16,13 +16,16 @@ if TYPE_CHECKING:
     from ssl_zoo.contract.check import check_objective as check_objective
     from ssl_zoo.data.own import rows as rows
     from ssl_zoo.data.rows import DataError as DataError
-    from ssl_zoo.front import Run as Run
-    from ssl_zoo.front import evaluate as evaluate
-    from ssl_zoo.front import generate as generate
-    from ssl_zoo.front import pretrain as pretrain
-    from ssl_zoo.front import report as report
+    from ssl_zoo.front.functions import Run as Run
+    from ssl_zoo.front.functions import embed as embed
+    from ssl_zoo.front.functions import evaluate as evaluate
+    from ssl_zoo.front.functions import finetune as finetune
+    from ssl_zoo.front.functions import generate as generate
+    from ssl_zoo.front.functions import pretrain as pretrain
+    from ssl_zoo.front.functions import report as report
+    from ssl_zoo.front.model import Model as Model
+    from ssl_zoo.front.model import load as load
     from ssl_zoo.hub import HubError as HubError
-    from ssl_zoo.hub import load as load
     from ssl_zoo.hub import save as save
     from ssl_zoo.objectives._base import Batch as Batch
     from ssl_zoo.objectives._base import Loss as Loss
@@ -32,17 +35,21 @@ if TYPE_CHECKING:
     from ssl_zoo.pretrain.module import NonFinite as NonFinite
     from ssl_zoo.pretrain.session import RunError as RunError
     from ssl_zoo.transfer.table import Table as Table
+    from ssl_zoo.transfer.vector_files import Vectors as Vectors
 
 __version__ = "0.1.0"
 
 # Public name -> the module of this package that defines it.
 _HOME = {
-    "pretrain": "front",
-    "evaluate": "front",
-    "generate": "front",
-    "report": "front",
-    "Run": "front",
+    "pretrain": "front.functions",
+    "evaluate": "front.functions",
+    "finetune": "front.functions",
+    "embed": "front.functions",
+    "generate": "front.functions",
+    "report": "front.functions",
+    "Run": "front.functions",
     "Table": "transfer.table",
+    "Vectors": "transfer.vector_files",
     "backbone": "backbones.own",
     "rows": "data.own",
     "ConfigError": "compose.gate",
@@ -52,7 +59,8 @@ _HOME = {
     "NonFinite": "pretrain.module",
     "HubError": "hub",
     "check_objective": "contract.check",
-    "load": "hub",
+    "load": "front.model",
+    "Model": "front.model",
     "save": "hub",
     "Batch": "objectives._base",
     "Loss": "objectives._base",

@@ -95,7 +95,20 @@ BELOW = {
     "leaderboard": ("data.", "transfer.", "pretrain.", "leaderboard."),
     "pages": (*BASE, "views.", "objectives.", "data.", "transfer.", "leaderboard.", "pages."),
     "pretrain": (*STAGES, "messages", "pretrain."),
-    "front": (*BASE, "compose.", "data.rows", "hub", "messages", "objectives._base", "transfer.table"),
+    "front": (
+        *BASE,
+        "compose.",
+        "data.rows",
+        "front.",
+        "hub",
+        "messages",
+        "objectives._base",
+        "transfer.embed",
+        "transfer.kept",
+        "transfer.predictions",
+        "transfer.table",
+        "transfer.vector_files",
+    ),
 }
 
 

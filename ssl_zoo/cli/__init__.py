@@ -15,6 +15,9 @@ ssl-zoo: pretrain a text or vision backbone with a self-supervised objective, th
   ssl-zoo list [NAME]            objectives, backbones and data, and what pairs with what; a page about one
   ssl-zoo pretrain KEY=VALUE ... stage 1: objective=rotation backbone=resnet_micro data=digits budget.steps=50
   ssl-zoo evaluate KEY=VALUE ... stage 2: run=runs/... protocol=linear data=cifar10 labels=25 floors=true
+  ssl-zoo finetune KEY=VALUE ... stage 2 for use: run=runs/... data=labelled/ out=classifier
+  ssl-zoo predict MODEL PATH     names the classes of images or texts, into a .csv, .jsonl or .parquet
+  ssl-zoo embed RUN PATH         a vector for each image or text: out=vectors.csv; what is nearest: query=FILE
   ssl-zoo generate MODEL [TEXT]  text that goes on from a prompt, or answers it: tokens=200 temperature=0.8
   ssl-zoo report RUN [KEY=VALUE] a page about a run: curves, map of the features, neighbours, predictions
   ssl-zoo leaderboard VERB ...   run, reproduce, show, check, add, site: boards that anyone can run again
@@ -30,16 +33,8 @@ ssl-zoo: pretrain a text or vision backbone with a self-supervised objective, th
 Data: SSL_ZOO_DATA names the folder of data sets. Cache: SSL_ZOO_CACHE (default ~/.cache/ssl_zoo).
 """
 VERBS = (
-    "list",
-    "pretrain",
-    "evaluate",
-    "generate",
-    "report",
-    "cache",
-    "leaderboard",
-    "scale",
-    "demo",
-    "check",
+    *("list", "pretrain", "evaluate", "finetune", "predict", "embed", "generate", "report"),
+    *("cache", "leaderboard", "scale", "demo", "check"),
 )
 
 

@@ -132,7 +132,13 @@ def with_custom_objective(words: list[str]) -> list[str]:
 
 
 # Keys that words without a key stand for, in this order.
-POSITIONS = {"report": ("run",), "generate": ("model", "prompt")}
+POSITIONS = {
+    "report": ("run",),
+    "finetune": ("run", "data"),
+    "embed": ("run", "data"),
+    "predict": ("model", "data"),
+    "generate": ("model", "prompt"),
+}
 
 
 def with_positions(verb: str, given: list[str]) -> list[str]:
@@ -147,7 +153,8 @@ def with_positions(verb: str, given: list[str]) -> list[str]:
         misspelt = value is not None and "/" not in key and near(key, top_keys(verb))
         if free and (is_there(word) or not (prefix or own or misspelt)):
             named = free.pop(0)
-            word = f"{named}={overrides.quote(word, named)}"
+            chosen = named in groups() and word in options(named)
+            word = f"{named}={word if chosen else overrides.quote(word, named)}"
         made.append(word)
     return made
 
@@ -252,8 +259,10 @@ def checked(verb: str, made: list[str], place: Place, objects: Given = NOTHING) 
             refuse_deletion(verb, word, {})
         for choice in [] if value in (None, "null") else overrides.items(value):
             if choice not in options(group, place):
-                hint = near(choice, options(group, place)) or "."
-                raise ConfigError(f"{group}={choice} does not exist{hint} {known(group, place)}")
+                there = [path.name for path in Path().iterdir()] if group == "data" else []
+                hint = near(choice, [*options(group, place), *there]) or "."
+                what = "is no file or folder here, and no data set" if group == "data" else "does not exist"
+                raise ConfigError(f"{group}={choice} {what}{hint} {known(group, place)}")
     missing = [
         g
         for g in mandatory(verb)
@@ -289,7 +298,8 @@ def checked(verb: str, made: list[str], place: Place, objects: Given = NOTHING) 
                 raise ConfigError(told)
             added[key] = word
     if missing:
-        raise ConfigError(f"{missing[0]}=... is missing. {known(missing[0], place)}")
+        own = " A path of your own, or a name." if missing[0] == "data" else ""
+        raise ConfigError(f"{missing[0]}=... is missing.{own} {known(missing[0], place)}")
     full = composed(verb, [f"+{w}" if overrides.split(w).key in added else w for w in made], place, objects)
     refuse_values(verb, keys, full)
     refuse_unread(verb, full)
@@ -298,7 +308,10 @@ def checked(verb: str, made: list[str], place: Place, objects: Given = NOTHING) 
 
 def mandatory(verb: str) -> list[str]:
     """The groups of which a verb must be given a choice."""
-    return {"evaluate": ["data"], "report": [], "generate": []}.get(verb, ["objective", "backbone", "data"])
+    built = ["objective", "backbone", "data"]
+    labelled = dict.fromkeys(("evaluate", "finetune", "embed"), ["data"])
+    some = labelled | dict.fromkeys(("predict", "generate", "report"), [])
+    return some.get(verb, built)
 
 
 def known(group: str, place: Place = SHIPPED) -> str:

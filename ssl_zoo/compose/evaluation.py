@@ -6,7 +6,7 @@ import json
 import tempfile
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -96,22 +96,26 @@ def subject(
 
 
 def read_splits(data: Images | TextData, subject: Subject) -> Splits:
-    """The three labelled splits; text is read through the tokenizer of the run.
+    """The three labelled splits; see `labelled_splits`."""
+    return Splits(*labelled_splits(data, subject, Splits._fields))
+
+
+def labelled_splits(data: Images | TextData, subject: Subject, wanted: Sequence[str]) -> list[Rows]:
+    """The splits of these names, in that order; text is read through the tokenizer of the run.
 
     Raises:
         DataError: a split or the labels are missing.
     """
     if not isinstance(data, ImageData | OwnData) and not data.classes:
-        raise DataError(f"{data.name} has no labels to measure transfer with")
-    wanted = ("train", "validation", "test")
+        raise DataError(f"{data.name} has no labels to learn from")
     if lacking := [split for split in wanted if split not in data.splits()]:
         raise DataError(
             f"{data.name} has no {' and no '.join(lacking)} split; name its source, or carve it with "
             f"data.{lacking[0]}_fraction=0.1"
         )
     if isinstance(data, ImageData | OwnData):
-        return Splits(*(data.labelled(split) for split in wanted))
-    return Splits(*(subject.rows(data, split) for split in wanted))
+        return [data.labelled(split) for split in wanted]
+    return [subject.rows(data, split) for split in wanted]
 
 
 def listed(value: Any) -> list[Any]:

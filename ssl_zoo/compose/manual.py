@@ -29,6 +29,20 @@ EXAMPLES = {
         "ssl-zoo evaluate run=runs/photos data=labelled/ labels=[5,25] floors=true",
         "ssl-zoo evaluate run=runs/photos data=cifar10 protocol=finetune labels=25 protocol.lrs=[1e-4,1e-3]",
     ),
+    "finetune": (
+        "ssl-zoo finetune run=runs/photos data=labelled/ out=classifier",
+        "ssl-zoo finetune run=runs/reviews data=reviews.csv out=opinions data.test_fraction=0.2",
+    ),
+    "predict": (
+        "ssl-zoo predict classifier photos/ out=predictions.csv",
+        "ssl-zoo predict classifier photos/beach.jpg",
+        "ssl-zoo predict opinions text='too small for me'",
+    ),
+    "embed": (
+        "ssl-zoo embed runs/photos photos/ out=vectors.parquet",
+        "ssl-zoo embed runs/photos photos/ query=photos/beach.jpg nearest=20 page=nearest.html",
+        "ssl-zoo embed runs/reviews reviews.csv query='too small for me'",
+    ),
     "report": ("ssl-zoo report runs/photos", "ssl-zoo report runs/photos data=labelled/ out=page.html"),
     "generate": (
         "ssl-zoo generate runs/shakespeare 'To be, or' tokens=200 temperature=0.8",

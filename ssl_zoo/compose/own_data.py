@@ -15,6 +15,10 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, cast
 
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
+
 from ssl_zoo.compose import overrides
 from ssl_zoo.compose.gate import ConfigError
 from ssl_zoo.messages import note
@@ -41,6 +45,8 @@ TEXT = (
 LABEL = ("label", "class", "category", "opinion", "sentiment", "target", "topic", "y", "rating", "stars")
 SAMPLE = 200  # rows of a table that the guess reads
 HELD_OUT = 0.2  # of the labelled rows, where an evaluation is given no test split
+PARTED = "blank_line"  # what parts documents where nothing else is said
+WHOLE = ("embed", "predict")  # verbs that read all that lies at a path, as one
 
 
 def chosen(verb: str, given: list[str], choices: list[str]) -> list[str]:
@@ -63,9 +69,49 @@ def chosen(verb: str, given: list[str], choices: list[str]) -> list[str]:
             raise ConfigError(f"data={value}: there is no such file or folder, and no data set of that name")
         return given
     made = spelt(verb, path)
+    if (where := place_of_run(given)) is not None:
+        made += inherited(where, made)
     typed = {overrides.split(word).key for word in given}
     made = [word for word in made if overrides.split(word).key not in typed - {"data"}]
     return [*given[:at], *made, *given[at + 1 :]]
+
+
+def place_of_run(given: list[str]) -> Path | None:
+    """The run or the model that a word names and that is there; None for none."""
+    words = [overrides.split(word) for word in given]
+    named = [
+        Path(overrides.unquoted(one.value)) for one in words if one.key in ("run", "model") and one.value
+    ]
+    return next((path for path in named if any((path / name).is_file() for name in DESCRIBED)), None)
+
+
+DESCRIBED = ("config.yaml", "model.json")  # what says how a run, or a model, read its data
+
+
+def inherited(run: Path, made: list[str]) -> list[str]:
+    """Words that have files read as those of the run were: the size of images, and what parts documents.
+
+    Args:
+        run: the folder of a run or of a model.
+        made: the words that say what lies at the path.
+    """
+    file = next(run / name for name in DESCRIBED if (run / name).is_file())
+    try:
+        about = OmegaConf.to_container(OmegaConf.load(file))
+    except (OmegaConfBaseException, OSError, ValueError, YAMLError) as error:
+        raise ConfigError(f"{file} cannot be read: {error}") from error
+    data = about.get("data" if file.suffix == ".yaml" else "reads") if isinstance(about, dict) else None
+    data = data if isinstance(data, dict) else {}
+    chosen = made[0].removeprefix("data=")
+    if chosen in ("image_folder", "image_captions") and isinstance(size := data.get("image_size"), int):
+        note(f"images are read at {size} pixels a side, as those of {run} (data.image_size)")
+        return [f"data.image_size={size}"]
+    form = data.get("format") or {}
+    guessed = any(overrides.split(word).key.startswith(("data.format", "~data.format")) for word in made)
+    if chosen == "text_files" and not guessed and (separator := form.get("separator", PARTED)) != PARTED:
+        note(f"documents are parted as those of {run} (data.format.separator={separator})")
+        return [f"data.format.separator={separator}"]
+    return []
 
 
 @functools.cache
@@ -118,13 +164,16 @@ def spelt(verb: str, path: Path) -> list[str]:
             "data=image_folder or data=text_files and data.train=PATH"
         )
     left = "".join(f"; {n} {kind} there are not read" for kind, n in others.items())
-    parts = splits(path)
+    whole = verb in WHOLE
+    parts = {"train": path} if whole else splits(path)
     of = {
         split: [one for one in found if part == one or part in one.parents] for split, part in parts.items()
     }
     if most in ("images", "shards"):
-        group, said = "image_folder", f"{readable[most]} {most}"
-        more = []
+        group = "image_folder"
+        said = f"{readable[most]} {most}" if readable[most] > 1 else f"one {most.removesuffix('s')}"
+        packed = any(one.suffix in (".gz", ".tgz") for one in found)
+        more = ["data.unpack=false"] if whole and not packed else []
         sources: dict[str, Any] = {
             split: str(part / "*.tar*") if most == "shards" and part.is_dir() else part
             for split, part in parts.items()
@@ -139,7 +188,7 @@ def spelt(verb: str, path: Path) -> list[str]:
         sources = {split: inside[0] if len(inside) == 1 else inside for split, inside in tables.items()}
         captions = image_columns(tables["train"][0])
         group = "text_files" if captions is None else "image_captions"
-        more, said = columns(tables["train"][0]) if captions is None else captions
+        more, said = columns(tables["train"][0], labels=not whole) if captions is None else captions
         if captions is not None and any(isinstance(source, list) for source in sources.values()):
             raise ConfigError(f"data={path} holds several tables of images and captions: name one of them")
     else:
@@ -153,6 +202,8 @@ def spelt(verb: str, path: Path) -> list[str]:
             )
     made = [f"data={group}", *(f"data.{split}={literal(source)}" for split, source in sources.items()), *more]
     made.append(f"data.name={overrides.quote(path.absolute().name or 'root')}")
+    if whole and group != "image_captions":
+        made.append("data.validation_fraction=0.0")
     if verb == "evaluate" and "test" not in parts and group != "image_captions":
         made.append(f"data.test_fraction={HELD_OUT}")
         said += f"; a test split of {HELD_OUT} is carved (data.test_fraction)"
@@ -212,8 +263,11 @@ def literal(source: Any) -> str:
     return overrides.quote(str(source))
 
 
-def columns(file: Path) -> tuple[list[str], str]:
-    """The words that say which columns of a table are read, and a line that says which were guessed."""
+def columns(file: Path, labels: bool = True) -> tuple[list[str], str]:
+    """The words that say which columns of a table are read, and a line that says which were guessed.
+
+    labels: whether one of the labels is looked for; rows that have none are then left out.
+    """
     from ssl_zoo.data.text_tables import named  # brings torch
 
     delimiter, names, rows = parted(file)
@@ -223,6 +277,7 @@ def columns(file: Path) -> tuple[list[str], str]:
     rest = [name for name in names if name != text]
     few = [n for n in rest if 2 <= len(set(texts[n])) <= max(2, min(100, len(rows) // 5)) and lengths[n] < 40]
     label = named(rest, LABEL) or (min(few, key=lambda name: len(set(texts[name]))) if few else None)
+    label = label if labels else None
     made = [
         "data.format._target_=ssl_zoo.data.text_formats.Table",
         "~data.format.separator",
@@ -233,7 +288,8 @@ def columns(file: Path) -> tuple[list[str], str]:
     made += [f"+data.format.delimiter='{delimiter}'"] if delimiter != "," else []
     said = "a table" + (f" parted by {delimiter!r}" if delimiter not in ",\t" else "")
     said += f"; text is column {text!r}" + (", no labels" if label is None else f", label is {label!r}")
-    return made, f"{said}, of {', '.join(map(repr, names))} (data.format.text=, data.format.label=)"
+    keys = "data.format.text=, data.format.label=" if labels else "data.format.text="
+    return made, f"{said}, of {', '.join(map(repr, names))} ({keys})"
 
 
 def image_columns(file: Path) -> tuple[list[str], str] | None:

@@ -108,6 +108,47 @@ class EvaluateKeys:
 
 
 @dataclass
+class EmbedKeys:
+    data_dir: str
+    run: str
+    out: str | None
+    split: Literal["train", "validation", "test"]
+    depth: Natural | None
+    normalise: bool
+    query: str | None
+    nearest: Count
+    page: str | None
+    length: Count | None
+    device: str
+    threads: Count | None
+
+
+@dataclass
+class FinetuneKeys:
+    data_dir: str
+    run: str
+    out: str | None
+    labels: int | float | None
+    seed: Natural
+    metric: Literal["accuracy", "macro_f1", "matthews"]
+    length: Count | None
+    device: str
+    threads: Count | None
+
+
+@dataclass
+class PredictKeys:
+    data_dir: str
+    model: str
+    text: str | None
+    out: str | None
+    split: Literal["train", "validation", "test"]
+    show: Natural
+    device: str
+    threads: Count | None
+
+
+@dataclass
 class ReportKeys:
     data_dir: str
     run: str
@@ -138,8 +179,11 @@ VERBS = {
     "pretrain": PretrainKeys,
     "scale": ScaleKeys,
     "evaluate": EvaluateKeys,
-    "report": ReportKeys,
+    "finetune": FinetuneKeys,
+    "predict": PredictKeys,
+    "embed": EmbedKeys,
     "generate": GenerateKeys,
+    "report": ReportKeys,
 }
 
 

@@ -126,6 +126,10 @@ class TextData:
             return None
         return self._classify(split, [sample.label for sample in self.samples(split)])
 
+    def name_of(self, label: str | None) -> str | None:
+        """The name of the class that is written so; None for a sample without a label."""
+        return label if label is None or self._names is None else self._names.get(label, label)
+
     def rows(
         self,
         split: str,

@@ -56,11 +56,13 @@ class Fitted(NamedTuple):
         chosen: the settings of each seed.
         details: lists with one item for each seed. "flops" is what fitting took (see `ssl_zoo.flops`) with
             the settings that were chosen, without the search for them.
+        models: what predicts, where that is a backbone and a linear head on its pooled features.
     """
 
     predict: Callable[[Rows], list[Tensor]]
     chosen: list[dict[str, Any]]
     details: dict[str, list[Any]]
+    models: Sequence[tuple[Backbone, nn.Linear]] = ()
 
 
 class Protocol(Interface):
@@ -93,6 +95,14 @@ def _frozen(
     each = row_flops(backbone, task.train)
     cost = {"flops": [each * len(train.pooled) for train in trains]}
     return trains, read(task.validation), read, cost
+
+
+def linear_head(weight: Tensor, bias: Tensor) -> nn.Linear:
+    """The layer with this weight (C, D) and bias (C,)."""
+    with torch.random.fork_rng(devices=[]):  # nn.Linear draws weights that are overwritten here
+        head = nn.Linear(weight.shape[1], len(weight))
+    head.load_state_dict({"weight": weight, "bias": bias})
+    return head
 
 
 @dataclass(frozen=True)
@@ -144,7 +154,8 @@ class Linear:
             return [probe.classifier.logits(x).argmax(1) for probe in probes]
 
         chosen = [{"weight_decay": one.weight_decay, "validation": one.validation} for one in probes]
-        return Fitted(predict, chosen, cost)
+        models = [(backbone, linear_head(*one.classifier.folded())) for one in probes]
+        return Fitted(predict, chosen, cost, models)
 
 
 @dataclass(frozen=True)
@@ -246,19 +257,16 @@ class Finetune:
             "flops": [model.flops for model in models],
             "training_seconds": [model.seconds for model in models],
         }
-        return Fitted(predict, chosen, cost)
+        return Fitted(predict, chosen, cost, [(model.backbone, model.head) for model in models])
 
     def _head(self, backbone: Backbone, task: Task, seed: int) -> nn.Linear:
-        with torch.random.fork_rng(devices=[]):  # nn.Linear draws weights that are overwritten here
-            head = nn.Linear(backbone.dim, task.classes)
         weight, bias = torch.zeros(task.classes, backbone.dim), torch.zeros(task.classes)
         if self.head_start == "probe":
             train = extract(backbone, Subset(task.train, task.draws[seed]), device=task.device)
             validation = extract(backbone, task.validation, device=task.device)
             probe = linear.choose(train, validation, task.classes, metric=task.metric)
             weight, bias = probe.classifier.folded()
-        head.load_state_dict({"weight": weight, "bias": bias})
-        return head
+        return linear_head(weight, bias)
 
     def _run(self, backbone: Backbone, head: nn.Linear, task: Task, seed: int, lr: float) -> Tuned:
         from ssl_zoo.transfer.finetune import finetune

@@ -56,7 +56,7 @@ def cache(tmp_path_factory):
         ((*IMAGES, "optimizer.betas=3"), "optimizer.betas=3 is a whole number; it takes a list"),
         ((*IMAGES, "budget.steps=many"), "budget.steps='many' is a text; it takes a whole number, or null"),
         ((*IMAGES, "seed"), "'seed' is not KEY=VALUE"),
-        (IMAGES[:2], r"data=\.\.\. is missing. Choices for data: .*digits"),
+        (IMAGES[:2], r"data=\.\.\. is missing\. A path of your own, or a name\. Choices for data: .*digits"),
         (IMAGES[1:], r"objective=\.\.\. is missing. Choices for objective: .*simclr"),
     ],
 )

@@ -113,7 +113,7 @@ def test_captions_are_said_to_have_no_labels_before_splits_are_asked_for(run, tm
     (tmp_path / "table.csv").write_text("image,caption\na.png,a dog\nb.png,a cat\n")
     for name in ("a", "b"):
         Image.new("RGB", (8, 8)).save(tmp_path / f"{name}.png")
-    with pytest.raises(DataError, match=r"has no labels to measure transfer with"):
+    with pytest.raises(DataError, match=r"has no labels to learn from"):
         ssl_zoo.evaluate(run, data=tmp_path / "table.csv", protocol="knn", seeds=[0], progress=False)
 
 

@@ -8,25 +8,24 @@ Nothing here ends the process or touches Hydra's global state; errors are those 
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from os import PathLike, fspath
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ssl_zoo.front.doors import Progress, as_folder, at_the_door, composed
+
 if TYPE_CHECKING:
     from ssl_zoo.backbones._base import Backbone
-    from ssl_zoo.compose.composition import Composed
     from ssl_zoo.data.rows import Rows
+    from ssl_zoo.front.model import Model
     from ssl_zoo.objectives._base import Objective
     from ssl_zoo.transfer.table import Table
-
-# True: lines are printed; False: none is; a function is handed each of them.
-Progress = bool | Callable[[str], object]
+    from ssl_zoo.transfer.vector_files import Vectors
 
 
 class Run:
@@ -184,6 +183,83 @@ def evaluate(
             return evaluate_from(cfg, choices, own, parts)
 
 
+def finetune(
+    run: Run | str | PathLike[str],
+    *,
+    data: str | PathLike[str] | Rows | Mapping[str, Rows] | Any = None,
+    out: str | PathLike[str] | None = None,
+    protocol: str | None = None,
+    labels: int | float | None = None,
+    progress: Progress = True,
+    **overrides: Any,
+) -> Model:
+    """Make a classifier of a pretrained backbone and labelled data, as `ssl-zoo finetune` does, and keep it.
+
+    Args:
+        run: what `pretrain` returned, or the folder of a run.
+        data: labelled: a name, the path of a folder or file of your own, `ssl_zoo.rows(dataset)`, or a
+            mapping of "train", "validation" and "test" to rows. Validation is carved from train if missing.
+        out: the folder of the model; None = RUN/models/DATA-PROTOCOL.
+        protocol: "finetune" (also None) trains everything, "linear" a head on the frozen backbone.
+        labels: labels per class (25), a fraction (0.01), or None = all.
+        progress: whether lines on the way are printed; or a function that is handed each of them.
+        overrides: any other key of `ssl-zoo finetune --help`, such as protocol__steps=200.
+
+    Returns:
+        The model, whose `predict` names the classes of what it is given.
+
+    Raises:
+        ConfigError, DataError, HubError: what was asked for cannot be; says what would work.
+    """
+    named = {"run": as_folder(run), "data": data, "out": out, "protocol": protocol, "labels": labels}
+    with at_the_door(progress):
+        from ssl_zoo.compose.arguments import as_words
+        from ssl_zoo.compose.finetuning import finetune_from
+        from ssl_zoo.front.model import Model
+
+        words, parts = as_words("finetune", {**named, **overrides})
+        own = run.__dict__.get("backbone") if isinstance(run, Run) else None
+        with composed("finetune", words, parts) as (cfg, choices):
+            return Model(*finetune_from(cfg, choices, own, parts))
+
+
+def embed(
+    run: Run | str | PathLike[str],
+    data: str | PathLike[str] | Rows | Mapping[str, Rows] | Any,
+    *,
+    out: str | PathLike[str] | None = None,
+    progress: Progress = True,
+    **overrides: Any,
+) -> Vectors:
+    """One vector for each image or text, as `ssl-zoo embed` makes them.
+
+    Args:
+        run: what `pretrain` returned, or the folder of a run.
+        data: the path of a folder or file of your own, a name, or `ssl_zoo.rows(dataset)`.
+        out: a file to write them into besides: .npy, .csv or .parquet.
+        progress: whether lines on the way are printed; or a function that is handed each of them.
+        overrides: any other key of `ssl-zoo embed --help`, such as depth=3 or normalise=True.
+
+    Returns:
+        All vectors with their names, in memory. The command holds a piece of them at a time.
+
+    Raises:
+        ConfigError, DataError, HubError: what was asked for cannot be; says what would work.
+    """
+    named = {"run": as_folder(run), "data": data, "out": out}
+    with at_the_door(progress):
+        from ssl_zoo.compose.arguments import as_words
+        from ssl_zoo.compose.embedding import embed_from
+        from ssl_zoo.transfer.vector_files import Gathered
+
+        words, parts = as_words("embed", {**named, **overrides})
+        own = run.__dict__.get("backbone") if isinstance(run, Run) else None
+        gathered = Gathered()
+        with composed("embed", words, parts) as (cfg, choices):
+            made = embed_from(cfg, choices, own, parts, gathered)
+        return gathered.vectors(made.about)
+
+
 def generate(
     run: Run | str | PathLike[str],
     prompt: str | Sequence[str] | None = None,
@@ -258,57 +334,3 @@ def report(
         words, parts = as_words("report", {"run": as_folder(run), "out": out, "data": data, **overrides})
         with composed("report", words, parts) as (cfg, _):
             return report_from(cfg, parts)
-
-
-def as_folder(run: Any) -> str:
-    """The folder of a run.
-
-    Raises:
-        ConfigError: it is neither a run nor a path.
-    """
-    if isinstance(run, (str, PathLike)):
-        return fspath(run)
-    from ssl_zoo.compose.gate import ConfigError
-
-    raise ConfigError(
-        f"run: {type(run).__name__} is no run. Take what pretrain returned, or the folder of a run; a "
-        "backbone is saved first, by ssl_zoo.save(backbone, FOLDER)"
-    )
-
-
-@contextlib.contextmanager
-def at_the_door(progress: Progress) -> Iterator[None]:
-    """Within, lines go where `progress` says, and errors of Hydra become ConfigErrors.
-
-    Afterwards torch's number of threads and its random numbers are what they were before.
-    """
-    import torch
-
-    from ssl_zoo.compose.composition import as_config_errors
-    from ssl_zoo.messages import heard_by, ignore
-
-    listener = None if progress is True else ignore if progress is False else progress
-    threads, devices = torch.get_num_threads(), []
-    if torch.cuda.is_available() and torch.cuda.is_initialized():
-        devices = list(range(torch.cuda.device_count()))
-    try:
-        with heard_by(listener), as_config_errors(), torch.random.fork_rng(devices):
-            yield
-    finally:
-        torch.set_num_threads(threads)
-
-
-@contextlib.contextmanager
-def composed(verb: str, words: list[str], parts: Any) -> Iterator[Composed]:
-    """The checked configuration of a verb; within, what its words name may be built."""
-    from ssl_zoo.compose import composition, data_names, gate
-
-    described = parts.described()
-    settled = composition.settle(verb, words, objects=described)
-    made = composition.compose(verb, settled, given=described)
-    with gate.naming(gate.named(words)):
-        gate.refuse_unknown_targets(made.cfg, [one["_target_"] for one in described.values()])
-        if made.cfg.get("data") is not None:
-            own = "data" in described
-            made.choices["data"] = "own" if own else data_names.own_name(made.cfg.data, made.choices["data"])
-        yield made

@@ -1,0 +1,37 @@
+"""`ssl-zoo predict`: the classes of images or texts."""
+
+from __future__ import annotations
+
+import time
+
+from omegaconf import DictConfig
+
+from ssl_zoo.compose.predicting import predict_from
+from ssl_zoo.transfer.predictions import Prediction
+from ssl_zoo.transfer.report import wilson
+
+
+def run(cfg: DictConfig, choices: dict[str, str]) -> None:
+    """Print the first predictions, how many there are of each class, and where all of them are."""
+    began, shown = time.perf_counter(), 0
+
+    def show(one: Prediction) -> None:
+        nonlocal shown
+        if shown < cfg.show:
+            print(one.text() if cfg.text is None else f"{one.name}  {one.probability:.2f}")
+        shown += 1
+
+    made = predict_from(cfg, choices, show)
+    if shown > cfg.show:
+        print(f"... and {shown - cfg.show:,} more")
+    if shown > 1:
+        print(", ".join(f"{count:,} {name}" for name, count in made.classes.most_common(20)))
+    if made.right is not None:
+        low, high = wilson(made.right / made.account.count, made.account.count)
+        share = f"{100 * made.right / made.account.count:.1f} %"
+        print(
+            f"{made.right:,} of {made.account.count:,} are told as they are labelled: {share} "
+            f"(95 %: {100 * low:.1f} to {100 * high:.1f})"
+        )
+    if made.out is not None:
+        print(f"{made.out}: {made.account.count:,} predictions ({time.perf_counter() - began:.1f} s)")

@@ -1,0 +1,134 @@
+"""A classifier made of a pretrained backbone and labelled data, as a configuration asks, and kept."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from omegaconf import DictConfig, OmegaConf
+
+from ssl_zoo import __version__
+from ssl_zoo.backbones._base import Backbone
+from ssl_zoo.compose.composition import ConfigError
+from ssl_zoo.compose.evaluation import labelled_splits, subject, untrained
+from ssl_zoo.compose.gate import instantiate
+from ssl_zoo.compose.objects import NONE, Objects
+from ssl_zoo.data.rows import DataError
+from ssl_zoo.data.text_pairs import TextPairs
+from ssl_zoo.messages import note
+from ssl_zoo.pretrain.callbacks import say
+from ssl_zoo.pretrain.export import read_summary
+from ssl_zoo.transfer import kept
+from ssl_zoo.transfer.kept import Kept
+from ssl_zoo.transfer.labels import budget
+from ssl_zoo.transfer.measures import Subject
+from ssl_zoo.transfer.metrics import class_count, refuse_unseen, score, true_labels
+from ssl_zoo.transfer.protocols import Finetune, Linear, Task
+from ssl_zoo.transfer.report import any_metric, wilson
+
+
+def finetune_from(
+    cfg: DictConfig, choices: dict[str, str], backbone: Backbone | None = None, objects: Objects = NONE
+) -> tuple[Kept, Path]:
+    """Make and keep the model that a configuration asks for; returns it and its folder.
+
+    Args:
+        choices: group -> the choice that the folder is called after.
+        backbone: of the run, where its folder alone does not open; else None.
+        objects: what code hands over in the place of groups.
+
+    Raises:
+        ConfigError, DataError, HubError: what was asked for cannot be.
+    """
+    if cfg.threads is not None:
+        torch.set_num_threads(cfg.threads)
+    run, began = Path(cfg.run), time.perf_counter()
+    named = f"{choices['data']}-{choices['protocol']}"
+    out = run / "models" / named if cfg.out is None else Path(cfg.out)
+    refuse_taken(out)
+    protocol = instantiate(cfg.protocol, _convert_="all")
+    if not isinstance(protocol, (Finetune, Linear)):
+        raise ConfigError(f"protocol={choices['protocol']} leaves no model: take finetune or linear")
+    data = objects.data or instantiate(cfg.data, _convert_="all")
+    if isinstance(data, TextPairs):
+        raise DataError(f"{data.name} holds pairs of sentences, and a classifier reads single texts")
+    one = subject(run, cfg.length, cfg.device, data.modality, backbone)
+    if data.modality != one.backbone.modality:
+        raise ConfigError(
+            f"{run} holds a backbone for {one.backbone.modality}s; data={choices['data']} is {data.modality}"
+        )
+    for line in untrained(run):
+        note(f"WARNING: {line}")
+    wanted = ("train", "validation", *(("test",) if "test" in data.splits() else ()))
+    splits = dict(zip(wanted, labelled_splits(data, one, wanted), strict=True))
+    train, validation = splits["train"], splits["validation"]
+    y, classes = true_labels(train, "train"), class_count(train, validation)
+    draws = {int(cfg.seed): budget(y, cfg.labels, cfg.seed)}
+    rows = len(draws[cfg.seed])
+    say(f"{protocol.name}: {rows:,} labelled rows of {classes} classes, {len(validation):,} to choose on")
+    fitted = protocol.fit(one.backbone, Task(train, validation, draws, classes, cfg.metric, one.device))
+    tuned, head = fitted.models[0]
+    chosen = dict(fitted.chosen[0])
+    scores: dict[str, Any] = {"validation": scored(cfg.metric, chosen.pop("validation"), len(validation))}
+    if (test := splits.get("test")) is not None:
+        truth = true_labels(test, "test")
+        refuse_unseen(truth, test, np.unique(y), "test")
+        found = score(cfg.metric, fitted.predict(test)[0], torch.from_numpy(truth), classes)
+        scores["test"] = scored(cfg.metric, found, len(test))
+    names = tuple(train.classes) or tuple(map(str, range(classes)))
+    about = {
+        "reads": reads(one, data),
+        "scores": scores,
+        "made": {
+            "run": run.name,
+            "pretraining": {k: v for k, v in read_summary(run / "summary.json").items() if k in WANTED},
+            "data": data.name,
+            "fingerprints": {name: one.fingerprint for name, one in splits.items()},
+            "protocol": OmegaConf.to_container(cfg.protocol, resolve=True),
+            "chosen": chosen,
+            "labels": cfg.labels,
+            "rows": rows,
+            "seed": cfg.seed,
+            "seconds": round(time.perf_counter() - began, 1),
+            "ssl_zoo": __version__,
+        },
+    }
+    model = Kept(Subject(tuned, one.tokenizer, one.length, one.device), head, names, about)
+    refuse_taken(out)  # somebody else may have been here meanwhile
+    kept.save(model, out)
+    return model, out
+
+
+WANTED = ("objective", "backbone", "steps", "samples", "seed")  # of the summary of the run
+
+
+def scored(metric: str, value: float, rows: int) -> dict[str, Any]:
+    """A score and the rows it is of, with its 95 % interval where it is a share of them."""
+    found: dict[str, Any] = {"metric": metric, "value": value, "rows": rows}
+    return found | ({"interval": list(wilson(value, rows))} if metric == "accuracy" else {})
+
+
+def format_score(split: str, found: dict[str, Any]) -> str:
+    """A score as a line for people."""
+    how = any_metric(found["metric"])
+    spans = found.get("interval")
+    more = "" if spans is None else f" (95 %: {how.text(spans[0])} to {how.text(spans[1])})"
+    hopeful = ", on which it was chosen: too hopeful" if split == "validation" else ""
+    return f"{split}: {how.title}: {how.text(found['value'])}{more}, {found['rows']:,} rows{hopeful}"
+
+
+def reads(one: Subject, data: Any) -> dict[str, Any]:
+    """How inputs are read, as plain values: what a path that is predicted is read like."""
+    if one.backbone.modality == "image":
+        return {"image_size": int(data.image_size)}
+    return {"length": one.length}
+
+
+def refuse_taken(out: Path) -> None:
+    """Raise ConfigError where something lies at the place of a model."""
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        what = "a model" if kept.holds_model(out) else "something else"
+        raise ConfigError(f"out={out} holds {what} already: name another folder, or remove that one first")

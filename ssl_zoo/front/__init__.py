@@ -1,0 +1,1 @@
+"""The front door from Python: the functions of `ssl_zoo`, for scripts and notebooks."""

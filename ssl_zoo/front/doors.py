@@ -1,0 +1,68 @@
+"""What every function of the front door does on the way in and out."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from os import PathLike, fspath
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ssl_zoo.compose.composition import Composed
+
+# True: lines are printed; False: none is; a function is handed each of them.
+Progress = bool | Callable[[str], object]
+
+
+def as_folder(run: Any) -> str:
+    """The folder of a run.
+
+    Raises:
+        ConfigError: it is neither a run nor a path.
+    """
+    if isinstance(run, (str, PathLike)):
+        return fspath(run)
+    from ssl_zoo.compose.gate import ConfigError
+
+    raise ConfigError(
+        f"run: {type(run).__name__} is no run. Take what pretrain returned, or the folder of a run; a "
+        "backbone is saved first, by ssl_zoo.save(backbone, FOLDER)"
+    )
+
+
+@contextlib.contextmanager
+def at_the_door(progress: Progress) -> Iterator[None]:
+    """Within, lines go where `progress` says, and errors of Hydra become ConfigErrors.
+
+    Afterwards torch's number of threads and its random numbers are what they were before.
+    """
+    import torch
+
+    from ssl_zoo.compose.composition import as_config_errors
+    from ssl_zoo.messages import heard_by, ignore
+
+    listener = None if progress is True else ignore if progress is False else progress
+    threads, devices = torch.get_num_threads(), []
+    if torch.cuda.is_available() and torch.cuda.is_initialized():
+        devices = list(range(torch.cuda.device_count()))
+    try:
+        with heard_by(listener), as_config_errors(), torch.random.fork_rng(devices):
+            yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+@contextlib.contextmanager
+def composed(verb: str, words: list[str], parts: Any) -> Iterator[Composed]:
+    """The checked configuration of a verb; within, what its words name may be built."""
+    from ssl_zoo.compose import composition, data_names, gate
+
+    described = parts.described()
+    settled = composition.settle(verb, words, objects=described)
+    made = composition.compose(verb, settled, given=described)
+    with gate.naming(gate.named(words)):
+        gate.refuse_unknown_targets(made.cfg, [one["_target_"] for one in described.values()])
+        if made.cfg.get("data") is not None:
+            own = "data" in described
+            made.choices["data"] = "own" if own else data_names.own_name(made.cfg.data, made.choices["data"])
+        yield made

@@ -1,0 +1,152 @@
+"""Files of predictions: .csv, .jsonl and .parquet, written piece by piece.
+
+A line has file, row and label where there are any, the likeliest class with its probability, and the
+probability of every class. A file is whole or absent.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from io import TextIOWrapper
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple, Protocol
+
+import numpy as np
+
+from ssl_zoo.transfer.embed import Names
+from ssl_zoo.transfer.whole import refuse_ending, whole
+
+ENDINGS = (".csv", ".jsonl", ".parquet")
+
+
+class Prediction(NamedTuple):
+    """file, row, label: as of `embed.Names`, None for none. name: the likeliest class. probability: of it.
+    probabilities: of every class, by name."""
+
+    file: str
+    row: int | None
+    label: str | None
+    name: str
+    probability: float
+    probabilities: dict[str, float]
+
+    def text(self) -> str:
+        """A line for people."""
+        where = self.file if self.row is None else f"{self.file} row {self.row:,}".strip()
+        told = "" if self.label is None or self.label == self.name else f"  (labelled {self.label})"
+        return f"{where}  {self.name}  {self.probability:.2f}{told}"
+
+
+def predicted(names: Names, shares: np.ndarray, classes: tuple[str, ...]) -> list[Prediction]:
+    """The predictions of a piece.
+
+    Args:
+        shares: (n, C) probabilities.
+    """
+    found = []
+    for i, best in enumerate(shares.argmax(1).tolist()):
+        row = [float(f"{share:.6g}") for share in shares[i].tolist()]
+        label = None if names.labels is None else names.labels[i]
+        every = dict(zip(classes, row, strict=True))
+        found.append(Prediction(names.files[i], names.rows[i], label, classes[best], row[best], every))
+    return found
+
+
+class Writer(Protocol):
+    """Takes predictions in order; `close` ends the file."""
+
+    def add(self, some: list[Prediction]) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class Csv:
+    """file, row, label, class, probability, and p(NAME) for each class."""
+
+    def __init__(self, stream: BinaryIO):
+        self.stream = TextIOWrapper(stream, "utf-8", newline="")
+        self.writer = csv.writer(self.stream)
+        self.columns: list[str] = []
+
+    def add(self, some: list[Prediction]) -> None:
+        if not self.columns:
+            self.columns = ["file"]
+            self.columns += ["row"] * any(one.row is not None for one in some)
+            self.columns += ["label"] * any(one.label is not None for one in some)
+            every = (f"p({name})" for name in some[0].probabilities)
+            self.writer.writerow([*self.columns, "class", "probability", *every])
+        for one in some:
+            front = [getattr(one, column) for column in self.columns]
+            self.writer.writerow([*front, one.name, one.probability, *one.probabilities.values()])
+
+    def close(self) -> None:
+        self.stream.flush()
+        self.stream.detach()  # whoever opened it closes it
+
+
+class Jsonl:
+    """An object a line."""
+
+    def __init__(self, stream: BinaryIO):
+        self.stream = stream
+
+    def add(self, some: list[Prediction]) -> None:
+        for one in some:
+            line: dict[str, Any] = {"file": one.file}
+            line |= {} if one.row is None else {"row": one.row}
+            line |= {} if one.label is None else {"label": one.label}
+            line |= {"class": one.name, "probability": one.probability, "probabilities": one.probabilities}
+            self.stream.write(json.dumps(line, ensure_ascii=False).encode() + b"\n")
+
+    def close(self) -> None:
+        """Nothing is left to do."""
+
+
+class Parquet:
+    """As Csv, with null where there is no row or label."""
+
+    def __init__(self, stream: BinaryIO):
+        import pyarrow.parquet
+
+        self.arrow, self.stream = pyarrow, stream
+        self.writer: Any = None
+
+    def add(self, some: list[Prediction]) -> None:
+        arrow = self.arrow
+        named: dict[str, Any] = {
+            "file": arrow.array([one.file for one in some], arrow.string()),
+            "row": arrow.array([one.row for one in some], arrow.int64()),
+            "label": arrow.array([one.label for one in some], arrow.string()),
+            "class": arrow.array([one.name for one in some], arrow.string()),
+            "probability": arrow.array([one.probability for one in some], arrow.float32()),
+        }
+        for name in some[0].probabilities:
+            named[f"p({name})"] = arrow.array([one.probabilities[name] for one in some], arrow.float32())
+        table = arrow.table(named)
+        if self.writer is None:
+            self.writer = arrow.parquet.ParquetWriter(self.stream, table.schema)
+        self.writer.write_table(table)
+
+    def close(self) -> None:
+        if self.writer is not None:
+            self.writer.close()
+
+
+@contextmanager
+def writing(out: Path) -> Iterator[Writer]:
+    """Within, predictions are written into a file that takes the place `out` at the end.
+
+    Raises:
+        ValueError: see `whole.refuse_ending`.
+    """
+    refuse_ending(out, ENDINGS)
+    kinds = {".csv": Csv, ".jsonl": Jsonl, ".parquet": Parquet}
+    with whole(out) as (part,), open(part, "wb") as stream:
+        made: Writer = kinds[out.suffix.lower()](stream)
+        try:
+            yield made
+        finally:
+            made.close()
