@@ -308,10 +308,9 @@ def checked(verb: str, made: list[str], place: Place, objects: Given = NOTHING) 
 
 def mandatory(verb: str) -> list[str]:
     """The groups of which a verb must be given a choice."""
-    built = ["objective", "backbone", "data"]
-    labelled = dict.fromkeys(("evaluate", "finetune", "embed"), ["data"])
-    some = labelled | dict.fromkeys(("predict", "generate", "report"), [])
-    return some.get(verb, built)
+    if verb in ("predict", "generate", "report"):
+        return []
+    return ["data"] if verb in ("evaluate", "finetune", "embed") else ["objective", "backbone", "data"]
 
 
 def known(group: str, place: Place = SHIPPED) -> str:
