@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from ssl_zoo.front.functions import embed as embed
     from ssl_zoo.front.functions import evaluate as evaluate
     from ssl_zoo.front.functions import finetune as finetune
+    from ssl_zoo.front.functions import generate as generate
     from ssl_zoo.front.functions import pretrain as pretrain
     from ssl_zoo.front.functions import report as report
     from ssl_zoo.front.model import Model as Model
@@ -44,6 +45,7 @@ _HOME = {
     "evaluate": "front.functions",
     "finetune": "front.functions",
     "embed": "front.functions",
+    "generate": "front.functions",
     "report": "front.functions",
     "Run": "front.functions",
     "Table": "transfer.table",

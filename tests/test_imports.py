@@ -91,7 +91,7 @@ BELOW = {
     "optim": (*BASE, "objectives._base"),
     "hub": ("backbones.", "untrusted"),
     "data": (*BASE, "memory", "messages", "objectives._base", "data.", "untrusted"),
-    "transfer": (*STAGES, "flops", "heads", "untrusted"),
+    "transfer": (*STAGES, "flops", "heads", "untrusted", "backbones.stepping"),  # by which text is written
     "leaderboard": ("data.", "transfer.", "pretrain.", "leaderboard."),
     "pages": (*BASE, "views.", "objectives.", "data.", "transfer.", "leaderboard.", "pages."),
     "pretrain": (*STAGES, "messages", "pretrain."),

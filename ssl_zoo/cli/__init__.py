@@ -19,6 +19,7 @@ ssl-zoo: pretrain a text or vision backbone with a self-supervised objective, th
   ssl-zoo finetune KEY=VALUE ... stage 2 for use: run=runs/... data=labelled/ out=classifier
   ssl-zoo predict MODEL PATH     names the classes of images or texts, into a .csv, .jsonl or .parquet
   ssl-zoo embed RUN PATH         a vector for each image or text: out=vectors.csv; what is nearest: query=FILE
+  ssl-zoo generate MODEL [TEXT]  text that goes on from a prompt, or answers it: tokens=200 temperature=0.8
   ssl-zoo report RUN [KEY=VALUE] a page about a run: curves, map of the features, neighbours, predictions
   ssl-zoo leaderboard VERB ...   run, reproduce, show, check, add, site: boards that anyone can run again
   ssl-zoo scale KEY=VALUE ...    a ladder of runs, loss fitted to compute: widths=[64,96,128] steps=[200,400]
@@ -33,7 +34,7 @@ ssl-zoo: pretrain a text or vision backbone with a self-supervised objective, th
 Data: SSL_ZOO_DATA names the folder of data sets. Cache: SSL_ZOO_CACHE (default ~/.cache/ssl_zoo).
 """
 VERBS = (
-    *("list", "look", "pretrain", "evaluate", "finetune", "predict", "embed", "report"),
+    *("list", "look", "pretrain", "evaluate", "finetune", "predict", "embed", "generate", "report"),
     *("cache", "leaderboard", "scale", "demo", "check"),
 )
 

@@ -1,4 +1,4 @@
-"""The verbs that do what a configuration says: pretrain, evaluate, report and scale."""
+"""The verbs that do what a configuration says: pretrain, evaluate, generate, report and scale."""
 
 from __future__ import annotations
 

@@ -138,6 +138,7 @@ POSITIONS = {
     "finetune": ("run", "data"),
     "embed": ("run", "data"),
     "predict": ("model", "data"),
+    "generate": ("model", "prompt"),
 }
 
 
@@ -151,12 +152,20 @@ def with_positions(verb: str, given: list[str]) -> list[str]:
         prefix, key, value = overrides.split(word)
         own = key.split(".")[0] in known
         misspelt = value is not None and "/" not in key and near(key, top_keys(verb))
-        if free and (Path(word).exists() or not (prefix or own or misspelt)):
+        if free and (is_there(word) or not (prefix or own or misspelt)):
             named = free.pop(0)
             chosen = named in groups() and word in options(named)
-            word = f"{named}={word if chosen else overrides.quote(word)}"
+            word = f"{named}={word if chosen else overrides.quote(word, named)}"
         made.append(word)
     return made
+
+
+def is_there(word: str) -> bool:
+    """Whether a word is the path of a file or folder; one that is too long for a name is none."""
+    try:
+        return Path(word).exists()
+    except OSError:
+        return False
 
 
 class Composed(NamedTuple):
@@ -300,10 +309,10 @@ def checked(verb: str, made: list[str], place: Place, objects: Given = NOTHING) 
 
 def mandatory(verb: str) -> list[str]:
     """The groups of which a verb must be given a choice."""
-    built = ["objective", "backbone", "data"]
-    if verb in ("evaluate", "finetune", "embed", "look"):
-        return ["data"]
-    return [] if verb in ("predict", "report") else built
+    if verb in ("predict", "generate", "report"):
+        return []
+    some = verb in ("evaluate", "finetune", "embed", "look")
+    return ["data"] if some else ["objective", "backbone", "data"]
 
 
 def known(group: str, place: Place = SHIPPED) -> str:

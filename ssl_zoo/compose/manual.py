@@ -48,6 +48,12 @@ EXAMPLES = {
         "ssl-zoo embed runs/reviews reviews.csv query='too small for me'",
     ),
     "report": ("ssl-zoo report runs/photos", "ssl-zoo report runs/photos data=labelled/ out=page.html"),
+    "generate": (
+        "ssl-zoo generate runs/shakespeare 'To be, or' tokens=200 temperature=0.8",
+        "ssl-zoo generate runs/shakespeare samples=5 top_p=0.9 seed=1",
+        "cat letter.txt | ssl-zoo generate runs/shakespeare prompt=-",
+        "ssl-zoo generate models/translator file=sentences.txt out=translations.jsonl",
+    ),
     "scale": ("ssl-zoo scale experiment=shakespeare widths=[32,64,96] steps=[100,200]",),
 }
 FLAGS = """\
@@ -154,7 +160,8 @@ def page(verb: str, given: list[str]) -> str:
         lines += format_entry(one)
     chosen = {word.key: overrides.unquoted(word.value) for word in map(overrides.split, given) if word.value}
     groups = groups_of(verb)
-    lines += ["", "GROUPS: GROUP=CHOICE takes a file of configs/; its keys are set as GROUP.KEY=VALUE"]
+    if groups:
+        lines += ["", "GROUPS: GROUP=CHOICE takes a file of configs/; its keys are set as GROUP.KEY=VALUE"]
     for group, (default, meaning) in groups.items():
         choices = sorted(path.stem for path in (config_folder() / group).glob("*.yaml"))
         start = {"???": "must be given"}.get(default, default)
@@ -166,7 +173,11 @@ def page(verb: str, given: list[str]) -> str:
             lines += ["", f"{group.upper()}={choice}"]
             for one in found:
                 lines += format_entry(one)
-    lines += ["", f"Keys of another choice: ssl-zoo {verb} GROUP=CHOICE ... --help. What pairs: ssl-zoo list"]
+    if groups:
+        lines += [
+            "",
+            f"Keys of another choice: ssl-zoo {verb} GROUP=CHOICE ... --help. What pairs: ssl-zoo list",
+        ]
     lines += ["", "FLAGS, Hydra's", FLAGS.rstrip(), "", "EXAMPLES", *(f"  {one}" for one in EXAMPLES[verb])]
     return "\n".join(lines)
 

@@ -22,10 +22,13 @@ from omegaconf.errors import OmegaConfBaseException
 from ssl_zoo.compose.gate import ConfigError
 
 # Keys that hold a path or another text: 1e-3, [x] and a=b are names of folders here.
-TEXTS = re.compile(r"run|init|out|wandb|resume|data_dir|(data|tokenizer|backbone)\.name|data\.cache")
+TEXTS = re.compile(
+    r"run|init|model|prompt|file|out|wandb|resume|data_dir|(data|tokenizer|backbone)\.name|data\.cache"
+)
 SOURCES = re.compile(
     r"data\.(train|validation|test|unlabelled|classes)"
 )  # texts, or lists and mappings of them
+VERBATIM = ("prompt",)  # texts in which nothing is filled in
 SWITCHES = ("help", "resolve", "run", "multirun", "shell_completion", "hydra_help", "version")
 VALUED = ("cfg", "package", "config_path", "config_name", "config_dir", "info")
 INFO = ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath")
@@ -145,7 +148,7 @@ def quoted(word: str, sweeps: bool = False) -> str:
     if text or source:
         kept = isinstance(made, QuotedString) or (sweeps and isinstance(made, Sweep))
         kept |= source is not None and isinstance(made, (list, dict)) and not Path(value).exists()
-        return word if kept else f"{prefix}{key}={quote(value)}"
+        return word if kept else f"{prefix}{key}={quote(value, key)}"
     if isinstance(made, HydraException) and value[0] in "[{'\"":
         raise ConfigError(
             f"{word} is not in Hydra's grammar. If it is a list, lists are written [1,2] and dicts {{a:1}}; "
@@ -169,12 +172,15 @@ def parsed(word: str) -> Any:
         return HydraException(str(error))
 
 
-def quote(value: str) -> str:
-    """A text in quotes for Hydra. A ${...} that is no interpolation is escaped, and so means itself."""
+def quote(value: str, key: str = "") -> str:
+    """A text in quotes for Hydra. A ${...} that is no interpolation is escaped, and so means itself; in the
+    values of some keys, none is one."""
+    escaped = key in VERBATIM
     try:
         OmegaConf.create({"k": value})
     except OmegaConfBaseException:
-        value = value.replace("${", "\\${")
+        escaped = True
+    value = value.replace("${", "\\${") if escaped else value
     return QuotedString(value, Quote.single).with_quotes()
 
 

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 import torch
 from omegaconf import DictConfig, OmegaConf
+from torch import Tensor
 
 from ssl_zoo import hub
 from ssl_zoo.backbones._base import Backbone
@@ -23,6 +24,7 @@ from ssl_zoo.data.images import ImageData
 from ssl_zoo.data.text import TextData
 from ssl_zoo.data.tokenizer import Tokenizer
 from ssl_zoo.objectives._base import Objective
+from ssl_zoo.objectives.span_corruption import SpanCorruption
 from ssl_zoo.pretrain.checkpoint import AtomicCheckpointIO, newest
 
 T = TypeVar("T")
@@ -99,6 +101,26 @@ def reopen_pair(where: Path) -> Objective:
     if state is None:
         raise ConfigError(f"{where} has no checkpoint, where the heads of its two towers are")
     return next(part for part in trained(run, state).modules() if hasattr(part, "text_vectors"))  # pyright: ignore
+
+
+def reopen_marks(where: Path) -> Tensor:
+    """The marks (K, D) of the objective of a run, or of the term of its sum, that learned to write spans; of
+    the newest checkpoint.
+
+    Raises:
+        ConfigError: there is no checkpoint, or what `trained` raises.
+    """
+    config = OmegaConf.load(where / "config.yaml")
+    assert isinstance(config, DictConfig)
+    run = Opened(where, config, tokenizer=Tokenizer.load(where / "tokenizer"))
+    state = weights(run)
+    if state is None:
+        raise ConfigError(
+            f"{where} has no checkpoint, where the marks are that stand for what is written: take a run with "
+            "its checkpoints, or tune it on prompts and completions, which needs no marks"
+        )
+    found = (part for part in trained(run, state).modules() if isinstance(part, SpanCorruption))
+    return next(found).marks.weight.detach()
 
 
 def weights(run: Opened) -> dict[str, Any] | None:

@@ -165,6 +165,24 @@ class ReportKeys:
     threads: Count | None
 
 
+@dataclass
+class GenerateKeys:
+    model: str
+    prompt: str | None
+    file: str | None
+    out: str | None
+    tokens: Natural | None
+    temperature: Share | None
+    top_k: Count | None
+    top_p: Share
+    samples: Count
+    seed: Natural
+    length: Count | None
+    steps: Count | None
+    device: str
+    threads: Count | None
+
+
 VERBS = {
     "pretrain": PretrainKeys,
     "scale": ScaleKeys,
@@ -173,6 +191,7 @@ VERBS = {
     "finetune": FinetuneKeys,
     "predict": PredictKeys,
     "embed": EmbedKeys,
+    "generate": GenerateKeys,
     "report": ReportKeys,
 }
 

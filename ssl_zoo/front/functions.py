@@ -260,6 +260,50 @@ def embed(
         return gathered.vectors(made.about)
 
 
+def generate(
+    run: Run | str | PathLike[str],
+    prompt: str | Sequence[str] | None = None,
+    *,
+    tokens: int | None = None,
+    temperature: float | None = None,
+    top_k: int | None = None,
+    top_p: float = 1.0,
+    samples: int = 1,
+    seed: int = 0,
+    progress: Progress = True,
+    **overrides: Any,
+) -> list[str]:
+    """Text from a model that writes, as `ssl-zoo generate` has it.
+
+    Args:
+        run: what `pretrain` returned, the folder of a run, or that of a model tuned on completions.
+        prompt: what is continued or answered, or several; None = a text from its beginning.
+        tokens: tokens that are written at most; None = 100, or as many as a tuned model learned to write.
+        temperature: divides the logits; 0 takes the likeliest token; None = 1, or 0 for a tuned model.
+        top_k, top_p: draw from so many of the likeliest tokens, or from the fewest that are so probable.
+        samples: texts for each prompt. seed: decides all draws.
+        progress: whether lines on the way are printed; or a function that is handed each of them.
+        overrides: any other key of `ssl-zoo generate --help`, such as file="prompts.txt" or length=256.
+
+    Returns:
+        What follows each prompt, without the prompt. Several samples of one stand one after the other.
+
+    Raises:
+        ConfigError, DataError, HubError: what was asked for cannot be; says what would work.
+    """
+    drawn = {"tokens": tokens, "temperature": temperature, "top_k": top_k, "top_p": top_p}
+    named = {"model": as_folder(run), **drawn, "samples": samples, "seed": seed}
+    given = None if prompt is None else [prompt] if isinstance(prompt, str) else list(prompt)
+    with at_the_door(progress):
+        from ssl_zoo.compose.arguments import as_words
+        from ssl_zoo.compose.generation import generate_from
+
+        words, parts = as_words("generate", {**named, **overrides})
+        own = run.__dict__.get("backbone") if isinstance(run, Run) else None
+        with composed("generate", words, parts) as (cfg, _):
+            return [one.text for one in generate_from(cfg, given, own)]
+
+
 def report(
     run: Run | str | PathLike[str],
     *,

@@ -26,7 +26,7 @@ UPDATES = (
 SCORING = ("ssl_zoo.transfer.evaluate.evaluate", "ssl_zoo.transfer.measures.examine")
 SCORES = (
     *("transfer", "views", "heads", "optim", "schedules", "distributed", "noise", "norm", "flops"),
-    "data.text_rows",
+    *("data.text_rows", "backbones.stepping"),
 )
 SHOWN = ("transfer.report",)  # how a score is formatted, which does not change the score
 FLOORS = {

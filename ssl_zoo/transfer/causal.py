@@ -26,6 +26,8 @@ from ssl_zoo.transfer.measures import Data
 from ssl_zoo.views.hiding import mask_id
 
 HELD = 2**24  # logits held at once: 64 MiB in float32
+# What teaches a backbone to write.
+TAUGHT = "with objective=next_token, prefix_lm, span_corruption or masked_diffusion"
 
 
 def language_model(backbone: Backbone) -> TokenBackbone:
@@ -59,12 +61,9 @@ def writer(backbone: Backbone) -> TokenBackbone:
     """
     title = type(backbone).__name__
     if not isinstance(backbone, TokenBackbone) or backbone.modality != "text":
-        raise DataError(f"{title} reads {backbone.modality}s: only a text backbone writes text")
+        raise DataError(f"{title} reads {backbone.modality}s: only a text backbone writes text, {TAUGHT}")
     if backbone.writes is None:
-        raise DataError(
-            f"this {title} was not pretrained to write: take one that was, with objective=next_token, "
-            "prefix_lm, span_corruption or masked_diffusion"
-        )
+        raise DataError(f"this {title} was not pretrained to write: take one that was, {TAUGHT}")
     if backbone.writes == "masks":
         try:
             mask_id(backbone.vocabulary)

@@ -20,33 +20,27 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
-import numpy as np
 import torch
-from torch import Tensor
 from tqdm import tqdm
 
-from ssl_zoo.backbones._base import TokenBackbone
+from ssl_zoo.backbones._base import Backbone, TokenBackbone
 from ssl_zoo.data.rows import DataError
 from ssl_zoo.data.text import TextData
 from ssl_zoo.data.text_pairs import TextPairs
 from ssl_zoo.data.tokenizer import Tokenizer
-from ssl_zoo.noise import fold, seed_model
+from ssl_zoo.noise import seed_model
 from ssl_zoo.optim import groups
 from ssl_zoo.schedules import cosine
-from ssl_zoo.transfer.causal import Example, completion_nats, writer
+from ssl_zoo.transfer.causal import Example, writer
 from ssl_zoo.transfer.chrf import chrf
-from ssl_zoo.transfer.features import evaluating
 from ssl_zoo.transfer.generate import Choice, end_of_document, follow
 from ssl_zoo.transfer.measures import Data, Measured, Subject
-from ssl_zoo.transfer.unmasking import unmasking_nats
-
-BATCH = 128  # rows at once where nothing is trained
-ROUNDS = 8  # times that held-out completions are hidden, each time otherwise
+from ssl_zoo.transfer.pair_rows import BATCH, Form, Pairs, draw, held_out, losses_of
 
 
-def pairs(data: Data, split: str, alike: float) -> tuple[list[str], list[str]]:
+def pairs(data: Data, split: str, alike: float) -> list[tuple[str, str]]:
     """Prompts and completions: text and class name, or the two sentences of pairs scored `alike` or more.
 
     Raises:
@@ -58,79 +52,30 @@ def pairs(data: Data, split: str, alike: float) -> tuple[list[str], list[str]]:
         ]
         if not kept:
             raise DataError(f"{data.name}: {split} holds no pair with a score of {alike} or more")
-        return [first for first, _ in kept], [second for _, second in kept]
+        return kept
     if not isinstance(data, TextData) or not data.classes:
         raise DataError(f"{data.name} has neither labelled texts nor pairs of sentences to complete")
     y = data.labels(split)
     assert y is not None, "data with classes has labels"
-    return list(data.documents(split)), [data.classes[i] for i in y]
+    return list(zip(data.documents(split), [data.classes[i] for i in y], strict=True))
 
 
-def join(
-    tokenizer: Tokenizer,
-    prompts: Sequence[str],
-    completions: Sequence[str],
-    length: int,
-    close: Sequence[int] = (),
-    fill: int | None = None,
-) -> list[Example]:
-    """Examples "prompt => completion" of `length` ids at most.
+class Tuned(NamedTuple):
+    """A backbone after fine-tuning.
 
-    A completion is cut to half of a row, its end included, and a prompt to what that leaves.
-
-    Args:
-        close: ids that end a prompt.
-        fill: ids of each completion, which is filled up with ends, or cut; None: those that it has.
-
-    Raises:
-        DataError: `length` leaves no room for a prompt.
+    Attributes:
+        backbone: in evaluation mode.
+        form: in which it was tuned.
+        lr: the learning rate that was chosen. loss: nats per token of the validation completions with it.
+        train, validation: how many pairs there were.
     """
-    arrow = [*tokenizer.encode([" =>"])[0].tolist(), *close]
-    before, end = list(tokenizer.prefix), end_of_document(tokenizer)
-    found = []
-    texts = zip(
-        tokenizer.encode([" ".join(text.split()) for text in prompts]),
-        tokenizer.encode([" " + " ".join(text.split()) for text in completions]),
-        strict=True,
-    )
-    for prompt, completion in texts:
-        after = [*completion[: length // 2 - 1].tolist(), end]
-        if fill is not None:
-            after = (after + [end] * fill)[:fill]
-        room = length - len(before) - len(arrow) - len(after)
-        if room < 1:
-            raise DataError(f"rows of {length} tokens have no room for a prompt and its completion")
-        start = [*before, *prompt[:room].tolist(), *arrow]
-        found.append(Example(start + after, len(start)))
-    return found
 
-
-def losses_of(backbone: TokenBackbone, examples: Sequence[Example], *keys: int | str) -> Tensor:
-    """What the tokens of the completions add to the loss, which is the mean: (N,) nats.
-
-    keys: decide what is hidden of them, where the backbone fills in masks.
-    """
-    if backbone.writes == "masks":
-        return unmasking_nats(backbone, examples, fold("completion", *keys)).flatten()
-    return completion_nats(backbone, examples)
-
-
-def held_out(backbone: TokenBackbone, examples: Sequence[Example], device: torch.device) -> float:
-    """Mean nats per token of the completions, in eval mode; of what fills in masks an upper bound of them."""
-    rounds = ROUNDS if backbone.writes == "masks" else 1
-    with torch.no_grad(), evaluating(backbone, device):
-        parts = [
-            losses_of(backbone, examples[i : i + BATCH], "held out", turn, i)
-            for turn in range(rounds)
-            for i in range(0, len(examples), BATCH)
-        ]
-    return torch.cat(parts).double().mean().item()
-
-
-def draw(count: int, batch_size: int, seed: int, step: int) -> np.ndarray:
-    """Indices of the examples of one step: `batch_size` different ones of `count`, or all if that is less."""
-    rng = np.random.default_rng([seed, step])
-    return rng.choice(count, min(batch_size, count), replace=False)
+    backbone: TokenBackbone
+    form: Form
+    lr: float
+    loss: float
+    train: int
+    validation: int
 
 
 @dataclass(frozen=True)
@@ -158,43 +103,24 @@ class Completion:
         """Fine-tune with each learning rate and choose one; act two completes the test prompts.
 
         Raises:
-            DataError: nothing to complete, a backbone that does not write, rows that are too short, or
-                training that diverges with all learning rates.
-            ValueError: no learning rates.
+            DataError: nothing to complete, or see `fit`.
+            ValueError: see `fit`.
         """
-        if not self.lrs:
-            raise ValueError("completion needs learning rates to choose from, and lrs is empty")
         backbone, tokenizer = writer(subject.backbone), subject.words()
-        prompts, completions = pairs(data, "train", self.alike)
-        close = [tokenizer.vocabulary.separator] if backbone.writes == "spans" else []
-        train = join(tokenizer, prompts, completions, subject.length, close)
-        longest, fill = max(len(one.ids) - one.prompt for one in train), None
-        if backbone.writes == "masks":
-            fill = longest
-            train = join(tokenizer, prompts, completions, subject.length, close, fill)
-        common = Counter(completions).most_common(1)[0][0]
-        validation = join(tokenizer, *pairs(data, "validation", self.alike), subject.length, close, fill)
-        runs, losses = {}, {}
-        for lr in tqdm(self.lrs, "completion", unit="run", disable=None, leave=False):
-            runs[lr] = self.tune(backbone, train, lr, seed, subject.device)
-            loss = held_out(runs[lr], validation, subject.device)
-            if math.isfinite(loss):
-                losses[lr] = loss
-            else:
-                warnings.warn(f"completion diverged with lr={lr:g}, which is not chosen", stacklevel=2)
-        if not losses:
-            raise DataError(f"completion diverged with all of lrs={list(self.lrs)}: add a lower one")
-        best = min(losses, key=lambda lr: losses[lr])
+        train = pairs(data, "train", self.alike)
+        common = Counter(completion for _, completion in train).most_common(1)[0][0]
+        validation = pairs(data, "validation", self.alike)
+        tuned = self.fit(backbone, tokenizer, train, validation, subject.length, seed, subject.device)
 
         def decoded(texts: Sequence[str]) -> list[str]:
             """The texts as the tokenizer gives them back: one of small letters alone loses capitals."""
             return [tokenizer.decode(ids).strip() for ids in tokenizer.encode([" " + t for t in texts])]
 
         def score(data: Data) -> Measured:
-            prompts, completions = pairs(data, "test", self.alike)
-            examples = join(tokenizer, prompts, completions, subject.length, close, fill)
-            truth, always, copied = decoded(completions), decoded([common]) * len(prompts), decoded(prompts)
-            guesses = complete(runs[best], tokenizer, examples, longest, subject)
+            test = pairs(data, "test", self.alike)
+            prompts, completions = [one for one, _ in test], [one for _, one in test]
+            truth, always, copied = decoded(completions), decoded([common]) * len(test), decoded(prompts)
+            guesses = complete(tuned, test, subject.device)
             shown = [list(one) for one in zip(prompts, truth, guesses, strict=True)][:5]
             return Measured(
                 "exact_match",
@@ -205,14 +131,53 @@ class Completion:
                     "commonest_chrf": chrf(always, truth),
                     "copied_chrf": chrf(copied, truth),
                 },
-                chosen={"lr": best, "validation": losses[best]},
+                chosen={"lr": tuned.lr, "validation": tuned.loss},
                 details={"commonest": common, "examples": shown},
-                train=len(train),
-                validation=len(validation),
-                test=len(examples),
+                train=tuned.train,
+                validation=tuned.validation,
+                test=len(test),
             )
 
         return score
+
+    def fit(
+        self,
+        backbone: Backbone,
+        tokenizer: Tokenizer,
+        train: Pairs,
+        validation: Pairs,
+        length: int,
+        seed: int,
+        device: torch.device,
+    ) -> Tuned:
+        """A copy of the backbone, trained with the learning rate that does best on validation.
+
+        length: ids of a row at most.
+
+        Raises:
+            DataError: a backbone that does not write, rows that are too short, or training that diverges with
+                all learning rates.
+            ValueError: no learning rates.
+        """
+        if not self.lrs:
+            raise ValueError("completion needs learning rates to choose from, and lrs is empty")
+        model = writer(backbone)
+        form = Form.of(model, tokenizer, length)
+        examples = form.examples(train)
+        form = form._replace(longest=max(len(one.ids) - one.prompt for one in examples))
+        examples = form.examples(train) if form.fills else examples
+        held = form.examples(validation)
+        best: Tuned | None = None
+        for lr in tqdm(self.lrs, "completion", unit="run", disable=None, leave=False):
+            tuned = self.tune(model, examples, lr, seed, device)
+            loss = held_out(tuned, held, device)
+            if not math.isfinite(loss):
+                warnings.warn(f"completion diverged with lr={lr:g}, which is not chosen", stacklevel=2)
+            elif best is None or loss < best.loss:
+                best = Tuned(tuned, form, lr, loss, len(examples), len(held))
+        if best is None:
+            raise DataError(f"completion diverged with all of lrs={list(self.lrs)}: add a lower one")
+        return best
 
     def tune(
         self,
@@ -245,23 +210,22 @@ def exact(guesses: Sequence[str], truth: Sequence[str]) -> float:
     return sum(g == t for g, t in zip(guesses, truth, strict=True)) / len(truth)
 
 
-def complete(
-    backbone: TokenBackbone, tokenizer: Tokenizer, examples: Sequence[Example], tokens: int, subject: Subject
-) -> list[str]:
-    """Greedy completions of the examples' prompts, of `tokens` tokens at most."""
+def complete(tuned: Tuned, asked: Pairs, device: torch.device) -> list[str]:
+    """Greedy completions of the prompts of these pairs, which are cut to leave room for their completions."""
+    tokenizer, form = tuned.form.tokenizer, tuned.form
     end, special = end_of_document(tokenizer), tokenizer.vocabulary.special
-    prompts = [one.ids[: one.prompt] for one in examples]
+    prompts = [one.ids[: one.prompt] for one in form.examples(asked)]
     found: list[str] = []
     for i in range(0, len(prompts), BATCH):
         runs = follow(
-            backbone,
+            tuned.backbone,
             prompts[i : i + BATCH],
-            tokens,
-            subject.length,
+            form.longest,
+            form.length,
             Choice(temperature=0),
             end=end,
             never=[one for one in special if one != end],
-            device=subject.device,
+            device=device,
         )
         found += [tokenizer.decode([step.id for step in run]).strip() for run in runs]
     return found

@@ -1,26 +1,28 @@
 """Text from a backbone that writes (`backbones._base.Writes`).
 
 One that predicts the next token writes one after the other, of which each sees what is before it: the whole
-text ("next"), or a prefix that sees itself whole and then what was written ("prefix", "spans"). For each
-token the window before it is encoded again: no cache, which small backbones do not miss. One that fills in
-masks begins with a mask for each token that is to come (`transfer.unmasking`).
+text ("next"), or a prefix that sees itself whole and then what was written ("prefix", "spans"). Each token is
+read once, as long as the text fits into its window (`transfer.reading`). One that fills in masks begins with
+a mask for each token that is to come (`transfer.unmasking`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from ssl_zoo.backbones._base import Backbone, Order, TokenBackbone
+from ssl_zoo.backbones._base import Backbone
 from ssl_zoo.data.rows import DataError
 from ssl_zoo.data.tokenizer import Tokenizer
-from ssl_zoo.transfer.causal import inputs_first, states, writer
+from ssl_zoo.transfer.causal import writer
 from ssl_zoo.transfer.features import device_of, evaluating
+from ssl_zoo.transfer.reading import Reader
 from ssl_zoo.transfer.sampling import Choice, Step, draw, drawn, probabilities
-from ssl_zoo.transfer.unmasking import fill_in, laid_out
+from ssl_zoo.transfer.streaming import Stream
+from ssl_zoo.transfer.unmasking import fill_in
 
 __all__ = [
     "Choice",
@@ -72,6 +74,7 @@ def follow(
     marks: Tensor | None = None,
     steps: int | None = None,
     device: torch.device | None = None,
+    told: Callable[[int, Step], object] | None = None,
 ) -> list[list[Step]]:
     """The ids that follow each prompt of ids: up to `tokens`, and `end` with which a row stops.
 
@@ -88,6 +91,8 @@ def follow(
             it as `end` does, which has the probability of both.
         steps: in how many masks are filled in; None: one for each token. Others take no steps.
         device: where the backbone runs meanwhile; None: where it is.
+        told: is handed the number of a row and an id of it as soon as that is drawn. Where masks are filled
+            in, nobody is told.
 
     Raises:
         DataError: a backbone that does not write, an empty prompt, or a window longer than it takes.
@@ -116,13 +121,12 @@ def follow(
     noise = [choice.noise(i, tokens) for i in range(len(rows))]
     with evaluating(model, place):
         weight = model.word_embedding().weight
+        reader = Reader(model, inputs, length, place, None if marks is None else marks[0])
         for step in range(tokens):
             active = [i for i in range(len(rows)) if not found[i] or found[i][-1].id != end]
             if not active:
                 break
-            windows = [rows[i][-length:] for i in active]
-            known = [inputs[i] - max(0, len(rows[i]) - length) for i in active]
-            code = last_states(model, windows, known, place, None if marks is None else marks[0])
+            code = reader.last(rows, active)
             scores = code @ weight.T
             if marks is not None:
                 scores[:, end] = torch.logaddexp(scores[:, end], code @ marks[1])
@@ -132,28 +136,9 @@ def follow(
             for i, one in zip(active, taken, strict=True):
                 found[i].append(one)
                 rows[i].append(one.id)
+                if told is not None:
+                    told(i, one)
     return found
-
-
-def last_states(
-    model: TokenBackbone,
-    rows: Sequence[Sequence[int]],
-    inputs: Sequence[int],
-    place: torch.device,
-    mark: Tensor | None = None,
-) -> Tensor:
-    """The state of each row's last id, from which the next one is predicted: (B, D) on the device.
-
-    Args:
-        rows: of any lengths. inputs: how many ids of each one are its inputs, below 1 where none is left.
-        mark: see `causal.states`.
-    """
-    x, _ = laid_out(rows)
-    last = torch.tensor([len(row) - 1 for row in rows], device=place)
-    causal = model.writes == "next"
-    order: Order = "causal" if causal else inputs_first(inputs, x.shape[1], place)
-    code = states(model, x.to(place), order=order, mark=mark)
-    return code[torch.arange(len(rows), device=place), last]
 
 
 def end_of_document(tokenizer: Tokenizer) -> int:
@@ -169,31 +154,41 @@ def generate(
     tokens: int = 100,
     length: int = 128,
     choice: Choice | None = None,
+    starts: Sequence[Sequence[int]] | None = None,
     marks: Tensor | None = None,
     steps: int | None = None,
     device: torch.device | None = None,
+    heard: Callable[[int, str], object] | None = None,
 ) -> list[Generated]:
     """Text that follows each prompt, as it would in a document that begins with the prompt.
 
     Args:
         tokens: at most so many; a document that ends before stops. length, marks, steps: see `follow`.
         choice: None = draws from the model's own distribution with seed 0.
+        starts: the ids of each prompt, in another form than the beginning of a document; None: in this one.
+        heard: is handed the number of a prompt and the next piece of what follows it, as soon as that is
+            known: where masks are filled in, when all of them are.
 
     Raises:
-        DataError: a backbone that writes "spans", without marks; and see `follow`.
+        DataError: a backbone that writes "spans", without starts or marks; and see `follow`.
         ValueError: see `follow`.
     """
-    if writer(backbone).writes == "spans" and marks is None:
+    if writer(backbone).writes == "spans" and marks is None and starts is None:
         raise DataError(
             f"this {type(backbone).__name__} writes what a mark stands for, and an exported backbone has no "
             "marks: give those of its objective (objective.marks.weight), or take protocol=completion"
         )
     end = end_of_document(tokenizer)
     never = [i for i in tokenizer.vocabulary.special if i != end]
-    starts = [[*tokenizer.prefix, *ids.tolist()] for ids in tokenizer.encode(prompts)]
+    streams = [Stream(tokenizer) for _ in prompts]
+
+    def told(i: int, step: Step) -> None:
+        if heard is not None and (text := streams[i].add(step.id)):
+            heard(i, text)
+
     runs = follow(
         backbone,
-        starts,
+        opened(tokenizer, prompts) if starts is None else starts,
         tokens,
         length,
         choice or Choice(),
@@ -202,14 +197,23 @@ def generate(
         marks=marks,
         steps=steps,
         device=device,
+        told=told,
     )
 
     def show(i: int) -> str:
         return "<end>" if i == end else tokenizer.decode([i])
 
     made = []
-    for prompt, run in zip(prompts, runs, strict=True):
+    for i, (prompt, run) in enumerate(zip(prompts, runs, strict=True)):
         shown = tuple(Token(show(s.id), s.p, tuple((show(i), p) for i, p in s.alternatives)) for s in run)
         text = tokenizer.decode([step.id for step in run])
+        left = streams[i].open() if streams[i].ids else text
+        if heard is not None and left:
+            heard(i, left)
         made.append(Generated(prompt, text, shown, bool(run) and run[-1].id == end))
     return made
+
+
+def opened(tokenizer: Tokenizer, prompts: Sequence[str]) -> list[list[int]]:
+    """The ids of documents that begin with these texts."""
+    return [[*tokenizer.prefix, *ids.tolist()] for ids in tokenizer.encode(prompts)]

@@ -41,6 +41,7 @@ class Choice:
         temperature: divides the logits, finite; 0 takes the likeliest id.
         top_k: ids to draw from at most; None = all. top_p: probability to keep; 1 = all.
         seed: decides all draws; row i draws the same whatever the other rows are.
+        first: the number of the first row: rows that are written in parts draw as they would together.
 
     Raises:
         ValueError: a setting under which nothing can be drawn.
@@ -50,6 +51,7 @@ class Choice:
     top_k: int | None = None
     top_p: float = 1.0
     seed: int = 0
+    first: int = 0
 
     def __post_init__(self):
         if not 0 <= self.temperature < math.inf:
@@ -61,7 +63,8 @@ class Choice:
 
     def noise(self, row: int, *shape: int) -> Tensor:
         """Uniform noise in [0, 1) for all draws of one row: (*shape) float32 on the CPU."""
-        return torch.rand(shape, generator=torch.Generator().manual_seed(fold("generate", self.seed, row)))
+        number = fold("generate", self.seed, self.first + row)
+        return torch.rand(shape, generator=torch.Generator().manual_seed(number))
 
 
 def probabilities(logits: Tensor, choice: Choice) -> Tensor:

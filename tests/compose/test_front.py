@@ -293,7 +293,7 @@ def test_everything_public_is_seen_and_explained():
     assert {"pretrain", "evaluate", "load", "report", "rows"} <= set(ssl_zoo.__all__)
     for name in ssl_zoo.__all__:
         assert inspect.getdoc(getattr(ssl_zoo, name)), name
-    for one in (ssl_zoo.pretrain, ssl_zoo.evaluate, ssl_zoo.report):
+    for one in (ssl_zoo.pretrain, ssl_zoo.evaluate, ssl_zoo.generate, ssl_zoo.report):
         about = inspect.getdoc(one)
         for name, parameter in inspect.signature(one).parameters.items():
             assert parameter.annotation is not parameter.empty

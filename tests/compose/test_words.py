@@ -189,7 +189,7 @@ def test_the_first_word_of_report_is_the_run(tmp_path, monkeypatch):
 # Help
 
 
-@pytest.mark.parametrize("verb", ["pretrain", "evaluate", "report", "scale"])
+@pytest.mark.parametrize("verb", ["pretrain", "evaluate", "generate", "report", "scale"])
 def test_help_explains_every_key(verb, capsys):
     began = time.process_time()
     run_verb(verb, ["--help"])
@@ -243,7 +243,10 @@ def mine(tmp_path, monkeypatch):
 def test_images_by_their_folder(mine, capsys):
     cfg = composed("evaluate", "data=pets")
     assert (cfg.data.train, cfg.data.test_fraction) == ("pets", 0.2)
-    assert "2 images; a tenth is held out as validation (data.validation_fraction); a test split of 0.2 is carved" in capsys.readouterr().err
+    assert (
+        "2 images; a tenth is held out as validation (data.validation_fraction); a test split of 0.2 is carved"
+        in capsys.readouterr().err
+    )
     assert composed("pretrain", *IMAGES[:2], f"data={mine}/photos").data.train == f"{mine}/photos"
     assert (
         composed("pretrain", *IMAGES).data.train == "digits"

@@ -17,11 +17,11 @@ from ssl_zoo.data.text_formats import Prefixed, Text
 from ssl_zoo.data.text_pairs import TextPairs
 from ssl_zoo.data.tokenizer import bytes_tokenizer
 from ssl_zoo.objectives._base import Batch
-from ssl_zoo.transfer import completion
+from ssl_zoo.transfer import completion, pair_rows
 from ssl_zoo.transfer.bits_per_byte import BitsPerByte
-from ssl_zoo.transfer.causal import language_model
+from ssl_zoo.transfer.causal import Example, completion_nats, language_model
 from ssl_zoo.transfer.chrf import chrf
-from ssl_zoo.transfer.completion import Completion, Example, completion_nats
+from ssl_zoo.transfer.completion import Completion
 from ssl_zoo.transfer.diagnostics import Diagnostics
 from ssl_zoo.transfer.evaluate import evaluate
 from ssl_zoo.transfer.features import extract
@@ -452,23 +452,23 @@ def test_loss_is_that_of_the_completions_alone():
 
 
 def test_prompt_and_completion_fit_the_row(tmp_path):
-    (one, two) = completion.join(TOKENIZER, ["ask", "x" * 99], ["say", "y" * 99], 32)
+    (one, two) = pair_rows.join(TOKENIZER, ["ask", "x" * 99], ["say", "y" * 99], 32)
     assert TOKENIZER.decode(one.ids[: one.prompt]) == "ask =>"
     assert TOKENIZER.decode(one.ids[one.prompt :]) == " say"
     assert one.ids[-1] == END == end_of_document(TOKENIZER)
     assert len(two.ids) == 32
     assert len(two.ids) - two.prompt == 16
     with pytest.raises(DataError, match="no room"):
-        completion.join(TOKENIZER, ["a"], ["b" * 99], 8)
-    firsts, _ = completion.pairs(scored_pairs(tmp_path), "train", 4.0)
+        pair_rows.join(TOKENIZER, ["a"], ["b" * 99], 8)
+    kept = completion.pairs(scored_pairs(tmp_path), "train", 4.0)
     scores = scored_pairs(tmp_path).scores("train")
-    assert len(firsts) == (scores >= 4).sum() > 0
+    assert len(kept) == (scores >= 4).sum() > 0
 
 
 def test_batches_are_functions_of_seed_and_step():
-    assert completion.draw(50, 8, 0, 3).tolist() == completion.draw(50, 8, 0, 3).tolist()
-    assert completion.draw(50, 8, 0, 3).tolist() != completion.draw(50, 8, 0, 4).tolist()
-    assert sorted(completion.draw(5, 8, 1, 0)) == [0, 1, 2, 3, 4]
+    assert pair_rows.draw(50, 8, 0, 3).tolist() == pair_rows.draw(50, 8, 0, 3).tolist()
+    assert pair_rows.draw(50, 8, 0, 3).tolist() != pair_rows.draw(50, 8, 0, 4).tolist()
+    assert sorted(pair_rows.draw(5, 8, 1, 0)) == [0, 1, 2, 3, 4]
 
 
 def test_completion_learns_and_leaves_all_as_it_was(tmp_path):

@@ -29,11 +29,12 @@ from ssl_zoo.objectives.multi_token import MultiToken
 from ssl_zoo.objectives.next_token import NextToken
 from ssl_zoo.objectives.prefix_lm import PrefixLM
 from ssl_zoo.objectives.span_corruption import SpanCorruption
-from ssl_zoo.transfer import completion, unmasking
+from ssl_zoo.transfer import pair_rows, unmasking
 from ssl_zoo.transfer.causal import Example, completion_nats, inputs_first, language_model, writer
 from ssl_zoo.transfer.completion import Completion
-from ssl_zoo.transfer.generate import Choice, follow, generate, last_states
+from ssl_zoo.transfer.generate import Choice, follow, generate
 from ssl_zoo.transfer.measures import Subject, examine
+from ssl_zoo.transfer.reading import last_states
 from ssl_zoo.transfer.sampling import draw, probabilities
 from ssl_zoo.transfer.unmasking import surest, unmasking_nats
 from ssl_zoo.views.masks import prefixes
@@ -449,13 +450,13 @@ def test_a_backbone_that_knows_nothing_is_at_the_log_of_the_ids():
 
 
 def test_prompts_are_closed_and_completions_filled_up():
-    (one, two) = completion.join(TOKENIZER, ["ask", "x" * 99], ["say", "yes"], 16, [END], fill=6)
+    (one, two) = pair_rows.join(TOKENIZER, ["ask", "x" * 99], ["say", "yes"], 16, [END], fill=6)
     assert TOKENIZER.decode(one.ids[: one.prompt]) == "ask =>"
     assert one.ids[one.prompt - 1] == END
     assert one.ids[one.prompt :] == [*TOKENIZER.encode([" say"])[0].tolist(), END, END]
     assert len(two.ids) == 16
     assert len(two.ids) - two.prompt == 6
-    (cut,) = completion.join(TOKENIZER, ["ask"], ["sayings"], 32, fill=4)
+    (cut,) = pair_rows.join(TOKENIZER, ["ask"], ["sayings"], 32, fill=4)
     assert TOKENIZER.decode(cut.ids[cut.prompt :]) == " say"
 
 
