@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from ssl_zoo.front.functions import generate as generate
     from ssl_zoo.front.functions import pretrain as pretrain
     from ssl_zoo.front.functions import report as report
+    from ssl_zoo.front.model import Answers as Answers
     from ssl_zoo.front.model import Model as Model
     from ssl_zoo.front.model import load as load
     from ssl_zoo.hub import HubError as HubError
@@ -61,6 +62,7 @@ _HOME = {
     "check_objective": "contract.check",
     "load": "front.model",
     "Model": "front.model",
+    "Answers": "front.model",
     "save": "hub",
     "Batch": "objectives._base",
     "Loss": "objectives._base",

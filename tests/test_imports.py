@@ -105,8 +105,10 @@ BELOW = {
         "objectives._base",
         "transfer.embed",
         "transfer.kept",
+        "transfer.model_file",
         "transfer.predictions",
         "transfer.table",
+        "transfer.tuned_completion",
         "transfer.vector_files",
     ),
 }

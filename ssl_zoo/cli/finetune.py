@@ -5,11 +5,22 @@ from __future__ import annotations
 from omegaconf import DictConfig
 
 from ssl_zoo.compose.finetuning import finetune_from, format_score
+from ssl_zoo.transfer.tuned_completion import Answering
 
 
 def run(cfg: DictConfig, choices: dict[str, str]) -> None:
     """Make the model, and print where it is and what it scored."""
     model, out = finetune_from(cfg, choices)
+    if isinstance(model, Answering):
+        found, pairs = model.about["scores"]["validation"], model.about["made"]["pairs"]
+        print(f"{out}: answers prompts; tuned on {pairs['train']:,} pairs, lr {model.about['made']['lr']:g}")
+        exact, close = 100 * found["exact_match"], 100 * found["chrf"]
+        print(
+            f"validation: exact match, %: {exact:.1f}, chrF {close:.1f}, nats per token {found['nats']:.3f}, "
+            f"{pairs['validation']:,} pairs, on which it was chosen: too hopeful"
+        )
+        print(f"next: ssl-zoo generate {out} prompt=TEXT")
+        return
     named = ", ".join(model.classes[:8]) + (", ..." if len(model.classes) > 8 else "")
     print(f"{out}: tells {len(model.classes)} classes apart ({named})")
     for split, found in model.about["scores"].items():

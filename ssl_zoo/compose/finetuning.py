@@ -22,17 +22,20 @@ from ssl_zoo.messages import note
 from ssl_zoo.pretrain.callbacks import say
 from ssl_zoo.pretrain.export import read_summary
 from ssl_zoo.transfer import kept
+from ssl_zoo.transfer.completion import Completion
 from ssl_zoo.transfer.kept import Kept
 from ssl_zoo.transfer.labels import budget
 from ssl_zoo.transfer.measures import Subject
 from ssl_zoo.transfer.metrics import class_count, refuse_unseen, score, true_labels
+from ssl_zoo.transfer.model_file import holds_model
 from ssl_zoo.transfer.protocols import Finetune, Linear, Task
 from ssl_zoo.transfer.report import any_metric, wilson
+from ssl_zoo.transfer.tuned_completion import Answering, tune_completion
 
 
 def finetune_from(
     cfg: DictConfig, choices: dict[str, str], backbone: Backbone | None = None, objects: Objects = NONE
-) -> tuple[Kept, Path]:
+) -> tuple[Kept | Answering, Path]:
     """Make and keep the model that a configuration asks for; returns it and its folder.
 
     Args:
@@ -50,8 +53,13 @@ def finetune_from(
     out = run / "models" / named if cfg.out is None else Path(cfg.out)
     refuse_taken(out)
     protocol = instantiate(cfg.protocol, _convert_="all")
+    if isinstance(protocol, Completion):
+        return answering(cfg, choices, protocol, out, backbone, objects), out
     if not isinstance(protocol, (Finetune, Linear)):
-        raise ConfigError(f"protocol={choices['protocol']} leaves no model: take finetune or linear")
+        raise ConfigError(
+            f"protocol={choices['protocol']} leaves no model: take finetune, linear, or completion for pairs "
+            "of prompts and completions"
+        )
     data = objects.data or instantiate(cfg.data, _convert_="all")
     if isinstance(data, TextPairs):
         raise DataError(f"{data.name} holds pairs of sentences, and a classifier reads single texts")
@@ -102,6 +110,43 @@ def finetune_from(
     return model, out
 
 
+def answering(
+    cfg: DictConfig,
+    choices: dict[str, str],
+    protocol: Completion,
+    out: Path,
+    backbone: Backbone | None,
+    objects: Objects,
+) -> Answering:
+    """Make and keep a model that answers prompts, tuned on the pairs of a table.
+
+    Raises:
+        ConfigError: the data is no table that is named by its path, or a key is for classes alone.
+    """
+    source = cfg.data.get("train") if objects.data is None else None
+    if not isinstance(source, str) or not Path(source).is_file():
+        raise ConfigError(
+            "protocol=completion reads pairs from a table: data=PATH of a .jsonl, .csv or .tsv with the "
+            f"columns prompt and completion, not data={choices['data']}"
+        )
+    if cfg.labels is not None:
+        raise ConfigError("labels= is for classes; protocol=completion reads all pairs")
+    held = cfg.data.get("validation")
+    one = subject(Path(cfg.run), cfg.length, cfg.device, "text", backbone)
+    for line in untrained(Path(cfg.run)):
+        note(f"WARNING: {line}")
+    return tune_completion(
+        one,
+        Path(source),
+        out,
+        validation=None if held is None else Path(held),
+        prompt=cfg.prompt,
+        completion=cfg.completion,
+        measure=protocol,
+        seed=cfg.seed,
+    )
+
+
 WANTED = ("objective", "backbone", "steps", "samples", "seed")  # of the summary of the run
 
 
@@ -131,5 +176,5 @@ def reads(one: Subject, data: Any) -> dict[str, Any]:
 def refuse_taken(out: Path) -> None:
     """Raise ConfigError where something lies at the place of a model."""
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        what = "a model" if kept.holds_model(out) else "something else"
+        what = "a model" if holds_model(out) else "something else"
         raise ConfigError(f"out={out} holds {what} already: name another folder, or remove that one first")

@@ -69,7 +69,7 @@ def chosen(verb: str, given: list[str], choices: list[str]) -> list[str]:
         if "/" in value or (path.suffix and kind_of(path) is not None):
             raise ConfigError(f"data={value}: there is no such file or folder, and no data set of that name")
         return given
-    made = spelt(verb, path)
+    made = pairs(path) if "protocol=completion" in given and verb == "finetune" else spelt(verb, path)
     if (where := place_of_run(given)) is not None:
         made += inherited(where, made)
     typed = {overrides.split(word).key for word in given}
@@ -213,6 +213,19 @@ def spelt(verb: str, path: Path) -> list[str]:
     given = "".join(f", {split} from {part.name}" for split, part in parts.items() if len(parts) > 1)
     note(f"data={path}: {said}{given}{left} (data={group} data.train=...)")
     return made
+
+
+def pairs(path: Path) -> list[str]:
+    """The words for a table of prompts and completions, whose columns are looked up when it is read."""
+    parts = splits(path)
+    if any(kind_of(part) != "tables" or part.is_dir() for part in parts.values()):
+        raise ConfigError(
+            f"data={path}: prompts with their completions are a .jsonl, .csv or .tsv file, or a folder with "
+            "a train and a validation file of that kind"
+        )
+    note(f"data={path}: pairs of prompts and completions (prompt=, completion= name the columns)")
+    made = [f"data.{split}={literal(part)}" for split, part in parts.items()]
+    return ["data=text_files", *made, f"data.name={overrides.quote(path.absolute().name or 'root')}"]
 
 
 def files(path: Path) -> list[Path]:

@@ -138,6 +138,8 @@ class FinetuneKeys:
     out: str | None
     labels: int | float | None
     seed: Natural
+    prompt: str | None
+    completion: str | None
     metric: Literal["accuracy", "macro_f1", "matthews"]
     length: Count | None
     device: str

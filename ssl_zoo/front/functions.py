@@ -22,7 +22,7 @@ from ssl_zoo.front.doors import Progress, as_folder, at_the_door, composed
 if TYPE_CHECKING:
     from ssl_zoo.backbones._base import Backbone
     from ssl_zoo.data.rows import Rows
-    from ssl_zoo.front.model import Model
+    from ssl_zoo.front.model import Answers, Model
     from ssl_zoo.objectives._base import Objective
     from ssl_zoo.transfer.table import Table
     from ssl_zoo.transfer.vector_files import Vectors
@@ -192,7 +192,7 @@ def finetune(
     labels: int | float | None = None,
     progress: Progress = True,
     **overrides: Any,
-) -> Model:
+) -> Model | Answers:
     """Make a classifier of a pretrained backbone and labelled data, as `ssl-zoo finetune` does, and keep it.
 
     Args:
@@ -200,13 +200,14 @@ def finetune(
         data: labelled: a name, the path of a folder or file of your own, `ssl_zoo.rows(dataset)`, or a
             mapping of "train", "validation" and "test" to rows. Validation is carved from train if missing.
         out: the folder of the model; None = RUN/models/DATA-PROTOCOL.
-        protocol: "finetune" (also None) trains everything, "linear" a head on the frozen backbone.
+        protocol: "finetune" (also None) trains everything, "linear" a head on the frozen backbone;
+            "completion" makes a model that answers, of a table of prompts and completions.
         labels: labels per class (25), a fraction (0.01), or None = all.
         progress: whether lines on the way are printed; or a function that is handed each of them.
         overrides: any other key of `ssl-zoo finetune --help`, such as protocol__steps=200.
 
     Returns:
-        The model, whose `predict` names the classes of what it is given.
+        The model, whose `predict` names the classes of what it is given; of pairs, one whose `answer` writes.
 
     Raises:
         ConfigError, DataError, HubError: what was asked for cannot be; says what would work.
@@ -215,12 +216,12 @@ def finetune(
     with at_the_door(progress):
         from ssl_zoo.compose.arguments import as_words
         from ssl_zoo.compose.finetuning import finetune_from
-        from ssl_zoo.front.model import Model
+        from ssl_zoo.front.model import opened
 
         words, parts = as_words("finetune", {**named, **overrides})
         own = run.__dict__.get("backbone") if isinstance(run, Run) else None
         with composed("finetune", words, parts) as (cfg, choices):
-            return Model(*finetune_from(cfg, choices, own, parts))
+            return opened(*finetune_from(cfg, choices, own, parts))
 
 
 def embed(

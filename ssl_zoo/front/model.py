@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from ssl_zoo.backbones._base import Backbone
     from ssl_zoo.transfer.kept import Kept
     from ssl_zoo.transfer.predictions import Prediction
+    from ssl_zoo.transfer.tuned_completion import Answering
 
 
 class Model:
@@ -74,10 +76,41 @@ class Model:
         return f"Model in {self.path}: {'; '.join([f'{len(self.classes)} classes ({named})', *told])}"
 
 
+class Answers:
+    """A model that answers prompts, as the completions did that it was tuned on.
+
+    Attributes:
+        path: its folder.
+        about: how it was made and what it scored.
+    """
+
+    def __init__(self, answering: Answering, path: str | PathLike[str]):
+        self.path, self.about = Path(path), answering.about
+
+    def answer(
+        self, prompt: str | Sequence[str], *, progress: Progress = False, **overrides: Any
+    ) -> list[str]:
+        """The answer to each prompt; arguments and errors are those of `ssl_zoo.generate`."""
+        from ssl_zoo.front.functions import generate
+
+        return generate(self.path, prompt, progress=progress, **overrides)
+
+    def __repr__(self) -> str:
+        found = self.about["scores"]["validation"]
+        return f"Answers in {self.path}: validation exact match {found['exact_match']:.3f}"
+
+
+def opened(model: Kept | Answering, path: str | PathLike[str]) -> Model | Answers:
+    """What scripts are handed of a model in its folder."""
+    from ssl_zoo.transfer.kept import Kept
+
+    return Model(model, path) if isinstance(model, Kept) else Answers(model, path)
+
+
 def load(
     path: str | PathLike[str], backbone: Backbone | nn.Module | None = None, *, name: str = "backbone"
 ) -> Any:
-    """Open what was saved: the model of a folder that `finetune` wrote, else the backbone of a run.
+    """Open what was saved: the model in a folder that `finetune` wrote, else the backbone of a run.
 
     Args:
         path: the folder of a model or of a run, or a folder that `save` wrote.
@@ -86,7 +119,7 @@ def load(
         name: which backbone of a run; "text" is the text tower of CLIP and SigLIP.
 
     Returns:
-        A `Model`; or a `Backbone`, on the CPU, in evaluation mode.
+        A `Model`, which names classes, or `Answers`; else a `Backbone`, on the CPU, in evaluation mode.
 
     Raises:
         HubError: there is none, a file is damaged, or the weights do not fit.
@@ -96,7 +129,8 @@ def load(
 
     folder = Path(path)
     if (folder / "model.json").is_file():
-        from ssl_zoo.transfer import kept
+        from ssl_zoo.transfer import kept, model_file, tuned_completion
 
-        return Model(kept.load(folder), folder)
+        answers = model_file.task_of(folder) == tuned_completion.TASK
+        return opened(tuned_completion.load(folder) if answers else kept.load(folder), folder)
     return hub.load(folder, backbone, name=name)

@@ -9,8 +9,7 @@ model/
 
 from __future__ import annotations
 
-import json
-import os
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,11 +28,12 @@ from ssl_zoo.data.tokenizer import Tokenizer
 from ssl_zoo.transfer.embed import Account, Names, pieces
 from ssl_zoo.transfer.features import evaluating, extract, place
 from ssl_zoo.transfer.measures import Images, Subject
+from ssl_zoo.transfer.model_file import NAME, holds_model, read_model_file, write_model_file
 from ssl_zoo.transfer.protocols import linear_head
-from ssl_zoo.untrusted import Untrusted, read_json
+from ssl_zoo.untrusted import Untrusted
 
-FORMAT = 1
 TASK = "classes"
+DIGEST = "head_sha256"
 
 
 @dataclass
@@ -76,17 +76,11 @@ def save(model: Kept, folder: Path) -> None:
         save_file({k: v.contiguous() for k, v in model.head.state_dict().items()}, part / "head.safetensors")
         if model.subject.tokenizer is not None:
             model.subject.tokenizer.save(part / "tokenizer")
-        about = {"format": FORMAT, "task": TASK, "classes": list(model.classes), **model.about}
-        about["head_sha256"] = hub.digest(part / "head.safetensors")
-        (part / "model.json").write_text(json.dumps(about, indent=1, ensure_ascii=False), encoding="utf-8")
-        os.chmod(part / "head.safetensors", (part / "model.json").stat().st_mode)
+        digest = hub.digest(part / "head.safetensors")
+        write_model_file(part, TASK, {"classes": list(model.classes), DIGEST: digest, **model.about})
+        shutil.copymode(part / NAME, part / "head.safetensors")  # which only its owner may read
 
     hub.replace(folder, write)
-
-
-def holds_model(folder: Path) -> bool:
-    """Whether a folder holds what `save` wrote."""
-    return (folder / "model.json").is_file()
 
 
 def load(folder: Path, device: str = "auto") -> Kept:
@@ -104,30 +98,22 @@ def load(folder: Path, device: str = "auto") -> Kept:
             f"{folder} holds no model{' but a run' if run != 'RUN' else ''}; `ssl-zoo finetune run={run} "
             "data=LABELLED out=MODEL` makes one"
         )
+    about = read_model_file(folder, TASK)
     try:
-        about = read_json(folder / "model.json")
-        if about.get("format") != FORMAT or about.get("task") != TASK:
-            raise Untrusted(
-                f"model.json is of format {about.get('format')!r} and task {about.get('task')!r}, and this "
-                f"ssl_zoo opens format {FORMAT} and task {TASK!r}"
-            )
-        classes, reads = about.get("classes"), about.get("reads")
+        classes, reads = about.pop("classes", None), about.get("reads")
         if not isinstance(classes, list) or not all(isinstance(one, str) for one in classes):
-            raise Untrusted("model.json has no list of names of classes")
-        if about.get("head_sha256") != hub.digest(folder / "head.safetensors"):
+            raise Untrusted(f"{NAME} has no list of names of classes")
+        if about.pop(DIGEST, None) != hub.digest(folder / "head.safetensors"):
             raise Untrusted("head.safetensors is not what was saved (its SHA-256 differs)")
         state = load_file(folder / "head.safetensors")
         backbone = hub.load(folder / "backbone")
-        if {name: tuple(one.shape) for name, one in state.items()} != {
-            "weight": (len(classes), backbone.dim),
-            "bias": (len(classes),),
-        }:
+        shapes = {name: tuple(one.shape) for name, one in state.items()}
+        if shapes != {"weight": (len(classes), backbone.dim), "bias": (len(classes),)}:
             raise Untrusted("head.safetensors does not fit the classes and the backbone")
-        length = reads.get("length") if isinstance(reads, dict) else None
         tokenizer = Tokenizer.load(folder / "tokenizer") if backbone.modality == "text" else None
     except (OSError, Untrusted, SafetensorError) as error:
         raise hub.HubError(f"the model in {folder} cannot be opened: {error}") from error
+    length = reads.get("length") if isinstance(reads, dict) else None
     head = linear_head(state["weight"], state["bias"]).eval()
     one = Subject(backbone, tokenizer, length if isinstance(length, int) else 128, place(device))
-    named = ("format", "task", "classes", "head_sha256")
-    return Kept(one, head, tuple(classes), {k: v for k, v in about.items() if k not in named})
+    return Kept(one, head, tuple(classes), about)

@@ -29,6 +29,14 @@ def holds_model(folder: Path) -> bool:
     return (folder / NAME).is_file()
 
 
+def task_of(folder: Path) -> str | None:
+    """What the model in a folder was tuned for; None where its file is damaged."""
+    try:
+        return str(read_json(folder / NAME).get("task"))
+    except (OSError, Untrusted):
+        return None
+
+
 def read_model_file(folder: Path, task: str) -> dict[str, Any]:
     """The facts in FOLDER/model.json, of a model for this task.
 

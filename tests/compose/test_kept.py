@@ -14,6 +14,7 @@ import ssl_zoo
 from ssl_zoo import ConfigError, DataError, HubError
 from ssl_zoo.cli.verb import run_verb
 from ssl_zoo.data.image_decoding import decode
+from ssl_zoo.transfer import kept
 
 QUIET = {"progress": False}
 SMALL = {"evaluate_every": 0, "trainer": "cpu", "steps": 2, **QUIET}
@@ -117,7 +118,7 @@ def test_folders_of_other_names_are_no_labels(home, tmp_path, capsys):
     [
         ({"out": "colours"}, "out=colours holds a model already"),
         ({"out": "photos"}, "out=photos holds something else already"),
-        ({"protocol": "knn"}, "protocol=knn leaves no model: take finetune or linear"),
+        ({"protocol": "knn"}, "protocol=knn leaves no model: take finetune, linear, or completion"),
         ({"data": "reviews.csv"}, "holds a backbone for images; data=.* is text"),
         ({"data": "photos/red"}, "have no labels"),
         ({"labels": 400}, "class 0 has .* fewer than the 400 asked for"),
@@ -131,6 +132,28 @@ def test_what_cannot_be_made_is_refused_and_leaves_nothing(home, monkeypatch, ch
     assert sorted(home.rglob("*")) == before
 
 
+def test_a_model_that_answers(home, tmp_path, capsys):
+    words = ["red", "blue", "green", "one"]
+    rows = [{"question": f"{a} {b}", "answer": b} for a in words for b in words] * 3
+    (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (tmp_path / "texts.txt").write_text("\n\n".join(" ".join(words) for _ in range(40)))
+    ssl_zoo.pretrain("next_token", backbone="transformer_micro", data=tmp_path / "texts.txt", context=16,
+                     out=tmp_path / "run", batch_size=8, **SMALL)  # fmt: skip
+    run_verb("finetune", [str(tmp_path / "run"), str(tmp_path / "pairs.jsonl"), "protocol=completion",
+                          f"out={tmp_path / 'model'}", "protocol.steps=60",
+                          "protocol.lrs=[3e-3]"])  # fmt: skip
+    printed = capsys.readouterr().out.splitlines()
+    model = ssl_zoo.load(tmp_path / "model")
+    assert printed[0] == f"{tmp_path / 'model'}: answers prompts; tuned on 44 pairs, lr 0.003"
+    assert printed[-1] == f"next: ssl-zoo generate {tmp_path / 'model'} prompt=TEXT"
+    assert model.answer(["green one", "one red"]) == ["one", "red"]
+    assert model.answer("green one") == ssl_zoo.generate(tmp_path / "model", "green one", progress=False)
+    with pytest.raises(HubError, match="was tuned for 'completion', and not for 'classes'"):
+        kept.load(tmp_path / "model")
+    with pytest.raises(ConfigError, match=r"data=.*photos: prompts with their completions are a .jsonl"):
+        ssl_zoo.finetune(tmp_path / "run", data=home / "photos", protocol="completion", **QUIET)
+
+
 def test_a_damaged_model_is_refused(home, tmp_path):
     shutil.copytree(home / "colours", tmp_path / "model")
     about = json.loads((tmp_path / "model" / "model.json").read_text())
@@ -138,7 +161,7 @@ def test_a_damaged_model_is_refused(home, tmp_path):
     with pytest.raises(HubError, match="does not fit the classes"):
         ssl_zoo.load(tmp_path / "model")
     (tmp_path / "model" / "model.json").write_text(json.dumps(about | {"format": 7}))
-    with pytest.raises(HubError, match="of format 7"):
+    with pytest.raises(HubError, match="is not of format 1"):
         ssl_zoo.load(tmp_path / "model")
     (tmp_path / "model" / "model.json").write_text(json.dumps(about))
     shutil.copy(home / "opinions" / "head.safetensors", tmp_path / "model")
