@@ -89,6 +89,6 @@ def _named(path: Path, row: Mapping[str, object], name: str | None, some: Sequen
         if one in spelt:
             return spelt[one]
     raise DataError(
-        f"{path} has no column called {', '.join(some)}, but {', '.join(row)}: call one of them {some[0]}, or "
-        "say which it is"
+        f"{path} has no column called {', '.join(some)}, but {', '.join(row)}: call one of them {some[0]}, "
+        "or say which it is"
     )
