@@ -122,7 +122,7 @@ def kinds() -> dict[str, tuple[str, ...]]:
 
     return {
         "images": suffixes(),
-        "tables": (".csv", ".tsv", ".jsonl"),
+        "tables": (".csv", ".tsv", ".jsonl", ".parquet"),
         "texts": (".txt", ".md", ".rst", ".py"),
     }
 
@@ -147,6 +147,9 @@ def spelt(verb: str, path: Path) -> list[str]:
     """
     found = files(path)
     counts = Counter(kind_of(one) for one in found)
+    parts = {"train": path} if (whole := verb in WHOLE) else splits(path)
+    if listing := labels_of_images(path, found, counts):
+        parts, found, counts = {"train": listing}, [listing], Counter(tables=1)
     readable = {kind: counts[kind] for kind in ("images", "tables", "texts", "shards") if counts[kind]}
     if not readable:
         ends = Counter(one.suffix or one.name for one in found).most_common(5)
@@ -165,8 +168,6 @@ def spelt(verb: str, path: Path) -> list[str]:
             "data=image_folder or data=text_files and data.train=PATH"
         )
     left = "".join(f"; {n} {kind} there are not read" for kind, n in others.items())
-    whole = verb in WHOLE
-    parts = {"train": path} if whole else splits(path)
     of = {
         split: [one for one in found if part == one or part in one.parents] for split, part in parts.items()
     }
@@ -187,11 +188,12 @@ def spelt(verb: str, path: Path) -> list[str]:
                 "data=text_files data.train=PATH"
             )
         sources = {split: inside[0] if len(inside) == 1 else inside for split, inside in tables.items()}
-        captions = image_columns(tables["train"][0])
-        group = "text_files" if captions is None else "image_captions"
-        more, said = columns(tables["train"][0], labels=not whole) if captions is None else captions
-        if captions is not None and any(isinstance(source, list) for source in sources.values()):
-            raise ConfigError(f"data={path} holds several tables of images and captions: name one of them")
+        images = image_columns(tables["train"][0])
+        group, more, said = images or ("text_files", *columns(tables["train"][0], labels=not whole))
+        if images is not None and any(isinstance(source, list) for source in sources.values()):
+            raise ConfigError(f"data={path} holds several tables of images: name one of them")
+        if group == "image_folder" and (whole or verb == "look") and "hold" not in said:
+            more.append("data.unpack=false")
     else:
         group, more, said = "text_files", [], f"{readable[most]} text files, documents parted by empty lines"
         sources = dict(parts)
@@ -308,23 +310,47 @@ def columns(file: Path, labels: bool = True) -> tuple[list[str], str]:
     return made, f"{said}, of {', '.join(map(repr, names))} ({keys})"
 
 
-def image_columns(file: Path) -> tuple[list[str], str] | None:
-    """As `columns`, of a table whose rows name image files and their captions; None for any other."""
-    from ssl_zoo.data.image_captions import CAPTIONS, IMAGES
+def image_columns(file: Path) -> tuple[str, list[str], str] | None:
+    """The group, the words and the line for a table of images; None for any other.
+
+    Its rows name image files, or, in a Parquet file, hold them; beside them is a class, or a caption.
+    """
+    from ssl_zoo.data.image_captions import CAPTIONS
+    from ssl_zoo.data.image_tables import IMAGES, LABELS, pixels
     from ssl_zoo.data.text_tables import named
 
     delimiter, names, rows = parted(file)
-    image = named(names, IMAGES)
+    held = next((name for name in names if rows and pixels(rows[0].get(name)) is not None), None)
+    image = named(names, IMAGES) if held is None else held
     paths = [Path(str(row.get(image, ""))) for row in rows]
-    if image is None or 2 * sum(kind_of(path) == "images" for path in paths) < len(paths):
+    if image is None or (held is None and 2 * sum(kind_of(path) == "images" for path in paths) < len(paths)):
         return None
-    caption = named([name for name in names if name != image], CAPTIONS)
-    if caption is None:
+    rest = [name for name in names if name != image]
+    label, caption = named(rest, LABELS), named(rest, CAPTIONS)
+    several = label is not None and len({str(row.get(label)) for row in rows}) <= max(2, len(rows) // 2)
+    columns = ", ".join(map(repr, names))
+    where = "that hold" if held is not None else "that name"
+    if several or caption is None:
+        label = label if several else None
+        made = [f"data.image={column(image)}"] + ([] if label is None else [f"data.label={column(label)}"])
+        classes = "no labels" if label is None else f"label {label!r}"
+        said = f"rows {where} images; image is column {image!r}, {classes}, of {columns}"
+        return "image_folder", made, f"{said} (data.image=, data.label=)"
+    if held is not None:
         return None
     made = [f"data.image={column(image)}", f"data.caption={column(caption)}"]
     made += [f"data.delimiter='{delimiter}'"] if delimiter not in ",\t" else []
     said = f"a table of images and captions; image is column {image!r}, caption {caption!r}"
-    return made, f"{said}, of {', '.join(map(repr, names))} (data.image=, data.caption=)"
+    return "image_captions", made, f"{said}, of {columns} (data.image=, data.caption=)"
+
+
+def labels_of_images(path: Path, found: list[Path], counts: Counter[str | None]) -> Path | None:
+    """The one table in a folder of images that names them and their classes; None for none."""
+    here = [one for one in found if kind_of(one) == "tables" and one.parent == path]
+    if not (path.is_dir() and len(here) == counts["tables"] == 1 and counts["images"] > 1):
+        return None
+    made = image_columns(here[0])
+    return here[0] if made is not None and any(word.startswith("data.label=") for word in made[1]) else None
 
 
 def parted(file: Path) -> tuple[str, list[Any], list[dict[Any, Any]]]:
@@ -369,7 +395,7 @@ def sample(file: Path, delimiter: str) -> tuple[list[Any], list[dict[Any, Any]]]
         raise ConfigError(f"data={file} cannot be read as a table: {error}") from error
     if not cells:
         raise ConfigError(f"data={file} is empty")
-    if ".jsonl" in file.name.lower():
+    if any(ending in file.name.lower() for ending in (".jsonl", ".parquet")):
         if not all(isinstance(row, dict) for row in cells):
             raise ConfigError(f"data={file}: its lines are no JSON objects")
         return list(cells[0]), cells  # pyright: ignore

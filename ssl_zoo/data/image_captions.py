@@ -6,8 +6,6 @@ trained on and validated on.
 
 from __future__ import annotations
 
-import os
-import stat
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from itertools import chain
@@ -20,8 +18,9 @@ from ssl_zoo.backbones._base import Modality
 from ssl_zoo.data.image_decoding import MAX_PIXELS
 from ssl_zoo.data.image_encoded import EncodedRows
 from ssl_zoo.data.image_listing import list_folder
-from ssl_zoo.data.image_sources import Sample, Samples, Source
 from ssl_zoo.data.image_store import ImageRows
+from ssl_zoo.data.image_streams import Sample, Samples, Source
+from ssl_zoo.data.image_tables import IMAGES, stamp
 from ssl_zoo.data.images import ImageData
 from ssl_zoo.data.pairs import DrawnRows, PairRows
 from ssl_zoo.data.rows import DataError
@@ -35,7 +34,6 @@ from ssl_zoo.messages import note
 
 Column = int | str
 # Names of columns, in the order in which they are looked for.
-IMAGES = ("image", "image_path", "filepath", "file_path", "file_name", "filename", "path", "file", "img")
 CAPTIONS = ("caption", "captions", "text", "title", "alt_text", "alt", "description", "sentence", "label")
 
 
@@ -172,7 +170,7 @@ class ImageCaptions:
                 continue
             file = root / name
             if file not in numbers:
-                about = _stamp(file)
+                about = stamp(file)
                 if about is None:
                     tally.add(f"row(s) left out whose image is not in {root}", f"{where}: {name[:200]!r}")
                     continue
@@ -208,15 +206,6 @@ class ImageCaptions:
             )
         note(f"{path}: image is column {image!r}, caption {caption!r} (data.image=, data.caption=)")
         return image, caption
-
-
-def _stamp(file: Path) -> tuple[int, int] | None:
-    """Size and time of a file; None where there is none."""
-    try:
-        about = os.stat(file)
-    except (OSError, ValueError):
-        return None
-    return (about.st_size, about.st_mtime_ns) if stat.S_ISREG(about.st_mode) else None
 
 
 def source(found: Table) -> Source:

@@ -1,8 +1,8 @@
 """Where images come from: a string becomes a stream of encoded images and labels, or a list of their places.
 
 A source is a string: `digits`, `torchvision:CLASS:SPLIT`, `hf:NAME:SPLIT`, a folder (of class folders,
-or flat and so unlabelled), an image file, or the path or glob of `.tar` / `.tar.gz` shards in WebDataset form
-(`KEY.jpg` then `KEY.cls`), which are read as a stream and never unpacked to disk.
+or flat and so unlabelled), an image file, a table of images, or the path or glob of shards in WebDataset form
+(`KEY.jpg` then `KEY.cls` in a `.tar` or `.tar.gz`), which are read as a stream and never unpacked to disk.
 """
 
 from __future__ import annotations
@@ -11,58 +11,28 @@ import glob
 import inspect
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
 
+from ssl_zoo.data import image_tables
 from ssl_zoo.data.image_classes import class_index
 from ssl_zoo.data.image_decoding import suffixes
 from ssl_zoo.data.image_folder import Folder, Found, read_folder
-from ssl_zoo.data.image_listing import Listing, list_folder, list_shards, list_table
+from ssl_zoo.data.image_listing import list_folder, list_shards, list_table
 from ssl_zoo.data.image_shards import SHARDS, read_shard
-from ssl_zoo.data.rows import NOTHING, DataError, absent
+from ssl_zoo.data.image_streams import Sample, Samples, Source
+from ssl_zoo.data.rows import DataError, absent
 
 
-class Sample(NamedTuple):
-    """name: how errors call it. image: encoded, or where, or decoded. label: -1 = unlabelled."""
-
-    name: str
-    image: bytes | Path | Image.Image
-    label: int
-
-
-class Samples(NamedTuple):
-    """stream: in a fixed order. classes: () where the source names none. total: how many, if known. left:
-    what was left out, how often; it is complete once the stream has ended."""
-
-    stream: Iterator[Sample]
-    classes: tuple[str, ...] = ()
-    total: int | None = None
-    left: Mapping[str, int] = NOTHING
-
-
-@dataclass(frozen=True)
-class Source:
-    """spec: the string. identity: names, sizes and times of the files; for torchvision and the Hugging Face
-    hub the string alone. open: starts reading images of no more than so many pixels. list: says where each
-    image lies, for reading them one by one; None where that cannot be done. count: how many, if known. left:
-    what of a folder or of several shards was left out, how often."""
-
-    spec: str
-    identity: tuple[object, ...]
-    open: Callable[[int], Samples]
-    list: Callable[[], Listing] | None = None
-    count: int | None = None
-    left: Mapping[str, int] = field(default_factory=dict)
-
-
-def resolve(spec: str, cache: Path) -> Source:
+def resolve(spec: str, cache: Path, image: int | str | None = None, label: int | str | None = None) -> Source:
     """The source that a string names. Looks at names, sizes and times; reads no image.
+
+    image, label: columns of a table (see `image_tables`).
 
     Raises:
         DataError: nothing is there, it holds no images, or the string is none of the known kinds.
@@ -83,8 +53,11 @@ def resolve(spec: str, cache: Path) -> Source:
         path = Path(spec).expanduser()
         if path.is_dir():
             return _folder(spec, path)
-        single = path.is_file() and path.suffix.lower() in suffixes()
-        return _image(spec, path) if single else _shards(spec, path, cache)
+        if path.is_file() and path.suffix.lower() in suffixes():
+            return _image(spec, path)
+        if path.is_file() and image_tables.is_table(path):
+            return image_tables.table_source(spec, path, image_tables.Columns(image, label))
+        return _shards(spec, path, cache)
     except (OSError, RuntimeError) as error:  # RuntimeError: ~ of an unknown user
         raise DataError(f"the source {spec!r} cannot be read: {error}") from error
 

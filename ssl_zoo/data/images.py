@@ -18,8 +18,9 @@ from ssl_zoo.data.image_classes import read_names
 from ssl_zoo.data.image_decoding import MAX_PIXELS
 from ssl_zoo.data.image_encoded import EncodedRows
 from ssl_zoo.data.image_listing import Listing, count_shared
-from ssl_zoo.data.image_sources import Source, resolve
+from ssl_zoo.data.image_sources import resolve
 from ssl_zoo.data.image_store import Decoding, ImageRows, Store, open_store
+from ssl_zoo.data.image_streams import Source
 from ssl_zoo.data.rows import DataError, left_out
 from ssl_zoo.data.splits import PARTS, carve_parts
 from ssl_zoo.messages import note
@@ -43,6 +44,7 @@ class ImageData:
         max_pixels: an image with more is refused before it is decoded.
         cache: folder of the stores; else the environment's SSL_ZOO_CACHE, else ~/.cache/ssl_zoo.
         classes: a text file, line i (from 0) naming class i; else the source names them.
+        image, label: columns of sources that are tables, by name or by number from 0; None = a usual name.
 
     Raises:
         DataError: an argument is out of range, or `train` names nothing. `rows` raises more, later.
@@ -67,6 +69,8 @@ class ImageData:
         max_pixels: int = MAX_PIXELS,
         cache: str | None = None,
         classes: str | None = None,
+        image: int | str | None = None,
+        label: int | str | None = None,
     ):
         if not all(type(number) is int and number > 0 for number in (image_size, max_pixels)):
             raise DataError(
@@ -95,6 +99,7 @@ class ImageData:
         self.name, self.image_size, self.split_seed = name, image_size, split_seed
         self.sources = {"train": train, "validation": validation, "test": test}
         self.unlabelled, self.classes_file = unlabelled, classes
+        self.columns = (image, label)
         self.fractions = fractions
         self.decoding, self.unpack = Decoding(image_size, on_bad_sample, max_pixels), unpack
         self.cache = cache_root(cache)
@@ -174,7 +179,7 @@ class ImageData:
         assert given
         spec = given if isinstance(given, str) else given.spec
         if spec not in self._stores:
-            source = resolve(given, self.cache) if isinstance(given, str) else given
+            source = resolve(given, self.cache, *self.columns) if isinstance(given, str) else given
             if self.unpack:
                 self._stores[spec] = open_store(source, self.decoding, self.cache)
             elif source.list is None:

@@ -42,13 +42,12 @@ BEGINNINGS = {
     b"\xfe\xff": ("UTF-16", "save it as UTF-8"),
 }
 # Suffixes of files that would be read as prose by mistake: what such a file is, and what would work.
-TABLES = {".csv", ".tsv", ".json"}
+TABLES = {".csv", ".tsv", ".json", ".parquet"}
 OTHER = {
     **dict.fromkeys([".html", ".htm", ".xhtml", ".xml"], ("markup", "save the text in it as .txt")),
     **dict.fromkeys([".ipynb", ".rtf"], ("a document with markup", CONVERT)),
     **dict.fromkeys(
         [
-            ".parquet",
             ".arrow",
             ".feather",
             ".orc",
@@ -94,7 +93,7 @@ def kind(path: Path) -> str:
 
 
 def refuse_other(path: Path, tables: bool = False) -> None:
-    """Raise DataError for a file that is no text by its suffix; `tables` lets .csv, .tsv and .json pass."""
+    """Raise DataError for a file that is no text by its suffix; `tables` lets `TABLES` pass."""
     if kind(path) in TABLES and not tables:
         raise DataError(
             f"{path} is a table, not running text: name the column of the text, with format: {{_target_: "

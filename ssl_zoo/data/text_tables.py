@@ -19,6 +19,7 @@ from ssl_zoo.data.text_files import LIMITS, Errors, Limits, kind, lines, refuse_
 from ssl_zoo.data.text_tally import Tally
 
 JSON = {".json", ".jsonl", ".ndjson"}
+TABLE_FILES = {".csv", ".tsv", ".parquet", *JSON}
 _NO_TEXT = re.compile("[\0\ud800-\udfff]")
 _WHOLE = re.compile(r"([+-]?\d{1,18})\.0+")
 _BLANK = re.compile(r"\s*")
@@ -96,7 +97,7 @@ def table(
     limits: Limits = LIMITS,
     tally: Tally | None = None,
 ) -> Iterator[Row]:
-    """Rows of a CSV, TSV or JSON file, blank lines left out; `header`: the first row names the columns.
+    """Rows of a CSV, TSV, JSON or Parquet file, blank lines left out; `header`: the first row names columns.
 
     Raises:
         DataError: with file and line: no JSON, a row wider or narrower than the first, a quote that does not
@@ -105,6 +106,9 @@ def table(
     refuse_other(path, tables=True)
     if kind(path) in JSON:
         yield from objects(path, errors, limits)
+        return
+    if kind(path) == ".parquet":
+        yield from parquet(path)
         return
     tally = Tally() if tally is None else tally
     csv.field_size_limit((1 << 31) - 1)  # one for the whole process, so the rows have a limit of their own
@@ -151,6 +155,31 @@ def table(
             tally.add("header row(s) in the midst of a table left out", f"{path}, line {begun}")
         else:
             yield Row(begun, fields, names)
+
+
+def parquet(path: Path, columns: Sequence[int | str] | None = None) -> Iterator[Row]:
+    """Rows of a Parquet file as objects, a thousand in memory at a time; numbers count from 1.
+
+    columns: those that are read, by name; None = all.
+
+    Raises:
+        DataError: pyarrow is not there, or the file cannot be read.
+    """
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ImportError as error:
+        raise DataError(f"{path} needs pyarrow: pip install 'ssl-zoo[parquet]'") from error
+    number = 0
+    try:
+        with pyarrow.parquet.ParquetFile(path) as file:
+            wanted = None if columns is None else [str(one) for one in columns]
+            for batch in file.iter_batches(1000, columns=wanted):
+                for fields in batch.to_pylist():
+                    number += 1
+                    yield Row(number, fields)
+    except (pyarrow.ArrowException, OSError) as error:
+        raise DataError(f"{path} cannot be read: {str(error).splitlines()[0]}") from error
 
 
 def objects(path: Path, errors: Errors = "strict", limits: Limits = LIMITS) -> Iterator[Row]:
@@ -252,6 +281,8 @@ def field(row: Row, column: int | str, path: Path) -> object:
     fields = row.fields
     if not isinstance(fields, list) or (isinstance(column, str) and not row.names):
         if not isinstance(fields, Mapping) or column not in fields:
+            if kind(path) == ".parquet":
+                raise DataError(f"{path}, row {row.number} has no column {column!r}")
             raise DataError(f"{path}, line {row.number} is not a JSON object with {column!r} in it")
         return fields[column]
     if isinstance(column, str):

@@ -12,6 +12,7 @@ import types
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet
 import pytest
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
@@ -253,6 +254,17 @@ def test_tables(tmp_path):
     (tmp_path / "bad.csv").write_text('1,"a"b\n')
     with pytest.raises(DataError, match="line 1 is not a row"):
         list(read(tmp_path / "bad.csv", Table(1)))
+
+
+def test_a_parquet_file_is_a_table(tmp_path):
+    rows = [{"review": "first", "stars": 5}, {"review": None, "stars": 1}, {"review": "third", "stars": 1}]
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), tmp_path / "a.parquet")
+    found = list(read(tmp_path / "a.parquet", Table(text="review", label="stars")))
+    assert [(s.text, s.label, s.row) for s in found] == [("first", "5", 0), ("third", "1", 2)]
+    with pytest.raises(DataError, match="row 1 has no column 'text'"):
+        list(read(tmp_path / "a.parquet", Table(text="text")))
+    with pytest.raises(DataError, match="is a table, not running text"):
+        list(read(tmp_path / "a.parquet", Text()))
 
 
 def test_samples_say_where_they_are_from(tmp_path):
