@@ -44,6 +44,7 @@ TEXT = (
 )
 LABEL = ("label", "class", "category", "opinion", "sentiment", "target", "topic", "y", "rating", "stars")
 SAMPLE = 200  # rows of a table that the guess reads
+SHORT = 20_000  # bytes of a file, in the mean: shorter ones are a document each
 HELD_OUT = 0.2  # of the labelled rows, where an evaluation is given no test split
 PARTED = "blank_line"  # what parts documents where nothing else is said
 CARVED = ("pretrain", "finetune", "evaluate", "look")  # verbs that read a validation split
@@ -195,8 +196,16 @@ def spelt(verb: str, path: Path) -> list[str]:
         if group == "image_folder" and (whole or verb == "look") and "hold" not in said:
             more.append("data.unpack=false")
     else:
-        group, more, said = "text_files", [], f"{readable[most]} text files, documents parted by empty lines"
-        sources = dict(parts)
+        group, more, sources = "text_files", [], dict(parts)
+        texts = [one for one in found if kind_of(one) == "texts"]
+        said = f"{len(texts)} text files" if len(texts) > 1 else "one text file"
+        if len(texts) > 1 and sum(one.stat().st_size for one in texts) <= SHORT * len(texts):
+            more, said = (
+                ["data.format.separator=file"],
+                f"{said}, one document a file (data.format.separator)",
+            )
+        else:
+            said += ", documents parted by empty lines (data.format.separator)"
         if parts["train"].is_dir() and (classes := class_folders(parts["train"])):
             sources = {split: {c: part / c for c in class_folders(part)} for split, part in parts.items()}
             more, said = (

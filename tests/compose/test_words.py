@@ -263,6 +263,18 @@ def test_texts_by_their_path(mine, capsys):
     assert composed("evaluate", "data=letters").data.train == {"bad": "letters/bad", "good": "letters/good"}
 
 
+def test_short_files_of_a_folder_are_a_document_each(mine, capsys):
+    (mine / "notes").mkdir()
+    for name in "ab":
+        (mine / "notes" / f"{name}.txt").write_text("first part\n\nsecond part\n")
+    assert own_format("data=notes")["separator"] == "file"
+    assert "2 text files, one document a file (data.format.separator)" in capsys.readouterr().err
+    assert own_format("data=notes", "data.format.separator=line")["separator"] == "line"
+    (mine / "notes" / "long.txt").write_text("a book\n\n" * 9000)
+    assert own_format("data=notes")["separator"] == "blank_line"
+    assert own_format("data=notes/a.txt")["separator"] == "blank_line"
+
+
 @pytest.mark.parametrize("sign", [";", "|", "\t"])
 def test_a_csv_parted_by_another_sign(mine, capsys, sign):
     rows = "".join(f"it is, number {i}{sign}{'ab'[i % 2]}\n" for i in range(20))
