@@ -264,15 +264,18 @@ def test_texts_by_their_path(mine, capsys):
 
 
 def test_short_files_of_a_folder_are_a_document_each(mine, capsys):
+    def parted(*words):
+        return composed("evaluate", *words).data.format.separator
+
     (mine / "notes").mkdir()
     for name in "ab":
         (mine / "notes" / f"{name}.txt").write_text("first part\n\nsecond part\n")
-    assert own_format("data=notes")["separator"] == "file"
+    assert parted("data=notes") == "file"
     assert "2 text files, one document a file (data.format.separator)" in capsys.readouterr().err
-    assert own_format("data=notes", "data.format.separator=line")["separator"] == "line"
+    assert parted("data=notes", "data.format.separator=line") == "line"
     (mine / "notes" / "long.txt").write_text("a book\n\n" * 9000)
-    assert own_format("data=notes")["separator"] == "blank_line"
-    assert own_format("data=notes/a.txt")["separator"] == "blank_line"
+    assert parted("data=notes") == "blank_line"
+    assert parted("data=notes/a.txt") == "blank_line"
 
 
 @pytest.mark.parametrize("sign", [";", "|", "\t"])
