@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from ssl_zoo.data.rows import DataError as DataError
     from ssl_zoo.front import Run as Run
     from ssl_zoo.front import evaluate as evaluate
+    from ssl_zoo.front import export as export
     from ssl_zoo.front import pretrain as pretrain
     from ssl_zoo.front import report as report
     from ssl_zoo.hub import HubError as HubError
@@ -39,6 +40,7 @@ _HOME = {
     "pretrain": "front",
     "evaluate": "front",
     "report": "front",
+    "export": "front",
     "Run": "front",
     "Table": "transfer.table",
     "backbone": "backbones.own",
@@ -75,8 +77,8 @@ def __dir__() -> list[str]:
 
 
 class _Package(ModuleType):
-    """Keeps `ssl_zoo.pretrain` the function: once the package of that name is imported, Python would put that
-    there instead."""
+    """Keeps `ssl_zoo.pretrain` and `ssl_zoo.export` the functions: once the packages of these names are
+    imported, Python would put them there instead."""
 
     @property
     def pretrain(self):
@@ -85,6 +87,14 @@ class _Package(ModuleType):
     @pretrain.setter
     def pretrain(self, package: ModuleType) -> None:
         """Does nothing: `from ssl_zoo.pretrain import ...` finds the package all the same."""
+
+    @property
+    def export(self):
+        return __getattr__("export")
+
+    @export.setter
+    def export(self, package: ModuleType) -> None:
+        """Does nothing, as above."""
 
 
 sys.modules[__name__].__class__ = _Package

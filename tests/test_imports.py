@@ -15,10 +15,14 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 
 # Where a third-party library may be imported, from the package's folder.
 HOME = {
-    "timm": ("backbones/_timm.py",),
+    "timm": ("backbones/_timm.py", "export/"),
     "gensim": ("transfer/word_floors.py",),
     "numba": ("views/loops.py",),
-    "transformers": ("backbones/hf.py",),
+    "transformers": ("backbones/hf.py", "export/"),
+    "sentence_transformers": ("export/",),
+    "onnx": ("export/",),
+    "onnxruntime": ("export/",),
+    "huggingface_hub": ("export/",),
     "lightning": ("pretrain/", "transfer/finetune.py"),
     "jinja2": ("pages/",),
     "vl_convert": ("pages/",),
@@ -95,6 +99,16 @@ BELOW = {
     "leaderboard": ("data.", "transfer.", "pretrain.", "leaderboard."),
     "pages": (*BASE, "views.", "objectives.", "data.", "transfer.", "leaderboard.", "pages."),
     "pretrain": (*STAGES, "messages", "pretrain."),
+    "export": (
+        *BASE,
+        "backbones.",
+        "data.text_rows",
+        "data.tokenizer",
+        "hub",
+        "transfer.report",
+        "untrusted",
+        "export.",
+    ),
     "front": (*BASE, "compose.", "data.rows", "hub", "messages", "objectives._base", "transfer.table"),
 }
 
@@ -172,6 +186,10 @@ def test_every_part_has_its_rules():
         ("objectives/mae.py", "import lightning as L"),
         ("backbones/vision.py", "from timm import create_model"),
         ("backbones/transformer.py", "from transformers import AutoModel"),
+        ("pretrain/export.py", "import timm"),
+        ("transfer/knn.py", "import onnxruntime"),
+        ("export/card.py", "from ssl_zoo.pretrain.run import environment"),
+        ("export/doors.py", "from ssl_zoo.compose.gate import ConfigError"),
         ("transfer/knn.py", "from lightning import Trainer"),
         ("pretrain/run.py", "from hydra.utils import instantiate"),
         ("data/plan.py", "from ssl_zoo.objectives import mae"),

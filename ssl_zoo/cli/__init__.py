@@ -16,6 +16,8 @@ ssl-zoo: pretrain a text or vision backbone with a self-supervised objective, th
   ssl-zoo pretrain KEY=VALUE ... stage 1: objective=rotation backbone=resnet_micro data=digits budget.steps=50
   ssl-zoo evaluate KEY=VALUE ... stage 2: run=runs/... protocol=linear data=cifar10 labels=25 floors=true
   ssl-zoo report RUN [KEY=VALUE] a page about a run: curves, map of the features, neighbours, predictions
+  ssl-zoo export RUN to=NAME     for timm, transformers, sentence-transformers, onnx, torch; with a card
+  ssl-zoo reproduce FILE         the pretraining of an export once more: are the weights the same?
   ssl-zoo leaderboard VERB ...   run, reproduce, show, check, add, site: boards that anyone can run again
   ssl-zoo scale KEY=VALUE ...    a ladder of runs, loss fitted to compute: widths=[64,96,128] steps=[200,400]
   ssl-zoo check FILE.CLASS       whether an objective of your own keeps the contract that training relies on
@@ -28,7 +30,10 @@ ssl-zoo: pretrain a text or vision backbone with a self-supervised objective, th
 
 Data: SSL_ZOO_DATA names the folder of data sets. Cache: SSL_ZOO_CACHE (default ~/.cache/ssl_zoo).
 """
-VERBS = ("list", "pretrain", "evaluate", "report", "cache", "leaderboard", "scale", "demo", "check")
+VERBS = (
+    *("list", "pretrain", "evaluate", "report", "export", "reproduce"),
+    *("cache", "leaderboard", "scale", "demo", "check"),
+)
 
 
 def main() -> None:

@@ -131,15 +131,19 @@ def with_custom_objective(words: list[str]) -> list[str]:
     return ["objective=custom", *words] if own and not chosen else words
 
 
-def with_named_run(verb: str, given: list[str]) -> list[str]:
-    """A first word that is a folder, or that sets no key of the verb, is the folder of the run."""
-    if not given or any(word.startswith("run=") for word in given):
+FIRST = {"report": "run", "export": "run", "reproduce": "file"}  # verb -> the key that a first word sets
+
+
+def with_named_first(verb: str, given: list[str]) -> list[str]:
+    """The words; a first one that is a folder, or that sets no key of the verb, sets the key in FIRST."""
+    first = FIRST.get(verb)
+    if first is None or not given or any(word.startswith(f"{first}=") for word in given):
         return given
     prefix, key, value = overrides.split(given[0])
     own = key.split(".")[0] in {*top_keys(verb), *groups(), "hydra"}
     misspelt = value is not None and "/" not in key and near(key, top_keys(verb))
     if Path(given[0]).is_dir() or not (prefix or own or misspelt):
-        return [f"run={overrides.quote(given[0])}", *given[1:]]
+        return [f"{first}={overrides.quote(given[0])}", *given[1:]]
     return given
 
 
@@ -195,7 +199,7 @@ def settle(
     """
     overrides.refuse_unreadable(given)
     made = with_custom_objective(given)
-    made = with_named_run(verb, made) if verb == "report" else made
+    made = with_named_first(verb, made)
     for word in made:
         prefix, _, value = overrides.split(word)
         if value is None and prefix != "~":
@@ -281,7 +285,9 @@ def checked(verb: str, made: list[str], place: Place, objects: Given = NOTHING) 
 
 def mandatory(verb: str) -> list[str]:
     """The groups of which a verb must be given a choice."""
-    return {"evaluate": ["data"], "report": []}.get(verb, ["objective", "backbone", "data"])
+    if verb in FIRST:
+        return []
+    return ["data"] if verb == "evaluate" else ["objective", "backbone", "data"]
 
 
 def known(group: str, place: Place = SHIPPED) -> str:

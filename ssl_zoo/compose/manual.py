@@ -30,6 +30,11 @@ EXAMPLES = {
         "ssl-zoo evaluate run=runs/photos data=cifar10 protocol=finetune labels=25 protocol.lrs=[1e-4,1e-3]",
     ),
     "report": ("ssl-zoo report runs/photos", "ssl-zoo report runs/photos data=labelled/ out=page.html"),
+    "export": (
+        "ssl-zoo export runs/photos to=timm",
+        "ssl-zoo export runs/reviews to=sentence-transformers out=encoder license=cc-by-4.0",
+    ),
+    "reproduce": ("ssl-zoo reproduce encoder/model.safetensors out=runs/again",),
     "scale": ("ssl-zoo scale experiment=shakespeare widths=[32,64,96] steps=[100,200]",),
 }
 FLAGS = """\
@@ -136,7 +141,8 @@ def page(verb: str, given: list[str]) -> str:
         lines += format_entry(one)
     chosen = {word.key: overrides.unquoted(word.value) for word in map(overrides.split, given) if word.value}
     groups = groups_of(verb)
-    lines += ["", "GROUPS: GROUP=CHOICE takes a file of configs/; its keys are set as GROUP.KEY=VALUE"]
+    if groups:
+        lines += ["", "GROUPS: GROUP=CHOICE takes a file of configs/; its keys are set as GROUP.KEY=VALUE"]
     for group, (default, meaning) in groups.items():
         choices = sorted(path.stem for path in (config_folder() / group).glob("*.yaml"))
         start = {"???": "must be given"}.get(default, default)
@@ -148,7 +154,11 @@ def page(verb: str, given: list[str]) -> str:
             lines += ["", f"{group.upper()}={choice}"]
             for one in found:
                 lines += format_entry(one)
-    lines += ["", f"Keys of another choice: ssl-zoo {verb} GROUP=CHOICE ... --help. What pairs: ssl-zoo list"]
+    if groups:
+        lines += [
+            "",
+            f"Keys of another choice: ssl-zoo {verb} GROUP=CHOICE ... --help. What pairs: ssl-zoo list",
+        ]
     lines += ["", "FLAGS, Hydra's", FLAGS.rstrip(), "", "EXAMPLES", *(f"  {one}" for one in EXAMPLES[verb])]
     return "\n".join(lines)
 

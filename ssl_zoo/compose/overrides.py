@@ -22,7 +22,9 @@ from omegaconf.errors import OmegaConfBaseException
 from ssl_zoo.compose.gate import ConfigError
 
 # Keys that hold a path or another text: 1e-3, [x] and a=b are names of folders here.
-TEXTS = re.compile(r"run|init|out|wandb|resume|data_dir|(data|tokenizer|backbone)\.name|data\.cache")
+TEXTS = re.compile(
+    r"run|init|out|file|push|wandb|resume|data_dir|(data|tokenizer|backbone)\.name|data\.cache"
+)
 SOURCES = re.compile(
     r"data\.(train|validation|test|unlabelled|classes)"
 )  # texts, or lists and mappings of them

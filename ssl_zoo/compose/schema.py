@@ -116,7 +116,34 @@ class ReportKeys:
     threads: Count | None
 
 
-VERBS = {"pretrain": PretrainKeys, "scale": ScaleKeys, "evaluate": EvaluateKeys, "report": ReportKeys}
+@dataclass
+class ExportKeys:
+    run: str
+    to: Literal["timm", "transformers", "sentence-transformers", "onnx", "torch"]
+    out: str | None
+    part: str
+    license: str | None
+    push: str | None
+    private: bool
+    threads: Count | None
+
+
+@dataclass
+class ReproduceKeys:
+    data_dir: str
+    file: str
+    out: str | None
+    threads: Count | None
+
+
+VERBS = {
+    "pretrain": PretrainKeys,
+    "scale": ScaleKeys,
+    "evaluate": EvaluateKeys,
+    "report": ReportKeys,
+    "export": ExportKeys,
+    "reproduce": ReproduceKeys,
+}
 
 
 @functools.cache

@@ -1,4 +1,4 @@
-"""The card of an export, README.md: what was learned from, figures with intervals, limits, and how to open it.
+"""The card of an export, README.md: what it learned from, figures with intervals, limits, how to open it.
 
 Its head is the YAML that the Hugging Face hub reads.
 """
@@ -52,6 +52,9 @@ TEXT = """\
 """
 
 
+LABELLED = ("Supervised", "SupCon")  # objectives that read labels
+
+
 class Told(NamedTuple):
     """What a card says of a run beside its receipt.
 
@@ -83,14 +86,13 @@ def card(door: Door, source: Source, told: Told, folder: Path) -> str:
         "tags": ["ssl-zoo", "self-supervised", told.objective.lower(), "feature-extraction"],
     }
     count = sum(weight.numel() for weight in source.backbone.parameters())
-    what = (
-        f"A backbone that reads {source.backbone.modality}s and gives {source.backbone.dim} features for each, "
-        f"{count:,} weights, pretrained by {told.objective} on {told.data} without labels, with "
-        "[ssl_zoo](https://pypi.org/project/ssl-zoo)."
-        if told.objective != "Supervised"
-        else f"A backbone that reads {source.backbone.modality}s and gives {source.backbone.dim} features for "
-        f"each, {count:,} weights, trained with the labels of {told.data} by ssl_zoo."
+    reads = (
+        f"A backbone that reads {source.backbone.modality}s and gives {source.backbone.dim} features for each"
     )
+    learned = f"pretrained by {told.objective} on {told.data}, without labels,"
+    if told.objective in LABELLED:
+        learned = f"trained by {told.objective} with the labels of {told.data}"
+    what = f"{reads}: {count:,} weights, {learned} with ssl_zoo."
     return TEXT.format(
         head=yaml.safe_dump(head, sort_keys=False, allow_unicode=True),
         title=told.title,
@@ -164,7 +166,9 @@ def limits(source: Source, told: Told) -> list[str]:
 
 def receipt_text(receipt: Mapping[str, Any], folder: Path) -> str:
     """How the run is run again."""
+    digest = receipt["weights"][:16]
     return (
-        f"The files carry recipe, code hashes, data fingerprint and seed. `ssl-zoo reproduce {folder}` runs the "
-        f"same pretraining again and says whether the weights are the same (SHA-256 {receipt['weights'][:16]}...)."
+        "The files carry the recipe, hashes of its code, the fingerprint of its data and its seed.\n"
+        f"`ssl-zoo reproduce {folder}` runs the same pretraining again, and says whether the weights are the "
+        f"same (SHA-256 {digest}...)."
     )

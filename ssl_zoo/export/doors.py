@@ -1,6 +1,6 @@
-"""Every way out by its name, and the one function that takes it: written beside, opened, compared, then moved.
+"""Every way out by its name, and the one function that takes it: written beside, opened, compared, moved.
 
-A door that is not opened is not shipped: the folder is read by the peer's own loader before it gets its place.
+A door that is not opened is not shipped: the peer's own loader reads the folder before it gets its place.
 """
 
 from __future__ import annotations
@@ -103,8 +103,8 @@ def export(
         card: gives the text of README.md for the door and the folder; None: there is none.
 
     Raises:
-        ExportError: the backbone cannot be said so, or the peer reads other features in the folder; the folder
-            is as it was before.
+        ExportError: the backbone cannot be said so, or the peer reads other features in what was written.
+            The folder is then as it was before.
     """
     began = time.perf_counter()
     way = door(name)

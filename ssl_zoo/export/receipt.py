@@ -1,6 +1,6 @@
 """The receipt of an export: recipe, code, data, seed and digest, which `ssl-zoo reproduce FILE` runs again.
 
-It is a JSON object under the key `ssl_zoo` of the metadata of a safetensors or ONNX file. The words that begin
+It is a JSON object under the key `ssl_zoo` of the metadata of a safetensors or ONNX file. Words that begin
 with DATA/ in its recipe are paths in the folder of data sets, which lies elsewhere on another machine.
 """
 

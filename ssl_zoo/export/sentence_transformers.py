@@ -1,4 +1,4 @@
-"""sentence-transformers' folders: `SentenceTransformer(FOLDER)` opens them, and its `encode` gives the features.
+"""sentence-transformers' folders: `SentenceTransformer(FOLDER)` opens them, and `encode` gives the features.
 
 A text backbone is transformers' model with the mean over the tokens behind it. A bag of tokens is their
 `StaticEmbedding`, the mean over the vectors of ids, which puts no special token in front of a text: there a
@@ -67,8 +67,8 @@ class SentenceTransformersDoor(Door):
     def notes(self, source: Source) -> Sequence[str]:
         if isinstance(source.backbone, TokenBag):
             return [
-                f"A text is cut to {source.words()[1]} tokens, the separator before it included. Its features "
-                "are the mean of the vectors of its tokens, and of the separator's.",
+                f"A text is cut to {source.words()[1]} tokens, the separator before it included. Its "
+                "features are the mean of the vectors of its tokens, and of that of the separator.",
                 f"The tokenizer writes U+{ord(OPENS):X} before each text, which is the separator. An empty "
                 "text has features of zeros here, and those of the separator in ssl_zoo.",
             ]
@@ -85,8 +85,8 @@ def static(source: Source, backbone: TokenBag) -> StaticEmbedding:
     if len(tokenizer.prefix) != 1 or tokenizer.suffix or not tokenizer._offset:
         raise ExportError(
             "a bag of tokens becomes their StaticEmbedding where one separator stands before each text, as "
-            "with tokenizer=bpe, bytes and characters, and this tokenizer puts others around it; take to=onnx "
-            "or to=torch"
+            "with tokenizer=bpe, bytes and characters; this tokenizer puts others around it. Take to=onnx or "
+            "to=torch"
         )
     layout = json.loads(whole(tokenizer).to_str())
     (first,) = tokenizer.prefix

@@ -3,10 +3,11 @@
     config.json         architecture and arguments of timm's model, and how images are prepared
     model.safetensors   timm's own names of weights
 
-The features of this library are the mean of the content tokens behind the final norm. timm reads the same with
-average pooling and the norm in front of it, so the folder asks for that whatever the model was published with.
-Some CNNs have another norm behind the pool, which belongs to their classifier and was not trained: of these the
-features are the mean of `forward_features`. The same folder is transformers' `timm_wrapper`.
+The features of this library are the mean of the content tokens behind the final norm. timm reads the same
+with average pooling and the norm in front of it, so the folder asks for that, whatever the model was
+published with. Some CNNs have another norm behind the pool, which belongs to their classifier and was not
+trained: of these the features are the mean of `forward_features`. The same folder is transformers'
+`timm_wrapper`.
 """
 
 from __future__ import annotations
@@ -65,7 +66,7 @@ class TimmDoor(Door):
 
 
 def inside(source: Source) -> tuple[int, ...]:
-    """The dimensions of `forward_features` whose mean are the features; () where the model pools them itself."""
+    """The dimensions of `forward_features` whose mean are the features; () where the model pools itself."""
     backbone = source.backbone
     if not isinstance(backbone, TimmCNN):
         return ()

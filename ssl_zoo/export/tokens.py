@@ -1,8 +1,8 @@
 """A tokenizer of this library as one that transformers opens: the same ids, prefix and suffix for any text.
 
-This library keeps special ids outside of the inner tokenizer, before its ids, and puts prefix and suffix around
-documents itself. transformers wants all in one tokenizer.json: ids are moved up, special tokens get names that
-are no token of the text, and a template does the rest.
+This library keeps special ids outside of the inner tokenizer, before its ids, and puts prefix and suffix
+around documents itself. transformers wants all in one tokenizer.json: ids are moved up, special tokens get
+names that are no token of the text, and a template does the rest.
 """
 
 from __future__ import annotations

@@ -106,8 +106,9 @@ def plain_reading(source: Source) -> list[str]:
         ]
     context = source.words()[1]
     return [
-        f"It takes input_ids and attention_mask (B, T) int64, with T up to {context}, and gives pooled features "
-        f"(B, {source.backbone.dim}) and those of each token. Padding counts for nothing, wherever it stands.",
+        f"It takes input_ids and attention_mask (B, T) int64, with T up to {context}, and gives pooled "
+        f"features (B, {source.backbone.dim}) and those of each token. Padding counts for nothing, wherever "
+        "it stands.",
         "Ids are those of tokenizer/tokenizer.json, moved up by the number of special ids that it does not "
         "know, with prefix and suffix of tokenizer/vocabulary.json around them.",
     ]

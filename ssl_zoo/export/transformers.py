@@ -1,7 +1,7 @@
 """transformers' folders: `AutoModel.from_pretrained` and `AutoTokenizer` or `AutoImageProcessor` open them.
 
-A backbone of transformers goes back to its own architecture, and the text transformer of this library to Qwen3
-(`trunk`). Networks of timm become transformers' `timm_wrapper`, whose folder is timm's own.
+A backbone of transformers goes back to its own architecture, and the text transformer of this library to
+Qwen3 (`trunk`). Networks of timm become transformers' `timm_wrapper`, whose folder is timm's own.
 """
 
 from __future__ import annotations
@@ -73,19 +73,17 @@ def reading(source: Source) -> list[str]:
     tokenizer, context = source.words()
     around = len(tokenizer.prefix) + len(tokenizer.suffix)
     found = [
-        f"A text is cut to {context} tokens, {around} special one{'s' * (around != 1)} around it included. Its "
-        "features are the mean over all its tokens, the special ones too and padding not.",
+        f"A text is cut to {context} tokens, {around} special one{'s' * (around != 1)} around it included. "
+        "Its features are the mean over all its tokens, the special ones too and padding not.",
         "The names of special tokens in a text are text, not special tokens.",
     ]
     if isinstance(source.backbone, TextTransformer):
         found.append(
-            "The architecture is Qwen3's with other sizes, and no weight is Qwen's. transformers from 5.23 on "
-            "is known to read it alike; earlier ones may ignore is_causal=false."
+            "The architecture is Qwen3's with other sizes, and no weight is Qwen's. transformers 5.23 is "
+            "known to read it alike; earlier ones may ignore is_causal=false."
         )
     elif hasattr(source.backbone.model, "pooler"):
-        found.append(
-            "It has no trained pooler: transformers draws a random one, so do not read pooler_output."
-        )
+        found.append("It has no trained pooler: transformers draws one, so do not read pooler_output.")
     return found
 
 

@@ -189,7 +189,7 @@ def test_the_first_word_of_report_is_the_run(tmp_path, monkeypatch):
 # Help
 
 
-@pytest.mark.parametrize("verb", ["pretrain", "evaluate", "report", "scale"])
+@pytest.mark.parametrize("verb", ["pretrain", "evaluate", "report", "export", "reproduce", "scale"])
 def test_help_explains_every_key(verb, capsys):
     began = time.process_time()
     run_verb(verb, ["--help"])
