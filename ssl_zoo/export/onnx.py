@@ -15,7 +15,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import onnx
 import onnxruntime
 import torch
 from torch import Tensor
@@ -46,14 +45,12 @@ class OnnxDoor(Door):
                     verbose=False,
                 )
                 assert made is not None
-                made.save(folder / FILE)
+                told = {KEY: json.dumps(source.receipt), "reads": " ".join(plain_reading(source))}
+                made.model.metadata_props.update(told)
+                made.save(folder / FILE)  # weights of more than 2 GB lie beside it
             except Exception as error:  # an operation that ONNX does not have, of whatever part
                 first = (str(error).strip().splitlines() or [repr(error)])[0]
                 raise ExportError(f"ONNX has no words for this network: {first[:300]}") from error
-        model = onnx.load(str(folder / FILE))
-        told = {KEY: json.dumps(source.receipt), "reads": " ".join(plain_reading(source))}
-        onnx.helper.set_model_props(model, told)
-        onnx.save(model, str(folder / FILE))
         if source.tokenizer is not None:
             source.tokenizer.save(folder / "tokenizer")
 
