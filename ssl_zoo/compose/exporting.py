@@ -27,6 +27,7 @@ from ssl_zoo.leaderboard import code
 from ssl_zoo.leaderboard.datasets import fingerprint
 from ssl_zoo.leaderboard.unit import LOCK
 from ssl_zoo.messages import note
+from ssl_zoo.pretrain.checkpoint import AtomicCheckpointIO, newest
 from ssl_zoo.pretrain.export import behind, read_summary
 
 DATA = "DATA"  # stands for the folder of data sets in the recipe of a receipt
@@ -119,6 +120,7 @@ def make_receipt(where: Path, config: DictConfig, summary: dict[str, Any], part:
         "data": {
             "name": str(config.data.get("name")),
             "fingerprint": attempt("the fingerprint of its data", lambda: fingerprint_of(config)),
+            "rows": attempt("the fingerprint of its training rows", lambda: rows_of(where)),
         },
         "seed": int(config.seed),
         "steps": int(summary.get("steps", 0)),
@@ -156,8 +158,16 @@ def code_of(config: DictConfig) -> dict[str, str]:
 
 
 def fingerprint_of(config: DictConfig) -> str:
-    """The fingerprint of the data of a run, of which all is read."""
+    """The fingerprint of what the data of a run hold now; all of it is read."""
     return fingerprint(instantiate(config.data, _convert_="all"))
+
+
+def rows_of(where: Path) -> str | None:
+    """The fingerprint of the rows that a run was trained on, from its newest checkpoint; None without one."""
+    found = newest(where / "checkpoints")
+    if found is None:
+        return None
+    return AtomicCheckpointIO().load_checkpoint(found)["PretrainingData"]["fingerprint"]
 
 
 def about(where: Path, config: DictConfig, license: str | None) -> Told:

@@ -10,7 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from ssl_zoo import hub
 from ssl_zoo.compose.composition import ConfigError, as_config_errors
-from ssl_zoo.compose.exporting import DATA, code_of, fingerprint_of
+from ssl_zoo.compose.exporting import DATA, code_of, fingerprint_of, rows_of
 from ssl_zoo.compose.gate import refuse_unknown_targets
 from ssl_zoo.compose.keys import refuse_unread, refuse_values
 from ssl_zoo.compose.pretraining import pretrain_from
@@ -65,6 +65,9 @@ def reproduce_from(cfg: DictConfig) -> Reproduced:
     done = pretrain_from(config, {})
     if done.summary["stopped"]:
         raise ConfigError(f"a signal stopped training; the same command goes on in {where}")
+    before, now = (found.get("data") or {}).get("rows"), rows_of(where)
+    if before is not None and before != now:
+        reasons.append(f"it was trained on other rows ({before}) than were read here ({now})")
     file = hub.locate(where, found["backbone"]) / "model.safetensors"
     return Reproduced(where, found["weights"], hub.digest(file), reasons)
 

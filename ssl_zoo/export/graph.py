@@ -8,6 +8,7 @@ Normalisation of images and positions of texts are inside.
 
 from __future__ import annotations
 
+import copy
 from typing import Any, cast
 
 import torch
@@ -71,7 +72,8 @@ def wrapped(source: Source) -> tuple[nn.Module, dict[str, Tensor], dict[str, dic
         ExportError: a vision transformer whose patches see those before them alone.
     """
     batch = length = Dim.DYNAMIC
-    backbone = source.backbone
+    # Weights without gradients: a program would else hold operations that refuse them.
+    backbone = copy.deepcopy(source.backbone).requires_grad_(False)
     if backbone.modality == "image":
         refuse_causal_patches(source)
         made = Patches(backbone) if isinstance(backbone, TimmViT) else Images(backbone)

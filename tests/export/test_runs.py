@@ -32,10 +32,11 @@ def run(tmp_path_factory):
 def writing(tmp_path_factory):
     """A run on texts."""
     folder = tmp_path_factory.mktemp("texts")
-    (folder / "a.txt").write_text("the cat sat on the mat and the dog did not\n" * 200)
+    (folder / "data").mkdir()
+    (folder / "data/a.txt").write_text("the cat sat on the mat and the dog did not\n" * 200)
     size = {"backbone.depth": 1, "backbone.width": 16, "backbone.heads": 2, "context": 16}
     return ssl_zoo.pretrain(
-        "next_token", backbone="transformer_micro", data=folder, tokenizer="bytes", out=folder / "run",
+        "next_token", backbone="transformer_micro", data=folder / "data", tokenizer="bytes", out=folder / "run",
         **size, **SMALL,
     )  # fmt: skip
 
@@ -109,6 +110,7 @@ def test_the_receipt_tells_recipe_code_data_seed_and_line(run, tmp_path):
     assert {"objective", "backbone", "views", "training"} == found["code"].keys()
     assert all(re.fullmatch("[0-9a-f]{16}", one) for one in found["code"].values())
     assert re.fullmatch("[0-9a-f]{12}", found["data"]["fingerprint"])
+    assert len(found["data"]["rows"]) == 32
     assert (found["seed"], found["steps"], found["threads"]) == (0, 2, 1)
     about = json.loads((run.path / "backbone/config.json").read_text())
     assert found["weights"] == about["sha256"]
@@ -163,9 +165,17 @@ def test_a_receipt_that_cannot_be_followed(run, tmp_path, changes, said):
 def test_other_weights_are_said_with_what_differs(run, tmp_path):
     folder = ssl_zoo.export(run, "timm", out=tmp_path / "a", progress=False)
     file = changed(
-        folder, tmp_path / "b.safetensors", weights="f" * 64, versions__torch="1.0", processor="abacus"
+        folder,
+        tmp_path / "b.safetensors",
+        weights="f" * 64,
+        data__rows="0" * 16,
+        versions__torch="1.0",
+        processor="abacus",
     )
-    with pytest.raises(SystemExit, match=r"has other weights .*torch was 1\.0, and is .*it ran on abacus"):
+    with pytest.raises(
+        SystemExit,
+        match=r"has other weights .*torch was 1\.0, and is .*it ran on abacus.*it was trained on other rows",
+    ):
         run_verb("reproduce", [file, f"out={tmp_path / 'again'}"])
 
 
@@ -228,7 +238,7 @@ def test_data_that_are_gone_leave_a_receipt_without_their_fingerprint(writing, t
     copy, lines = tmp_path / "run", []
     shutil.copytree(writing.path, copy)
     file = copy / "config.yaml"
-    file.write_text(file.read_text().replace(str(writing.path.parent), str(tmp_path / "gone")))
+    file.write_text(file.read_text().replace(str(writing.path.parent / "data"), str(tmp_path / "gone")))
     folder = ssl_zoo.export(copy, "transformers", progress=lines.append)
     assert receipt.read(folder)["data"]["fingerprint"] is None
     assert any("goes without the fingerprint of its data" in line for line in lines)
