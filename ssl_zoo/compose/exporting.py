@@ -153,8 +153,13 @@ def recipe(config: DictConfig) -> dict[str, Any]:
 def code_of(config: DictConfig) -> dict[str, str]:
     """Hashes of the code behind a run, by part, as boards keep them."""
     update = [name for part in ("optimizer", "schedule", "decay") for name in targets(config[part])]
-    parts = [targets(config[part]) for part in ("objective", "backbone")]
-    return code.pretraining(*parts, update, targets(config.data), targets(config.tokenizer))
+    return code.pretraining(
+        targets(config.objective),
+        targets(config.backbone),
+        update,
+        targets(config.data),
+        targets(config.tokenizer),
+    )
 
 
 def fingerprint_of(config: DictConfig) -> str:

@@ -5,6 +5,7 @@ Its head is the YAML that the Hugging Face hub reads.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -34,9 +35,7 @@ TEXT = """\
 
 {facts}
 
-```sh
 {command}
-```
 
 ## What it is worth
 
@@ -100,7 +99,7 @@ def card(door: Door, source: Source, told: Told, folder: Path) -> str:
         lines=door.lines(source, folder),
         notes=bullets(door.notes(source)),
         facts=bullets([*told.facts, *pedigree(source.receipt)]),
-        command=" ".join(map(str, source.receipt.get("command") or ["# the command is not known"])),
+        command=command(source.receipt),
         figures=table(told.figures),
         limits=bullets([*limits(source, told), *told.doubts]),
         receipt=receipt_text(source.receipt, folder),
@@ -124,6 +123,12 @@ def pedigree(receipt: Mapping[str, Any]) -> list[str]:
     if board:
         found.append(f"It is line {board['line']}, seed {board['seed']}, of the board {board['name']}.")
     return found
+
+
+def command(receipt: Mapping[str, Any]) -> str:
+    """The command of the run; a sentence where it was no command."""
+    words = receipt.get("command")
+    return f"```sh\n{shlex.join(words)}\n```" if words else "It was started from Python, by ssl_zoo.pretrain."
 
 
 def table(figures: Mapping[str, Mapping[str, Any]]) -> str:
@@ -167,8 +172,13 @@ def limits(source: Source, told: Told) -> list[str]:
 def receipt_text(receipt: Mapping[str, Any], folder: Path) -> str:
     """How the run is run again."""
     digest = receipt["weights"][:16]
+    carried = "The files carry the recipe, hashes of its code, the fingerprint of its data and its seed."
+    if not (receipt.get("data") or {}).get("fingerprint"):
+        return (
+            "The files carry the recipe, hashes of its code and its seed. The data could not be read when it was "
+            f"exported, so nothing tells whether other data are the same. SHA-256 of the weights: {digest}..."
+        )
     return (
-        "The files carry the recipe, hashes of its code, the fingerprint of its data and its seed.\n"
-        f"`ssl-zoo reproduce {folder}` runs the same pretraining again, and says whether the weights are the "
-        f"same (SHA-256 {digest}...)."
+        f"{carried}\n`ssl-zoo reproduce {folder}` runs the same pretraining again, and says whether the weights "
+        f"are the same (SHA-256 {digest}...)."
     )

@@ -43,7 +43,7 @@ class SentenceTransformersDoor(Door):
                 write_text(source, Path(name))
                 trunk = Transformer(name, max_seq_length=source.words()[1])
                 modules = [trunk, Pooling(source.backbone.dim, "mean")]
-            made = SentenceTransformer(modules=modules, device="cpu")
+            made = SentenceTransformer(modules=[*modules], device="cpu")
             made.save_pretrained(str(folder), create_model_card=False)
         for file in folder.rglob("model.safetensors"):  # once more, with the receipt
             write_weights(load_file(file), source, file)

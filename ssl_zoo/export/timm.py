@@ -39,8 +39,8 @@ class TimmDoor(Door):
         write_timm(source, folder)
 
     def open(self, source: Source, folder: Path) -> Reader:
-        model = timm.create_model(f"local-dir:{folder}", pretrained=True).eval()
-        about: Any = model.pretrained_cfg
+        model: Any = timm.create_model(f"local-dir:{folder}", pretrained=True).eval()
+        about = model.pretrained_cfg
         mean, std = (torch.tensor(about[key]).view(-1, 1, 1) for key in ("mean", "std"))
         within = inside(source)
 

@@ -51,7 +51,7 @@ def free(name: str, taken: Any) -> str:
 def fast(tokenizer: Tokenizer, context: int) -> PreTrainedTokenizerFast:
     """The tokenizer as transformers has it; a text is cut to `context` tokens, prefix and suffix included."""
     made, known = whole(tokenizer), tokenizer.vocabulary
-    prefix, suffix = ([made.id_to_token(i) for i in ids] for ids in (tokenizer.prefix, tokenizer.suffix))
+    prefix, suffix = ([str(made.id_to_token(i)) for i in ids] for ids in (tokenizer.prefix, tokenizer.suffix))
     around = {name: made.token_to_id(name) for name in (*prefix, *suffix)}
     one = [*prefix, "$A", *suffix]
     made.post_processor = processors.TemplateProcessing(  # pyright: ignore[reportAttributeAccessIssue]

@@ -41,7 +41,7 @@ def architecture(backbone: TextTransformer, context: int) -> Qwen3Config:
         max_position_embeddings=context,
         attention_dropout=about["dropout"],
         tie_word_embeddings=False,
-        is_causal=backbone.order == "causal",
+        is_causal=backbone.order == "causal",  # pyright: ignore[reportCallIssue] (a key of all models)
         use_cache=False,
         pad_token_id=known.pad,
         bos_token_id=known.separator,

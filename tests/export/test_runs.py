@@ -36,8 +36,8 @@ def writing(tmp_path_factory):
     (folder / "data/a.txt").write_text("the cat sat on the mat and the dog did not\n" * 200)
     size = {"backbone.depth": 1, "backbone.width": 16, "backbone.heads": 2, "context": 16}
     return ssl_zoo.pretrain(
-        "next_token", backbone="transformer_micro", data=folder / "data", tokenizer="bytes", out=folder / "run",
-        **size, **SMALL,
+        "next_token", backbone="transformer_micro", data=folder / "data", tokenizer="bytes",
+        out=folder / "run", **size, **SMALL,
     )  # fmt: skip
 
 
@@ -164,18 +164,10 @@ def test_a_receipt_that_cannot_be_followed(run, tmp_path, changes, said):
 
 def test_other_weights_are_said_with_what_differs(run, tmp_path):
     folder = ssl_zoo.export(run, "timm", out=tmp_path / "a", progress=False)
-    file = changed(
-        folder,
-        tmp_path / "b.safetensors",
-        weights="f" * 64,
-        data__rows="0" * 16,
-        versions__torch="1.0",
-        processor="abacus",
-    )
-    with pytest.raises(
-        SystemExit,
-        match=r"has other weights .*torch was 1\.0, and is .*it ran on abacus.*it was trained on other rows",
-    ):
+    other = {"weights": "f" * 64, "data__rows": "0" * 16, "versions__torch": "1.0", "processor": "abacus"}
+    file = changed(folder, tmp_path / "b.safetensors", **other)
+    said = r"has other weights .*torch was 1\.0, and is .*it ran on abacus.*it was trained on other rows"
+    with pytest.raises(SystemExit, match=said):
         run_verb("reproduce", [file, f"out={tmp_path / 'again'}"])
 
 
