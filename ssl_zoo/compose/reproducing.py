@@ -23,6 +23,9 @@ from ssl_zoo.pretrain.run import environment
 COMPUTE = ("python", "torch", "timm", "transformers", "numpy", "tokenizers")  # whose versions may change bits
 
 
+PARTS = ("objective", "backbone", "data", "optimizer", "budget", "trainer")  # of every recipe
+
+
 class Reproduced(NamedTuple):
     """What came of it.
 
@@ -78,6 +81,8 @@ def configuration(found: dict[str, Any], data_dir: str) -> DictConfig:
     Raises:
         ConfigError: it is none of this version of `ssl-zoo pretrain`, or names what may not be built.
     """
+    if wrong := [key for key in PARTS if not isinstance(found["config"].get(key), dict)]:
+        raise ConfigError(f"the recipe of this receipt is damaged: it has no keys of {', '.join(wrong)}")
     folder = json.dumps(f"{data_dir}/").removesuffix('"')
     made = json.loads(json.dumps(found["config"]).replace(f'"{DATA}/', folder))
     with as_config_errors():

@@ -175,10 +175,10 @@ def receipt_text(receipt: Mapping[str, Any], folder: Path) -> str:
     carried = "The files carry the recipe, hashes of its code, the fingerprint of its data and its seed."
     if not (receipt.get("data") or {}).get("fingerprint"):
         return (
-            "The files carry the recipe, hashes of its code and its seed. The data could not be read when it was "
-            f"exported, so nothing tells whether other data are the same. SHA-256 of the weights: {digest}..."
+            "The files carry the recipe, hashes of its code and its seed. The data could not be read when it "
+            f"was exported: nothing tells whether other data are the same. SHA-256 of the weights: {digest}..."
         )
     return (
-        f"{carried}\n`ssl-zoo reproduce {folder}` runs the same pretraining again, and says whether the weights "
-        f"are the same (SHA-256 {digest}...)."
+        f"{carried}\n`ssl-zoo reproduce {folder}` runs the same pretraining again, and says whether the "
+        f"weights are the same (SHA-256 {digest}...)."
     )

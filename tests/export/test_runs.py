@@ -150,6 +150,7 @@ def changed(folder, out, **changes):
         ),
         ({"config__objective___target_": "os.system"}, "_target_=os.system is not part of ssl_zoo"),
         ({"config__sead": 3}, "no key 'sead'; did you mean 'seed'"),
+        ({"config__trainer": 3}, "the recipe of this receipt is damaged: it has no keys of trainer"),
         ({"format": 9}, "format 9, not 1: update ssl_zoo"),
         ({"weights": None}, "it lacks weights"),
     ],
