@@ -176,7 +176,7 @@ def receipt_text(receipt: Mapping[str, Any], folder: Path) -> str:
     if not (receipt.get("data") or {}).get("fingerprint"):
         return (
             "The files carry the recipe, hashes of its code and its seed. The data could not be read when it "
-            f"was exported: nothing tells whether other data are the same. SHA-256 of the weights: {digest}..."
+            f"was exported, so that others cannot be told from them. SHA-256 of the weights: {digest}..."
         )
     return (
         f"{carried}\n`ssl-zoo reproduce {folder}` runs the same pretraining again, and says whether the "
