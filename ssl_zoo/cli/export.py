@@ -14,7 +14,7 @@ def run(cfg: DictConfig, choices: dict[str, str]) -> None:
     print(f"{exported.folder}: {size:.1f} MB, {exported.seconds:.0f} s")
     peer = {"onnx": "onnxruntime", "torch": "torch.export.load"}.get(cfg.to, cfg.to)
     print(
-        f"{peer} opened it and read {exported.rows} rows: the largest difference is {exported.difference:.1e} "
+        f"{peer} opened it and read {exported.rows} rows; the largest difference: {exported.difference:.1e} "
         "in units of the largest feature, or of 1 where all are smaller"
     )
     print(f"\n{exported.lines}")

@@ -51,7 +51,7 @@ def test_the_command_says_what_it_wrote_and_how_to_open_it(run, capsys):
     said = capsys.readouterr().out
     folder = run.path / "exports/timm"
     assert said.startswith(f"{folder}: 0.")
-    assert "timm opened it and read 4 rows: the largest difference is 0.0e+00" in said
+    assert "timm opened it and read 4 rows; the largest difference: 0.0e+00" in said
     assert f'timm.create_model("local-dir:{folder}", pretrained=True)' in said
     assert {path.name for path in folder.iterdir()} == {
         "README.md", "config.json", "model.safetensors", "export.json",
