@@ -37,6 +37,7 @@ ROOMS = {
     "data": "sources to stores to rows to the plan of batches",
     "transfer": "what a backbone is worth: protocols and measures",
     "pretrain": "stage 1: the trainer, checkpoints, budgets",
+    "export": "ways out: timm, transformers, sentence-transformers, ONNX, torch; cards and receipts",
     "leaderboard": "boards: running a line, checking, tables",
     "pages": "what people look at",
     "compose": "overrides to configurations to objects; the one place that knows Hydra",

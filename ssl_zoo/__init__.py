@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from ssl_zoo.front.functions import Run as Run
     from ssl_zoo.front.functions import embed as embed
     from ssl_zoo.front.functions import evaluate as evaluate
+    from ssl_zoo.front.functions import export as export
     from ssl_zoo.front.functions import finetune as finetune
     from ssl_zoo.front.functions import generate as generate
     from ssl_zoo.front.functions import pretrain as pretrain
@@ -47,6 +48,7 @@ _HOME = {
     "finetune": "front.functions",
     "embed": "front.functions",
     "generate": "front.functions",
+    "export": "front.functions",
     "report": "front.functions",
     "Run": "front.functions",
     "Table": "transfer.table",
@@ -87,8 +89,8 @@ def __dir__() -> list[str]:
 
 
 class _Package(ModuleType):
-    """Keeps `ssl_zoo.pretrain` the function: once the package of that name is imported, Python would put that
-    there instead."""
+    """Keeps `ssl_zoo.pretrain` and `ssl_zoo.export` the functions: once the packages of these names are
+    imported, Python would put them there instead."""
 
     @property
     def pretrain(self):
@@ -97,6 +99,14 @@ class _Package(ModuleType):
     @pretrain.setter
     def pretrain(self, package: ModuleType) -> None:
         """Does nothing: `from ssl_zoo.pretrain import ...` finds the package all the same."""
+
+    @property
+    def export(self):
+        return __getattr__("export")
+
+    @export.setter
+    def export(self, package: ModuleType) -> None:
+        """Does nothing, as above."""
 
 
 sys.modules[__name__].__class__ = _Package

@@ -26,7 +26,7 @@ def as_words(verb: str, arguments: Mapping[str, Any]) -> tuple[list[str], Object
     groups = groups_of(verb)
     for key, value in arguments.items():
         key = key.replace("__", ".")
-        if value is None and key in (*groups, "run", "init", "out", "labels"):
+        if value is None and key in (*groups, "run", "init", "out", "push", "labels"):
             continue
         if key == "objective" and not isinstance(value, (str, Mapping)):
             made = objects.as_objective(value)

@@ -134,6 +134,8 @@ def with_custom_objective(words: list[str]) -> list[str]:
 # Keys that words without a key stand for, in this order.
 POSITIONS = {
     "report": ("run",),
+    "export": ("run",),
+    "reproduce": ("file",),
     "look": ("data",),
     "finetune": ("run", "data"),
     "embed": ("run", "data"),
@@ -309,7 +311,7 @@ def checked(verb: str, made: list[str], place: Place, objects: Given = NOTHING) 
 
 def mandatory(verb: str) -> list[str]:
     """The groups of which a verb must be given a choice."""
-    if verb in ("predict", "generate", "report"):
+    if verb in ("predict", "generate", "report", "export", "reproduce"):
         return []
     some = verb in ("evaluate", "finetune", "embed", "look")
     return ["data"] if some else ["objective", "backbone", "data"]

@@ -54,6 +54,11 @@ EXAMPLES = {
         "cat letter.txt | ssl-zoo generate runs/shakespeare prompt=-",
         "ssl-zoo generate models/translator file=sentences.txt out=translations.jsonl",
     ),
+    "export": (
+        "ssl-zoo export runs/photos to=timm",
+        "ssl-zoo export runs/reviews to=sentence-transformers out=encoder license=cc-by-4.0",
+    ),
+    "reproduce": ("ssl-zoo reproduce encoder/model.safetensors out=runs/again",),
     "scale": ("ssl-zoo scale experiment=shakespeare widths=[32,64,96] steps=[100,200]",),
 }
 FLAGS = """\

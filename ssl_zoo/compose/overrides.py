@@ -23,7 +23,7 @@ from ssl_zoo.compose.gate import ConfigError
 
 # Keys that hold a path or another text: 1e-3, [x] and a=b are names of folders here.
 TEXTS = re.compile(
-    r"run|init|model|prompt|file|out|wandb|resume|data_dir|(data|tokenizer|backbone)\.name|data\.cache"
+    r"run|init|model|prompt|file|out|push|wandb|resume|data_dir|(data|tokenizer|backbone)\.name|data\.cache"
 )
 SOURCES = re.compile(
     r"data\.(train|validation|test|unlabelled|classes)"

@@ -185,6 +185,26 @@ class GenerateKeys:
     threads: Count | None
 
 
+@dataclass
+class ExportKeys:
+    run: str
+    to: Literal["timm", "transformers", "sentence-transformers", "onnx", "torch"]
+    out: str | None
+    part: str
+    license: str | None
+    push: str | None
+    private: bool
+    threads: Count | None
+
+
+@dataclass
+class ReproduceKeys:
+    data_dir: str
+    file: str
+    out: str | None
+    threads: Count | None
+
+
 VERBS = {
     "pretrain": PretrainKeys,
     "scale": ScaleKeys,
@@ -195,6 +215,8 @@ VERBS = {
     "embed": EmbedKeys,
     "generate": GenerateKeys,
     "report": ReportKeys,
+    "export": ExportKeys,
+    "reproduce": ReproduceKeys,
 }
 
 

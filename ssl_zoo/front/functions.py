@@ -335,3 +335,42 @@ def report(
         words, parts = as_words("report", {"run": as_folder(run), "out": out, "data": data, **overrides})
         with composed("report", words, parts) as (cfg, _):
             return report_from(cfg, parts)
+
+
+def export(
+    run: Run | str | PathLike[str],
+    to: str,
+    *,
+    out: str | PathLike[str] | None = None,
+    push: str | None = None,
+    progress: Progress = True,
+    **overrides: Any,
+) -> Path:
+    """Write the backbone of a run for another library, as `ssl-zoo export` does.
+
+    The peer's own loader opens the folder before it gets its place, and has to read the same features.
+
+    Args:
+        run: what `pretrain` returned, or the folder of a run.
+        to: "timm", "transformers", "sentence-transformers", "onnx" or "torch".
+        out: the folder, in the place of an earlier export; None = RUN/exports/TO.
+        push: USER/NAME on the Hugging Face hub, to which the folder is uploaded; None = nowhere.
+        progress: whether lines on the way are printed; or a function that is handed each of them.
+        overrides: any other key of `ssl-zoo export --help`, such as license="cc-by-4.0" or part="text".
+
+    Returns:
+        The folder, whose README.md says how to open it.
+
+    Raises:
+        ConfigError: the run has not ended, or its backbone cannot be said so; says what would work.
+        HubError: the backbone is damaged.
+    """
+    with at_the_door(progress):
+        from ssl_zoo.compose.arguments import as_words
+        from ssl_zoo.compose.exporting import export_from
+
+        named = {"run": as_folder(run), "to": to, "out": out, "push": push}
+        words, parts = as_words("export", {**named, **overrides})
+        own = run.__dict__.get("backbone") if isinstance(run, Run) else None
+        with composed("export", words, parts) as (cfg, _):
+            return export_from(cfg, own).exported.folder

@@ -14,7 +14,7 @@ from PIL import Image
 
 from ssl_zoo import cli
 from ssl_zoo.cli.verb import run_verb
-from ssl_zoo.compose import composition, data_names, manual, overrides, own_data, renamed
+from ssl_zoo.compose import composition, data_names, manual, overrides, own_data, renamed, schema
 from ssl_zoo.compose.composition import ConfigError, config_folder
 from ssl_zoo.compose.gate import is_own
 from ssl_zoo.compose.signatures import signature
@@ -189,7 +189,7 @@ def test_the_first_word_of_report_is_the_run(tmp_path, monkeypatch):
 # Help
 
 
-@pytest.mark.parametrize("verb", ["pretrain", "evaluate", "generate", "report", "scale"])
+@pytest.mark.parametrize("verb", sorted(schema.VERBS))
 def test_help_explains_every_key(verb, capsys):
     began = time.process_time()
     run_verb(verb, ["--help"])
