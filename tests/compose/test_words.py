@@ -14,7 +14,7 @@ from PIL import Image
 
 from ssl_zoo import cli
 from ssl_zoo.cli.verb import run_verb
-from ssl_zoo.compose import composition, data_names, manual, overrides, own_data, renamed, schema
+from ssl_zoo.compose import composition, data_names, manual, overrides, own_tables, renamed, schema
 from ssl_zoo.compose.composition import ConfigError, config_folder
 from ssl_zoo.compose.gate import is_own
 from ssl_zoo.compose.signatures import signature
@@ -368,7 +368,7 @@ def test_a_table_is_guessed_within_the_limits_of_reading_it(tmp_path):
     with gzip.open(tmp_path / "bomb.jsonl.gz", "wb") as file:
         file.write(b'{"text": "' + b"a" * 2**25 + b'"}\n')
     with pytest.raises(ConfigError, match=r"cannot be read as a table: .* unpacks to more than"):
-        own_data.columns(tmp_path / "bomb.jsonl.gz")
+        own_tables.columns(tmp_path / "bomb.jsonl.gz")
 
 
 def test_old_words_are_answered_with_the_new_ones():
