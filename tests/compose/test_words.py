@@ -186,6 +186,13 @@ def test_the_first_word_of_report_is_the_run(tmp_path, monkeypatch):
     assert "did you mean 'limit'" in refused("lmit=30", verb="report")
 
 
+def test_words_without_a_key_are_run_and_data(mine, monkeypatch):
+    cfg = composed("evaluate", "runs/a", "pets", "labels=5")
+    assert (cfg.run, cfg.data.train, cfg.labels) == ("runs/a", "pets", 5)
+    assert composed("evaluate", "runs/a", "digits").data.name == "digits"
+    assert composed("evaluate", "labels=5", "pets", "run=b").data.train == "pets"
+
+
 # Help
 
 
