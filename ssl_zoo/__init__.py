@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from ssl_zoo.contract.check import check_objective as check_objective
     from ssl_zoo.data.own import rows as rows
     from ssl_zoo.data.rows import DataError as DataError
-    from ssl_zoo.front.functions import Run as Run
     from ssl_zoo.front.functions import embed as embed
     from ssl_zoo.front.functions import evaluate as evaluate
     from ssl_zoo.front.functions import export as export
@@ -27,6 +26,7 @@ if TYPE_CHECKING:
     from ssl_zoo.front.model import Answers as Answers
     from ssl_zoo.front.model import Model as Model
     from ssl_zoo.front.model import load as load
+    from ssl_zoo.front.run import Run as Run
     from ssl_zoo.hub import HubError as HubError
     from ssl_zoo.hub import save as save
     from ssl_zoo.objectives._base import Batch as Batch
@@ -50,7 +50,7 @@ _HOME = {
     "generate": "front.functions",
     "export": "front.functions",
     "report": "front.functions",
-    "Run": "front.functions",
+    "Run": "front.run",
     "Table": "transfer.table",
     "Vectors": "transfer.vector_files",
     "backbone": "backbones.own",

@@ -137,6 +137,7 @@ POSITIONS = {
     "export": ("run",),
     "reproduce": ("file",),
     "look": ("data",),
+    "evaluate": ("run", "data"),
     "finetune": ("run", "data"),
     "embed": ("run", "data"),
     "predict": ("model", "data"),
@@ -226,8 +227,7 @@ def settle(
     for word in made:
         prefix, _, value = overrides.split(word)
         if value is None and prefix != "~":
-            hint = f"; did you mean run={word}?" if verb == "evaluate" and Path(word).is_dir() else ""
-            raise ConfigError(f"{word!r} is not KEY=VALUE{hint}")
+            raise ConfigError(f"{word!r} is not KEY=VALUE")
     made = own_data.chosen(verb, made, options("data", place)) if "data" in groups(place) else made
     made = [overrides.quoted(word, sweeps) for word in made]
     added = {}

@@ -12,7 +12,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from ssl_zoo.compose.gate import config_folder
-from ssl_zoo.compose.own_data import SPLITS
+from ssl_zoo.compose.own_files import SPLITS
 
 
 def own_name(data: DictConfig, choice: str) -> str:

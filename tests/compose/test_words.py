@@ -14,7 +14,7 @@ from PIL import Image
 
 from ssl_zoo import cli
 from ssl_zoo.cli.verb import run_verb
-from ssl_zoo.compose import composition, data_names, manual, overrides, own_data, renamed, schema
+from ssl_zoo.compose import composition, data_names, manual, overrides, own_tables, renamed, schema
 from ssl_zoo.compose.composition import ConfigError, config_folder
 from ssl_zoo.compose.gate import is_own
 from ssl_zoo.compose.signatures import signature
@@ -184,6 +184,13 @@ def test_the_first_word_of_report_is_the_run(tmp_path, monkeypatch):
         assert composed("report", name).run == name
     assert composed("report", "run=x=y", "limit=30").run == "x=y"
     assert "did you mean 'limit'" in refused("lmit=30", verb="report")
+
+
+def test_words_without_a_key_are_run_and_data(mine, monkeypatch):
+    cfg = composed("evaluate", "runs/a", "pets", "labels=5")
+    assert (cfg.run, cfg.data.train, cfg.labels) == ("runs/a", "pets", 5)
+    assert composed("evaluate", "runs/a", "digits").data.name == "digits"
+    assert composed("evaluate", "labels=5", "pets", "run=b").data.train == "pets"
 
 
 # Help
@@ -368,7 +375,7 @@ def test_a_table_is_guessed_within_the_limits_of_reading_it(tmp_path):
     with gzip.open(tmp_path / "bomb.jsonl.gz", "wb") as file:
         file.write(b'{"text": "' + b"a" * 2**25 + b'"}\n')
     with pytest.raises(ConfigError, match=r"cannot be read as a table: .* unpacks to more than"):
-        own_data.columns(tmp_path / "bomb.jsonl.gz")
+        own_tables.columns(tmp_path / "bomb.jsonl.gz")
 
 
 def test_old_words_are_answered_with_the_new_ones():

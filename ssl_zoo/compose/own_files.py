@@ -1,0 +1,70 @@
+"""What kinds of files lie at a path of one's own, and which of them are splits and classes."""
+
+from __future__ import annotations
+
+import functools
+import os
+from pathlib import Path
+
+PACKED = (".gz", ".xz", ".bz2")  # as text_files.py unpacks
+SHARDS = (".tar", ".tar.gz", ".tgz")
+SPLITS = {
+    "train": ("train", "training"),
+    "validation": ("validation", "valid", "val", "dev"),
+    "test": ("test",),
+}
+
+
+@functools.cache
+def kinds() -> dict[str, tuple[str, ...]]:
+    """Suffixes by kind; of images, all that the decoder reads."""
+    from ssl_zoo.data.image_decoding import suffixes
+
+    return {
+        "images": suffixes(),
+        "tables": (".csv", ".tsv", ".jsonl", ".parquet"),
+        "texts": (".txt", ".md", ".rst", ".py"),
+    }
+
+
+def kind_of(path: Path) -> str | None:
+    """What a file holds, by its suffix: images, tables, texts or shards; None for any other file.
+
+    A packed table or text is a table or text.
+    """
+    name = path.name.lower()
+    if name.endswith(SHARDS):
+        return "shards"
+    name = name.removesuffix(path.suffix.lower()) if path.suffix.lower() in PACKED else name
+    return next((kind for kind, ends in kinds().items() if name.endswith(ends)), None)
+
+
+def files(path: Path) -> list[Path]:
+    """All files at a path, sorted; hidden ones and hidden folders left out, links to folders not followed."""
+    if not path.is_dir():
+        return [path]
+    found = []
+    for folder, folders, names in os.walk(path):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        found += [Path(folder, name) for name in names if not name.startswith(".")]
+    return sorted(found)
+
+
+def splits(path: Path) -> dict[str, Path]:
+    """Split -> where it lies: what is called train, validation and test, else all of it is train."""
+    found: dict[str, Path] = {}
+    for one in sorted(path.iterdir()) if path.is_dir() else ():
+        stem = one.name.partition(".")[0].lower()
+        split = next((split for split, names in SPLITS.items() if stem in names), None)
+        if split and (one.is_dir() or kind_of(one)):
+            found.setdefault(split, one)
+    order = [split for split in SPLITS if split in found]
+    return {split: found[split] for split in order} if "train" in found else {"train": path}
+
+
+def class_folders(path: Path) -> list[str]:
+    """Names of the folders in a folder that holds no text itself."""
+    inside = [one for one in sorted(path.iterdir()) if not one.name.startswith(".")]
+    if any(one.is_file() and kind_of(one) == "texts" for one in inside):
+        return []
+    return [one.name for one in inside if one.is_dir() and any(kind_of(f) == "texts" for f in files(one))]
