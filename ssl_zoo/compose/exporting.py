@@ -53,7 +53,7 @@ def export_from(cfg: DictConfig, own: Backbone | None = None) -> Shipped:
     """
     for key, words in (
         ("run", "which run? ssl-zoo export RUN to=NAME"),
-        ("to", f"to={' | '.join(doors.WAYS)}?"),
+        ("to", f"for which library? to={', to='.join(doors.WAYS)}"),
     ):
         if OmegaConf.is_missing(cfg, key):
             raise ConfigError(words)

@@ -79,7 +79,7 @@ def card(door: Door, source: Source, told: Told, folder: Path) -> str:
     """The text of a card."""
     text = source.backbone.modality == "text"
     head = {
-        "license": told.license,
+        **({} if told.license is None else {"license": told.license}),
         "library_name": door.library,
         "pipeline_tag": "feature-extraction" if text else "image-feature-extraction",
         "tags": ["ssl-zoo", "self-supervised", told.objective.lower(), "feature-extraction"],
