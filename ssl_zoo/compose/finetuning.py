@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,8 @@ from ssl_zoo.transfer.model_file import holds_model
 from ssl_zoo.transfer.protocols import Finetune, Linear, Task
 from ssl_zoo.transfer.report import any_metric, wilson
 from ssl_zoo.transfer.tuned_completion import Answering, tune_completion
+
+EPOCHS, FEWEST = 30, 100  # of fine-tuning, where nobody says how many steps
 
 
 def finetune_from(
@@ -76,7 +79,14 @@ def finetune_from(
     y, classes = true_labels(train, "train"), class_count(train, validation)
     draws = {int(cfg.seed): budget(y, cfg.labels, cfg.seed)}
     rows = len(draws[cfg.seed])
-    say(f"{protocol.name}: {rows:,} labelled rows of {classes} classes, {len(validation):,} to choose on")
+    long = ""
+    if isinstance(protocol, Finetune):
+        usual = protocol.steps == Finetune.steps
+        steps = cfg.steps or (enough(rows, protocol) if usual else protocol.steps)
+        protocol = replace(protocol, steps=steps)
+        long = f"; {len(protocol.lrs)} learning rates x {steps} steps (steps=)"
+    held = f"{len(validation):,} to choose on"
+    say(f"{protocol.name}: {rows:,} labelled rows of {classes} classes, {held}{long}")
     fitted = protocol.fit(one.backbone, Task(train, validation, draws, classes, cfg.metric, one.device))
     tuned, head = fitted.models[0]
     chosen = dict(fitted.chosen[0])
@@ -96,6 +106,7 @@ def finetune_from(
             "data": data.name,
             "fingerprints": {name: one.fingerprint for name, one in splits.items()},
             "protocol": OmegaConf.to_container(cfg.protocol, resolve=True),
+            "steps": getattr(protocol, "steps", None),
             "chosen": chosen,
             "labels": cfg.labels,
             "rows": rows,
@@ -108,6 +119,12 @@ def finetune_from(
     refuse_taken(out)  # somebody else may have been here meanwhile
     kept.save(model, out)
     return model, out
+
+
+def enough(rows: int, protocol: Finetune) -> int:
+    """Steps of fine-tuning: `EPOCHS` of these labelled rows, within `FEWEST` and those of the protocol."""
+    epochs = -(-EPOCHS * rows // protocol.batch_size)
+    return min(protocol.steps, max(FEWEST, epochs))
 
 
 def answering(

@@ -6,6 +6,8 @@ it gives the splits; class folders give labels.
 
 from __future__ import annotations
 
+import contextlib
+import statistics
 from collections import Counter
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,6 +22,7 @@ from ssl_zoo.compose.own_files import class_folders, files, kind_of, kinds, spli
 from ssl_zoo.compose.own_tables import columns, image_columns
 from ssl_zoo.messages import note
 
+SIDES = (32, 48, 64, 96, 128, 160, 192, 224)  # pixels at which images are read
 SHORT = 20_000  # bytes of a file, in the mean: shorter ones are a document each
 HELD_OUT = 0.2  # of the labelled rows, where an evaluation is given no test split
 PARTED = "blank_line"  # what parts documents where nothing else is said
@@ -46,8 +49,10 @@ def chosen(verb: str, given: list[str], choices: list[str]) -> list[str]:
         if "/" in value or (path.suffix and kind_of(path) is not None):
             raise ConfigError(f"data={value}: there is no such file or folder, and no data set of that name")
         return given
-    made = pairs(path) if "protocol=completion" in given and verb == "finetune" else spelt(verb, path)
-    if (where := place_of_run(given)) is not None:
+    where = place_of_run(given)
+    of_pairs = "protocol=completion" in given and verb == "finetune"
+    made = pairs(path) if of_pairs else spelt(verb, path, where is not None)
+    if where is not None:
         made += inherited(where, made)
     typed = {overrides.split(word).key for word in given}
     made = [word for word in made if overrides.split(word).key not in typed - {"data"}]
@@ -101,6 +106,7 @@ class Lies(NamedTuple):
         parts: split -> where it lies.
         whole: whether all is read, and none of it is held out.
         streams: whether images are read where they lie, each when it is wanted.
+        of_run: whether a run or a model says how they are read.
     """
 
     path: Path
@@ -108,6 +114,7 @@ class Lies(NamedTuple):
     parts: dict[str, Path]
     whole: bool
     streams: bool
+    of_run: bool = False
 
     def of(self, kind: str) -> list[Path]:
         """The files of a kind."""
@@ -123,14 +130,17 @@ class Read(NamedTuple):
     sources: dict[str, Any]
 
 
-def spelt(verb: str, path: Path) -> list[str]:
+def spelt(verb: str, path: Path, of_run: bool = False) -> list[str]:
     """The words that say what lies at a path, which a note tells the user as well.
+
+    of_run: whether a run or a model says how it is read.
 
     Raises:
         ConfigError: nothing there can be read, or several kinds can, or a split holds no table.
     """
     whole, found = verb in WHOLE, files(path)
-    there = Lies(path, found, {"train": path} if whole else splits(path), whole, whole or verb == "look")
+    parts = {"train": path} if whole else splits(path)
+    there = Lies(path, found, parts, whole, whole or verb == "look", of_run)
     if listing := labels_of_images(there):
         there = there._replace(found=[listing], parts={"train": listing})
     kind, left = main_kind(there)
@@ -179,9 +189,31 @@ def main_kind(there: Lies) -> tuple[str, str]:
 
 
 def images_at(there: Lies) -> Read:
-    """Image files."""
-    count, words = len(there.of("images")), ["data.unpack=false"] if there.streams else []
-    return Read("image_folder", words, f"{count} images" if count > 1 else "one image", {**there.parts})
+    """Image files. Where no run says at which size they are read, small ones are read at about their own."""
+    images, words = there.of("images"), ["data.unpack=false"] if there.streams else []
+    said = f"{len(images)} images" if len(images) > 1 else "one image"
+    if not there.of_run and (side := usual_side(images)) is not None:
+        words.append(f"data.image_size={side}")
+        said += f", read at {side} pixels a side (data.image_size)"
+    return Read("image_folder", words, said, {**there.parts})
+
+
+def usual_side(images: list[Path]) -> int | None:
+    """The side of `SIDES` that is nearest to the shorter side of most images; None where they are larger.
+
+    The headers of at most 50 images are read, evenly among them.
+    """
+    from PIL import Image
+
+    sides = []
+    for one in images[:: -(-len(images) // 50)]:
+        with (
+            contextlib.suppress(Exception),
+            Image.open(one) as image,
+        ):  # a damaged one is told of when it is read
+            sides.append(min(image.size))
+    middle = statistics.median(sides) if sides else SIDES[-1]
+    return None if middle >= SIDES[-1] else min(SIDES, key=lambda side: (abs(side - middle), -side))
 
 
 def shards_at(there: Lies) -> Read:

@@ -137,6 +137,7 @@ class FinetuneKeys:
     run: str
     out: str | None
     labels: int | float | None
+    steps: Count | None
     seed: Natural
     prompt: str | None
     completion: str | None

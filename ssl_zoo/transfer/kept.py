@@ -93,10 +93,13 @@ def load(folder: Path, device: str = "auto") -> Kept:
         HubError: there is none, or a file is damaged.
     """
     if not holds_model(folder):
-        run = folder if (folder / "config.yaml").is_file() else "RUN"
+        of_run = (folder / "config.yaml").is_file()
+        what = (
+            "holds no model but a run" if of_run else "holds no model" if folder.exists() else "is not there"
+        )
         raise hub.HubError(
-            f"{folder} holds no model{' but a run' if run != 'RUN' else ''}; `ssl-zoo finetune run={run} "
-            "data=LABELLED out=MODEL` makes one"
+            f"{folder} {what}; `ssl-zoo finetune run={folder if of_run else 'RUN'} data=LABELLED out=MODEL` "
+            "makes a model"
         )
     about = read_model_file(folder, TASK)
     try:

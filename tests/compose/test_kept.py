@@ -107,6 +107,17 @@ def test_every_file_says_the_same(home, tmp_path, capsys):
     assert len(list(tmp_path.iterdir())) == 3
 
 
+def test_few_rows_take_few_steps(home, tmp_path):
+    lines = []
+    options = {"protocol__lrs": [3e-3], "protocol__augment": None, "progress": lines.append, "labels": 2}
+    model = ssl_zoo.finetune(home / "images", data=home / "photos", out=tmp_path / "a", **options)
+    assert model.about["made"]["steps"] == 100
+    said = "finetune: 4 labelled rows of 2 classes, 10 to choose on; 1 learning rates x 100 steps (steps=)"
+    assert said in lines
+    again = {"out": tmp_path / "b", "steps": 3, **options}
+    assert ssl_zoo.finetune(home / "images", data=home / "photos", **again).about["made"]["steps"] == 3
+
+
 def test_folders_of_other_names_are_no_labels(home, tmp_path, capsys):
     shutil.copytree(home / "photos" / "red", tmp_path / "new" / "january")
     run_verb("predict", [str(home / "colours"), str(tmp_path / "new"), f"out={tmp_path / 'p.csv'}"])

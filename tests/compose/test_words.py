@@ -251,9 +251,13 @@ def test_images_by_their_folder(mine, capsys):
     cfg = composed("evaluate", "data=pets")
     assert (cfg.data.train, cfg.data.test_fraction) == ("pets", 0.2)
     said = capsys.readouterr().err
-    assert (
-        "2 images; a tenth is held out as validation (data.validation_fraction); a test split of 0.2" in said
-    )
+    assert "2 images, read at 32 pixels a side (data.image_size); a tenth is held out as validation" in said
+    assert "; a test split of 0.2 is carved (data.test_fraction)" in said
+    assert cfg.data.image_size == 32
+    for name, size in {"wide": (300, 70), "high": (90, 500), "square": (70, 70)}.items():
+        Image.new("RGB", size).save(mine / "pets" / "cat" / f"{name}.png")
+    assert composed("evaluate", "data=pets").data.image_size == 64  # sides of 8, 8, 70, 70 and 90
+    assert composed("evaluate", "data=pets", "data.image_size=80").data.image_size == 80
     assert composed("pretrain", *IMAGES[:2], f"data={mine}/photos").data.train == f"{mine}/photos"
     assert (
         composed("pretrain", *IMAGES).data.train == "digits"
