@@ -13,13 +13,11 @@ from omegaconf import DictConfig
 from ssl_zoo import __version__, hub
 from ssl_zoo.backbones._base import Backbone, TokenBackbone
 from ssl_zoo.compose.composition import ConfigError
-from ssl_zoo.compose.evaluation import subject
-from ssl_zoo.compose.gate import instantiate
+from ssl_zoo.compose.evaluation import single_samples, subject
 from ssl_zoo.compose.objects import NONE, Objects
 from ssl_zoo.data.images import ImageData
 from ssl_zoo.data.rows import DataError, Rows
 from ssl_zoo.data.text import TextData
-from ssl_zoo.data.text_pairs import TextPairs
 from ssl_zoo.data.text_rows import DocumentRows
 from ssl_zoo.messages import note
 from ssl_zoo.pretrain.checkpoint import write_atomically
@@ -71,9 +69,7 @@ def embed_from(
     if cfg.threads is not None:
         torch.set_num_threads(cfg.threads)
     run = Path(cfg.run)
-    data = objects.data or instantiate(cfg.data, _convert_="all")
-    if isinstance(data, TextPairs):
-        raise DataError(f"{data.name} holds pairs of sentences: take data of single texts")
+    data = single_samples(cfg, objects)
     one = subject(run, cfg.length, cfg.device, data.modality, backbone)
     made = Embedded(described(run, one, data, cfg), Account())
     if cfg.query is None and cfg.page is not None:

@@ -100,6 +100,26 @@ def read_splits(data: Images | TextData, subject: Subject) -> Splits:
     return Splits(*labelled_splits(data, subject, Splits._fields))
 
 
+def refuse_other_modality(run: Path, one: Subject, data: Data, choice: str) -> None:
+    """Raise ConfigError where the backbone of a run does not read such data, which `choice` names."""
+    if data.modality != one.backbone.modality:
+        raise ConfigError(
+            f"{run} holds a backbone for {one.backbone.modality}s; data={choice} is {data.modality}"
+        )
+
+
+def single_samples(cfg: DictConfig, objects: Objects) -> Images | TextData:
+    """The data that a configuration names, or that code hands over.
+
+    Raises:
+        DataError: it holds pairs of sentences.
+    """
+    data: Data = objects.data or instantiate(cfg.data, _convert_="all")
+    if isinstance(data, TextPairs):
+        raise DataError(f"{data.name} holds pairs of sentences: take data of single texts")
+    return data
+
+
 def labelled_splits(data: Images | TextData, subject: Subject, wanted: Sequence[str]) -> list[Rows]:
     """The splits of these names, in that order; text is read through the tokenizer of the run.
 
@@ -223,11 +243,7 @@ def evaluate_from(
     protocol: Protocol | Measure = instantiate(cfg.protocol, _convert_="all")
     data: Data = objects.data or instantiate(cfg.data, _convert_="all")
     one = subject(where, cfg.length, cfg.device, data.modality, backbone)
-    if data.modality != one.backbone.modality:
-        raise ConfigError(
-            f"{where} holds a backbone for {one.backbone.modality}s; "
-            f"data={choices['data']} is {data.modality}"
-        )
+    refuse_other_modality(where, one, data, choices["data"])
     settings = OmegaConf.to_container(cfg.data, resolve=True)
     assert isinstance(settings, dict)
     sources = {

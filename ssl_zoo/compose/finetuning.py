@@ -14,11 +14,15 @@ from omegaconf import DictConfig, OmegaConf
 from ssl_zoo import __version__
 from ssl_zoo.backbones._base import Backbone
 from ssl_zoo.compose.composition import ConfigError
-from ssl_zoo.compose.evaluation import labelled_splits, subject, untrained
+from ssl_zoo.compose.evaluation import (
+    labelled_splits,
+    refuse_other_modality,
+    single_samples,
+    subject,
+    untrained,
+)
 from ssl_zoo.compose.gate import instantiate
 from ssl_zoo.compose.objects import NONE, Objects
-from ssl_zoo.data.rows import DataError
-from ssl_zoo.data.text_pairs import TextPairs
 from ssl_zoo.messages import note
 from ssl_zoo.pretrain.callbacks import say
 from ssl_zoo.pretrain.export import read_summary
@@ -63,14 +67,9 @@ def finetune_from(
             f"protocol={choices['protocol']} leaves no model: take finetune, linear, or completion for pairs "
             "of prompts and completions"
         )
-    data = objects.data or instantiate(cfg.data, _convert_="all")
-    if isinstance(data, TextPairs):
-        raise DataError(f"{data.name} holds pairs of sentences, and a classifier reads single texts")
+    data = single_samples(cfg, objects)
     one = subject(run, cfg.length, cfg.device, data.modality, backbone)
-    if data.modality != one.backbone.modality:
-        raise ConfigError(
-            f"{run} holds a backbone for {one.backbone.modality}s; data={choices['data']} is {data.modality}"
-        )
+    refuse_other_modality(run, one, data, choices["data"])
     for line in untrained(run):
         note(f"WARNING: {line}")
     wanted = ("train", "validation", *(("test",) if "test" in data.splits() else ()))

@@ -8,12 +8,10 @@ from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
-from ssl_zoo.compose.gate import instantiate
+from ssl_zoo.compose.evaluation import single_samples
 from ssl_zoo.compose.objects import NONE, Objects
-from ssl_zoo.data.rows import DataError
 from ssl_zoo.data.survey import Split, lines, shared, survey_images, survey_texts
 from ssl_zoo.data.text import TextData
-from ssl_zoo.data.text_pairs import TextPairs
 from ssl_zoo.data.tokenizer import Tokenizer
 from ssl_zoo.pretrain.checkpoint import write_atomically
 
@@ -55,9 +53,7 @@ def look_from(cfg: DictConfig, objects: Objects = NONE) -> Looked:
     Raises:
         ConfigError, DataError: there is none, or it cannot be read at all.
     """
-    data = objects.data or instantiate(cfg.data, _convert_="all")
-    if isinstance(data, TextPairs):
-        raise DataError(f"{data.name} holds pairs of sentences: look at data of single texts")
+    data = single_samples(cfg, objects)
     tokenizer, length = None, None
     if isinstance(data, TextData):
         if cfg.run is not None and (Path(cfg.run) / "tokenizer").is_dir():

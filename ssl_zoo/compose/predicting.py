@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -11,10 +12,9 @@ import torch
 from omegaconf import DictConfig
 
 from ssl_zoo.compose.composition import ConfigError
-from ssl_zoo.compose.gate import instantiate
+from ssl_zoo.compose.evaluation import single_samples
 from ssl_zoo.compose.objects import NONE, Objects
 from ssl_zoo.data.rows import DataError
-from ssl_zoo.data.text_pairs import TextPairs
 from ssl_zoo.data.text_rows import DocumentRows
 from ssl_zoo.messages import note
 from ssl_zoo.transfer import kept
@@ -79,31 +79,21 @@ def predict_from(
         made.count(one)
         each(one)
         return made
-    data = objects.data or instantiate(cfg.data, _convert_="all")
-    if isinstance(data, TextPairs):
-        raise DataError(f"{data.name} holds pairs of sentences: take data of single texts")
+    data = single_samples(cfg, objects)
     if cfg.out is not None or file:
         made.out = folder / "predictions" / f"{choices['data']}-{cfg.split}.csv"
         made.out = made.out if cfg.out is None else Path(cfg.out)
         refuse_ending(made.out, ENDINGS)
-    stream = model.predictions(data, cfg.split, made.account)
     strange: set[str] = set()
-
-    def count(names: Names, some: list[Prediction]) -> None:
-        strange.update(set(names.labels or ()) - set(model.classes))
-        for one in some:
-            made.count(one)
-            each(one)
-
-    if made.out is None:
-        for names, shares in stream:
-            count(names, predicted(names, shares, model.classes))
-    else:
-        with writing(made.out) as writer:
-            for names, shares in stream:
-                some = predicted(names, shares, model.classes)
+    with nullcontext() if made.out is None else writing(made.out) as writer:
+        for names, shares in model.predictions(data, cfg.split, made.account):
+            some = predicted(names, shares, model.classes)
+            if writer is not None:
                 writer.add(some)
-                count(names, some)
+            strange.update(set(names.labels or ()) - set(model.classes))
+            for one in some:
+                made.count(one)
+                each(one)
     for line in made.account.lines():
         note(line)
     if strange:

@@ -87,6 +87,14 @@ def reopen(where: Path) -> Opened:
     return run
 
 
+def with_weights(where: Path) -> tuple[Opened, Any]:
+    """A run of texts with its tokenizer, and the weights of its newest checkpoint; None without one."""
+    config = OmegaConf.load(where / "config.yaml")
+    assert isinstance(config, DictConfig)
+    run = Opened(where, config, tokenizer=Tokenizer.load(where / "tokenizer"))
+    return run, weights(run)
+
+
 def reopen_pair(where: Path) -> Objective:
     """The objective of a run, or the term of its sum, that has a text tower; with the weights of the newest
     checkpoint, in evaluation mode.
@@ -94,10 +102,7 @@ def reopen_pair(where: Path) -> Objective:
     Raises:
         ConfigError: there is no checkpoint, or what `trained` raises.
     """
-    config = OmegaConf.load(where / "config.yaml")
-    assert isinstance(config, DictConfig)
-    run = Opened(where, config, tokenizer=Tokenizer.load(where / "tokenizer"))
-    state = weights(run)
+    run, state = with_weights(where)
     if state is None:
         raise ConfigError(f"{where} has no checkpoint, where the heads of its two towers are")
     return next(part for part in trained(run, state).modules() if hasattr(part, "text_vectors"))  # pyright: ignore
@@ -110,10 +115,7 @@ def reopen_marks(where: Path) -> Tensor:
     Raises:
         ConfigError: there is no checkpoint, or what `trained` raises.
     """
-    config = OmegaConf.load(where / "config.yaml")
-    assert isinstance(config, DictConfig)
-    run = Opened(where, config, tokenizer=Tokenizer.load(where / "tokenizer"))
-    state = weights(run)
+    run, state = with_weights(where)
     if state is None:
         raise ConfigError(
             f"{where} has no checkpoint, where the marks are that stand for what is written: take a run with "

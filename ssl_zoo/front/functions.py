@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ssl_zoo.front.doors import Progress, as_folder, at_the_door, composed
-from ssl_zoo.front.run import Run
+from ssl_zoo.front.run import Run, held_backbone
 
 if TYPE_CHECKING:
     from ssl_zoo.backbones._base import Backbone
@@ -119,7 +119,7 @@ def evaluate(
         from ssl_zoo.compose.evaluation import evaluate_from
 
         words, parts = as_words("evaluate", {**named, **overrides})
-        own = run.__dict__.get("backbone") if isinstance(run, Run) else None
+        own = held_backbone(run)
         with composed("evaluate", words, parts) as (cfg, choices):
             return evaluate_from(cfg, choices, own, parts)
 
@@ -160,7 +160,7 @@ def finetune(
         from ssl_zoo.front.model import opened
 
         words, parts = as_words("finetune", {**named, **overrides})
-        own = run.__dict__.get("backbone") if isinstance(run, Run) else None
+        own = held_backbone(run)
         with composed("finetune", words, parts) as (cfg, choices):
             return opened(*finetune_from(cfg, choices, own, parts))
 
@@ -195,7 +195,7 @@ def embed(
         from ssl_zoo.transfer.vector_files import Gathered
 
         words, parts = as_words("embed", {**named, **overrides})
-        own = run.__dict__.get("backbone") if isinstance(run, Run) else None
+        own = held_backbone(run)
         gathered = Gathered()
         with composed("embed", words, parts) as (cfg, choices):
             made = embed_from(cfg, choices, own, parts, gathered)
@@ -241,7 +241,7 @@ def generate(
         from ssl_zoo.compose.generation import generate_from
 
         words, parts = as_words("generate", {**named, **overrides})
-        own = run.__dict__.get("backbone") if isinstance(run, Run) else None
+        own = held_backbone(run)
         with composed("generate", words, parts) as (cfg, _):
             return [one.text for one in generate_from(cfg, given, own)]
 
@@ -312,6 +312,6 @@ def export(
 
         named = {"run": as_folder(run), "to": to, "out": out, "push": push}
         words, parts = as_words("export", {**named, **overrides})
-        own = run.__dict__.get("backbone") if isinstance(run, Run) else None
+        own = held_backbone(run)
         with composed("export", words, parts) as (cfg, _):
             return export_from(cfg, own).exported.folder

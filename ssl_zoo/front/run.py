@@ -68,3 +68,9 @@ class Run:
             *losses,
         ]
         return f"Run in {self.path}: {', '.join(parts)}"
+
+
+def held_backbone(run: Any) -> Backbone | None:
+    """The backbone that a run was handed, because its folder alone does not open it, or holds already; None
+    for a path, and where the folder is still to be opened."""
+    return run.__dict__.get("backbone") if isinstance(run, Run) else None
