@@ -122,6 +122,7 @@ BELOW = {
         "transfer.model_file",
         "transfer.predictions",
         "transfer.table",
+        "transfer.tasks.model",
         "transfer.tuned_completion",
         "transfer.vector_files",
     ),

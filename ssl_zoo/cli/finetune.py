@@ -1,10 +1,15 @@
-"""`ssl-zoo finetune`: a classifier made of a pretrained backbone and labelled data."""
+"""`ssl-zoo finetune`: a model for use, made of a pretrained backbone and labelled data."""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 from omegaconf import DictConfig
 
 from ssl_zoo.compose.finetuning import finetune_from, format_score
+from ssl_zoo.compose.task_tuning import score_line
+from ssl_zoo.transfer.kept import Kept
+from ssl_zoo.transfer.tasks.model import TaskModel
 from ssl_zoo.transfer.tuned_completion import Answering
 
 
@@ -21,10 +26,21 @@ def run(cfg: DictConfig, choices: dict[str, str]) -> None:
         )
         print(f"next: ssl-zoo generate {out} prompt=TEXT")
         return
+    if isinstance(model, TaskModel):
+        print(f"{out}: {model.goal.title()}")
+        for split, found in model.about["scores"].items():
+            print(score_line(split, found))
+        say_what_is_next(model, out)
+        return
     named = ", ".join(model.classes[:8]) + (", ..." if len(model.classes) > 8 else "")
     print(f"{out}: tells {len(model.classes)} classes apart ({named})")
     for split, found in model.about["scores"].items():
         print(format_score(split, found))
+    say_what_is_next(model, out)
+
+
+def say_what_is_next(model: Kept | TaskModel, out: Path) -> None:
+    """Print how a test split is had, where there was none, and the verb that uses the model."""
     if "test" not in model.about["scores"]:
         print("no test rows were held out; data.test_fraction=0.2 scores it on a fifth that it never saw")
     print(f"next: ssl-zoo predict {out} PATH")

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
-from ssl_zoo import __version__
 from ssl_zoo.backbones._base import Backbone
 from ssl_zoo.compose.composition import ConfigError
 from ssl_zoo.compose.evaluation import (
@@ -22,27 +20,26 @@ from ssl_zoo.compose.evaluation import (
     untrained,
 )
 from ssl_zoo.compose.gate import instantiate
+from ssl_zoo.compose.made import long_enough, made_of, refuse_taken
 from ssl_zoo.compose.objects import NONE, Objects
+from ssl_zoo.compose.task_tuning import tune_task
 from ssl_zoo.messages import note
 from ssl_zoo.pretrain.callbacks import say
-from ssl_zoo.pretrain.export import read_summary
 from ssl_zoo.transfer import kept
 from ssl_zoo.transfer.completion import Completion
 from ssl_zoo.transfer.kept import Kept
 from ssl_zoo.transfer.labels import budget
 from ssl_zoo.transfer.measures import Subject
 from ssl_zoo.transfer.metrics import class_count, refuse_unseen, score, true_labels
-from ssl_zoo.transfer.model_file import holds_model
 from ssl_zoo.transfer.protocols import Finetune, Linear, Task
 from ssl_zoo.transfer.report import any_metric, wilson
+from ssl_zoo.transfer.tasks.model import TaskModel
 from ssl_zoo.transfer.tuned_completion import Answering, tune_completion
-
-EPOCHS, FEWEST = 30, 100  # of fine-tuning, where nobody says how many steps
 
 
 def finetune_from(
     cfg: DictConfig, choices: dict[str, str], backbone: Backbone | None = None, objects: Objects = NONE
-) -> tuple[Kept | Answering, Path]:
+) -> tuple[Kept | TaskModel | Answering, Path]:
     """Make and keep the model that a configuration asks for; returns it and its folder.
 
     Args:
@@ -62,6 +59,8 @@ def finetune_from(
     protocol = instantiate(cfg.protocol, _convert_="all")
     if isinstance(protocol, Completion):
         return answering(cfg, choices, protocol, out, backbone, objects), out
+    if cfg.task not in (None, "classes"):
+        return tune_task(cfg, choices, protocol, out, backbone, objects), out
     if not isinstance(protocol, (Finetune, Linear)):
         raise ConfigError(
             f"protocol={choices['protocol']} leaves no model: take finetune, linear, or completion for pairs "
@@ -80,10 +79,8 @@ def finetune_from(
     rows = len(draws[cfg.seed])
     long = ""
     if isinstance(protocol, Finetune):
-        usual = protocol.steps == Finetune.steps
-        steps = cfg.steps or (enough(rows, protocol) if usual else protocol.steps)
-        protocol = replace(protocol, steps=steps)
-        long = f"; {len(protocol.lrs)} learning rates x {steps} steps (steps=)"
+        protocol = long_enough(protocol, cfg.steps, rows)
+        long = f"; {len(protocol.lrs)} learning rates x {protocol.steps} steps (steps=)"
     held = f"{len(validation):,} to choose on"
     say(f"{protocol.name}: {rows:,} labelled rows of {classes} classes, {held}{long}")
     fitted = protocol.fit(one.backbone, Task(train, validation, draws, classes, cfg.metric, one.device))
@@ -99,31 +96,14 @@ def finetune_from(
     about = {
         "reads": reads(one, data),
         "scores": scores,
-        "made": {
-            "run": run.name,
-            "pretraining": {k: v for k, v in read_summary(run / "summary.json").items() if k in WANTED},
-            "data": data.name,
-            "fingerprints": {name: one.fingerprint for name, one in splits.items()},
-            "protocol": OmegaConf.to_container(cfg.protocol, resolve=True),
-            "steps": getattr(protocol, "steps", None),
-            "chosen": chosen,
-            "labels": cfg.labels,
-            "rows": rows,
-            "seed": cfg.seed,
-            "seconds": round(time.perf_counter() - began, 1),
-            "ssl_zoo": __version__,
-        },
+        "made": made_of(
+            cfg, run, data.name, {k: v.fingerprint for k, v in splits.items()}, protocol, chosen, rows, began
+        ),
     }
     model = Kept(Subject(tuned, one.tokenizer, one.length, one.device), head, names, about)
     refuse_taken(out)  # somebody else may have been here meanwhile
     kept.save(model, out)
     return model, out
-
-
-def enough(rows: int, protocol: Finetune) -> int:
-    """Steps of fine-tuning: `EPOCHS` of these labelled rows, within `FEWEST` and those of the protocol."""
-    epochs = -(-EPOCHS * rows // protocol.batch_size)
-    return min(protocol.steps, max(FEWEST, epochs))
 
 
 def answering(
@@ -163,9 +143,6 @@ def answering(
     )
 
 
-WANTED = ("objective", "backbone", "steps", "samples", "seed")  # of the summary of the run
-
-
 def scored(metric: str, value: float, rows: int) -> dict[str, Any]:
     """A score and the rows it is of, with its 95 % interval where it is a share of them."""
     found: dict[str, Any] = {"metric": metric, "value": value, "rows": rows}
@@ -187,10 +164,3 @@ def reads(one: Subject, data: Any) -> dict[str, Any]:
         size = data.image_size  # of rows that code handed over, perhaps height and width
         return {"image_size": size if isinstance(size, int) else max(size)}
     return {"length": one.length}
-
-
-def refuse_taken(out: Path) -> None:
-    """Raise ConfigError where something lies at the place of a model."""
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        what = "a model" if holds_model(out) else "something else"
-        raise ConfigError(f"out={out} holds {what} already: name another folder, or remove that one first")

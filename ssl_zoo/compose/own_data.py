@@ -20,6 +20,7 @@ from ssl_zoo.compose import overrides
 from ssl_zoo.compose.gate import ConfigError
 from ssl_zoo.compose.own_files import class_folders, files, kind_of, kinds, splits
 from ssl_zoo.compose.own_tables import columns, image_columns
+from ssl_zoo.compose.own_tasks import model_words, task_words
 from ssl_zoo.messages import note
 
 SIDES = (32, 48, 64, 96, 128, 160, 192, 224)  # pixels at which images are read
@@ -51,12 +52,24 @@ def chosen(verb: str, given: list[str], choices: list[str]) -> list[str]:
         return given
     where = place_of_run(given)
     of_pairs = "protocol=completion" in given and verb == "finetune"
-    made = pairs(path) if of_pairs else spelt(verb, path, where is not None)
+    made = None if of_pairs else of_task(verb, path, given, where)
+    made = made or (pairs(path) if of_pairs else spelt(verb, path, where is not None))
     if where is not None:
         made += inherited(where, made)
     typed = {overrides.split(word).key for word in given}
     made = [word for word in made if overrides.split(word).key not in typed - {"data"}]
     return [*given[:at], *made, *given[at + 1 :]]
+
+
+def of_task(verb: str, path: Path, given: list[str], where: Path | None) -> list[str] | None:
+    """The words for data of another task than classes, to be tuned for or told; None for any other data."""
+    if verb == "finetune":
+        return task_words(path, given)
+    if verb == "predict" and where is not None:
+        from ssl_zoo.transfer.model_file import task_of  # brings torch
+
+        return model_words(path, task_of(where) or "")
+    return None
 
 
 def place_of_run(given: list[str]) -> Path | None:

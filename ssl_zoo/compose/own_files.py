@@ -8,6 +8,7 @@ from pathlib import Path
 
 PACKED = (".gz", ".xz", ".bz2")  # as text_files.py unpacks
 SHARDS = (".tar", ".tar.gz", ".tgz")
+CONLL = (".conll", ".conll03", ".bio", ".iob", ".iob2")  # of words with tags
 SPLITS = {
     "train": ("train", "training"),
     "validation": ("validation", "valid", "val", "dev"),
@@ -56,7 +57,7 @@ def splits(path: Path) -> dict[str, Path]:
     for one in sorted(path.iterdir()) if path.is_dir() else ():
         stem = one.name.partition(".")[0].lower()
         split = next((split for split, names in SPLITS.items() if stem in names), None)
-        if split and (one.is_dir() or kind_of(one)):
+        if split and (one.is_dir() or kind_of(one) or one.suffix.lower() in CONLL):
             found.setdefault(split, one)
     order = [split for split in SPLITS if split in found]
     return {split: found[split] for split in order} if "train" in found else {"train": path}

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from omegaconf import DictConfig
@@ -14,6 +15,7 @@ from omegaconf import DictConfig
 from ssl_zoo.compose.composition import ConfigError
 from ssl_zoo.compose.evaluation import single_samples
 from ssl_zoo.compose.objects import NONE, Objects
+from ssl_zoo.compose.task_predicting import Told, predict_task
 from ssl_zoo.data.rows import DataError
 from ssl_zoo.data.text_rows import DocumentRows
 from ssl_zoo.messages import note
@@ -21,6 +23,8 @@ from ssl_zoo.transfer import kept
 from ssl_zoo.transfer.embed import Account, Names
 from ssl_zoo.transfer.kept import Kept
 from ssl_zoo.transfer.predictions import ENDINGS, Prediction, predicted, writing
+from ssl_zoo.transfer.tasks import model as tasks
+from ssl_zoo.transfer.tasks.model import TaskModel
 from ssl_zoo.transfer.whole import refuse_ending
 
 
@@ -50,12 +54,12 @@ class Predicted:
 def predict_from(
     cfg: DictConfig,
     choices: dict[str, str],
-    each: Callable[[Prediction], object],
-    model: Kept | None = None,
+    each: Callable[[Any], object],
+    model: Kept | TaskModel | None = None,
     objects: Objects = NONE,
     file: bool = True,
-) -> Predicted:
-    """Tell the classes that a configuration asks for.
+) -> Predicted | Told:
+    """Tell the classes that a configuration asks for, or what else the model was tuned to tell.
 
     Args:
         choices: group -> the choice that the file is called after.
@@ -72,7 +76,12 @@ def predict_from(
     folder = Path(cfg.model)
     if (cfg.text is None) == (cfg.get("data") is None and objects.data is None):
         raise ConfigError("what shall be predicted? ssl-zoo predict MODEL PATH, or text='...' of one text")
-    model = model or kept.load(folder, cfg.device)
+    if model is None:
+        model = (
+            tasks.load(folder, cfg.device) if tasks.is_task_model(folder) else kept.load(folder, cfg.device)
+        )
+    if isinstance(model, TaskModel):
+        return predict_task(cfg, choices, each, model, objects, file)
     made = Predicted()
     if cfg.text is not None:
         one = predict_texts(model, [cfg.text], made.account)[0]

@@ -139,6 +139,11 @@ class FinetuneKeys:
     labels: int | float | None
     steps: Count | None
     seed: Natural
+    task: Literal["classes", "labels", "regression", "tags", "masks"] | None
+    input: str | int | None
+    label: str | int | list[str] | None
+    tag: Natural | None
+    head: Literal["linear", "conv"]
     prompt: str | None
     completion: str | None
     metric: Literal["accuracy", "macro_f1", "matthews"]

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from ssl_zoo.backbones._base import Backbone
     from ssl_zoo.data.rows import Rows
     from ssl_zoo.front.model import Answers, Model
+    from ssl_zoo.front.tuned_model import TunedModel
     from ssl_zoo.objectives._base import Objective
     from ssl_zoo.transfer.table import Table
     from ssl_zoo.transfer.vector_files import Vectors
@@ -133,8 +134,8 @@ def finetune(
     labels: int | float | None = None,
     progress: Progress = True,
     **overrides: Any,
-) -> Model | Answers:
-    """Make a classifier of a pretrained backbone and labelled data, as `ssl-zoo finetune` does, and keep it.
+) -> Model | TunedModel | Answers:
+    """Make and keep a model for use of a pretrained backbone and labelled data, as `ssl-zoo finetune` does.
 
     Args:
         run: what `pretrain` returned, or the folder of a run.
@@ -145,10 +146,12 @@ def finetune(
             "completion" makes a model that answers, of a table of prompts and completions.
         labels: labels per class (25), a fraction (0.01), or None = all.
         progress: whether lines on the way are printed; or a function that is handed each of them.
-        overrides: any other key of `ssl-zoo finetune --help`, such as protocol__steps=200.
+        overrides: any other key of `ssl-zoo finetune --help`, such as protocol__steps=200 or
+            task="regression".
 
     Returns:
-        The model, whose `predict` names the classes of what it is given; of pairs, one whose `answer` writes.
+        The model, whose `predict` names the classes of what it is given, or what else the data is labelled
+        with; of pairs, one whose `answer` writes.
 
     Raises:
         ConfigError, DataError, HubError: what was asked for cannot be; says what would work.

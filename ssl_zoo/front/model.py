@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ssl_zoo.front.doors import Progress, at_the_door, composed
+from ssl_zoo.front.tuned_model import TunedModel
 
 if TYPE_CHECKING:
     from torch import nn
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from ssl_zoo.backbones._base import Backbone
     from ssl_zoo.transfer.kept import Kept
     from ssl_zoo.transfer.predictions import Prediction
+    from ssl_zoo.transfer.tasks.model import TaskModel
     from ssl_zoo.transfer.tuned_completion import Answering
 
 
@@ -100,10 +102,13 @@ class Answers:
         return f"Answers in {self.path}: validation exact match {found['exact_match']:.3f}"
 
 
-def opened(model: Kept | Answering, path: str | PathLike[str]) -> Model | Answers:
+def opened(model: Kept | TaskModel | Answering, path: str | PathLike[str]) -> Model | TunedModel | Answers:
     """What scripts are handed of a model in its folder."""
     from ssl_zoo.transfer.kept import Kept
+    from ssl_zoo.transfer.tasks.model import TaskModel
 
+    if isinstance(model, TaskModel):
+        return TunedModel(model, path)
     return Model(model, path) if isinstance(model, Kept) else Answers(model, path)
 
 
@@ -119,7 +124,8 @@ def load(
         name: which backbone of a run; "text" is the text tower of CLIP and SigLIP.
 
     Returns:
-        A `Model`, which names classes, or `Answers`; else a `Backbone`, on the CPU, in evaluation mode.
+        A `Model`, which names classes, a `TunedModel` of another task, or `Answers`; else a `Backbone`, on the
+        CPU, in evaluation mode.
 
     Raises:
         HubError: there is none, a file is damaged, or the weights do not fit.
@@ -130,7 +136,10 @@ def load(
     folder = Path(path)
     if (folder / "model.json").is_file():
         from ssl_zoo.transfer import kept, model_file, tuned_completion
+        from ssl_zoo.transfer.tasks import model as tasks
 
+        if tasks.is_task_model(folder):
+            return opened(tasks.load(folder), folder)
         answers = model_file.task_of(folder) == tuned_completion.TASK
         return opened(tuned_completion.load(folder) if answers else kept.load(folder), folder)
     return hub.load(folder, backbone, name=name)
