@@ -22,7 +22,7 @@ from ssl_zoo.compose.own_tables import LABEL, TEXT, parted
 from ssl_zoo.messages import note
 
 TASKS = ("classes", "labels", "regression", "tags", "masks")
-TARGETS = ("labels", "tags", "genres", "categories", "score", "value", "price", *LABEL)
+TARGETS = ("labels", "tags", "topics", "genres", "categories", "score", "value", "price", *LABEL)
 MASK = ("mask", "masks", "mask_path", "segmentation", "annotation", "label")
 SEPARATORS = ";|"
 PART = 0.05  # of the cells of a column that hold a separator, where it parts labels
@@ -67,7 +67,7 @@ def task_words(path: Path, given: list[str]) -> list[str] | None:
     if found.task == "classes":
         if wish.label is not None or wish.input is not None:
             raise ConfigError(
-                "label= and input= are for task=labels, regression and masks; columns of classes are named by "
+                "label= and input= are for task=labels, regression and masks; those of classes are named by "
                 "data.format.label= and data.format.text= (texts), data.label= and data.image= (images)"
             )
         return None
@@ -196,14 +196,15 @@ def look_into(file: Path, wish: Wish) -> Found:
         several = tuple(wish.label)
         said += f", each of {', '.join(map(repr, several))} a label of 0 or 1, {of}"
         return Found("labels", modality, said, column, several, delimiter)
-    label = wish.label if wish.label is not None else named([n for n in names if n != column], TARGETS)
+    rest = [name for name in names if name != column]
+    label = label_column(rest, rows, wish.task) if wish.label is None else wish.label
     if label is None or label not in names:
         if wish.label is not None or wish.task is not None:
             what = "no column" if wish.label is None else f"no column {label!r}"
             raise ConfigError(f"{file} has {what} of labels, only {', '.join(map(repr, names))} (label=)")
         return Found("classes")
     cells = [row.get(label) for row in rows]
-    lists, sign = any(isinstance(cell, (list, tuple)) for cell in cells), separator_in(cells)
+    lists, sign = holds_lists(cells), separator_in(cells)
     if wish.task == "labels" or (wish.task is None and (lists or sign)):
         how = "lists" if lists else f"parted by {sign!r}" if sign else "one a cell, as none holds ; or |"
         said += f", labels are column {label!r}, {how}, {of}"
@@ -231,6 +232,25 @@ def input_column(names: list[Any], rows: list[dict[Any, Any]], wanted: Any) -> t
     return wanted if wanted is not None else named(names, TEXT) or max(
         names, key=lambda n: lengths[n]
     ), "text"
+
+
+def label_column(names: list[Any], rows: list[dict[Any, Any]], task: str | None) -> Any:
+    """The column of targets: one of a usual name, else the first that holds several labels, or, where a number
+    is asked for, a quantity; None for none."""
+    from ssl_zoo.data.text_tables import named
+
+    cells = {name: [row.get(name) for row in rows] for name in names}
+    several = (name for name in names if holds_lists(cells[name]) or separator_in(cells[name]))
+    amounts = (name for name in names if is_quantity(cells[name]))
+    found = named(names, TARGETS)
+    if found is None and task in (None, "labels"):
+        return next(several, None)
+    return next(amounts, None) if found is None and task == "regression" else found
+
+
+def holds_lists(cells: list[Any]) -> bool:
+    """Whether some of these cells are lists."""
+    return any(isinstance(cell, (list, tuple)) for cell in cells)
 
 
 def is_images(cells: list[Any]) -> bool:

@@ -24,6 +24,7 @@ from ssl_zoo.transfer.measures import Subject
 from ssl_zoo.transfer.protocols import Finetune, Linear
 from ssl_zoo.transfer.tasks import model as kept
 from ssl_zoo.transfer.tasks.goal import Goal, Score
+from ssl_zoo.transfer.tasks.masks import Masks
 from ssl_zoo.transfer.tasks.model import TaskModel
 from ssl_zoo.transfer.tasks.tuning import Truth, fit, tell
 
@@ -67,6 +68,8 @@ def tune_task(
     size = int(cfg.data.get("image_size") or 0)
     rows = {name: examples(goal, some, one, size) for name, some in items.items()}
     count, long = len(rows["train"]), ""
+    if isinstance(goal, Masks):
+        note(f"an image has {goal.grid[0]} x {goal.grid[1]} cells, of which its mask is upsampled")
     if isinstance(protocol, Finetune):
         protocol = long_enough(protocol, cfg.steps, count)
         long = f"; {len(protocol.lrs)} learning rates x {protocol.steps} steps (steps=)"

@@ -1,8 +1,8 @@
 """Images with masks: PNG files whose grey values or palette numbers are the classes of pixels.
 
-255 is a pixel of which nobody knows the class. A folder has images/ and masks/, in which a mask has the name of its image but for the suffix; or a table
-names both. An image is read whole, at any shape, into a square: nothing is cropped, so that masks can be
-written at the size of the image.
+255 is a pixel of which nobody knows the class. A folder has images/ and masks/, in which a mask has the name
+of its image but for the suffix; or a table names both. An image is read whole, at any shape, into a square:
+nothing is cropped, so that masks can be written at the size of the image.
 """
 
 from __future__ import annotations
@@ -106,7 +106,8 @@ def checked(item: Item) -> Item:
     if mode not in MODES:
         raise DataError(
             f"the mask {item.target} is of mode {mode}: the class of a pixel is a grey value or the number "
-            f"of a colour in a palette, 0 to 254, and {UNKNOWN} where nobody knows it (modes {', '.join(MODES)})"
+            f"of a colour in a palette, 0 to 254, and {UNKNOWN} where nobody knows it (modes "
+            f"{', '.join(MODES)})"
         )
     if size != other:
         raise DataError(

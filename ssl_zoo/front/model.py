@@ -124,8 +124,8 @@ def load(
         name: which backbone of a run; "text" is the text tower of CLIP and SigLIP.
 
     Returns:
-        A `Model`, which names classes, a `TunedModel` of another task, or `Answers`; else a `Backbone`, on the
-        CPU, in evaluation mode.
+        A `Model`, which names classes, a `TunedModel` of another task, or `Answers`; else a `Backbone`, on
+        the CPU, in evaluation mode.
 
     Raises:
         HubError: there is none, a file is damaged, or the weights do not fit.

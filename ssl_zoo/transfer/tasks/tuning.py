@@ -185,7 +185,7 @@ def train_once(
     """Trained copies, on the CPU, in eval mode. The default random generator is left as it was.
 
     The steps are those of `transfer.finetune`: AdamW with learning rates that decay towards the input,
-    warm-up and cosine, gradients clipped at norm 1. Images are augmented where the target is of the whole of them.
+    warm-up and cosine, gradients clipped at norm 1. Images are augmented where the target is of the whole.
     """
     from ssl_zoo.transfer.finetune import Steps, parameter_groups  # Lightning takes seconds to import
 
