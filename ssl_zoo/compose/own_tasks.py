@@ -188,6 +188,8 @@ def look_into(file: Path, wish: Wish) -> Found:
         cells = [Path(str(row.get(mask, ""))) for row in rows]
         if mask not in (None, column) and cells and all(kind_of(one) == "images" for one in cells):
             return Found("masks", "image", f"{said}, the mask column {mask!r}, {of}", column, mask, delimiter)
+    if wish.task in ("masks", "tags"):
+        return Found("classes")
     if isinstance(wish.label, list):
         if lacking := [one for one in wish.label if one not in names]:
             raise ConfigError(
@@ -229,14 +231,14 @@ def input_column(names: list[Any], rows: list[dict[Any, Any]], wanted: Any) -> t
     if cells and (image == held is not None or is_images(cells)):
         return image, "image"
     lengths = {name: sum(len(str(row.get(name, ""))) for row in rows) for name in names}
-    return wanted if wanted is not None else named(names, TEXT) or max(
-        names, key=lambda n: lengths[n]
-    ), "text"
+    if wanted is None:
+        wanted = named(names, TEXT) or max(names, key=lambda name: lengths[name])
+    return wanted, "text"
 
 
 def label_column(names: list[Any], rows: list[dict[Any, Any]], task: str | None) -> Any:
-    """The column of targets: one of a usual name, else the first that holds several labels, or, where a number
-    is asked for, a quantity; None for none."""
+    """The column of targets: one of a usual name, else the first that holds several labels, or, where a
+    number is asked for, a quantity; None for none."""
     from ssl_zoo.data.text_tables import named
 
     cells = {name: [row.get(name) for row in rows] for name in names}

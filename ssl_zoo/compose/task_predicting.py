@@ -243,7 +243,7 @@ def written(model: TaskModel, out: Path, source: Path | None, default: bool) -> 
 @contextmanager
 def folder_of_masks(goal: Masks, out: Path, source: Path | None) -> Iterator[Folder]:
     """Within, masks are written into a folder that takes the place `out` at the end."""
-    root = source if source is not None and source.is_dir() else Path()
+    root = Path() if source is None else source if source.is_dir() else source.parent
     root = root / "images" if (root / "images").is_dir() and (root / "masks").is_dir() else root
     part = out.with_name(f".{out.name}.{os.getpid()}.part")
     part.mkdir(parents=True)

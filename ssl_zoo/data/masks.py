@@ -174,6 +174,6 @@ def write_mask(file: Path, numbers: np.ndarray, palette: Sequence[int]) -> None:
     """Write class numbers (H, W) as a PNG, with a palette where there is one."""
     image = Image.fromarray(numbers.astype(np.uint8))
     if palette:
-        image.putpalette(list(palette))
+        image.putpalette([*palette, *[0] * (768 - len(palette))])  # else Pillow keeps fewer bits
     file.parent.mkdir(parents=True, exist_ok=True)
     image.save(file, "PNG")
