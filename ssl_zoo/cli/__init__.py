@@ -16,8 +16,8 @@ ssl-zoo: pretrain a text or vision backbone with a self-supervised objective, th
   ssl-zoo look PATH              what lies there and how it would be read: sizes, classes, copies, damage
   ssl-zoo pretrain KEY=VALUE ... stage 1: objective=rotation backbone=resnet_micro data=digits budget.steps=50
   ssl-zoo evaluate KEY=VALUE ... stage 2: run=runs/... protocol=linear data=cifar10 labels=25 floors=true
-  ssl-zoo finetune KEY=VALUE ... stage 2 for use: run=runs/... data=labelled/ out=classifier
-  ssl-zoo predict MODEL PATH     names the classes of images or texts, into a .csv, .jsonl or .parquet
+  ssl-zoo finetune RUN PATH ...  stage 2 for use: classes, labels, numbers, tags of words, masks; out=MODEL
+  ssl-zoo predict MODEL PATH     what a model tells of images or texts, into tables, CoNLL files or masks
   ssl-zoo embed RUN PATH         a vector for each image or text: out=vectors.csv; what is nearest: query=FILE
   ssl-zoo generate MODEL [TEXT]  text that goes on from a prompt, or answers it: tokens=200 temperature=0.8
   ssl-zoo report RUN [KEY=VALUE] a page about a run: curves, map of the features, neighbours, predictions

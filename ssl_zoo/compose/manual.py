@@ -36,11 +36,17 @@ EXAMPLES = {
     "finetune": (
         "ssl-zoo finetune run=runs/photos data=labelled/ out=classifier",
         "ssl-zoo finetune run=runs/reviews data=reviews.csv out=opinions data.test_fraction=0.2",
+        "ssl-zoo finetune runs/reviews topics.csv out=topics task=labels label=topics protocol=linear",
+        "ssl-zoo finetune runs/reviews prices.csv out=prices task=regression label=price",
+        "ssl-zoo finetune runs/reviews names.conll out=names task=tags",
+        "ssl-zoo finetune runs/photos scans/ out=segmenter task=masks head=conv",
     ),
     "predict": (
         "ssl-zoo predict classifier photos/ out=predictions.csv",
         "ssl-zoo predict classifier photos/beach.jpg",
         "ssl-zoo predict opinions text='too small for me'",
+        "ssl-zoo predict names letters.txt out=letters.conll",
+        "ssl-zoo predict segmenter new/ out=masks",
     ),
     "embed": (
         "ssl-zoo embed runs/photos photos/ out=vectors.parquet",

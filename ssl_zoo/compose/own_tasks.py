@@ -136,7 +136,8 @@ def look(path: Path, wish: Wish) -> Found:
         return Found("tags", "text", f"{of} of words with tags, the last column (tag= names another)")
     if table := table_at(train):
         found = look_into(table, wish)
-        if wish.task in (None, found.task):
+        beside = found.modality == "text" and any(kind_of(one) == "images" for one in files(train))
+        if wish.task == found.task or (wish.task is None and not beside):
             return found
     if wish.task is None:
         return Found("classes")

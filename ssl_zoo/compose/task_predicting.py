@@ -164,9 +164,9 @@ def items_at(task: str, source: Path, model: TaskModel) -> list[Item]:
         note(f"{there} has no column {lacking[0]!r}: nothing is scored")
         columns = columns._replace(label=None)
     if task == "masks" and columns.label is None:
-        items = read_items("labels", there, columns)
+        items = read_items("labels", there, columns, unlabelled=True)
         return [Item(str(item.input), None, item.input) for item in items]
-    return read_items(task, there, columns)
+    return read_items(task, there, columns, unlabelled=True)
 
 
 def columns_at(model: TaskModel) -> Columns:

@@ -34,8 +34,12 @@ def columns_of(found: Found) -> Columns:
     return Columns(found.input, found.label, found.modality, found.delimiter, found.separator)
 
 
-def read_items(task: str, path: Path, columns: Columns, tag: int | None = None) -> list[Item]:
+def read_items(
+    task: str, path: Path, columns: Columns, tag: int | None = None, unlabelled: bool = False
+) -> list[Item]:
     """What lies at a path, for a task.
+
+    unlabelled: whether rows of a table are wanted that have no label.
 
     Raises:
         ConfigError: there is no table where one is needed.
@@ -53,7 +57,7 @@ def read_items(task: str, path: Path, columns: Columns, tag: int | None = None) 
     if task == "masks":
         assert isinstance(columns.label, (str, int))
         return masks.read_mask_table(table, columns.input, columns.label, columns.delimiter)
-    return read_table(table, columns, task)
+    return read_table(table, columns, task, unlabelled)
 
 
 def parts(

@@ -30,11 +30,11 @@ class Columns(NamedTuple):
     separator: str | None = None
 
 
-def read_table(path: Path, columns: Columns, task: str) -> list[Item]:
+def read_table(path: Path, columns: Columns, task: str, unlabelled: bool = False) -> list[Item]:
     """The rows of a table, whose targets are tuples of labels (task="labels") or numbers ("regression").
 
-    A row without a text or an image is left out, and so is one without a target; both are said. The target of
-    every row is None where the columns name no label.
+    A row without a text or an image is left out, and so is one without a target, unless those are wanted as
+    `unlabelled`; both are said. The target of every row is None where the columns name no label.
 
     Raises:
         DataError: with file and row: a cell that is not what it should be; or there is no such column.
@@ -58,7 +58,7 @@ def read_table(path: Path, columns: Columns, task: str) -> list[Item]:
             else:
                 assert isinstance(columns.label, (int, str))
                 target = number_of(field(row, columns.label, path), where)
-            if target is None and content is not None:
+            if target is None and content is not None and not unlabelled:
                 left["without a label"] += 1
                 continue
         if content is None:

@@ -90,6 +90,10 @@ def test_images_and_masks_in_a_folder_and_in_a_table(tmp_path):
     assert found(file) == ("masks", "image", "mask", None)
     file = table(tmp_path, "image,labels", *("images/a.png,a;b", "images/a.png,b") * 3)
     assert found(file) == ("labels", "image", "labels", ";")
+    (tmp_path / "masks").rename(tmp_path / "others")
+    assert found(tmp_path) == ("labels", "image", "labels", ";")  # images with a table of their labels
+    table(tmp_path, "place,value", *(f"somewhere,{i}.5" for i in range(9)))
+    assert found(tmp_path)[0] == "classes"  # a table of something else beside images
 
 
 def test_files_of_tags_are_known_by_their_names_or_lines(tmp_path):

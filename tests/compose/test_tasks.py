@@ -28,7 +28,7 @@ PALETTE = [0, 0, 0, 250, 10, 10, 10, 250, 10]
 
 
 def texts(draw, count=120):
-    """Texts of words of several topics, the topics, and a number that is about ten times how many there are."""
+    """Texts of words of several topics, the topics, and a number that is about ten times their count."""
     for _ in range(count):
         topics = [one for one in TOPICS if draw.random() < 0.45]
         words = [word for one in topics for word in draw.choice(TOPICS[one], 2)]
@@ -320,6 +320,8 @@ def test_masks_that_validation_has_and_train_lacks_are_named(home, tmp_path):
 def test_targets_that_a_model_does_not_know_are_not_scored(home, tmp_path, capsys):
     (tmp_path / "a.csv").write_text("text,topics\nwave ship,sea;moon\n")
     (tmp_path / "b.csv").write_text("text,n\nwave ship,3\n")
+    (tmp_path / "c.jsonl").write_text('{"text": "wave ship", "topics": null}\n')
+    assert len(ssl_zoo.load(home / "labels").predict(tmp_path / "c.jsonl")) == 1
     for name, said in (
         ("a.csv", "nothing is scored: "),
         ("b.csv", "has no column 'topics': nothing is scored"),

@@ -6,6 +6,7 @@ piece has not seen the rest of the word.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 
 import numpy as np
@@ -83,10 +84,16 @@ def laid_out(
     runs = tokenizer.encode([f" {word}" if i else word for i, word in enumerate(words)])
     places, numbers, start = [], [], 0
     for i, run in enumerate(runs):
-        own = [k for k, piece in enumerate(run.tolist()) if tokenizer.decode([piece]) not in (" ", "")]
+        own = [k for k, piece in enumerate(run.tolist()) if not is_blank(piece, tokenizer)]
         if own or len(run):
             places.append(start + (own or [0])[-1 if last else 0])
             numbers.append(i)
         start += len(run)
     ids = np.concatenate(runs) if runs else np.zeros(0, np.int64)
     return ids, np.array(places, np.int64), np.array(numbers, np.int64)
+
+
+@functools.lru_cache(1 << 18)
+def is_blank(piece: int, tokenizer: Tokenizer) -> bool:
+    """Whether a piece is nothing but white space."""
+    return not tokenizer.decode([piece]).strip()
