@@ -93,8 +93,11 @@ class Goal(ABC):
         return self
 
     @abstractmethod
-    def scores(self, told: Sequence[Tensor], truth: Sequence[Any]) -> dict[str, Score]:
-        """Scores by name, `metric` the first, of the numbers (m, width) and the truth of each row."""
+    def scores(self, told: Sequence[Tensor], truth: Sequence[Any], draws: int = DRAWS) -> dict[str, Score]:
+        """Scores by name, `metric` the first, of the numbers (m, width) and the truth of each row.
+
+        draws: resamples of the rows for an interval; 0 = none.
+        """
 
     @abstractmethod
     def answers(self, told: Sequence[Tensor], items: Sequence[Item], rows: Examples) -> list[Any]:
@@ -130,16 +133,16 @@ def softmax_path(
         yield decay, linear_head(*found.folded())
 
 
-def resampled(score: Callable[[np.ndarray], dict[str, float]], count: int) -> dict[str, Score]:
+def resampled(score: Callable[[np.ndarray], dict[str, float]], count: int, draws: int) -> dict[str, Score]:
     """Scores of all rows, each with the 95 % interval of its values on rows drawn with replacement.
 
     Args:
         score: from the numbers of rows (n,) to scores by name. Those that are not finite count for nothing.
-        count: how many rows there are.
+        count: how many rows there are. draws: how many resamples of them.
     """
     draw = np.random.default_rng(0)
     found = score(np.arange(count))
-    again = [score(draw.integers(count, size=count)) for _ in range(DRAWS if count > 1 else 0)]
+    again = [score(draw.integers(count, size=count)) for _ in range(draws if count > 1 else 0)]
     made = {}
     for name, value in found.items():
         values = [one[name] for one in again if math.isfinite(one[name])]

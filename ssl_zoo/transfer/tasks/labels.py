@@ -23,7 +23,7 @@ from ssl_zoo.data.items import Item
 from ssl_zoo.data.rows import DataError
 from ssl_zoo.transfer.linear import fit_path
 from ssl_zoo.transfer.protocols import linear_head
-from ssl_zoo.transfer.tasks.goal import Examples, Goal, Score, listed, ratio, resampled
+from ssl_zoo.transfer.tasks.goal import DRAWS, Examples, Goal, Score, listed, ratio, resampled
 from ssl_zoo.transfer.tasks.names import numbered, read_names, read_number
 from ssl_zoo.untrusted import Untrusted
 
@@ -106,7 +106,7 @@ class Labels(Goal):
         best = max(range(len(f1)), key=lambda i: (round(f1[i], 6), -abs(THRESHOLDS[i] - 0.5)))
         return replace(self, threshold=round(float(THRESHOLDS[best]), 4))
 
-    def scores(self, told: Sequence[Tensor], truth: Sequence[Any]) -> dict[str, Score]:
+    def scores(self, told: Sequence[Tensor], truth: Sequence[Any], draws: int = DRAWS) -> dict[str, Score]:
         shares, y = probabilities(told), np.stack(list(truth)) > 0.5
         each = counts(shares >= self.threshold, y)
 
@@ -114,7 +114,7 @@ class Labels(Goal):
             total = each[index].sum(0)
             return {"macro F1": macro_f1(total), "micro F1": macro_f1(total.sum(0, keepdims=True))}
 
-        return {"mAP": Score(average_precision(shares, y)), **resampled(f1, len(y))}
+        return {"mAP": Score(average_precision(shares, y)), **resampled(f1, len(y), draws)}
 
     def answers(self, told: Sequence[Tensor], items: Sequence[Item], rows: Examples) -> list[Labelled]:
         made = []

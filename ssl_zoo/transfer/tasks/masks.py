@@ -19,7 +19,17 @@ from ssl_zoo.backbones._base import Backbone, Features, ImageBackbone
 from ssl_zoo.data.items import Item
 from ssl_zoo.data.masks import numbers_in, palette_of, size_of
 from ssl_zoo.data.rows import DataError
-from ssl_zoo.transfer.tasks.goal import IGNORED, Examples, Goal, Score, listed, ratio, resampled, softmax_path
+from ssl_zoo.transfer.tasks.goal import (
+    DRAWS,
+    IGNORED,
+    Examples,
+    Goal,
+    Score,
+    listed,
+    ratio,
+    resampled,
+    softmax_path,
+)
 from ssl_zoo.transfer.tasks.names import read_names
 from ssl_zoo.untrusted import Untrusted
 
@@ -132,7 +142,7 @@ class Masks(Goal):
     def path(self, x: Tensor, y: Tensor, decays: Sequence[float]) -> Iterator[tuple[float, nn.Linear]]:
         return softmax_path(x, y, self.width, decays)
 
-    def scores(self, told: Sequence[Tensor], truth: Sequence[Any]) -> dict[str, Score]:
+    def scores(self, told: Sequence[Tensor], truth: Sequence[Any], draws: int = DRAWS) -> dict[str, Score]:
         each = np.stack([self.confusion(out, truth[i]) for i, out in enumerate(told)])  # (N, C, C)
 
         def both(index: np.ndarray) -> dict[str, float]:
@@ -144,7 +154,7 @@ class Masks(Goal):
                 "pixel accuracy": float(ratio(right.sum(), total.sum())),
             }
 
-        return resampled(both, len(each))
+        return resampled(both, len(each), draws)
 
     def confusion(self, out: Tensor, truth: np.ndarray) -> np.ndarray:
         """Pixels (C, C) by their true class and by the one that is told; the unknown are left out."""

@@ -23,7 +23,7 @@ from ssl_zoo.data.rows import DataError
 from ssl_zoo.transfer.features import finite
 from ssl_zoo.transfer.linear import statistics
 from ssl_zoo.transfer.protocols import linear_head
-from ssl_zoo.transfer.tasks.goal import Examples, Goal, Score, resampled
+from ssl_zoo.transfer.tasks.goal import DRAWS, Examples, Goal, Score, resampled
 from ssl_zoo.transfer.tasks.names import read_number
 from ssl_zoo.untrusted import Untrusted
 
@@ -92,13 +92,13 @@ class Regression(Goal):
             bias = (level - w @ middle).float() - weight @ mean
             yield decay, linear_head(weight, bias)
 
-    def scores(self, told: Sequence[Tensor], truth: Sequence[Any]) -> dict[str, Score]:
+    def scores(self, told: Sequence[Tensor], truth: Sequence[Any], draws: int = DRAWS) -> dict[str, Score]:
         guess, y = self.units(told), np.array(list(truth), np.float64) * self.std + self.mean
 
         def all_of(index: np.ndarray) -> dict[str, float]:
             return measured(guess[index], y[index])
 
-        return resampled(all_of, len(y))
+        return resampled(all_of, len(y), draws)
 
     def units(self, told: Sequence[Tensor]) -> np.ndarray:
         """(N,) float64 in the units of the train rows, of the numbers (1, 1) of each row."""

@@ -17,7 +17,17 @@ from torch.nn import functional as F
 from ssl_zoo.backbones._base import Features
 from ssl_zoo.data.items import Item
 from ssl_zoo.data.rows import DataError
-from ssl_zoo.transfer.tasks.goal import IGNORED, Examples, Goal, Score, listed, ratio, resampled, softmax_path
+from ssl_zoo.transfer.tasks.goal import (
+    DRAWS,
+    IGNORED,
+    Examples,
+    Goal,
+    Score,
+    listed,
+    ratio,
+    resampled,
+    softmax_path,
+)
 from ssl_zoo.transfer.tasks.names import numbered, read_names
 from ssl_zoo.transfer.tasks.spans import marked, spans
 from ssl_zoo.transfer.tasks.words import Words
@@ -99,7 +109,7 @@ class Tags(Goal):
     def each(self, out: Tensor, y: Tensor) -> list[Tensor]:
         return [one[at] for one, at in zip(out, y != IGNORED, strict=True)]
 
-    def scores(self, told: Sequence[Tensor], truth: Sequence[Any]) -> dict[str, Score]:
+    def scores(self, told: Sequence[Tensor], truth: Sequence[Any], draws: int = DRAWS) -> dict[str, Score]:
         rows = [self.counted(out, *one) for out, one in zip(told, truth, strict=True)]
         each = np.array(rows, np.int64)  # (N, 5)
 
@@ -108,7 +118,7 @@ class Tags(Goal):
             f1 = {SPAN_F1: float(ratio(2 * right, guessed + true))} if self.metric == SPAN_F1 else {}
             return f1 | {ACCURACY: float(ratio(words_right, words))}
 
-        return resampled(both, len(each))
+        return resampled(both, len(each), draws)
 
     def counted(self, out: Tensor, read: np.ndarray, tags: np.ndarray) -> tuple[int, int, int, int, int]:
         """Spans that are right, told and true, and words that are right and all, of a sentence.

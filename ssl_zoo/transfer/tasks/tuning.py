@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -89,10 +89,28 @@ class Truth(Sequence[Any]):
         return rows.truth(at)
 
 
-def judged(goal: Goal, told: Sequence[Tensor], rows: Examples) -> tuple[Goal, dict[str, Score]]:
-    """The goal with what validation chooses of it, and its scores of these rows."""
-    settled = goal.settled(told, Truth(rows))
-    return settled, settled.scores(told, Truth(rows))
+class Candidate(NamedTuple):
+    """What one setting of the grid gives, and what is told of the validation rows with it."""
+
+    backbone: Backbone
+    head: nn.Module
+    chosen: dict[str, Any]
+    told: list[Tensor]
+
+
+def best_of(candidates: Iterable[Candidate], goal: Goal, validation: Examples) -> Fit | None:
+    """The first of the best by the goal's metric on validation; None where there is none."""
+    best: tuple[float, Candidate, Goal] | None = None
+    truth = Truth(validation)
+    for one in candidates:
+        settled = goal.settled(one.told, truth)
+        value = settled.scores(one.told, truth, draws=0)[goal.metric].value
+        if best is None or value > best[0]:
+            best = value, one, settled
+    if best is None:
+        return None
+    _, one, settled = best
+    return Fit(one.backbone, one.head.eval(), settled, one.chosen, settled.scores(one.told, truth))
 
 
 def fit(
@@ -130,14 +148,14 @@ def fit_head(
     if not len(x):
         raise DataError("no point of the train rows has a target: there is nothing to learn from")
     held = [one for x_, y_ in points(backbone, goal, validation, device) for one in goal.each(x_, y_)]
-    best: Fit | None = None
-    for decay, head in goal.path(x, y, decays):
-        with torch.no_grad():
-            told = [head(one) for one in held]
-        settled, scores = judged(goal, told, validation)
-        if best is None or scores[goal.metric].value > best.scores[goal.metric].value:
-            best = Fit(backbone, head.eval(), settled, {"weight_decay": decay}, scores)
-    if best is None:
+
+    def candidates() -> Iterator[Candidate]:
+        for decay, head in goal.path(x, y, decays):
+            with torch.no_grad():
+                told = [head(one) for one in held]
+            yield Candidate(backbone, head, {"weight_decay": decay}, told)
+
+    if (best := best_of(candidates(), goal, validation)) is None:
         raise ValueError("weight_decays is empty: give one or more")
     return best
 
@@ -157,17 +175,16 @@ def fit_all(
     start = goal.head(backbone)
     if protocol.head_start == "probe" and isinstance(start, nn.Linear):
         start = fit_head(backbone, goal, train, validation, Linear().weight_decays, device).head
-    best: Fit | None = None
-    for lr in tqdm(protocol.lrs, goal.task, unit="run", disable=None, leave=False):
-        model, head = train_once(backbone, start, goal, train, protocol, lr, seed, device)
-        weights = [p for part in (model, head) for p in part.parameters()]
-        if not all(p.isfinite().all() for p in weights):
-            warnings.warn(f"fine-tuning diverged with lr={lr:g}, which is not chosen", stacklevel=2)
-            continue
-        settled, scores = judged(goal, tell(model, head, goal, validation, device), validation)
-        if best is None or scores[goal.metric].value > best.scores[goal.metric].value:
-            best = Fit(model, head, settled, {"lr": lr}, scores)
-    if best is None:
+
+    def candidates() -> Iterator[Candidate]:
+        for lr in tqdm(protocol.lrs, goal.task, unit="run", disable=None, leave=False):
+            model, head = train_once(backbone, start, goal, train, protocol, lr, seed, device)
+            if all(p.isfinite().all() for part in (model, head) for p in part.parameters()):
+                yield Candidate(model, head, {"lr": lr}, tell(model, head, goal, validation, device))
+            else:
+                warnings.warn(f"fine-tuning diverged with lr={lr:g}, which is not chosen", stacklevel=2)
+
+    if (best := best_of(candidates(), goal, validation)) is None:
         raise DataError(f"fine-tuning diverged with all of lrs={list(protocol.lrs)}: add a lower one")
     return best
 
