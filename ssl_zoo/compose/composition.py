@@ -137,6 +137,7 @@ POSITIONS = {
     "export": ("run",),
     "reproduce": ("file",),
     "look": ("data",),
+    "worth": ("data",),
     "evaluate": ("run", "data"),
     "finetune": ("run", "data"),
     "embed": ("run", "data"),
@@ -313,7 +314,7 @@ def mandatory(verb: str) -> list[str]:
     """The groups of which a verb must be given a choice."""
     if verb in ("predict", "generate", "report", "export", "reproduce"):
         return []
-    some = verb in ("evaluate", "finetune", "embed", "look")
+    some = verb in ("evaluate", "finetune", "embed", "look", "worth")
     return ["data"] if some else ["objective", "backbone", "data"]
 
 
