@@ -131,6 +131,20 @@ def with_custom_objective(words: list[str]) -> list[str]:
     return ["objective=custom", *words] if own and not chosen else words
 
 
+def with_public_backbone(words: list[str]) -> list[str]:
+    """backbone=timm/NAME and backbone=hf/NAME are public weights of that name, or of a folder (hf/FOLDER)."""
+    made: list[str] = []
+    for word in words:
+        home, slash, name = overrides.unquoted(word.removeprefix("backbone=")).partition("/")
+        if not word.startswith("backbone=") or not slash or home not in ("timm", "hf"):
+            made.append(word)
+            continue
+        typed = {overrides.split(one).key for one in words}
+        said = [f"backbone.name={overrides.quote(name)}", "backbone.pretrained=true"]
+        made += [f"backbone={home}", *(one for one in said if overrides.split(one).key not in typed)]
+    return made
+
+
 # Keys that words without a key stand for, in this order.
 POSITIONS = {
     "report": ("run",),
@@ -223,7 +237,7 @@ def settle(
         ConfigError: see `check`.
     """
     overrides.refuse_unreadable(given)
-    made = with_custom_objective(given)
+    made = with_public_backbone(with_custom_objective(given))
     made = with_positions(verb, made)
     for word in made:
         prefix, _, value = overrides.split(word)

@@ -50,6 +50,7 @@ from ssl_zoo.trial.verdict import Figure, Verdict, judge, standing
 FIRST, LAST = 0.45, 0.2  # shares of the time: of the first round, and of fine-tuning at the end
 BUDGETS = (5, 25, 100)  # labels a class
 SHARES = (0.05, 0.2)  # of the labels, where a class has fewer than the first of BUDGETS
+PUBLIC = ("dinov2_small", "dinov2_base", "dinov3_small", "modernbert_base")  # of configs/backbone
 MORE = 4  # times the minutes, for who goes on
 LONGER = 1.5  # how many times as long the second round has to be, to be worth its while
 STEPS = (40, 300)  # of fine-tuning: least and most
@@ -173,6 +174,8 @@ class Work:
         self.finetuned()
         verdict = judge(self.figures, asked.all_labels)
         self.left += [f"{way.tried.name} failed: {way.failed}" for way in self.ways if way.failed]
+        told = [(way.tried.name, way.pretraining.get("told")) for way in self.ways]
+        self.left += [f"{name}: {one}" for name, one in told if one]
         made = Answer(
             asked,
             tuple(self.ways),
@@ -236,9 +239,9 @@ class Work:
                 raise
             rows = int(few[1].replace(",", ""))
         batch = max(2, rows // 2)
-        self.left.append(f"batches as large as the recipe's: {rows:,} rows are read in batches of {batch:,}")
         kept = [word for word in words if not word.startswith("batch_size=")]
-        return self.trained([*kept, f"batch_size={batch}"])
+        told = f"batches as large as the recipe's: {rows:,} rows are read in batches of {batch:,}"
+        return self.trained([*kept, f"batch_size={batch}"]) | {"told": told}
 
     def trained(self, words: list[str]) -> dict[str, Any]:
         """A finished run of these words; what it cost."""
@@ -257,7 +260,9 @@ class Work:
     def public(self, like: Tried, minutes: float) -> Iterator[Way]:
         """Public weights as they are, and pretrained further in the way that is given."""
         if self.cfg.public is None:
-            self.left.append("public weights, as none were named (public=timm/NAME, hf/NAME or hf/FOLDER)")
+            self.left.append(
+                "public weights, as none were named (public=dinov2_small, timm/NAME, hf/NAME or hf/FOLDER)"
+            )
             return
         words = public_words(str(self.cfg.public))
         one = Tried(str(self.cfg.public), (*without_backbone(like.words), *words), "public weights")
@@ -463,20 +468,15 @@ def public_words(name: str) -> list[str]:
     """Words for pretrained weights.
 
     Raises:
-        ConfigError: it names no library.
+        ConfigError: it names no library and no backbone of configs/backbone that has public weights.
     """
-    home, _, rest = name.partition("/")
-    if home not in ("timm", "hf") or not rest:
-        raise ConfigError(
-            f"public={name}: give timm/NAME, timm/NAME=WEIGHTS for a file, hf/NAME or hf/FOLDER"
-        )
-    rest, _, weights = rest.partition("=")
-    words = [f"backbone={home}", f"backbone.name={overrides.quote(rest)}"]
-    words.append(f"backbone.pretrained={overrides.quote(weights) if weights else 'true'}")
-    return (
-        words
-        if home == "timm"
-        else [*words, "tokenizer=pretrained", f"tokenizer.name={overrides.quote(rest)}"]
+    name, _, weights = name.partition("=")
+    own = [] if not weights else [f"backbone.pretrained={overrides.quote(weights)}"]
+    if name.startswith(("timm/", "hf/")) or name in PUBLIC:
+        return [f"backbone={name if name in PUBLIC else overrides.quote(name)}", *own]
+    raise ConfigError(
+        f"public={name} names no weights: give {', '.join(PUBLIC)}, timm/NAME or hf/NAME of the hub, "
+        "hf/FOLDER, or timm/NAME=FILE"
     )
 
 
