@@ -37,6 +37,7 @@ ROOMS = {
     "data": "sources to stores to rows to the plan of batches",
     "transfer": "what a backbone is worth: protocols and measures",
     "pretrain": "stage 1: the trainer, checkpoints, budgets",
+    "trial": "whether pretraining is worth it on somebody's data: what is tried, what was done, the verdict",
     "export": "ways out: timm, transformers, sentence-transformers, ONNX, torch; cards and receipts",
     "leaderboard": "boards: running a line, checking, tables",
     "pages": "what people look at",

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from ssl_zoo.front.functions import generate as generate
     from ssl_zoo.front.functions import pretrain as pretrain
     from ssl_zoo.front.functions import report as report
+    from ssl_zoo.front.functions import worth as worth
     from ssl_zoo.front.model import Answers as Answers
     from ssl_zoo.front.model import Model as Model
     from ssl_zoo.front.model import load as load
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from ssl_zoo.pretrain.session import RunError as RunError
     from ssl_zoo.transfer.table import Table as Table
     from ssl_zoo.transfer.vector_files import Vectors as Vectors
+    from ssl_zoo.trial.answer import Answer as Answer
 
 __version__ = "0.1.0"
 
@@ -50,9 +52,11 @@ _HOME = {
     "generate": "front.functions",
     "export": "front.functions",
     "report": "front.functions",
+    "worth": "front.functions",
     "Run": "front.run",
     "Table": "transfer.table",
     "Vectors": "transfer.vector_files",
+    "Answer": "trial.answer",
     "backbone": "backbones.own",
     "rows": "data.own",
     "ConfigError": "compose.gate",

@@ -97,7 +97,8 @@ BELOW = {
     "data": (*BASE, "memory", "messages", "objectives._base", "data.", "untrusted"),
     "transfer": (*STAGES, "flops", "heads", "untrusted", "backbones.stepping"),  # by which text is written
     "leaderboard": ("data.", "transfer.", "pretrain.", "leaderboard."),
-    "pages": (*BASE, "views.", "objectives.", "data.", "transfer.", "leaderboard.", "pages."),
+    "trial": ("leaderboard.", "pretrain.checkpoint", "transfer.efficiency", "transfer.report", "trial."),
+    "pages": (*BASE, "views.", "objectives.", "data.", "transfer.", "leaderboard.", "trial.", "pages."),
     "pretrain": (*STAGES, "messages", "pretrain."),
     "export": (
         *BASE,
@@ -125,6 +126,7 @@ BELOW = {
         "transfer.tasks.model",
         "transfer.tuned_completion",
         "transfer.vector_files",
+        "trial.answer",
     ),
 }
 

@@ -14,6 +14,7 @@ ssl-zoo: pretrain a text or vision backbone with a self-supervised objective, th
 
   ssl-zoo list [NAME]            objectives, backbones and data, and what pairs with what; a page about one
   ssl-zoo look PATH              what lies there and how it would be read: sizes, classes, copies, damage
+  ssl-zoo worth PATH             is pretraining worth it on these data? One page, in minutes=30
   ssl-zoo pretrain KEY=VALUE ... stage 1: objective=rotation backbone=resnet_micro data=digits budget.steps=50
   ssl-zoo evaluate KEY=VALUE ... stage 2: run=runs/... protocol=linear data=cifar10 labels=25 floors=true
   ssl-zoo finetune RUN PATH ...  stage 2 for use: classes, labels, numbers, tags of words, masks; out=MODEL
@@ -36,7 +37,7 @@ ssl-zoo: pretrain a text or vision backbone with a self-supervised objective, th
 Data: SSL_ZOO_DATA names the folder of data sets. Cache: SSL_ZOO_CACHE (default ~/.cache/ssl_zoo).
 """
 VERBS = (
-    *("list", "look", "pretrain", "evaluate", "finetune", "predict", "embed", "generate"),
+    *("list", "look", "worth", "pretrain", "evaluate", "finetune", "predict", "embed", "generate"),
     *("report", "export", "reproduce"),
     *("cache", "leaderboard", "scale", "demo", "check"),
 )

@@ -23,10 +23,10 @@ from omegaconf import DictConfig
 from ssl_zoo import scaling
 from ssl_zoo.cli import pretrain, scale_ladder
 from ssl_zoo.cli.scale_chart import chart, curve
-from ssl_zoo.cli.scale_cost import Cost, cost, open_data
 from ssl_zoo.cli.scale_ladder import Rung, rungs
 from ssl_zoo.compose import pretraining
 from ssl_zoo.compose.composition import plain
+from ssl_zoo.compose.step_cost import Cost, cost, open_data
 from ssl_zoo.pages import page
 from ssl_zoo.pretrain.callbacks import say
 from ssl_zoo.pretrain.checkpoint import write_atomically

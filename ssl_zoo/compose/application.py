@@ -16,6 +16,11 @@ from ssl_zoo.compose.composition import EXPECTED, config_folder, explain, refuse
 from ssl_zoo.compose.gate import from_command_line, names_of_command_line, naming
 
 
+def settled_words() -> list[str]:
+    """The words that the running command was composed of, those of this run where it is a sweep."""
+    return list(HydraConfig.get().overrides.task)
+
+
 @from_command_line
 def launch(verb: str, args: list[str], run: Callable[[DictConfig, dict[str, str]], None]) -> None:
     """Hand checked words to Hydra, with its flags.

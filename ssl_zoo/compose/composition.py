@@ -131,12 +131,27 @@ def with_custom_objective(words: list[str]) -> list[str]:
     return ["objective=custom", *words] if own and not chosen else words
 
 
+def with_public_backbone(words: list[str]) -> list[str]:
+    """backbone=timm/NAME and backbone=hf/NAME are public weights of that name, or of a folder (hf/FOLDER)."""
+    made: list[str] = []
+    for word in words:
+        home, slash, name = overrides.unquoted(word.removeprefix("backbone=")).partition("/")
+        if not word.startswith("backbone=") or not slash or home not in ("timm", "hf"):
+            made.append(word)
+            continue
+        typed = {overrides.split(one).key for one in words}
+        said = [f"backbone.name={overrides.quote(name)}", "backbone.pretrained=true"]
+        made += [f"backbone={home}", *(one for one in said if overrides.split(one).key not in typed)]
+    return made
+
+
 # Keys that words without a key stand for, in this order.
 POSITIONS = {
     "report": ("run",),
     "export": ("run",),
     "reproduce": ("file",),
     "look": ("data",),
+    "worth": ("data",),
     "evaluate": ("run", "data"),
     "finetune": ("run", "data"),
     "embed": ("run", "data"),
@@ -222,7 +237,7 @@ def settle(
         ConfigError: see `check`.
     """
     overrides.refuse_unreadable(given)
-    made = with_custom_objective(given)
+    made = with_public_backbone(with_custom_objective(given))
     made = with_positions(verb, made)
     for word in made:
         prefix, _, value = overrides.split(word)
@@ -313,7 +328,7 @@ def mandatory(verb: str) -> list[str]:
     """The groups of which a verb must be given a choice."""
     if verb in ("predict", "generate", "report", "export", "reproduce"):
         return []
-    some = verb in ("evaluate", "finetune", "embed", "look")
+    some = verb in ("evaluate", "finetune", "embed", "look", "worth")
     return ["data"] if some else ["objective", "backbone", "data"]
 
 

@@ -41,6 +41,8 @@ from ssl_zoo.transfer.protocols import Finetune, Linear
 from ssl_zoo.transfer.report import Result, any_metric
 from ssl_zoo.transfer.table import Table
 
+FLOORS = ("scratch", "random", "simple")  # the kinds of floors, of which floors=true measures all
+
 
 class Splits(NamedTuple):
     """Labelled rows: probes are fitted on train, chosen on validation and scored on test."""
@@ -191,15 +193,19 @@ def rows_of_table(
     yield "pretrained", evaluate(one.backbone, *splits, protocol, **how)
     if not cfg.floors:
         return
+    wanted = FLOORS if cfg.floors is True else tuple(cfg.floors)
     about = hub.describe(one.backbone)
     make: Callable[[], Backbone] = lambda: hub.build(about)  # noqa: E731
     if about["class"] not in hub.CLASSES:
         say("random weights are left out: a backbone of your own cannot be built anew")
     else:
-        if isinstance(protocol, Finetune):
+        if "scratch" in wanted and isinstance(protocol, Finetune):
             yield "from scratch", floors.random_weights(make, *splits, floors.from_scratch(protocol), **how)
-        frozen = Linear() if isinstance(protocol, Finetune) else protocol
-        yield "random, frozen", floors.random_weights(make, *splits, frozen, **how)
+        if "random" in wanted:
+            frozen = Linear() if isinstance(protocol, Finetune) else protocol
+            yield "random, frozen", floors.random_weights(make, *splits, frozen, **how)
+    if "simple" not in wanted:
+        return
     if isinstance(data, TextData):
         yield "TF-IDF", tfidf(data, how, cfg.score)
     else:

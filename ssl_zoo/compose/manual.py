@@ -33,6 +33,11 @@ EXAMPLES = {
         "ssl-zoo look photos/ page=look.html",
         "ssl-zoo look reviews.csv data.format.text=review run=runs/reviews",
     ),
+    "worth": (
+        "ssl-zoo worth photos/ minutes=30",
+        "ssl-zoo worth photos/ labelled=sorted/ minutes=60 labels=[2,10]",
+        "ssl-zoo worth reviews.csv data.format.text=review public=hf/answerdotai/ModernBERT-base",
+    ),
     "finetune": (
         "ssl-zoo finetune run=runs/photos data=labelled/ out=classifier",
         "ssl-zoo finetune run=runs/reviews data=reviews.csv out=opinions data.test_fraction=0.2",

@@ -6,7 +6,9 @@ pairs, which is configured under the key `text` of the objective, or of a term o
 
 from __future__ import annotations
 
+import contextlib
 import re
+from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
@@ -59,12 +61,29 @@ def build_objective(
         if tokenizer is None and taken is not None and "vocabulary" in taken.needed:
             raise ConfigError("the backbone reads text, and the run has no tokenizer")
         make: Any = instantiate(drawn(cfg), _convert_="all", _partial_=True)
-        backbone = make() if tokenizer is None or paired else make(vocabulary=tokenizer.vocabulary)
+        with weights_from_the_hub(cfg.backbone):
+            backbone = make() if tokenizer is None or paired else make(vocabulary=tokenizer.vocabulary)
     if begin and objects.backbone is None and (folder := exported_folder(cfg)) is not None:
         start_from(backbone, folder, "backbone.pretrained")
     if begin and cfg.get("init") is not None:
         start_from(backbone, cfg.init, "init")
     return made(around, backbone)
+
+
+@contextlib.contextmanager
+def weights_from_the_hub(backbone: DictConfig) -> Iterator[None]:
+    """Within, an error of the hub becomes a ConfigError that says whose weights were wanted."""
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        if not type(error).__module__.startswith("huggingface_hub"):
+            raise
+        name = backbone.get("name")
+        raise ConfigError(
+            f"backbone.pretrained: the weights of {name} are neither in the cache of the Hugging Face hub "
+            "nor to be had from it now; without a network give backbone.pretrained=FILE, or HF_HOME=FOLDER "
+            f"of a cache that has them ({type(error).__name__})"
+        ) from error
 
 
 def made(around: Any, backbone: Backbone) -> Objective:

@@ -24,10 +24,11 @@ from ssl_zoo.compose.own_tasks import model_words, task_words
 from ssl_zoo.messages import note
 
 SIDES = (32, 48, 64, 96, 128, 160, 192, 224)  # pixels at which images are read
+QUICK = 64  # pixels a side at most, where minutes count
 SHORT = 20_000  # bytes of a file, in the mean: shorter ones are a document each
 HELD_OUT = 0.2  # of the labelled rows, where an evaluation is given no test split
 PARTED = "blank_line"  # what parts documents where nothing else is said
-CARVED = ("pretrain", "finetune", "evaluate", "look")  # verbs that read a validation split
+CARVED = ("pretrain", "finetune", "evaluate", "look", "worth")  # verbs that read a validation split
 WHOLE = ("embed", "predict")  # verbs that read all that lies at a path, as one
 
 
@@ -56,6 +57,8 @@ def chosen(verb: str, given: list[str], choices: list[str]) -> list[str]:
     made = made or (pairs(path) if of_pairs else spelt(verb, path, where is not None))
     if where is not None:
         made += inherited(where, made)
+    if verb == "worth":
+        made = quickly(made)
     typed = {overrides.split(word).key for word in given}
     made = [word for word in made if overrides.split(word).key not in typed - {"data"}]
     return [*given[:at], *made, *given[at + 1 :]]
@@ -79,6 +82,16 @@ def place_of_run(given: list[str]) -> Path | None:
         Path(overrides.unquoted(one.value)) for one in words if one.key in ("run", "model") and one.value
     ]
     return next((path for path in named if any((path / name).is_file() for name in DESCRIBED)), None)
+
+
+def quickly(made: list[str]) -> list[str]:
+    """The words, with images read at `QUICK` pixels a side at most: minutes of a small machine are for many
+    looks at small images, and not for a few at large ones."""
+    sizes = [word.partition("=")[2] for word in made if word.startswith("data.image_size=")]
+    if made[0] != "data=image_folder" or (sizes and int(sizes[0]) <= QUICK):
+        return made
+    note(f"images are read at {QUICK} pixels a side, for speed (data.image_size)")
+    return [*(word for word in made if not word.startswith("data.image_size=")), f"data.image_size={QUICK}"]
 
 
 DESCRIBED = ("config.yaml", "model.json")  # what says how a run, or a model, read its data
@@ -166,7 +179,7 @@ def spelt(verb: str, path: Path, of_run: bool = False) -> list[str]:
         said += "; a tenth is held out as validation (data.validation_fraction)"
     if carves and whole:
         made.append("data.validation_fraction=0.0")
-    if carves and verb == "evaluate" and "test" not in parts:
+    if carves and verb in ("evaluate", "worth") and "test" not in parts:
         made.append(f"data.test_fraction={HELD_OUT}")
         said += f"; a test split of {HELD_OUT} is carved (data.test_fraction)"
     given = "".join(f", {split} from {part.name}" for split, part in parts.items() if len(parts) > 1)

@@ -101,7 +101,7 @@ class EvaluateKeys:
     metric: str
     score: Literal["test", "validation"]
     validation_limit: Count | None
-    floors: bool
+    floors: bool | list[Literal["scratch", "random", "simple"]]
     length: Count | None
     device: str
     threads: Count | None
@@ -113,6 +113,22 @@ class LookKeys:
     run: str | None
     page: str | None
     limit: Count | None
+
+
+@dataclass
+class WorthKeys:
+    data_dir: str
+    labelled: str | None
+    minutes: Share
+    out: str | None
+    lines: list[str] | None
+    public: str | None
+    labels: int | float | list[int | float | None] | None
+    seeds: list[int]
+    seed: Natural
+    length: Count | None
+    device: str
+    threads: Count | None
 
 
 @dataclass
@@ -216,6 +232,7 @@ VERBS = {
     "scale": ScaleKeys,
     "evaluate": EvaluateKeys,
     "look": LookKeys,
+    "worth": WorthKeys,
     "finetune": FinetuneKeys,
     "predict": PredictKeys,
     "embed": EmbedKeys,

@@ -5,10 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator
 from os import PathLike, fspath
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from ssl_zoo.compose.composition import Composed
+from typing import Any
 
 # True: lines are printed; False: none is; a function is handed each of them.
 Progress = bool | Callable[[str], object]
@@ -50,19 +47,3 @@ def at_the_door(progress: Progress) -> Iterator[None]:
             yield
     finally:
         torch.set_num_threads(threads)
-
-
-@contextlib.contextmanager
-def composed(verb: str, words: list[str], parts: Any) -> Iterator[Composed]:
-    """The checked configuration of a verb; within, what its words name may be built."""
-    from ssl_zoo.compose import composition, data_names, gate
-
-    described = parts.described()
-    settled = composition.settle(verb, words, objects=described)
-    made = composition.compose(verb, settled, given=described)
-    with gate.naming(gate.named(words)):
-        gate.refuse_unknown_targets(made.cfg, [one["_target_"] for one in described.values()])
-        if made.cfg.get("data") is not None:
-            own = "data" in described
-            made.choices["data"] = "own" if own else data_names.own_name(made.cfg.data, made.choices["data"])
-        yield made

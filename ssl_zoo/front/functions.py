@@ -15,7 +15,7 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ssl_zoo.front.doors import Progress, as_folder, at_the_door, composed
+from ssl_zoo.front.doors import Progress, as_folder, at_the_door
 from ssl_zoo.front.run import Run, held_backbone
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from ssl_zoo.objectives._base import Objective
     from ssl_zoo.transfer.table import Table
     from ssl_zoo.transfer.vector_files import Vectors
+    from ssl_zoo.trial.answer import Answer
 
 
 def pretrain(
@@ -71,6 +72,7 @@ def pretrain(
     named = {"objective": objective, "backbone": backbone, "data": data, "run": out, "init": init}
     with at_the_door(progress):
         from ssl_zoo.compose.arguments import as_words
+        from ssl_zoo.compose.asking import composed
         from ssl_zoo.compose.pretraining import RunError, pretrain_from
 
         words, parts = as_words("pretrain", {**named, **given, **overrides})
@@ -92,7 +94,7 @@ def evaluate(
     data: str | PathLike[str] | Rows | Mapping[str, Rows] | Any = None,
     protocol: str | None = None,
     labels: int | float | Sequence[int | float | None] | None = None,
-    floors: bool = False,
+    floors: bool | Sequence[str] = False,
     progress: Progress = True,
     **overrides: Any,
 ) -> Table:
@@ -104,7 +106,8 @@ def evaluate(
             mapping of "train", "validation" and "test" to rows. What is missing is carved from train.
         protocol: "linear" (also None), "knn", "finetune", ...
         labels: labels per class (25), a fraction (0.01), several ([5, 25]), or None = all.
-        floors: whether random weights and raw pixels or TF-IDF are measured as well.
+        floors: whether random weights and raw pixels or TF-IDF are measured as well; or some of "scratch"
+            (of finetune), "random" and "simple".
         progress: whether lines on the way are printed; or a function that is handed each of them.
         overrides: any other key of `ssl-zoo evaluate --help`, such as seeds=[0] or protocol__lrs=[1e-3].
 
@@ -117,6 +120,7 @@ def evaluate(
     named = {"run": as_folder(run), "data": data, "protocol": protocol, "labels": labels, "floors": floors}
     with at_the_door(progress):
         from ssl_zoo.compose.arguments import as_words
+        from ssl_zoo.compose.asking import composed
         from ssl_zoo.compose.evaluation import evaluate_from
 
         words, parts = as_words("evaluate", {**named, **overrides})
@@ -159,6 +163,7 @@ def finetune(
     named = {"run": as_folder(run), "data": data, "out": out, "protocol": protocol, "labels": labels}
     with at_the_door(progress):
         from ssl_zoo.compose.arguments import as_words
+        from ssl_zoo.compose.asking import composed
         from ssl_zoo.compose.finetuning import finetune_from
         from ssl_zoo.front.model import opened
 
@@ -194,6 +199,7 @@ def embed(
     named = {"run": as_folder(run), "data": data, "out": out}
     with at_the_door(progress):
         from ssl_zoo.compose.arguments import as_words
+        from ssl_zoo.compose.asking import composed
         from ssl_zoo.compose.embedding import embed_from
         from ssl_zoo.transfer.vector_files import Gathered
 
@@ -241,12 +247,52 @@ def generate(
     given = None if prompt is None else [prompt] if isinstance(prompt, str) else list(prompt)
     with at_the_door(progress):
         from ssl_zoo.compose.arguments import as_words
+        from ssl_zoo.compose.asking import composed
         from ssl_zoo.compose.generation import generate_from
 
         words, parts = as_words("generate", {**named, **overrides})
         own = held_backbone(run)
         with composed("generate", words, parts) as (cfg, _):
             return [one.text for one in generate_from(cfg, given, own)]
+
+
+def worth(
+    data: str | PathLike[str],
+    *,
+    labelled: str | PathLike[str] | None = None,
+    minutes: float = 30,
+    out: str | PathLike[str] | None = None,
+    progress: Progress = True,
+    **overrides: Any,
+) -> Answer:
+    """Whether pretraining is worth it on somebody's data, as `ssl-zoo worth` finds out.
+
+    Args:
+        data: the path of a folder or file of your own, or a name.
+        labelled: the path or name of labelled data, where `data` has no labels.
+        minutes: of wall time that all of it takes, about. What is done already is not done again.
+        out: the folder of the answer; None = worth/DATA.
+        progress: whether lines on the way are printed; or a function that is handed each of them.
+        overrides: any other key of `ssl-zoo worth --help`, such as lines=["text_crops"] or labels=[5, 25].
+
+    Returns:
+        The recommendation with all figures; `lines()` says it in sentences, `page` is an HTML file.
+
+    Raises:
+        ConfigError, DataError: what was asked for cannot be; says what would work.
+        KeyboardInterrupt: Ctrl-C; the same call goes on.
+    """
+    named = {"data": data, "minutes": minutes, "out": out}
+    named |= {} if labelled is None else {"labelled": labelled}
+    with at_the_door(progress):
+        from ssl_zoo.compose import composition
+        from ssl_zoo.compose.arguments import as_words
+        from ssl_zoo.compose.asking import composed
+        from ssl_zoo.compose.worthwhile import worth_from
+
+        words, parts = as_words("worth", {**named, **overrides})
+        with composed("worth", words, parts) as (cfg, _):
+            return worth_from(cfg, composition.settle("worth", words))
 
 
 def report(
@@ -274,6 +320,7 @@ def report(
     """
     with at_the_door(progress):
         from ssl_zoo.compose.arguments import as_words
+        from ssl_zoo.compose.asking import composed
         from ssl_zoo.compose.reporting import report_from
 
         words, parts = as_words("report", {"run": as_folder(run), "out": out, "data": data, **overrides})
@@ -311,6 +358,7 @@ def export(
     """
     with at_the_door(progress):
         from ssl_zoo.compose.arguments import as_words
+        from ssl_zoo.compose.asking import composed
         from ssl_zoo.compose.exporting import export_from
 
         named = {"run": as_folder(run), "to": to, "out": out, "push": push}

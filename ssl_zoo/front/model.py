@@ -7,7 +7,7 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ssl_zoo.front.doors import Progress, at_the_door, composed
+from ssl_zoo.front.doors import Progress, at_the_door
 from ssl_zoo.front.tuned_model import TunedModel
 
 if TYPE_CHECKING:
@@ -61,6 +61,7 @@ class Model:
         found: list[Prediction] = []
         with at_the_door(progress):
             from ssl_zoo.compose.arguments import as_words
+            from ssl_zoo.compose.asking import composed
             from ssl_zoo.compose.predicting import predict_from, predict_texts
             from ssl_zoo.transfer.embed import Account
 

@@ -6,7 +6,7 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ssl_zoo.front.doors import Progress, at_the_door, composed
+from ssl_zoo.front.doors import Progress, at_the_door
 
 if TYPE_CHECKING:
     from torch import nn
@@ -59,6 +59,7 @@ class TunedModel:
         found: list[Any] = []
         with at_the_door(progress):
             from ssl_zoo.compose.arguments import as_words
+            from ssl_zoo.compose.asking import composed
             from ssl_zoo.compose.predicting import predict_from
             from ssl_zoo.compose.task_predicting import tell_texts
 

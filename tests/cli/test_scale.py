@@ -9,10 +9,10 @@ from omegaconf import OmegaConf
 from PIL import Image
 
 from ssl_zoo.cli import scale
-from ssl_zoo.cli.scale_cost import cost, open_data
 from ssl_zoo.cli.scale_ladder import pretraining, rungs
 from ssl_zoo.compose import composition
 from ssl_zoo.compose.composition import ConfigError
+from ssl_zoo.compose.step_cost import cost, open_data
 
 TEXT = ("objective=next_token", "backbone=transformer_micro", "data=text_files", "tokenizer=bytes")
 IMAGES = ("objective=mae_small", "backbone=vit_micro", "data=digits")

@@ -150,7 +150,7 @@ def test_data_put_in_is_data_composed():
 
 @pytest.mark.parametrize("name", options("backbone"))
 def test_backbone_composes(name):
-    text = name.startswith(("transformer", "hf"))
+    text = name.startswith(("transformer", "hf", "modernbert"))
     words = ("objective=simclr", f"backbone={name}", f"data={DATA['text' if text else 'image']}")
     assert "backbone" in check_keys(plain(composed("pretrain", *words)))
 

@@ -3,12 +3,15 @@
 import shutil
 
 import pytest
+import timm
 import torch
 from safetensors.torch import save_file
 
 import ssl_zoo
 from ssl_zoo import ConfigError
 from ssl_zoo.backbones.cnn import TimmCNN
+from ssl_zoo.compose.composition import build, settle, with_public_backbone
+from ssl_zoo.compose.objective import build_objective
 from ssl_zoo.hub import HubError
 
 SMALL = {"batch_size": 32, "steps": 1, "evaluate_every": 0, "trainer": "cpu", "progress": False}
@@ -85,3 +88,42 @@ def test_text_brings_its_tokenizer(tmp_path, capfd):
     assert capfd.readouterr() == ("", "")
     with pytest.raises(ConfigError, match="leave out tokenizer="):
         ssl_zoo.pretrain(**text, tokenizer="bytes", init=first, out=tmp_path / "third")
+
+
+def test_public_weights_by_name_are_those_of_the_library():
+    """backbone=timm/NAME says no more than three keys, and a typed key is left as it is."""
+    words = with_public_backbone(["backbone=timm/resnet18.a1_in1k", "data=digits"])
+    said = ["backbone=timm", "backbone.name='resnet18.a1_in1k'", "backbone.pretrained=true"]
+    assert words == [*said, "data=digits"]
+    named = with_public_backbone(["backbone=hf/gpt2", "backbone.pretrained=weights"])
+    assert named == ["backbone=hf", "backbone.name='gpt2'", "backbone.pretrained=weights"]
+    assert with_public_backbone(["backbone=resnet18"]) == ["backbone=resnet18"]
+
+
+def test_public_weights_from_a_file_are_what_the_backbone_starts_from(tmp_path):
+    """backbone=dinov2_small reads timm's names of its weights, from a file where there is no network."""
+    model = timm.create_model("vit_small_patch14_dinov2.lvd142m", img_size=28, num_classes=0, depth=1)
+    save_file(model.state_dict(), tmp_path / "weights.safetensors")
+    words = [
+        *(
+            "objective=simclr",
+            "backbone=dinov2_small",
+            "+backbone.depth=1",
+            "data=digits",
+            "data.image_size=28",
+        ),
+        f"backbone.pretrained={tmp_path / 'weights.safetensors'}",
+    ]
+    cfg = build("pretrain", settle("pretrain", words))
+    backbone = build_objective(cfg, None).backbone
+    ours = torch.cat(
+        [one.flatten() for name, one in sorted(backbone.state_dict().items()) if "qkv.weight" in name]
+    )
+    assert torch.equal(ours, model.state_dict()["blocks.0.attn.qkv.weight"].flatten())
+
+
+def test_absent_public_weights_are_told_with_what_would_work(monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    cfg = build("pretrain", settle("pretrain", ["objective=simclr", "backbone=dinov3_small", "data=digits"]))
+    with pytest.raises(ConfigError, match=r"vit_small_patch16_dinov3.*backbone\.pretrained=FILE"):
+        build_objective(cfg, None)

@@ -1,0 +1,513 @@
+"""Whether pretraining is worth it on somebody's data, as a configuration asks: `ssl-zoo worth`.
+
+1. Each of two to four ways of pretraining gets the same minutes, and a linear probe at several label budgets,
+   beside random weights of its backbone and raw pixels or TF-IDF.
+2. The one that is best on validation is pretrained anew for the longer part of the time that is left.
+3. The best is fine-tuned, beside the same network from scratch in as many steps.
+
+Everything goes through `ssl-zoo pretrain` and `ssl-zoo evaluate`, whose words are kept.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+import shlex
+import sys
+import time
+import warnings
+from collections.abc import Iterator
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from omegaconf import DictConfig, OmegaConf
+
+from ssl_zoo import hub
+from ssl_zoo.compose import composition, evaluation, overrides, pretraining
+from ssl_zoo.compose.asking import composed
+from ssl_zoo.compose.composition import EXPECTED, ConfigError
+from ssl_zoo.compose.gate import instantiate
+from ssl_zoo.compose.step_cost import cost, open_data
+from ssl_zoo.compose.tokenizer import new_tokenizer
+from ssl_zoo.data.image_captions import ImageCaptions
+from ssl_zoo.data.images import ImageData
+from ssl_zoo.data.own import OwnData
+from ssl_zoo.data.rows import DataError
+from ssl_zoo.data.text import TextData
+from ssl_zoo.data.text_pairs import TextPairs
+from ssl_zoo.messages import heard, heard_by, note
+from ssl_zoo.pretrain.checkpoint import write_atomically
+from ssl_zoo.transfer.report import Result
+from ssl_zoo.transfer.table import Table
+from ssl_zoo.trial.answer import Answer, Asked, Way
+from ssl_zoo.trial.diary import Diary
+from ssl_zoo.trial.lines import Tried, best, by_name, count
+from ssl_zoo.trial.verdict import Figure, Verdict, judge, standing
+
+FIRST, LAST = 0.45, 0.2  # shares of the time: of the first round, and of fine-tuning at the end
+BUDGETS = (5, 25, 100)  # labels a class
+SHARES = (0.05, 0.2)  # of the labels, where a class has fewer than the first of BUDGETS
+PUBLIC = ("dinov2_small", "dinov2_base", "dinov3_small", "modernbert_base")  # of configs/backbone
+MORE = 4  # times the minutes, for who goes on
+LONGER = 1.5  # how many times as long the second round has to be, to be worth its while
+STEPS = (40, 300)  # of fine-tuning: least and most
+RATES, BATCH = (3e-4, 3e-3), 32
+DECAYS = ("1e+0", "1e-2", "1e-4", "1e-6")  # of linear probes
+EVERY = 20.0  # seconds between two lines of a piece that are shown on the way
+FLOORS = {"raw pixels": "linear probe", "TF-IDF": "logistic regression", "random, frozen": "linear probe"}
+
+
+def worth_from(cfg: DictConfig, words: list[str]) -> Answer:
+    """Answer what a configuration asks, and write its page.
+
+    Args:
+        words: those that were settled, of which the ones about data are handed on.
+
+    Raises:
+        ConfigError, DataError, BoardError, OtherQuestion: what was asked for cannot be.
+        KeyboardInterrupt, SystemExit: stopped; the same call goes on.
+    """
+    asked = look(cfg, words)
+    out = Path(cfg.out or Path("worth") / asked.name)
+    whole: dict[str, Any] = composition.plain(cfg)
+    chosen = {key: whole[key] for key in ("lines", "public", "labels", "seeds", "seed", "length")}
+    diary = Diary(out, {"data": asked.fed, "labelled": asked.labelled, "minutes": cfg.minutes, **chosen})
+    return Work(cfg, asked, out, diary).answer()
+
+
+def look(cfg: DictConfig, words: list[str]) -> Asked:
+    """What lies there.
+
+    Raises:
+        ConfigError, DataError: no labels, or too few to hold some out.
+    """
+    fed = [word for word in words if overrides.split(word).key.split(".")[0] == "data"]
+    labelled = fed
+    if cfg.labelled is not None:
+        labelled = [f"data={overrides.quote(str(cfg.labelled))}"]
+        if not Path(cfg.labelled).exists():
+            labelled = [f"data={cfg.labelled}"]
+        size = [word for word in fed if overrides.split(word).key == "data.image_size"]
+        labelled = [*composition.settle("worth", [*labelled, *size])]
+    with composed("worth", list(labelled)) as (found, choices):
+        data = instantiate(found.data, _convert_="all")
+        name = choices["data"]
+    if isinstance(data, TextPairs | ImageCaptions):
+        raise DataError(f"{data.name} holds pairs: take data of single images or texts, with classes")
+    for split in evaluation.Splits._fields:
+        if split not in data.splits():
+            raise DataError(f"{data.name} has no {split} split: carve it with data.{split}_fraction=0.2")
+    y, chosen_on = labels_of(data, "train"), len(labels_of(data, "validation"))
+    counts = np.bincount(y)
+    counts = counts[counts > 0]
+    if cfg.labels is not None:
+        budgets = [one for one in evaluation.listed(cfg.labels) if one is not None]
+    elif counts.min() < BUDGETS[0]:
+        budgets = list(SHARES)
+    else:
+        budgets = [n for n in BUDGETS if n <= counts.min() and n < 0.7 * counts.mean()]
+    title = data.name
+    if cfg.labelled is not None:
+        with composed("worth", list(fed)) as (found, choices):
+            name, title = choices["data"], instantiate(found.data, _convert_="all").name
+    return Asked(
+        name=name,
+        title=title,
+        modality=data.modality,
+        fed=tuple(fed),
+        labelled=tuple(labelled),
+        classes=len(counts),
+        rows=len(y),
+        chosen_on=chosen_on,
+        budgets=(*budgets, None),
+        all_labels=float(counts.mean()),
+    )
+
+
+def labels_of(data: ImageData | OwnData | TextData, split: str) -> np.ndarray:
+    """(N,) the classes of a split.
+
+    Raises:
+        ConfigError: it has none.
+    """
+    y = data.labels(split) if isinstance(data, TextData) else data.rows(split).y
+    if y is None or not data.classes:
+        raise ConfigError(
+            f"{data.name} has no labels, and worth measures with some: name labelled data of the same kind "
+            "with labelled=PATH (class folders, or a table with labels)"
+        )
+    return y
+
+
+class Work:
+    """The pieces of an answer, in the order in which they are done.
+
+    Args:
+        cfg: the configuration. asked: what is looked at. out: the folder. diary: what is done already.
+    """
+
+    def __init__(self, cfg: DictConfig, asked: Asked, out: Path, diary: Diary):
+        self.cfg, self.asked, self.out, self.diary = cfg, asked, out, diary
+        self.total = 60 * float(cfg.minutes)
+        self.left: list[str] = []
+        self.ways: list[Way] = []
+        self.figures: list[Figure] = []
+
+    def answer(self) -> Answer:
+        """Do what is left, and say what was found."""
+        asked = self.asked
+        note(
+            f"{asked.name}: {asked.rows:,} labelled rows to train on, {asked.classes} classes; about "
+            f"{self.cfg.minutes:g} minutes, in {self.out}"
+        )
+        tried = self.tried()
+        share = FIRST * self.total / 60 / len(tried)
+        for one in tried:
+            self.way(one, one.name, share)
+        for one in self.public(tried[0], share):
+            self.ways.append(one)
+            self.measure(one)
+        self.longer(share)
+        self.finetuned()
+        verdict = judge(self.figures, asked.all_labels)
+        self.left += [f"{way.tried.name} failed: {way.failed}" for way in self.ways if way.failed]
+        told = [(way.tried.name, way.pretraining.get("told")) for way in self.ways]
+        self.left += [f"{name}: {one}" for name, one in told if one]
+        made = Answer(
+            asked,
+            tuple(self.ways),
+            tuple(self.figures),
+            verdict,
+            tuple(self.left),
+            self.commands(verdict),
+            self.diary.seconds,
+            self.out,
+            self.out / "worth.html",
+        )
+        from ssl_zoo.pages.worth import worth_page  # brings what draws charts
+
+        write_atomically(made.page, worth_page(made).encode())
+        told = [asdict(figure) | {"half": figure.half} for figure in made.figures]
+        text = {"sentences": verdict.sentences, "winner": verdict.winner, "figures": told}
+        write_atomically(self.out / "answer.json", json.dumps(text, indent=1).encode())
+        return made
+
+    def tried(self) -> list[Tried]:
+        """The ways of pretraining."""
+        if self.cfg.lines is not None:
+            return [by_name(name) for name in self.cfg.lines]
+        found = best(self.asked.modality, count(self.cfg.minutes))
+        for one in found:
+            note(f"{one.name}: {one.why}")
+        return found
+
+    # Pretraining
+
+    def way(self, tried: Tried, folder: str, minutes: float) -> Way:
+        """Pretrain one way for so many minutes, and measure it."""
+        run = self.out / "runs" / folder
+        words = self.pretraining_words(tried, run, minutes)
+        found = self.piece(
+            f"pretrain {folder}", lambda: self.pretrain(words), f"{minutes:.1f} minutes of pretraining"
+        )
+        one = Way(tried, run, minutes, found, found.get("backbone", ""))
+        self.ways.append(one)
+        if not one.failed:
+            self.measure(one)
+        return one
+
+    def pretraining_words(self, tried: Tried, run: Path, minutes: float) -> list[str]:
+        """The words of `ssl-zoo pretrain`."""
+        threads = [] if self.cfg.threads is None else [f"threads={self.cfg.threads}"]
+        trainer = (
+            [] if self.cfg.device == "auto" else [f"trainer={'cpu' if self.cfg.device == 'cpu' else 'gpu'}"]
+        )
+        own = [f"run={overrides.quote(str(run))}", f"seed={self.cfg.seed}", f"budget.minutes={minutes:.3f}"]
+        spared = [] if any(word.startswith("experiment=") for word in tried.words) else ["evaluate_every=0"]
+        steps = ["budget.steps=null"] if any(word.startswith("experiment=") for word in tried.words) else []
+        return [*tried.words, *self.asked.fed, *own, *steps, *spared, *threads, *trainer]
+
+    def pretrain(self, words: list[str]) -> dict[str, Any]:
+        """Stage 1 of one way; what it cost. Batches larger than the data become half as large as it."""
+        try:
+            return self.trained(words)
+        except DataError as error:
+            if (few := re.search(r"the data has ([\d,]+) rows, fewer than one batch", str(error))) is None:
+                raise
+            rows = int(few[1].replace(",", ""))
+        batch = max(2, rows // 2)
+        kept = [word for word in words if not word.startswith("batch_size=")]
+        told = f"batches as large as the recipe's: {rows:,} rows are read in batches of {batch:,}"
+        return self.trained([*kept, f"batch_size={batch}"]) | {"told": told}
+
+    def trained(self, words: list[str]) -> dict[str, Any]:
+        """A finished run of these words; what it cost."""
+        with composed("pretrain", words) as (cfg, choices):
+            backbone = OmegaConf.to_yaml(cfg.backbone, resolve=True)
+            trained = pretraining.pretrain_from(cfg.copy(), choices)
+            if trained.summary["stopped"]:
+                sys.exit(143)  # by a signal; what it did is saved
+            flops = None
+            with contextlib.suppress(*EXPECTED):
+                flops = cost(cfg, *open_data(cfg)).flops * trained.summary["steps"]
+        keys = ("steps", "samples", "seconds", "backbone_parameters")
+        kept = {key: trained.summary.get(key) for key in keys}
+        return {"words": words, "backbone": backbone, "flops": flops, "training": kept}
+
+    def public(self, like: Tried, minutes: float) -> Iterator[Way]:
+        """Public weights as they are, and pretrained further in the way that is given."""
+        if self.cfg.public is None:
+            self.left.append(
+                "public weights, as none were named (public=dinov2_small, timm/NAME, hf/NAME or hf/FOLDER)"
+            )
+            return
+        words = public_words(str(self.cfg.public))
+        one = Tried(str(self.cfg.public), (*without_backbone(like.words), *words), "public weights")
+        run = self.out / "runs" / "public"
+        found = self.piece("public", lambda: self.draw(one, run), "public weights")
+        yield Way(replace(one, name=f"{one.name}, as it is"), run, 0.0, found, found.get("backbone", ""))
+        if not found.get("failed"):
+            further = replace(
+                one, name=f"{one.name}, {like.name} on it", words=(*one.words, "guard=head_start")
+            )
+            self.way(further, "public-further", minutes)
+
+    def draw(self, one: Tried, run: Path) -> dict[str, Any]:
+        """Public weights in a folder as pretraining would leave it."""
+        words = [*one.words, *self.asked.fed, "budget.steps=1"]
+        with composed("pretrain", words) as (cfg, _):
+            data = instantiate(cfg.data, _convert_="all")
+            make = instantiate(cfg.backbone, _convert_="all", _partial_=True)
+            run.mkdir(parents=True, exist_ok=True)
+            if isinstance(data, TextData):
+                tokenizer = new_tokenizer(cfg, data.texts("train"), cfg.backbone)
+                tokenizer.save(run / "tokenizer")
+                backbone = make(vocabulary=tokenizer.vocabulary)
+            else:
+                backbone = make()
+            OmegaConf.save(cfg, run / "config.yaml")
+            hub.save(backbone, run / "backbone")
+            return {
+                "words": words,
+                "backbone": OmegaConf.to_yaml(cfg.backbone, resolve=True),
+                "flops": 0,
+                "training": {},
+            }
+
+    def longer(self, share: float) -> None:
+        """Pretrain the way that is best on validation again, in what is left of the time."""
+        ours = [one for one in self.figures if one.pretrained]
+        if not ours:
+            return
+        leader = next(way for way in self.ways if way.tried.name == standing(ours)[0])
+        minutes = (self.total * (1 - LAST) - self.spent_before("longer")) / 60
+        if leader.minutes == 0 or minutes < LONGER * share:
+            self.left.append(
+                f"a longer run of {leader.tried.name}, for which {max(0.0, minutes):.1f} minutes were left"
+            )
+            return
+        if "pretrain longer" in self.diary.pieces:  # an earlier session decided
+            minutes = self.diary.pieces["pretrain longer"].get("minutes", minutes)
+        self.way(
+            replace(leader.tried, name=f"{leader.tried.name}, {minutes / share:.1f} times as long"),
+            "longer",
+            minutes,
+        )
+
+    def spent_before(self, piece: str) -> float:
+        """Seconds of all pieces but those of the second round and later."""
+        late = (f"pretrain {piece}", f"measure {piece}", "fine-tune")
+        return sum(one["seconds"] for name, one in self.diary.pieces.items() if not name.startswith(late))
+
+    # Measuring
+
+    def measure(self, way: Way) -> None:
+        """The linear probe of a way at every label budget; with its floors where nobody measured them yet."""
+        if way.failed:
+            return
+        folder = way.run.name
+        floors = way.backbone not in {one.backbone for one in self.ways if one.run != way.run}
+        protocol = "layers" if self.asked.modality == "text" else "linear"
+        grid = f"protocol.weight_decays=[{','.join(DECAYS)}]"
+        words = [
+            *self.measuring_words(way.run),
+            f"protocol={protocol}",
+            grid,
+            f"floors={str(floors).lower()}",
+        ]
+        found = self.piece(f"measure {folder}", lambda: self.evaluate(words), "linear probes")
+        if "failed" in found:
+            self.left.append(f"the linear probe of {way.tried.name}: {found['failed']}")
+        of_network = "" if floors and not self.figures else f" of {folder}"
+        for one in found.get("figures", ()):
+            self.add(one, way, "linear probe", f"random weights{of_network}")
+
+    def add(self, one: dict[str, Any], way: Way, how: str, random: str) -> None:
+        """Take up a line of a table, unless a floor of its name was measured before."""
+        name = one["name"]
+        ours = name == "pretrained"
+        line = way.tried.name if ours else random if name == "random, frozen" else name
+        made = Figure(
+            line,
+            how if ours else FLOORS.get(name, how),
+            ours,
+            one["labels"],
+            tuple(one["values"]),
+            one["validation"],
+            one["test"],
+            one["seconds"],
+        )
+        if (made.line, made.how, made.labels) not in {(f.line, f.how, f.labels) for f in self.figures}:
+            self.figures.append(made)
+
+    def measuring_words(self, run: Path) -> list[str]:
+        """The words of `ssl-zoo evaluate` that all measurements have."""
+        cfg = self.cfg
+        budgets = ",".join("null" if one is None else str(one) for one in self.asked.budgets)
+        seeds = ",".join(map(str, cfg.seeds))
+        words = [
+            f"run={overrides.quote(str(run))}",
+            *self.asked.labelled,
+            f"labels=[{budgets}]",
+            f"seeds=[{seeds}]",
+        ]
+        words += [f"device={cfg.device}"]
+        words += [] if cfg.length is None else [f"length={cfg.length}"]
+        return words + ([] if cfg.threads is None else [f"threads={cfg.threads}"])
+
+    def evaluate(self, words: list[str]) -> dict[str, Any]:
+        """Stage 2 of one way; the lines of its table."""
+        with composed("evaluate", words) as (cfg, choices):
+            table: Table = evaluation.evaluate_from(cfg, choices)
+        return {
+            "words": words,
+            "figures": [
+                {
+                    "name": name,
+                    "labels": one.labels,
+                    "values": one.values,
+                    "validation": validation_of(one),
+                    "test": one.test,
+                    "seconds": round(one.seconds, 1),
+                }
+                for name, one in table.results
+            ],
+        }
+
+    def finetuned(self) -> None:
+        """The best way fine-tuned, beside the same network from scratch."""
+        ours = [one for one in self.figures if one.pretrained]
+        if not ours:
+            return
+        winner = next(way for way in self.ways if way.tried.name == standing(ours)[0])
+        found = self.diary.pieces.get("fine-tune")
+        steps = self.steps(winner) if found is None else 0
+        words = [*self.measuring_words(winner.run), "protocol=finetune", "floors=[scratch]", f"steps={steps}"]
+        words += [
+            f"protocol.lrs=[{RATES[0]},{RATES[1]}]",
+            f"protocol.batch_size={BATCH}",
+            "protocol.head_start=probe",
+        ]
+        found = self.piece(
+            "fine-tune", lambda: self.evaluate(words), f"fine-tuning in {steps} steps, and from scratch"
+        )
+        if "failed" in found:
+            self.left.append(f"fine-tuning of {winner.tried.name}: {found['failed']}")
+        for one in found.get("figures", ()):
+            if one["name"] in ("pretrained", "from scratch"):
+                self.add(one, winner, "fine-tuned", "")
+
+    def steps(self, winner: Way) -> int:
+        """Steps of fine-tuning that fit into what is left, as fast as pretraining went."""
+        training = winner.pretraining.get("training") or {}
+        left = max(self.total - self.diary.seconds, 0.5 * LAST * self.total)
+        fits = len(RATES) + len(self.cfg.seeds) - 1
+        runs = 2 * fits * len(self.asked.budgets)
+        if not training.get("samples"):
+            return STEPS[0]
+        seconds = BATCH * training["seconds"] / training["samples"]
+        return int(min(STEPS[1], max(STEPS[0], left / (runs * seconds))))
+
+    # On the way
+
+    def piece(self, name: str, work: Any, what: str) -> dict[str, Any]:
+        """A piece of the diary; its lines go into a file, and some of them to whoever listens."""
+        if name not in self.diary.pieces:
+            note(f"[{self.diary.seconds / 60:4.1f} min] {name}: {what}")
+        with quietly(self.out / "log.txt"):
+            return self.diary.piece(name, work, EXPECTED)
+
+    def commands(self, verdict: Verdict) -> tuple[str, ...]:
+        """How to go on with the winner."""
+        way = next((way for way in self.ways if way.tried.name == verdict.winner), None)
+        if way is None:
+            return ()
+        asked, threads = self.asked, [] if self.cfg.threads is None else [f"threads={self.cfg.threads}"]
+        if not any(gain.sign > 0 for gain in verdict.gains):
+            longer = [f"minutes={MORE * float(self.cfg.minutes):.0f}", f"out={self.out}-longer"]
+            of = [] if self.cfg.labelled is None else [f"labelled={overrides.quote(str(self.cfg.labelled))}"]
+            return (shlex.join(["ssl-zoo", "worth", *asked.fed, *of, *longer, *threads]),)
+        found = [["finetune", f"run={way.run}", *asked.labelled, f"out={self.out / 'classifier'}"]]
+        if way.minutes:
+            begun = way.pretraining["words"]
+            again = [word for word in begun if not word.startswith(("run=", "budget.minutes="))]
+            minutes = f"budget.minutes={MORE * way.minutes:.0f}"
+            found.append(["pretrain", *again, minutes, f"run={self.out / 'runs/long'}"])
+        return tuple(shlex.join(["ssl-zoo", *words]) for words in found)
+
+
+def validation_of(one: Result) -> float:
+    """The mean validation score of what was chosen; of fine-tuning that is the first draw's."""
+    return float(np.mean([chosen["validation"] for chosen in one.chosen if "validation" in chosen]))
+
+
+def public_words(name: str) -> list[str]:
+    """Words for pretrained weights.
+
+    Raises:
+        ConfigError: it names no library and no backbone of configs/backbone that has public weights.
+    """
+    name, _, weights = name.partition("=")
+    own = [] if not weights else [f"backbone.pretrained={overrides.quote(weights)}"]
+    if name.startswith(("timm/", "hf/")) or name in PUBLIC:
+        return [f"backbone={name if name in PUBLIC else overrides.quote(name)}", *own]
+    raise ConfigError(
+        f"public={name} names no weights: give {', '.join(PUBLIC)}, timm/NAME or hf/NAME of the hub, "
+        "hf/FOLDER, or timm/NAME=FILE"
+    )
+
+
+def without_backbone(words: tuple[str, ...]) -> list[str]:
+    """Words of pretraining without those of the backbone and its tokenizer."""
+    return [
+        word for word in words if overrides.split(word).key.split(".")[0] not in ("backbone", "tokenizer")
+    ]
+
+
+@contextlib.contextmanager
+def quietly(log: Path) -> Iterator[None]:
+    """Within, lines go to the end of a file, and one of them every `EVERY` seconds to whoever listens."""
+    listener, terminal, last = heard(), sys.stderr, time.monotonic()
+
+    def hear(line: str) -> None:
+        nonlocal last
+        print(line, file=file, flush=True)
+        if time.monotonic() - last > EVERY and line.strip():
+            last = time.monotonic()
+            if listener is None:
+                print(f"    {line}", file=terminal, flush=True)
+            else:
+                listener(f"    {line}")
+
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with (
+        open(log, "a", encoding="utf-8") as file,
+        contextlib.redirect_stdout(file),
+        contextlib.redirect_stderr(file),
+        heard_by(hear),
+        warnings.catch_warnings(),
+    ):
+        yield
