@@ -28,8 +28,8 @@ from ssl_zoo.compose import composition, evaluation
 from ssl_zoo.compose.gate import instantiate
 from ssl_zoo.data.images import ImageData
 from ssl_zoo.data.text import TextData
-from ssl_zoo.pretrain.callbacks import say
-from ssl_zoo.pretrain.checkpoint import write_atomically
+from ssl_zoo.pretrain.saying import say
+from ssl_zoo.pretrain.writing import write_atomically
 from ssl_zoo.transfer import floors
 from ssl_zoo.transfer.evaluate import evaluate as score
 from ssl_zoo.transfer.protocols import Finetune, Linear

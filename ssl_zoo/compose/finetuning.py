@@ -24,8 +24,8 @@ from ssl_zoo.compose.evaluation import (
 from ssl_zoo.compose.gate import instantiate
 from ssl_zoo.compose.objects import NONE, Objects
 from ssl_zoo.messages import note
-from ssl_zoo.pretrain.callbacks import say
 from ssl_zoo.pretrain.export import read_summary
+from ssl_zoo.pretrain.saying import say
 from ssl_zoo.transfer import kept
 from ssl_zoo.transfer.completion import Completion
 from ssl_zoo.transfer.kept import Kept

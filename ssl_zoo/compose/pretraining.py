@@ -26,12 +26,13 @@ from ssl_zoo.data.rows import Rows
 from ssl_zoo.data.text import TextData
 from ssl_zoo.data.tokenizer import Tokenizer
 from ssl_zoo.pretrain import Budget, Pretraining, PretrainingData, launch, pretrain
-from ssl_zoo.pretrain.callbacks import say
-from ssl_zoo.pretrain.checkpoint import checkpoints, write_atomically
+from ssl_zoo.pretrain.checkpoint import checkpoints
 from ssl_zoo.pretrain.guard import Guard
 from ssl_zoo.pretrain.run import RunError, locked
+from ssl_zoo.pretrain.saying import say
 from ssl_zoo.pretrain.stopping import requeue_when_told
 from ssl_zoo.pretrain.watch import Monitor, Validation
+from ssl_zoo.pretrain.writing import write_atomically
 
 # What may change between the sessions of one run; anything else would be another run.
 FREE = (

@@ -26,8 +26,8 @@ from ssl_zoo.pages.run_charts import CHANCE
 from ssl_zoo.pages.run_report import Report, html
 from ssl_zoo.pages.samples import samples
 from ssl_zoo.pages.shown import Prediction, predict
-from ssl_zoo.pretrain.checkpoint import write_atomically
 from ssl_zoo.pretrain.logs import read_metrics
+from ssl_zoo.pretrain.writing import write_atomically
 from ssl_zoo.transfer.features import extract
 from ssl_zoo.transfer.measures import Data, Images
 

@@ -27,8 +27,8 @@ from ssl_zoo.leaderboard.composer import Composer, Config, Trust
 from ssl_zoo.leaderboard.datasets import Datasets, agree
 from ssl_zoo.leaderboard.examiner import Examiner, format_measure, plain
 from ssl_zoo.leaderboard.stages import code_of, first_overrides
-from ssl_zoo.pretrain.checkpoint import write_atomically
-from ssl_zoo.pretrain.run import environment
+from ssl_zoo.pretrain.environment import environment
+from ssl_zoo.pretrain.writing import write_atomically
 from ssl_zoo.transfer.features import remembering
 
 LOCK = ".unit"  # the file in the folder of a unit that the process working there holds

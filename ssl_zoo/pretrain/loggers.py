@@ -10,7 +10,7 @@ from typing import Any
 
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 
-from ssl_zoo.pretrain.callbacks import say
+from ssl_zoo.pretrain.saying import say
 
 
 class Bearable(Logger):

@@ -15,102 +15,33 @@ from __future__ import annotations
 
 import json
 import logging
-import os
-import platform
 import signal
-import subprocess
-import sys
-import time
 import warnings
 from pathlib import Path
 from typing import Any
 
 import lightning as L
-import torch
 from lightning.fabric.utilities.warnings import PossibleUserWarning
 
-import ssl_zoo
 from ssl_zoo import hub
 from ssl_zoo.data.workers import GONE, WorkerError
 from ssl_zoo.pretrain import launch
-from ssl_zoo.pretrain.callbacks import Meter, chance_of, say
-from ssl_zoo.pretrain.checkpoint import (
-    AtomicCheckpointIO,
-    CheckpointError,
-    checkpoints,
-    newest,
-    refuse_other_files,
-    write_atomically,
-)
+from ssl_zoo.pretrain.callbacks import Meter, chance_of
+from ssl_zoo.pretrain.checkpoint import CheckpointError, checkpoints, newest, refuse_other_files
+from ssl_zoo.pretrain.checkpoint_io import AtomicCheckpointIO
 from ssl_zoo.pretrain.data import PretrainingData
-from ssl_zoo.pretrain.export import exported, read_summary
+from ssl_zoo.pretrain.environment import environment
+from ssl_zoo.pretrain.export import FEW, exported, read_summary
 from ssl_zoo.pretrain.guard import Guard
 from ssl_zoo.pretrain.loggers import loggers
 from ssl_zoo.pretrain.module import NonFinite, Pretraining
 from ssl_zoo.pretrain.saver import Checkpoint
+from ssl_zoo.pretrain.saying import say
 from ssl_zoo.pretrain.session import RunError, Session, locked
 from ssl_zoo.pretrain.stopping import Stop, requeue
 from ssl_zoo.pretrain.watch import Monitor, Validation
+from ssl_zoo.pretrain.writing import write_atomically
 from ssl_zoo.products import at_full_rate
-
-FEW = 20  # optimizer steps that teach nothing, whatever the objective
-
-
-def processor() -> str:
-    """The processor's name, where the system tells it."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        lines = []
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
-
-
-def commit(file: Path) -> str | None:
-    """The commit of the repository that keeps this package, at its top, with `file` in it.
-
-    None where the package is installed, also below a repository of somebody else, and where there is no git.
-    """
-
-    def git(*words: str) -> str:
-        return subprocess.run(
-            ["git", *words], cwd=file.parent, capture_output=True, text=True, check=True
-        ).stdout.strip()
-
-    try:
-        git("ls-files", "--error-unmatch", file.name)
-        ours = Path(git("rev-parse", "--show-toplevel")) == file.resolve().parents[2]
-        return git("rev-parse", "HEAD") if ours else None
-    except (OSError, subprocess.CalledProcessError):
-        return None
-
-
-def environment() -> dict[str, Any]:
-    """Versions, hardware and the command, as found."""
-    names = ["torch", "torchvision", "lightning", "timm", "transformers", "tokenizers", "hydra-core", "numpy"]
-    names += ["scipy", "scikit-learn", "gensim"]
-    from importlib.metadata import PackageNotFoundError, version
-
-    versions = {}
-    for name in names:
-        try:
-            versions[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    devices = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
-    return {
-        "ssl_zoo": ssl_zoo.__version__,
-        "commit": commit(Path(__file__)),
-        "python": platform.python_version(),
-        "versions": versions,
-        "machine": platform.machine(),
-        "processor": processor(),
-        "cores": os.cpu_count(),
-        "threads": torch.get_num_threads(),
-        "devices": devices,
-        "command": sys.argv,
-        "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-    }
 
 
 def resume_from(run: Path, resume: str) -> Path | None:

@@ -29,7 +29,7 @@ import torch.distributed as dist
 
 from ssl_zoo.distributed import world
 from ssl_zoo.pretrain import launch
-from ssl_zoo.pretrain.checkpoint import alive, write_atomically
+from ssl_zoo.pretrain.writing import alive, write_atomically
 
 T = TypeVar("T")
 PATIENCE = 300.0  # seconds without a sign of the first process

@@ -15,17 +15,11 @@ import torch
 from tiny import forked, spawn, train
 
 from ssl_zoo.pretrain import checkpoint
-from ssl_zoo.pretrain.checkpoint import (
-    AtomicCheckpointIO,
-    CheckpointError,
-    checkpoints,
-    newest,
-    prune,
-    sidecar,
-    write_atomically,
-)
+from ssl_zoo.pretrain.checkpoint import CheckpointError, checkpoints, newest, prune, sidecar
+from ssl_zoo.pretrain.checkpoint_io import AtomicCheckpointIO
 from ssl_zoo.pretrain.run import RunError, locked, resume_from
 from ssl_zoo.pretrain.saver import Checkpoint
+from ssl_zoo.pretrain.writing import write_atomically
 
 
 def write(folder: Path, *steps: int) -> list[Path]:
