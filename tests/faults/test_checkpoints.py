@@ -142,7 +142,7 @@ def test_writing_atomically_keeps_the_file_when_it_fails(tmp_path, monkeypatch):
     def fail(*_):
         raise OSError(5, "I/O error")
 
-    monkeypatch.setattr(checkpoint.os, "fsync", fail)
+    monkeypatch.setattr(os, "fsync", fail)
     with pytest.raises(OSError, match="I/O error"):
         write_atomically(path, b"after")
     assert path.read_bytes() == b"before"
