@@ -61,7 +61,7 @@ def main() -> None:
         sys.exit(130)
     except BrokenPipeError:  # whoever read what is printed has had enough, as in `ssl-zoo list | head -1`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(128 + signal.SIGPIPE)
+        sys.exit(141)  # 128 + SIGPIPE, which not every system names
     except Exception as error:  # what a user can cause is said by its verb
         print_exception(error)
         sys.exit(

@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
-from ssl_zoo.data.cache import sync
 from ssl_zoo.hub import digest
+from ssl_zoo.portable import sync
 from ssl_zoo.pretrain.checkpoint import CheckpointError, read_checkpoint, sidecar
 from ssl_zoo.pretrain.writing import write_atomically
 

@@ -23,7 +23,7 @@ from typing import Any
 import lightning as L
 from lightning.fabric.utilities.warnings import PossibleUserWarning
 
-from ssl_zoo import hub
+from ssl_zoo import hub, portable
 from ssl_zoo.data.workers import GONE, WorkerError
 from ssl_zoo.pretrain import launch
 from ssl_zoo.pretrain.callbacks import Meter, chance_of
@@ -225,7 +225,7 @@ def conclude(
                 )
         write_atomically(file, json.dumps(summary, indent=1).encode())
     asked = saver.stop.asked
-    if module.stopped and asked == signal.SIGUSR1 and lightning.is_global_zero:
+    if module.stopped and asked == portable.number("SIGUSR1") and lightning.is_global_zero:
         say(requeue())
     if module.stopped and asked == signal.SIGINT and not launch.by_lightning():
         raise KeyboardInterrupt("saved")

@@ -6,6 +6,8 @@ import glob
 import os
 from pathlib import Path
 
+from ssl_zoo.portable import runs
+
 
 def write_atomically(path: Path, data: bytes) -> None:
     """Write all of `data`, or leave the file as it was. What killed writers of this file left is removed.
@@ -34,12 +36,4 @@ def write_atomically(path: Path, data: bytes) -> None:
 
 def alive(process: int) -> bool:
     """Whether another process of this number runs on this machine."""
-    if process == os.getpid():
-        return False
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        return True
-    return True
+    return process != os.getpid() and runs(process)
