@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from ssl_zoo.transfer.table import Table as Table
     from ssl_zoo.transfer.vector_files import Vectors as Vectors
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 # Public name -> the module of this package that defines it.
 _HOME = {

@@ -12,6 +12,7 @@ import shlex
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from tqdm import tqdm
 
 from ssl_zoo import hub
 from ssl_zoo.backbones._base import Backbone
-from ssl_zoo.cli import demo_plots, pretrain
+from ssl_zoo.cli import pretrain
 from ssl_zoo.compose import composition, evaluation
 from ssl_zoo.compose.gate import instantiate
 from ssl_zoo.data.images import ImageData
@@ -159,14 +160,19 @@ def run(folder: Path, seed: int = 0) -> list[Outcome]:
     began = time.perf_counter()
     torch.set_num_threads(min(THREADS, torch.get_num_threads()))
     outcomes = [run_part(part, folder / part.name, seed, began) for part in PARTS]
-    heading("the pictures", began)
-    pictures = [
-        demo_plots.curves(outcomes, folder / "curves.png"),
-        demo_plots.embeddings(outcomes, folder / "embeddings.png"),
-    ]
+    pictures = []
+    if find_spec("matplotlib") is not None:
+        from ssl_zoo.cli import demo_plots
+
+        heading("the pictures", began)
+        pictures = [
+            demo_plots.curves(outcomes, folder / "curves.png"),
+            demo_plots.embeddings(outcomes, folder / "embeddings.png"),
+        ]
     for outcome in outcomes:
         say("\n" + outcome.text())
-    say("\nPictures: " + ", ".join(map(str, pictures)))
+    none = "none, for they need matplotlib: pip install 'ssl-zoo[pages]'"
+    say("\nPictures: " + (", ".join(map(str, pictures)) or none))
     say("Tables:   " + ", ".join(str(folder / f"{part.name}.json") for part in PARTS))
     say("\nGo on with")
     for line in onward(folder):
@@ -250,7 +256,7 @@ def onward(folder: Path) -> list[str]:
         command("evaluate", [f"run={images}", "data=digits", "protocol=knn", "floors=true"]),
         command("evaluate", [f"run={text}", "data=stdlib_roles", "length=24", "protocol=layers"]),
         command("pretrain", ["experiment=demo_text", "budget.steps=5000", "run=runs/longer"]),
-        shlex.join(["tensorboard", "--logdir", str(folder)]),
+        *([shlex.join(["tensorboard", "--logdir", str(folder)])] if find_spec("tensorboard") else []),
         "ssl-zoo list",
     ]
 

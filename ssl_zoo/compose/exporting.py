@@ -31,7 +31,7 @@ from ssl_zoo.pretrain.checkpoint import newest, read_checkpoint
 from ssl_zoo.pretrain.export import behind, read_summary
 
 DATA = "DATA"  # stands for the folder of data sets in the recipe of a receipt
-PLACES = ("run", "resume", "wandb", "data_dir")  # keys that say where and how, not what
+PLACES = ("run", "resume", "wandb", "logger", "data_dir")  # keys that say where and how, not what
 
 
 class Shipped(NamedTuple):

@@ -33,7 +33,7 @@ from ssl_zoo.pretrain.data import PretrainingData
 from ssl_zoo.pretrain.environment import environment
 from ssl_zoo.pretrain.export import FEW, exported, read_summary
 from ssl_zoo.pretrain.guard import Guard
-from ssl_zoo.pretrain.loggers import loggers
+from ssl_zoo.pretrain.loggers import loggers, told
 from ssl_zoo.pretrain.module import NonFinite, Pretraining
 from ssl_zoo.pretrain.saver import Checkpoint
 from ssl_zoo.pretrain.saying import say
@@ -81,6 +81,7 @@ def pretrain(
     keep: int = 2,
     resume: str = "auto",
     wandb: str | None = None,
+    logger: Any = None,
     **trainer: Any,
 ) -> dict[str, Any]:
     """Train, keep everything in the folder `run`, and save the backbone at the end.
@@ -95,6 +96,7 @@ def pretrain(
         keep: checkpoints kept, at least 2.
         resume: see `resume_from`.
         wandb: a project of Weights & Biases to log to; None: none.
+        logger: one more, Lightning's or what makes one from the run's folder; None: none.
         trainer: arguments of Lightning's Trainer: accelerator, devices, strategy, precision, ...
 
     Returns:
@@ -118,10 +120,12 @@ def pretrain(
         with warnings.catch_warnings():
             quiet()
             place = launch.cluster()
+            active = loggers(run, wandb, logger)
+            say(f"loggers     {told(active)}")
             lightning = L.Trainer(
                 max_epochs=1,  # the loader ends when the budget is spent
                 accumulate_grad_batches=data.accumulate,
-                logger=loggers(run, wandb),
+                logger=active,
                 # The meter last: what the others do is no waiting for data.
                 callbacks=[Meeting(session), saver, *watchers, meter],
                 plugins=[AtomicCheckpointIO(), place],
