@@ -9,7 +9,7 @@ ARG EXTRAS=cpu,pages,tensorboard
 COPY . /src
 RUN pip install --no-cache-dir uv \
     && uv pip install --system --no-cache --compile-bytecode --constraint /src/requirements.lock \
-       --torch-backend "$([ "$TORCH" = cuda ] && echo auto || echo cpu)" "/src[$EXTRAS]" \
+       $([ "$TORCH" = cuda ] || echo --torch-backend "$TORCH") "/src[$EXTRAS]" \
     && rm -rf /src
 RUN useradd --create-home user && mkdir /work && chown user /work
 USER user
