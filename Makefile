@@ -6,6 +6,7 @@ PYTHON ?= python3
 # Worker processes of the test run; each has one thread.
 JOBS ?= 2
 BIN := .venv/bin
+SUPPORTED = $(PYTHON) -c 'import sys; v = sys.version_info[:2]; (3, 11) <= v <= (3, 13) or sys.exit("ssl-zoo needs Python 3.11 to 3.13, and $(PYTHON) is %d.%d: name another with make PYTHON=python3.12" % v)'
 # Bytecode is compiled at install and read at each start: importing Lightning takes half the time with it.
 export UV_COMPILE_BYTECODE := 1
 
@@ -14,8 +15,9 @@ help: ## show this page
 
 install: .venv/.ready ## create .venv and install the library with its development tools
 
-demo: .venv/.ready ## pretrain and transfer on images and text found on this machine, in under 5 minutes
-	$(BIN)/ssl-zoo demo
+demo: .venv/.demo ## pretrain and transfer on images and text found on this machine, in under 5 minutes
+	@$(BIN)/ssl-zoo demo
+	@echo "before you type these commands: source .venv/bin/activate"
 
 test: .venv/.ready ## run the test suite
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist worksteal
@@ -57,12 +59,21 @@ torture: .venv/.ready ## kill the command at 100 random moments, in under 30 min
 clean: ## remove .venv and caches; runs/ stays
 	rm -rf .venv .venv-lowest .cache .pytest_cache .ruff_cache
 
+# What the demo needs, without a browser and without what checks code; nothing is said of the packages.
+.venv/.demo: pyproject.toml requirements.lock
+	@echo "make demo: ssl_zoo and the packages that it needs are installed into .venv first, which takes minutes"
+	@$(SUPPORTED)
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint requirements.lock uv
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint requirements.lock --editable '.[cpu,pages,tensorboard]'
+	@touch $@
+
 .venv/.ready: pyproject.toml requirements.lock
-	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; (3, 11) <= v <= (3, 13) or sys.exit("ssl-zoo needs Python 3.11 to 3.13, and $(PYTHON) is %d.%d: name another with make PYTHON=python3.12" % v)'
+	@$(SUPPORTED)
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint requirements.lock uv
 	$(BIN)/uv pip install --python $(BIN)/python --constraint requirements.lock --editable . --group dev
-	touch $@
+	touch .venv/.demo $@
 
 # Old versions warn of newer ones: their warnings are no errors here.
 OLD := -o filterwarnings=default --disable-warnings tests/test_hostile.py tests/cli/test_cli.py \

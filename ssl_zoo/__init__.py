@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from ssl_zoo.transfer.vector_files import Vectors as Vectors
     from ssl_zoo.trial.answer import Answer as Answer
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 # Public name -> the module of this package that defines it.
 _HOME = {

@@ -23,6 +23,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from ssl_zoo.backbones._base import Backbone, TokenBackbone, Writes
+from ssl_zoo.portable import memory
 from ssl_zoo.untrusted import Bounded, Untrusted, read_json, refuse_odd_values
 
 MAIN = "backbone"  # the name of the one that is measured
@@ -109,7 +110,7 @@ def build(about: dict[str, Any], limit: int | None = None) -> Backbone:
     if unknown := sorted(set(map(str, config)) - arguments(made, config)):
         raise HubError(f"a saved {title} has no {', '.join(unknown)}: such a description is not built")
     if limit is None:
-        limit = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        limit = memory()
     try:
         refuse_odd_values(config)
         with Bounded(limit):

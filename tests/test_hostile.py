@@ -40,7 +40,8 @@ from ssl_zoo.hub import HubError
 from ssl_zoo.leaderboard import stages
 from ssl_zoo.leaderboard.board import load
 from ssl_zoo.pages import page as pages
-from ssl_zoo.pretrain.checkpoint import AtomicCheckpointIO, CheckpointError
+from ssl_zoo.pretrain.checkpoint import CheckpointError
+from ssl_zoo.pretrain.checkpoint_io import AtomicCheckpointIO
 from ssl_zoo.pretrain.export import exported
 
 OBJECTIVE = "ssl_zoo.objectives.rotation.Rotation"

@@ -39,7 +39,7 @@ from ssl_zoo.objectives.masked_lm import MaskedLM
 from ssl_zoo.objectives.next_token import NextToken
 from ssl_zoo.objectives.rotation import Rotation
 from ssl_zoo.objectives.simclr import SimCLR
-from ssl_zoo.pretrain import Budget, Pretraining, PretrainingData, checkpoint, pretrain
+from ssl_zoo.pretrain import Budget, Pretraining, PretrainingData, pretrain
 from ssl_zoo.views.kernels import warm_up
 
 warm_up()  # compiled once, in the server
@@ -210,7 +210,7 @@ def train(
         replace(source, target)
 
     if die_writing >= 0:
-        checkpoint.os.replace = torn  # in a process of its own
+        os.replace = torn  # in a process of its own
     data = PretrainingData(make_rows(seed=data_seed), batch, seed, accumulate, workers)
     summary = pretrain(
         module,

@@ -93,7 +93,7 @@ def measured(name: str) -> dict[str, Any]:
 
 
 def main(names: list[str]) -> None:
-    from ssl_zoo.pretrain.run import processor
+    from ssl_zoo.pretrain.environment import processor
 
     known = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     rows = known.get("rows", {})

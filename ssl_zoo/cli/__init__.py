@@ -29,6 +29,7 @@ ssl-zoo: pretrain a text or vision backbone with a self-supervised objective, th
   ssl-zoo check FILE.CLASS       whether an objective of your own keeps the contract that training relies on
   ssl-zoo demo [FOLDER]          both stages on data found on this machine, in under five minutes
   ssl-zoo cache VERB [FOLDER]    list, verify, sweep: decoded images and encoded texts
+  ssl-zoo completion SHELL       bash, zsh, fish: a script that completes verbs, keys and choices
 
   ssl-zoo pretrain --cfg job ...   show the composed configuration      (Hydra's flags work: -m, ...)
   ssl-zoo VERB --help              every key of a verb, with its default and what it means
@@ -39,7 +40,7 @@ Data: SSL_ZOO_DATA names the folder of data sets. Cache: SSL_ZOO_CACHE (default 
 VERBS = (
     *("list", "look", "worth", "pretrain", "evaluate", "finetune", "predict", "embed", "generate"),
     *("report", "export", "reproduce"),
-    *("cache", "leaderboard", "scale", "demo", "check"),
+    *("cache", "leaderboard", "scale", "demo", "check", "completion"),
 )
 
 
@@ -62,7 +63,7 @@ def main() -> None:
         sys.exit(130)
     except BrokenPipeError:  # whoever read what is printed has had enough, as in `ssl-zoo list | head -1`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(128 + signal.SIGPIPE)
+        sys.exit(141)  # 128 + SIGPIPE, which not every system names
     except Exception as error:  # what a user can cause is said by its verb
         print_exception(error)
         sys.exit(
@@ -133,6 +134,10 @@ def call_verb() -> None:
         from ssl_zoo.cli.cache import main as cache
 
         cache(rest)
+    elif verb == "completion":
+        from ssl_zoo.cli.completion import main as completion
+
+        completion(rest)
     elif verb == "leaderboard":
         from ssl_zoo.cli.leaderboard import main as leaderboard
 

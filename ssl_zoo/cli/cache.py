@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sys
 
+from ssl_zoo.cli.start import begin
+
 HELP = """\
 ssl-zoo cache: decoded images and encoded texts, which are made again from their sources when they are missing
 
@@ -21,6 +23,7 @@ def main(args: list[str]) -> None:
         return
     if args[0] not in VERBS or len(args) > 2:
         sys.exit(f"ssl-zoo cache: write {', '.join(VERBS)}, then a folder or nothing; not {' '.join(args)!r}")
+    begin("cache", args)
     from ssl_zoo.data import cache
 
     root = cache.root(args[1] if args[1:] else None)

@@ -12,6 +12,8 @@ from traceback import print_exception
 from types import ModuleType
 from typing import Any
 
+from ssl_zoo.cli.start import begin
+
 HELP = """\
 ssl-zoo check: try an objective of your own on tiny backbones, in one process and in two
 
@@ -29,6 +31,7 @@ def main(args: list[str]) -> None:
         return
     if len(args) > 1:
         sys.exit(f"ssl-zoo check: one class or one file at a time, not {' '.join(args)!r}")
+    begin("check", args)
     sys.path.insert(0, os.getcwd())
     try:
         classes = named(args[0])

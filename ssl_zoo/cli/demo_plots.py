@@ -24,7 +24,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
 if TYPE_CHECKING:
-    from ssl_zoo.cli.demo import Outcome
+    from ssl_zoo.cli.demo_parts import Outcome
 
 SHOWN = 800  # points of an embedding
 STYLE: Any = {

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from ssl_zoo.cli.start import begin
 from ssl_zoo.leaderboard.board import Board, BoardError
 from ssl_zoo.leaderboard.find import find, names, near, recipe_of, writable
 
@@ -49,6 +50,8 @@ def main(args: list[str]) -> None:
     verb, *rest = args
     if verb not in verbs:
         sys.exit(f"ssl-zoo leaderboard: no verb {verb!r}{near(verb, verbs)} Verbs: {', '.join(verbs)}")
+    if verb != "show":  # which needs no torch
+        begin(f"leaderboard {verb}", rest)
     options = dict(word.split("=", 1) for word in rest if "=" in word)
     try:
         verbs[verb]([word for word in rest if "=" not in word], options)

@@ -12,7 +12,7 @@ from ssl_zoo.compose.composition import options
 
 GROUPS = (
     *("backbone", "data", "tokenizer", "optimizer", "schedule", "decay"),
-    *("guard", "trainer", "protocol", "experiment"),
+    *("guard", "logger", "trainer", "protocol", "experiment"),
 )
 HELP = """\
 ssl-zoo list              everything: objectives, backbones, data and the other groups

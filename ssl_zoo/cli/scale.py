@@ -28,9 +28,9 @@ from ssl_zoo.compose import pretraining
 from ssl_zoo.compose.composition import plain
 from ssl_zoo.compose.step_cost import Cost, cost, open_data
 from ssl_zoo.pages import page
-from ssl_zoo.pretrain.callbacks import say
-from ssl_zoo.pretrain.checkpoint import write_atomically
 from ssl_zoo.pretrain.run import RunError
+from ssl_zoo.pretrain.saying import say
+from ssl_zoo.pretrain.writing import write_atomically
 from ssl_zoo.transfer.report import table
 
 # May change between sessions of one run, but not between rungs whose losses are compared.

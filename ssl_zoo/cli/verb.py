@@ -5,7 +5,10 @@ from __future__ import annotations
 import sys
 from importlib import import_module
 
+from omegaconf import DictConfig
+
 import ssl_zoo
+from ssl_zoo.cli.start import begin
 from ssl_zoo.compose import overrides
 from ssl_zoo.compose.application import launch
 from ssl_zoo.compose.composition import ConfigError, place_of, settle
@@ -32,4 +35,11 @@ def run_verb(verb: str, args: list[str]) -> None:
         settled = settle(verb, given, place, flags.multirun)
     except ConfigError as error:
         sys.exit(f"ssl-zoo {verb}: {error}")
-    launch(verb, [*overrides.as_words(flags), *settled], import_module(f"ssl_zoo.cli.{verb}").run)
+    asks = flags.cfg or flags.info or flags.hydra_help or flags.shell_completion
+    if not asks:
+        begin(verb, args)
+
+    def run(cfg: DictConfig, choices: dict[str, str]) -> None:
+        import_module(f"ssl_zoo.cli.{verb}").run(cfg, choices)  # brings torch
+
+    launch(verb, [*overrides.as_words(flags), *settled], run)

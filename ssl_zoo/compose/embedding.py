@@ -20,8 +20,8 @@ from ssl_zoo.data.rows import DataError, Rows
 from ssl_zoo.data.text import TextData
 from ssl_zoo.data.text_rows import DocumentRows
 from ssl_zoo.messages import note
-from ssl_zoo.pretrain.checkpoint import write_atomically
 from ssl_zoo.pretrain.export import read_summary
+from ssl_zoo.pretrain.writing import write_atomically
 from ssl_zoo.transfer.embed import Account, read, vectors
 from ssl_zoo.transfer.measures import Images, Subject
 from ssl_zoo.transfer.nearest import Nearest

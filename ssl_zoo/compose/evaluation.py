@@ -30,9 +30,8 @@ from ssl_zoo.data.text import TextData
 from ssl_zoo.data.text_pairs import TextPairs
 from ssl_zoo.data.tokenizer import Tokenizer
 from ssl_zoo.pretrain import export
-from ssl_zoo.pretrain.callbacks import say
-from ssl_zoo.pretrain.checkpoint import write_atomically
-from ssl_zoo.pretrain.run import FEW
+from ssl_zoo.pretrain.saying import say
+from ssl_zoo.pretrain.writing import write_atomically
 from ssl_zoo.transfer import floors
 from ssl_zoo.transfer.evaluate import Protocol, evaluate
 from ssl_zoo.transfer.features import place
@@ -278,7 +277,7 @@ def evaluate_from(
 def untrained(where: Path) -> list[str]:
     """What the summary of a run says against measuring it: nothing, or that it hardly trained."""
     steps = export.read_summary(where / "summary.json").get("steps")
-    if not isinstance(steps, int) or steps >= FEW:
+    if not isinstance(steps, int) or steps >= export.FEW:
         return []
     return [f"{where} was trained for {steps} step{'s' * (steps != 1)}: too few to teach it anything"]
 

@@ -27,11 +27,11 @@ from ssl_zoo.leaderboard import code
 from ssl_zoo.leaderboard.datasets import fingerprint
 from ssl_zoo.leaderboard.unit import LOCK
 from ssl_zoo.messages import note
-from ssl_zoo.pretrain.checkpoint import AtomicCheckpointIO, newest
+from ssl_zoo.pretrain.checkpoint import newest, read_checkpoint
 from ssl_zoo.pretrain.export import behind, read_summary
 
 DATA = "DATA"  # stands for the folder of data sets in the recipe of a receipt
-PLACES = ("run", "resume", "wandb", "data_dir")  # keys that say where and how, not what
+PLACES = ("run", "resume", "wandb", "logger", "data_dir")  # keys that say where and how, not what
 
 
 class Shipped(NamedTuple):
@@ -172,7 +172,7 @@ def rows_of(where: Path) -> str | None:
     found = newest(where / "checkpoints")
     if found is None:
         return None
-    return AtomicCheckpointIO().load_checkpoint(found)["PretrainingData"]["fingerprint"]
+    return read_checkpoint(found)["PretrainingData"]["fingerprint"]
 
 
 def about(where: Path, config: DictConfig, license: str | None) -> Told:

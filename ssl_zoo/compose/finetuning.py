@@ -24,7 +24,7 @@ from ssl_zoo.compose.made import long_enough, made_of, refuse_taken
 from ssl_zoo.compose.objects import NONE, Objects
 from ssl_zoo.compose.task_tuning import tune_task
 from ssl_zoo.messages import note
-from ssl_zoo.pretrain.callbacks import say
+from ssl_zoo.pretrain.saying import say
 from ssl_zoo.transfer import kept
 from ssl_zoo.transfer.completion import Completion
 from ssl_zoo.transfer.kept import Kept

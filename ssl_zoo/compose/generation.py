@@ -20,7 +20,7 @@ from ssl_zoo.compose.reopen import reopen_marks
 from ssl_zoo.data.prompts import read_prompts
 from ssl_zoo.data.tokenizer import Tokenizer
 from ssl_zoo.messages import note
-from ssl_zoo.pretrain.checkpoint import write_atomically
+from ssl_zoo.pretrain.writing import write_atomically
 from ssl_zoo.transfer.causal import writer
 from ssl_zoo.transfer.features import place
 from ssl_zoo.transfer.generate import Choice, Generated, generate, opened

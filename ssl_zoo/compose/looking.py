@@ -13,7 +13,7 @@ from ssl_zoo.compose.objects import NONE, Objects
 from ssl_zoo.data.survey import Split, lines, shared, survey_images, survey_texts
 from ssl_zoo.data.text import TextData
 from ssl_zoo.data.tokenizer import Tokenizer
-from ssl_zoo.pretrain.checkpoint import write_atomically
+from ssl_zoo.pretrain.writing import write_atomically
 
 
 @dataclass

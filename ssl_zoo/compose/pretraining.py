@@ -25,18 +25,20 @@ from ssl_zoo.data.own import OwnData
 from ssl_zoo.data.rows import Rows
 from ssl_zoo.data.text import TextData
 from ssl_zoo.data.tokenizer import Tokenizer
+from ssl_zoo.loggers import refuse_absent
 from ssl_zoo.pretrain import Budget, Pretraining, PretrainingData, launch, pretrain
-from ssl_zoo.pretrain.callbacks import say
-from ssl_zoo.pretrain.checkpoint import checkpoints, write_atomically
+from ssl_zoo.pretrain.checkpoint import checkpoints
 from ssl_zoo.pretrain.guard import Guard
 from ssl_zoo.pretrain.run import RunError, locked
+from ssl_zoo.pretrain.saying import say
 from ssl_zoo.pretrain.stopping import requeue_when_told
 from ssl_zoo.pretrain.watch import Monitor, Validation
+from ssl_zoo.pretrain.writing import write_atomically
 
 # What may change between the sessions of one run; anything else would be another run.
 FREE = (
     "run", "budget", "workers", "threads", "compile", "resume", "log_every", "evaluate_every", "save_every",
-    "keep", "validation_limit", "wandb", "trainer", "data_dir", "data.cache",
+    "keep", "validation_limit", "wandb", "logger", "trainer", "data_dir", "data.cache",
     "guard.margin", "guard.patience",
     "data.max_",  # limits: what passes them is the same
 )  # fmt: skip
@@ -104,6 +106,8 @@ def train(cfg: DictConfig, settings: dict[str, Any], where: Path, objects: Objec
         refuse_other_run(where, settings)
     torch.manual_seed(cfg.seed)
     budget = Budget(**settings["budget"])
+    logger = instantiate(cfg.logger) if cfg.get("logger") else None
+    refuse_absent(logger)
     data: ImageData | ImageCaptions | OwnData | TextData
     data = objects.data or instantiate(cfg.data, _convert_="all")
     tower = text_tower(cfg.objective)
@@ -177,6 +181,7 @@ def train(cfg: DictConfig, settings: dict[str, Any], where: Path, objects: Objec
             keep=cfg.keep,
             resume=cfg.resume,
             wandb=cfg.wandb,
+            logger=logger,
             **trainer,
         )
     return Trained(where, summary, objective.export()[hub.MAIN], session.leads)

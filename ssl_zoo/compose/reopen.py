@@ -25,7 +25,7 @@ from ssl_zoo.data.text import TextData
 from ssl_zoo.data.tokenizer import Tokenizer
 from ssl_zoo.objectives._base import Objective
 from ssl_zoo.objectives.span_corruption import SpanCorruption
-from ssl_zoo.pretrain.checkpoint import AtomicCheckpointIO, newest
+from ssl_zoo.pretrain.checkpoint import newest, read_checkpoint
 
 T = TypeVar("T")
 
@@ -131,7 +131,7 @@ def weights(run: Opened) -> dict[str, Any] | None:
     if found is None:
         run.notes.append("Not shown: what needs weights. The run has no checkpoint yet.")
         return None
-    checkpoint = AtomicCheckpointIO().load_checkpoint(found)
+    checkpoint = read_checkpoint(found)
     run.step = int(checkpoint["global_step"])
     prefix = "objective."
     state = checkpoint["state_dict"]

@@ -22,12 +22,13 @@ from ssl_zoo.data.text import TextData
 from ssl_zoo.data.text_pairs import TextPairs
 from ssl_zoo.objectives._base import Objective, Sum
 from ssl_zoo.pages.feature_views import FeatureView, layer_scores, maps, neighbours
+from ssl_zoo.pages.page import drawing
 from ssl_zoo.pages.run_charts import CHANCE
 from ssl_zoo.pages.run_report import Report, html
 from ssl_zoo.pages.samples import samples
 from ssl_zoo.pages.shown import Prediction, predict
-from ssl_zoo.pretrain.checkpoint import write_atomically
 from ssl_zoo.pretrain.logs import read_metrics
+from ssl_zoo.pretrain.writing import write_atomically
 from ssl_zoo.transfer.features import extract
 from ssl_zoo.transfer.measures import Data, Images
 
@@ -43,6 +44,7 @@ def report_from(cfg: DictConfig, objects: Objects = NONE) -> Path:
 
     Raises:
         ConfigError, DataError: no run is named, or there is none; too few rows for a map.
+        ImportError: what draws charts is not installed.
     """
     if OmegaConf.is_missing(cfg, "run"):
         raise ConfigError("which run? ssl-zoo report RUN")
@@ -50,6 +52,7 @@ def report_from(cfg: DictConfig, objects: Objects = NONE) -> Path:
         raise ConfigError(f"limit={cfg.limit} is too few for a map; take {FEWEST} or more")
     if cfg.threads is not None:
         torch.set_num_threads(cfg.threads)
+    drawing()  # before anything is computed that could not be shown
     opened = reopen(Path(cfg.run))
     other = objects.data
     if other is None and cfg.get("data") is not None:

@@ -18,7 +18,7 @@ from ssl_zoo.export import receipt
 from ssl_zoo.export._base import ExportError
 from ssl_zoo.leaderboard.code import differs
 from ssl_zoo.messages import note
-from ssl_zoo.pretrain.run import environment
+from ssl_zoo.pretrain.environment import environment
 
 COMPUTE = ("python", "torch", "timm", "transformers", "numpy", "tokenizers")  # whose versions may change bits
 

@@ -14,7 +14,7 @@ from ssl_zoo.compose.keys import groups_of
 from ssl_zoo.data.rows import DataError
 from ssl_zoo.data.tokenizer import Tokenizer
 from ssl_zoo.data.tokenizer_pretrained import pretrained
-from ssl_zoo.pretrain.callbacks import say
+from ssl_zoo.pretrain.saying import say
 
 
 def new_tokenizer(cfg: DictConfig, texts: Iterable[str], reader: DictConfig) -> Tokenizer:

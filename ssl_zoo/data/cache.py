@@ -10,7 +10,6 @@ others wait for it. The seal holds the size and digests of each file: opening a 
 from __future__ import annotations
 
 import errno
-import fcntl
 import hashlib
 import json
 import os
@@ -25,6 +24,7 @@ from typing import Any
 
 from ssl_zoo.data.rows import DataError
 from ssl_zoo.messages import note
+from ssl_zoo.portable import lock_file, remove_held, sync
 
 ROOMS = ("images", "listings", "text")  # the folders of a cache that hold stores
 SEAL = "seal.json"
@@ -215,15 +215,15 @@ def _lock(folder: Path, waits: str | None = None) -> Iterator[None]:
     """
     path = folder.with_name(f"{folder.name}.lock")
     while True:
-        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
         try:
             try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                lock_file(handle, wait=False)
             except BlockingIOError:
                 if waits is None:
                     raise
                 note(waits)
-                fcntl.flock(handle, fcntl.LOCK_EX)
+                lock_file(handle, wait=True)
             except OSError as error:  # some network file systems have no locks
                 raise OSError(
                     error.errno, f"no lock can be held there ({error.strerror})", str(path)
@@ -238,8 +238,7 @@ def _lock(folder: Path, waits: str | None = None) -> Iterator[None]:
     try:
         yield
     finally:
-        path.unlink(missing_ok=True)
-        os.close(handle)
+        remove_held(path, handle)
 
 
 def _facts(path: Path) -> dict[str, Any]:
@@ -269,12 +268,3 @@ def _reseal(folder: Path, files: dict[str, Any]) -> None:
     with suppress(OSError):
         part.write_text(json.dumps(read_seal(folder) | {"files": files}, indent=1))
         os.replace(part, folder / SEAL)
-
-
-def sync(path: Path) -> None:
-    """Have what was written to a file or folder on the disk."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -19,7 +19,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
+from ssl_zoo.portable import after_fork, open_to_read
+
 POLICY = "upright RGB on white, centre square, bicubic; v1"  # part of every store's key
+
 MAX_PIXELS = 89_478_485  # Pillow's own limit: a quarter of a gigabyte of RGB
 # Formats whose decoders stay inside this process: Pillow hands EPS to Ghostscript. AVIF needs a Pillow that
 # was built with it, HEIF a registered pillow-heif.
@@ -55,7 +58,7 @@ def open_file(path: Path | str) -> BufferedReader:
         ValueError: it is a pipe, a device or the like.
         OSError: it cannot be read.
     """
-    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # else a pipe would wait for a writer
+    handle = open_to_read(path)
     if not stat.S_ISREG(os.fstat(handle).st_mode):
         os.close(handle)
         raise ValueError("it is no regular file")
@@ -101,7 +104,7 @@ class InFlight:
 
 
 in_flight = InFlight(MAX_PIXELS)
-os.register_at_fork(after_in_child=in_flight.reset)  # the threads that hold it stay with the parent
+after_fork(in_flight.reset)  # the threads that hold it stay with the parent
 
 
 def decode(image: bytes | Path | Image.Image, size: int, max_pixels: int = MAX_PIXELS) -> np.ndarray:

@@ -18,6 +18,7 @@ from ssl_zoo.data.image_decoding import is_image, open_file, suffixes
 from ssl_zoo.data.image_shards import SHARDS
 from ssl_zoo.data.rows import DataError, counted
 from ssl_zoo.messages import note
+from ssl_zoo.portable import facts
 
 SPLITS = {"train", "training", "val", "valid", "validation", "dev", "test", "testing"}
 
@@ -136,7 +137,7 @@ class _Walk:
                     elif entry.is_dir():
                         waiting.append((inner, os.stat(self.root / inner)))
                     else:
-                        self._take(inner, entry.stat(follow_symlinks=False))
+                        self._take(inner, facts(entry))
 
     def _follow(self) -> None:
         """Enter the folders that links lead to, then take the files, unless that was done."""

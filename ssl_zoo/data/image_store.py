@@ -38,6 +38,7 @@ from ssl_zoo.data.image_streams import Sample, Samples, Source
 from ssl_zoo.data.rows import DataError, holds_none, left_out
 from ssl_zoo.messages import note
 from ssl_zoo.objectives._base import Batch
+from ssl_zoo.portable import open_to_read, read_at
 
 CHUNK = 64  # images that a thread decodes at a time
 MAPPED = 2**28  # bytes of a store that is read through a mapping
@@ -262,7 +263,7 @@ class ImageRows:
     def _open(self) -> None:
         self.array: np.memmap = np.load(self.path, mmap_mode="r")
         self.nbytes = len(self.index) * self.array[0].nbytes
-        self._file = os.open(self.path, os.O_RDONLY)
+        self._file = open_to_read(self.path)
         weakref.finalize(self, os.close, self._file)
 
     def __len__(self) -> int:
@@ -289,7 +290,7 @@ class ImageRows:
         order = np.argsort(where)  # the disk is read forwards
         starts = self.array.offset + where[order] * size
         for start, row in zip(starts.tolist(), order.tolist(), strict=True):
-            if os.preadv(self._file, [rows[row]], start) != size:
+            if read_at(self._file, rows[row], start) != size:
                 raise DataError(f"the image store {self.path.parent} is damaged: delete that folder")
 
     def __getstate__(self) -> dict[str, Any]:

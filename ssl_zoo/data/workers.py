@@ -15,11 +15,12 @@ from typing import Any
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from ssl_zoo import portable
 from ssl_zoo.data.rows import DataError
 
 # Sent to the whole process group by terminals, service managers and schedulers. Workers leave when the
 # process that reads from them does (torch watches it), or tells them to.
-DEAF = {signal.SIGINT, signal.SIGTERM, signal.SIGUSR1}
+DEAF = portable.signals("SIGINT", "SIGTERM", "SIGUSR1")
 SHARED = "/dev/shm"
 GONE = (ConnectionError, EOFError, FileNotFoundError)  # what reading from a dead process raises
 
@@ -36,11 +37,11 @@ def may_have_children() -> bool:
 def deafen(_: int) -> None:
     """The first thing that a worker does; it was started with these signals blocked."""
     if hasattr(signal, "sigwaitinfo"):  # not on macOS
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        portable.block({signal.SIGTERM})
         threading.Thread(target=leave_when_told, daemon=True).start()
     for number in DEAF - {signal.SIGTERM}:
         signal.signal(number, signal.SIG_IGN)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {number})
+        portable.unblock(number)
 
 
 def leave_when_told() -> None:
@@ -78,14 +79,12 @@ class Loader(DataLoader):
 
     def watched(self) -> Iterator[Any]:
         main = threading.current_thread() is threading.main_thread()
-        blocked = signal.pthread_sigmask(signal.SIG_BLOCK, DEAF if main else set())
         try:
-            items: Any = super().__iter__()
+            with portable.blocked(DEAF if main else set()):
+                items: Any = super().__iter__()
         except OSError as error:
             help = room() if error.errno == errno.ENOSPC else "Take fewer workers=, or workers=0"
             raise WorkerError(f"a loader worker could not be started: {error}. {help}.") from error
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
         self.workers = items._workers
         while True:
             try:
@@ -123,10 +122,11 @@ class Loader(DataLoader):
             return None
         number, pid, code = dead[0]
         how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
+        killed, no_room = (-(portable.number(name) or code) for name in ("SIGKILL", "SIGBUS"))
         why = {
-            -signal.SIGKILL: "The system kills processes where memory runs out (the kernel's log says so): "
+            killed: "The system kills processes where memory runs out (the kernel's log says so): "
             "take fewer workers=, a smaller batch_size=, or more memory",
-            -signal.SIGBUS: room(),
+            no_room: room(),
         }.get(code, "Try workers=0, which reads in the training process and shows what goes wrong")
         return WorkerError(f"loader worker {number} of {self.num_workers} (pid {pid}) {how}. {why}.")
 

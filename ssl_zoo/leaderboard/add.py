@@ -12,7 +12,7 @@ import yaml
 from ssl_zoo.leaderboard.board import Board, BoardError, Recipe, overrides
 from ssl_zoo.leaderboard.composer import Composer
 from ssl_zoo.leaderboard.stages import check, first_overrides
-from ssl_zoo.pretrain.checkpoint import write_atomically
+from ssl_zoo.pretrain.writing import write_atomically
 
 TEXT = """\
 # {title}.

@@ -11,7 +11,7 @@ from ssl_zoo.leaderboard.board import Board, Recipe
 from ssl_zoo.leaderboard.composer import Composer
 from ssl_zoo.leaderboard.datasets import Datasets
 from ssl_zoo.leaderboard.unit import Unit
-from ssl_zoo.pretrain import run
+from ssl_zoo.pretrain import environment
 
 Records = Mapping[records.Key, dict[str, Any]]  # as `records.read` gives them
 
@@ -78,5 +78,5 @@ def check(composer: Composer, board: Board, datasets: Datasets) -> Checked:
         for name in board.recipes
         if (seeds := [seed for seed in board.seeds if (name, seed) not in known])
     }
-    kept = verdict.write(board, stale, run.commit(Path(run.__file__)))
+    kept = verdict.write(board, stale, environment.commit(Path(environment.__file__)))
     return Checked(stale, missing, faults, kept)

@@ -6,7 +6,6 @@ Records are only added; the last one of a line and seed counts.
 from __future__ import annotations
 
 import errno
-import fcntl
 import json
 import os
 import warnings
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from ssl_zoo.leaderboard.board import BoardError
+from ssl_zoo.portable import lock_file
 
 Key = tuple[str, int]  # line of the board and seed
 # Keys of records that were renamed, so that one word means one thing.
@@ -34,7 +34,7 @@ def append(file: Path, record: Mapping[str, Any]) -> None:
     """
     line = json.dumps(record, allow_nan=False, separators=(",", ":")).encode() + b"\n"
     with open(file, "ab+", buffering=0) as out:
-        fcntl.flock(out, fcntl.LOCK_EX)
+        lock_file(out.fileno(), wait=True)
         out.seek(0)
         before = out.read()
         last = before[before.rfind(b"\n") + 1 :]

@@ -8,7 +8,6 @@ something has changed starts anew.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import json
 import os
@@ -27,8 +26,9 @@ from ssl_zoo.leaderboard.composer import Composer, Config, Trust
 from ssl_zoo.leaderboard.datasets import Datasets, agree
 from ssl_zoo.leaderboard.examiner import Examiner, format_measure, plain
 from ssl_zoo.leaderboard.stages import code_of, first_overrides
-from ssl_zoo.pretrain.checkpoint import write_atomically
-from ssl_zoo.pretrain.run import environment
+from ssl_zoo.portable import lock_file
+from ssl_zoo.pretrain.environment import environment
+from ssl_zoo.pretrain.writing import write_atomically
 from ssl_zoo.transfer.features import remembering
 
 LOCK = ".unit"  # the file in the folder of a unit that the process working there holds
@@ -48,7 +48,7 @@ def alone(where: Path) -> Iterator[None]:
     where.mkdir(parents=True, exist_ok=True)
     with open(where / LOCK, "w") as file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            lock_file(file.fileno(), wait=False)
         except OSError as error:
             raise Busy(f"another process works on {where}") from error
         yield

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import ssl_zoo
 from ssl_zoo.leaderboard.board import Board
+from ssl_zoo.pretrain.writing import write_atomically
 
 PACKAGE = Path(ssl_zoo.__file__).parent
 
@@ -54,8 +55,6 @@ def state(board: Board) -> str:
 
 def write(board: Board, stale: Mapping[str, str], commit: str | None) -> bool:
     """Write what was found of a board to its folder; False where the folder cannot be written to."""
-    from ssl_zoo.pretrain.checkpoint import write_atomically  # brings torch, which readers do without
-
     made = time.strftime("%Y-%m-%dT%H:%M:%S%z")
     found = Verdict(made, commit, state(board), stale)
     try:

@@ -36,7 +36,7 @@ from ssl_zoo.leaderboard.composer import Composer, Trust
 from ssl_zoo.leaderboard.datasets import Datasets
 from ssl_zoo.leaderboard.unit import Unit
 from ssl_zoo.leaderboard.verdict import PACKAGE
-from ssl_zoo.pretrain import run
+from ssl_zoo.pretrain import environment
 
 STEPS = 20
 # What a record says of when and where it was made, which two runs never share.
@@ -242,7 +242,7 @@ def same(case: Case, source: Path, steps: int, runs: Path, trust: Trust, shown: 
 
 def renewed(case: Case, record: Record, steps: int) -> Record:
     """A record with the hashes of today's code, and with who vouched for that."""
-    unit, facts = case.unit, run.environment()
+    unit, facts = case.unit, environment.environment()
     measures = {
         name: one | {"code": unit.facts(name, unit.measure(name))["code"]}
         for name, one in record["measures"].items()

@@ -8,8 +8,6 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from sklearn.decomposition import PCA
-from sklearn.manifold import TSNE
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -87,6 +85,9 @@ def maps(features: Tensor) -> tuple[dict[str, np.ndarray], float]:
         Name -> (N, 2) places in the plane, and the share.
     """
     unit = F.normalize(features, dim=1).numpy()
+    from sklearn.decomposition import PCA  # seconds, which only who draws maps waits for
+    from sklearn.manifold import TSNE
+
     pca = PCA(2, svd_solver="full").fit(unit)
     found = {"PCA": pca.transform(unit)}
     if len(unit) >= 10:

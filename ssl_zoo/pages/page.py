@@ -14,7 +14,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from importlib.resources import files
 from typing import Any
 
-import vl_convert
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
@@ -22,10 +21,23 @@ from markupsafe import Markup
 VEGA_LITE = "6.4"
 
 
+def drawing() -> Any:
+    """The package that draws charts, and carries their script.
+
+    Raises:
+        ImportError: it is not installed; says what installs it.
+    """
+    try:
+        import vl_convert
+    except ImportError as error:
+        raise ImportError("pages and charts need vl-convert: pip install 'ssl-zoo[pages]'") from error
+    return vl_convert
+
+
 @functools.cache
 def charting_script() -> str:
     """Vega, Vega-Lite and vega-embed as one script, safe inside a <script> element."""
-    bundle = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;", vl_version=VEGA_LITE)
+    bundle = drawing().javascript_bundle("window.vegaEmbed = vegaEmbed;", vl_version=VEGA_LITE)
     return bundle.replace("</script", "<\\/script")
 
 
@@ -106,4 +118,4 @@ def render(
 def picture(chart: Mapping[str, Any]) -> str:
     """The SVG of a chart on a white ground, for a Markdown page."""
     config = {"background": "white", "font": "sans-serif", "legend": {"labelLimit": 400}}
-    return vl_convert.vegalite_to_svg({**chart, "config": {**config, **chart.get("config", {})}}, VEGA_LITE)
+    return drawing().vegalite_to_svg({**chart, "config": {**config, **chart.get("config", {})}}, VEGA_LITE)

@@ -1,6 +1,21 @@
-"""Stage 1: the Lightning trainer around an objective."""
+"""Stage 1: the Lightning trainer around an objective.
 
-from ssl_zoo.pretrain.budget import Budget as Budget
-from ssl_zoo.pretrain.data import PretrainingData as PretrainingData
-from ssl_zoo.pretrain.module import Pretraining as Pretraining
-from ssl_zoo.pretrain.run import pretrain as pretrain
+Names are imported when they are first used: what only reads runs does without Lightning.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ssl_zoo.pretrain.budget import Budget as Budget
+    from ssl_zoo.pretrain.data import PretrainingData as PretrainingData
+    from ssl_zoo.pretrain.module import Pretraining as Pretraining
+    from ssl_zoo.pretrain.run import pretrain as pretrain
+
+_HOME = {"Budget": "budget", "PretrainingData": "data", "Pretraining": "module", "pretrain": "run"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 
 import lightning as L
@@ -11,26 +10,15 @@ from tqdm import tqdm
 from ssl_zoo.distributed import rank, world
 from ssl_zoo.messages import heard
 from ssl_zoo.norm import BatchNorm
-from ssl_zoo.pretrain import launch
 from ssl_zoo.pretrain.budget import ENDLESS
 from ssl_zoo.pretrain.module import Pretraining
+from ssl_zoo.pretrain.saying import say
 
 
 def log(trainer: L.Trainer, values: dict[str, float]) -> None:
     """Hand numbers to every logger, at the current step."""
     for logger in trainer.loggers:
         logger.log_metrics(values, trainer.global_step)
-
-
-def say(text: str) -> None:
-    """A line for whoever listens, or above any progress bar; only the first process speaks."""
-    first = rank() == 0 if world() > 1 else launch.leads()  # before the processes have met, ask the launcher
-    if first:
-        if (listener := heard()) is not None:
-            listener(text)
-            return
-        tqdm.write(text)
-        sys.stdout.flush()
 
 
 def pretraining(module: L.LightningModule) -> Pretraining:

@@ -6,19 +6,14 @@ and SHA-256 is in place first. A crash at any moment leaves the older checkpoint
 
 from __future__ import annotations
 
-import glob
 import json
-import os
 import pickle
-import shutil
 import warnings
 from pathlib import Path
 from typing import Any
 
 import torch
-from lightning.pytorch.plugins.io import TorchCheckpointIO
 
-from ssl_zoo.data.cache import sync
 from ssl_zoo.hub import digest
 
 # What a checkpoint of training holds, at least; weights alone do not say how to go on.
@@ -29,86 +24,27 @@ class CheckpointError(RuntimeError):
     """No checkpoint could be written or read; says which and why."""
 
 
-def write_atomically(path: Path, data: bytes) -> None:
-    """Write all of `data`, or leave the file as it was. What killed writers of this file left is removed.
-
-    Raises:
-        OSError: it could not be written; names the file.
-    """
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    for left in path.parent.glob(f".{glob.escape(path.name)}.*.part"):
-        number = left.name.split(".")[-2]
-        if number.isdecimal() and not alive(int(number)):
-            left.unlink(missing_ok=True)
-    try:
-        with open(part, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(part, path)
-    except BaseException as error:
-        part.unlink(missing_ok=True)
-        # A full disk does not say where.
-        if isinstance(error, OSError) and error.filename is None and error.errno is not None:
-            raise OSError(error.errno, error.strerror, str(path)) from error
-        raise
-
-
-def alive(process: int) -> bool:
-    """Whether another process of this number runs on this machine."""
-    if process == os.getpid():
-        return False
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        return True
-    return True
-
-
 def sidecar(path: Path) -> Path:
     """The file that holds size and SHA-256 of a checkpoint, beside it."""
     return path.with_suffix(".json")
 
 
-class AtomicCheckpointIO(TorchCheckpointIO):
-    """Lightning's checkpoint writing, made safe against crashes and full disks; reads tensors only."""
+def read_checkpoint(path: Path | str, map_location: Any = None) -> dict[str, Any]:
+    """The tensors and plain values of a checkpoint.
 
-    def save_checkpoint(self, checkpoint: dict[str, Any], path, storage_options=None) -> None:
-        path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(f".{path.name}.{os.getpid()}.part")
-        try:
-            with open(part, "wb") as file:
-                torch.save(checkpoint, file)
-                file.flush()
-                os.fsync(file.fileno())
-            about = {"size": part.stat().st_size, "sha256": digest(part)}
-            write_atomically(sidecar(path), json.dumps(about).encode())
-            os.replace(part, path)
-            sync(path.parent)
-        except (OSError, RuntimeError) as error:
-            needed = part.stat().st_size if part.exists() else 0
-            free = shutil.disk_usage(path.parent).free
-            raise CheckpointError(
-                f"could not write {path}: {error}. {needed:,} bytes were written before, {free:,} are free. "
-                "Older checkpoints are untouched; make room and resume."
-            ) from error
-        finally:
-            part.unlink(missing_ok=True)
-
-    def load_checkpoint(self, path, map_location=None, weights_only=None) -> dict[str, Any]:
-        if "://" in str(path):
-            raise CheckpointError(f"checkpoints are read from local files only, not from {path}")
-        try:
-            return torch.load(path, map_location=map_location or "cpu", weights_only=True)
-        except pickle.UnpicklingError as error:
-            raise CheckpointError(
-                f"{path} holds more than tensors and plain values, or is damaged; it was not opened: {error}"
-            ) from error
-        except (OSError, RuntimeError, EOFError, LookupError, ValueError) as error:
-            raise CheckpointError(f"{path} cannot be read as a checkpoint: {error}") from error
+    Raises:
+        CheckpointError: it is no local file, holds more than those, or cannot be read.
+    """
+    if "://" in str(path):
+        raise CheckpointError(f"checkpoints are read from local files only, not from {path}")
+    try:
+        return torch.load(path, map_location=map_location or "cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise CheckpointError(
+            f"{path} holds more than tensors and plain values, or is damaged; it was not opened: {error}"
+        ) from error
+    except (OSError, RuntimeError, EOFError, LookupError, ValueError) as error:
+        raise CheckpointError(f"{path} cannot be read as a checkpoint: {error}") from error
 
 
 def refuse_other_files(path: Path) -> None:
@@ -124,7 +60,7 @@ def refuse_other_files(path: Path) -> None:
         raise CheckpointError(f"resume={path} is no checkpoint: torch.save writes zip archives; {advice}")
     if sidecar(path).exists() and (problem := whole(path)):
         raise CheckpointError(f"resume={path} is damaged: {problem}; {advice}")
-    found = AtomicCheckpointIO().load_checkpoint(path)
+    found = read_checkpoint(path)
     keys = list(found) if isinstance(found, dict) else []
     if missing := [part for part in PARTS if part not in keys]:
         held = f"a {type(found).__name__} of {', '.join(map(str, keys[:5])) or 'other things'}"

@@ -14,6 +14,8 @@ from ssl_zoo import hub
 from ssl_zoo.backbones._base import Backbone
 from ssl_zoo.pretrain.checkpoint import checkpoints
 
+FEW = 20  # optimizer steps that teach nothing, whatever the objective
+
 
 def exported(backbone: Backbone, folder: Path) -> bool:
     """Whether `folder` holds these weights, to the bit, and their description."""

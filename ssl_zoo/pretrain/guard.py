@@ -38,8 +38,9 @@ from torch.optim import Optimizer
 from ssl_zoo import hub
 from ssl_zoo.distributed import world
 from ssl_zoo.objectives._base import Objective
-from ssl_zoo.pretrain.callbacks import PerStep, pretraining, say
+from ssl_zoo.pretrain.callbacks import PerStep, pretraining
 from ssl_zoo.pretrain.module import NonFinite, Pretraining
+from ssl_zoo.pretrain.saying import say
 from ssl_zoo.pretrain.watch import Monitor
 
 NAMES = {"knn": "kNN accuracy", "effective_rank": "effective rank"}

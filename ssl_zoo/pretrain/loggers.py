@@ -1,16 +1,20 @@
-"""Where figures go while training: files, and Weights & Biases where a project is named.
+"""Where figures go while training: files, and whatever logger a configuration names.
 
 No figure is worth a run: a logger that fails is named once and left alone, and training goes on.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 
-from ssl_zoo.pretrain.callbacks import say
+from ssl_zoo.loggers import weights_and_biases
+from ssl_zoo.pretrain.saying import say
 
 
 class Bearable(Logger):
@@ -65,23 +69,42 @@ def left_alone(logger: str, error: Exception) -> None:
     say(f"WARNING: {logger} failed ({type(error).__name__}: {error}); training goes on without it")
 
 
-def loggers(run: Path, wandb: str | None = None) -> list[Logger]:
-    """CSV and TensorBoard, and Weights & Biases where a project is named.
+def loggers(
+    run: Path, wandb: str | None = None, more: Logger | partial[Logger] | None = None
+) -> list[Logger]:
+    """CSV, TensorBoard where it is installed, Weights & Biases where a project is named, and one more.
 
     Args:
         run: the folder of the run; its name is that of the run at Weights & Biases.
         wandb: a project there; None: none.
+        more: a logger, or what makes one from the run's folder.
     """
-    found: list[Logger] = [
-        # Written at once: Lightning's default of 100 loses all that a killed session had logged.
-        CSVLogger(run, name="logs/csv", flush_logs_every_n_steps=1),
-        TensorBoardLogger(run, name="logs/tensorboard"),
-    ]
+    # Written at once: Lightning's default of 100 loses all that a killed session had logged.
+    found: list[Logger] = [CSVLogger(run, name="logs/csv", flush_logs_every_n_steps=1)]
+    if tensorboard_is_here():
+        found.append(TensorBoardLogger(run, name="logs/tensorboard"))
+    makers: list[tuple[str, Callable[[], Logger]]] = []
     if wandb is not None:
-        from lightning.pytorch.loggers import WandbLogger
-
+        makers.append(("WandbLogger", lambda: weights_and_biases(run, wandb)))
+    if isinstance(more, partial):
+        makers.append((f"logger={more.func.__name__}", lambda: more(run=run)))
+    elif more is not None:
+        makers.append((type(more).__name__, lambda: more))
+    for name, make in makers:
         try:
-            found.append(WandbLogger(project=wandb, name=run.name, save_dir=run, id=run.name, resume="allow"))
-        except Exception as error:  # not installed, above all
-            left_alone("WandbLogger", error)
+            found.append(make())
+        except Exception as error:  # a network that is not there, or a client of another version
+            left_alone(name, error)
     return [Bearable(logger) for logger in found]
+
+
+def tensorboard_is_here() -> bool:
+    """Whether TensorBoard's files can be written."""
+    return find_spec("tensorboard") is not None
+
+
+def told(active: list[Logger]) -> str:
+    """Which loggers are on, and what would add TensorBoard's where it is missing."""
+    inner = (logger.inner if isinstance(logger, Bearable) else logger for logger in active)
+    names = ", ".join(type(one).__name__.removesuffix("Logger") for one in inner)
+    return names if tensorboard_is_here() else f"{names} (TensorBoard: pip install 'ssl-zoo[tensorboard]')"

@@ -15,102 +15,33 @@ from __future__ import annotations
 
 import json
 import logging
-import os
-import platform
 import signal
-import subprocess
-import sys
-import time
 import warnings
 from pathlib import Path
 from typing import Any
 
 import lightning as L
-import torch
 from lightning.fabric.utilities.warnings import PossibleUserWarning
 
-import ssl_zoo
-from ssl_zoo import hub
+from ssl_zoo import hub, portable
 from ssl_zoo.data.workers import GONE, WorkerError
 from ssl_zoo.pretrain import launch
-from ssl_zoo.pretrain.callbacks import Meter, chance_of, say
-from ssl_zoo.pretrain.checkpoint import (
-    AtomicCheckpointIO,
-    CheckpointError,
-    checkpoints,
-    newest,
-    refuse_other_files,
-    write_atomically,
-)
+from ssl_zoo.pretrain.callbacks import Meter, chance_of
+from ssl_zoo.pretrain.checkpoint import CheckpointError, checkpoints, newest, refuse_other_files
+from ssl_zoo.pretrain.checkpoint_io import AtomicCheckpointIO
 from ssl_zoo.pretrain.data import PretrainingData
-from ssl_zoo.pretrain.export import exported, read_summary
+from ssl_zoo.pretrain.environment import environment
+from ssl_zoo.pretrain.export import FEW, exported, read_summary
 from ssl_zoo.pretrain.guard import Guard
-from ssl_zoo.pretrain.loggers import loggers
+from ssl_zoo.pretrain.loggers import loggers, told
 from ssl_zoo.pretrain.module import NonFinite, Pretraining
 from ssl_zoo.pretrain.saver import Checkpoint
+from ssl_zoo.pretrain.saying import say
 from ssl_zoo.pretrain.session import RunError, Session, locked
 from ssl_zoo.pretrain.stopping import Stop, requeue
 from ssl_zoo.pretrain.watch import Monitor, Validation
+from ssl_zoo.pretrain.writing import write_atomically
 from ssl_zoo.products import at_full_rate
-
-FEW = 20  # optimizer steps that teach nothing, whatever the objective
-
-
-def processor() -> str:
-    """The processor's name, where the system tells it."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        lines = []
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
-
-
-def commit(file: Path) -> str | None:
-    """The commit of the repository that keeps this package, at its top, with `file` in it.
-
-    None where the package is installed, also below a repository of somebody else, and where there is no git.
-    """
-
-    def git(*words: str) -> str:
-        return subprocess.run(
-            ["git", *words], cwd=file.parent, capture_output=True, text=True, check=True
-        ).stdout.strip()
-
-    try:
-        git("ls-files", "--error-unmatch", file.name)
-        ours = Path(git("rev-parse", "--show-toplevel")) == file.resolve().parents[2]
-        return git("rev-parse", "HEAD") if ours else None
-    except (OSError, subprocess.CalledProcessError):
-        return None
-
-
-def environment() -> dict[str, Any]:
-    """Versions, hardware and the command, as found."""
-    names = ["torch", "torchvision", "lightning", "timm", "transformers", "tokenizers", "hydra-core", "numpy"]
-    names += ["scipy", "scikit-learn", "gensim"]
-    from importlib.metadata import PackageNotFoundError, version
-
-    versions = {}
-    for name in names:
-        try:
-            versions[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    devices = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
-    return {
-        "ssl_zoo": ssl_zoo.__version__,
-        "commit": commit(Path(__file__)),
-        "python": platform.python_version(),
-        "versions": versions,
-        "machine": platform.machine(),
-        "processor": processor(),
-        "cores": os.cpu_count(),
-        "threads": torch.get_num_threads(),
-        "devices": devices,
-        "command": sys.argv,
-        "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-    }
 
 
 def resume_from(run: Path, resume: str) -> Path | None:
@@ -150,6 +81,7 @@ def pretrain(
     keep: int = 2,
     resume: str = "auto",
     wandb: str | None = None,
+    logger: Any = None,
     **trainer: Any,
 ) -> dict[str, Any]:
     """Train, keep everything in the folder `run`, and save the backbone at the end.
@@ -164,6 +96,7 @@ def pretrain(
         keep: checkpoints kept, at least 2.
         resume: see `resume_from`.
         wandb: a project of Weights & Biases to log to; None: none.
+        logger: one more, Lightning's or what makes one from the run's folder; None: none.
         trainer: arguments of Lightning's Trainer: accelerator, devices, strategy, precision, ...
 
     Returns:
@@ -187,10 +120,12 @@ def pretrain(
         with warnings.catch_warnings():
             quiet()
             place = launch.cluster()
+            active = loggers(run, wandb, logger)
+            say(f"loggers     {told(active)}")
             lightning = L.Trainer(
                 max_epochs=1,  # the loader ends when the budget is spent
                 accumulate_grad_batches=data.accumulate,
-                logger=loggers(run, wandb),
+                logger=active,
                 # The meter last: what the others do is no waiting for data.
                 callbacks=[Meeting(session), saver, *watchers, meter],
                 plugins=[AtomicCheckpointIO(), place],
@@ -294,7 +229,7 @@ def conclude(
                 )
         write_atomically(file, json.dumps(summary, indent=1).encode())
     asked = saver.stop.asked
-    if module.stopped and asked == signal.SIGUSR1 and lightning.is_global_zero:
+    if module.stopped and asked == portable.number("SIGUSR1") and lightning.is_global_zero:
         say(requeue())
     if module.stopped and asked == signal.SIGINT and not launch.by_lightning():
         raise KeyboardInterrupt("saved")

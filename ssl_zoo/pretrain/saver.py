@@ -7,9 +7,10 @@ from pathlib import Path
 import lightning as L
 
 from ssl_zoo.distributed import rank
-from ssl_zoo.pretrain.callbacks import PerStep, interval, pretraining, say
+from ssl_zoo.pretrain.callbacks import PerStep, interval, pretraining
 from ssl_zoo.pretrain.checkpoint import prune
 from ssl_zoo.pretrain.module import Pretraining
+from ssl_zoo.pretrain.saying import say
 from ssl_zoo.pretrain.stopping import Stop
 
 

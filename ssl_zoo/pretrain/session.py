@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import hashlib
 import json
 import os
@@ -28,8 +27,9 @@ import torch
 import torch.distributed as dist
 
 from ssl_zoo.distributed import world
+from ssl_zoo.portable import lock_byte
 from ssl_zoo.pretrain import launch
-from ssl_zoo.pretrain.checkpoint import alive, write_atomically
+from ssl_zoo.pretrain.writing import alive, write_atomically
 
 T = TypeVar("T")
 PATIENCE = 300.0  # seconds without a sign of the first process
@@ -169,8 +169,8 @@ def lock(file: IO[str], run: Path) -> None:
     killed run by some seconds do not hold it. A file system without locks is taken as it is.
     """
     try:
-        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, 0)
-        fcntl.lockf(file, fcntl.LOCK_EX, 1, 1)  # waits where another process looks at this moment
+        lock_byte(file.fileno(), 0, wait=False)
+        lock_byte(file.fileno(), 1, wait=True)  # waits where another process looks at this moment
     except OSError as error:
         if error.errno not in (errno.EACCES, errno.EAGAIN):
             return
@@ -181,7 +181,7 @@ def lives(run: Path) -> bool:
     """Whether another process holds the folder of a run."""
     try:
         with open(run / ".lock", "r+") as file:
-            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, 1)
+            lock_byte(file.fileno(), 1, wait=False)
     except FileNotFoundError:
         return False
     except OSError:

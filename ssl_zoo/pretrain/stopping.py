@@ -19,6 +19,7 @@ import torch
 import torch.distributed as dist
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 
+from ssl_zoo import portable
 from ssl_zoo.distributed import rank, world
 from ssl_zoo.pretrain import launch
 
@@ -51,7 +52,7 @@ class Stop:
         self.at, self.since = step, time.monotonic()
         if threading.current_thread() is not threading.main_thread():
             return "training in a thread: SIGTERM and Ctrl-C are not handled, and lose what was not saved"
-        signals = [signal.SIGINT, signal.SIGTERM, *([signal.SIGUSR1] if in_slurm_job() else [])]
+        signals = [signal.SIGINT, signal.SIGTERM, *(portable.signals("SIGUSR1") if in_slurm_job() else [])]
         # Over Lightning's own handlers, which neither save nor agree between processes.
         self.before = {number: signal.signal(number, self.ask) for number in signals}
         return None
@@ -104,8 +105,9 @@ def requeue_when_told() -> None:
             print(requeue(), flush=True)
         sys.exit(143)
 
-    if in_slurm_job() and threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGUSR1, answer)
+    asked = portable.number("SIGUSR1")
+    if asked is not None and in_slurm_job() and threading.current_thread() is threading.main_thread():
+        signal.signal(asked, answer)
 
 
 def requeue() -> str:

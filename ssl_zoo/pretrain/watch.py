@@ -18,8 +18,9 @@ from ssl_zoo.backbones._base import Backbone
 from ssl_zoo.data.rows import Rows, Subset
 from ssl_zoo.distributed import rank, world
 from ssl_zoo.noise import free_noise, seed_noise
-from ssl_zoo.pretrain.callbacks import PerStep, interval, log, pretraining, say
+from ssl_zoo.pretrain.callbacks import PerStep, interval, log, pretraining
 from ssl_zoo.pretrain.module import Pretraining
+from ssl_zoo.pretrain.saying import say
 from ssl_zoo.transfer import knn
 from ssl_zoo.transfer.diagnostics import spread
 from ssl_zoo.transfer.features import extract, labels_of, move

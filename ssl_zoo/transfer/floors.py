@@ -10,8 +10,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from scipy.sparse import csr_array
-from sklearn.feature_extraction.text import TfidfVectorizer
-from sklearn.linear_model import LogisticRegression
 from torch import Tensor, nn
 
 from ssl_zoo.backbones._base import Backbone, Features, ImageBackbone, Layers
@@ -19,6 +17,7 @@ from ssl_zoo.data.rows import Rows
 from ssl_zoo.data.text_pairs import TextPairs
 from ssl_zoo.transfer.evaluate import evaluate
 from ssl_zoo.transfer.labels import budget, drawable
+from ssl_zoo.transfer.late import LogisticRegression, TfidfVectorizer
 from ssl_zoo.transfer.metrics import METRICS, Metric, score
 from ssl_zoo.transfer.protocols import Finetune, Protocol
 from ssl_zoo.transfer.report import Result, merge

@@ -6,13 +6,9 @@ from typing import Literal, get_args
 
 import numpy as np
 from torch import Tensor
-from torchmetrics.functional.classification import (
-    multiclass_accuracy,
-    multiclass_f1_score,
-    multiclass_matthews_corrcoef,
-)
 
 from ssl_zoo.data.rows import DataError, Rows
+from ssl_zoo.transfer.late import multiclass_accuracy, multiclass_f1_score, multiclass_matthews_corrcoef
 
 Metric = Literal["accuracy", "macro_f1", "matthews"]
 METRICS: tuple[Metric, ...] = get_args(Metric)

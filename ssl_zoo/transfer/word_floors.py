@@ -15,12 +15,12 @@ from collections.abc import Iterable, Iterator, Sequence
 import numpy as np
 import torch
 from scipy.sparse import coo_array, csr_array
-from sklearn.utils.extmath import randomized_svd
 from torch import Tensor
 
 from ssl_zoo.backbones._base import Backbone, TokenBackbone, Vocabulary
 from ssl_zoo.data.rows import DataError
 from ssl_zoo.data.tokenizer import Tokenizer
+from ssl_zoo.transfer.late import randomized_svd
 
 SMOOTHING = 0.75  # the power of the distribution of contexts
 WEIGHTING = 0.5  # the power of the singular values

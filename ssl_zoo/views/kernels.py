@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ssl_zoo.views.image import Draw, refuse_kernel, to_float
-from ssl_zoo.views.loops import render_some
+from ssl_zoo.views.rendering import render_some
 
 
 @cache

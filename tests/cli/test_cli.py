@@ -119,7 +119,7 @@ finally:
         (
             ("pretrian",),
             1,
-            "leaderboard, scale, demo, check; did you mean 'pretrain'?",
+            "leaderboard, scale, demo, check, completion; did you mean 'pretrain'?",
         ),
         (("--help",), 0, "ssl-zoo pretrain KEY=VALUE ..."),
         (("--version",), 0, __version__),

@@ -11,7 +11,8 @@ import pytest
 import torch
 from PIL import Image
 
-from ssl_zoo.cli import demo
+from ssl_zoo.cli import demo_parts as demo
+from ssl_zoo.cli.demo import demo as run_verb
 from ssl_zoo.compose import composition
 from ssl_zoo.data import stdlib_roles
 from ssl_zoo.data.rows import DataError
@@ -137,7 +138,7 @@ def test_a_fault_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 
     monkeypatch.setattr(demo, "run_part", broken)
     with pytest.raises(SystemExit, match="ssl-zoo demo: nothing there"):
-        demo.demo([str(tmp_path)])
+        run_verb([str(tmp_path)])
 
 
 def test_roles_follow_the_parser():

@@ -19,7 +19,7 @@ from ssl_zoo.data.images import ImageData
 from ssl_zoo.data.rows import DataError
 from ssl_zoo.data.text import TextData
 from ssl_zoo.data.text_formats import Prefixed
-from ssl_zoo.pretrain.checkpoint import write_atomically
+from ssl_zoo.pretrain.writing import write_atomically
 from ssl_zoo.transfer.report import Result
 
 WORDS = ("evaluate", "data=digits", "data.image_size=8", "protocol=knn", "seeds=[0]")

@@ -15,17 +15,11 @@ import torch
 from tiny import forked, spawn, train
 
 from ssl_zoo.pretrain import checkpoint
-from ssl_zoo.pretrain.checkpoint import (
-    AtomicCheckpointIO,
-    CheckpointError,
-    checkpoints,
-    newest,
-    prune,
-    sidecar,
-    write_atomically,
-)
+from ssl_zoo.pretrain.checkpoint import CheckpointError, checkpoints, newest, prune, sidecar
+from ssl_zoo.pretrain.checkpoint_io import AtomicCheckpointIO
 from ssl_zoo.pretrain.run import RunError, locked, resume_from
 from ssl_zoo.pretrain.saver import Checkpoint
+from ssl_zoo.pretrain.writing import write_atomically
 
 
 def write(folder: Path, *steps: int) -> list[Path]:
@@ -148,7 +142,7 @@ def test_writing_atomically_keeps_the_file_when_it_fails(tmp_path, monkeypatch):
     def fail(*_):
         raise OSError(5, "I/O error")
 
-    monkeypatch.setattr(checkpoint.os, "fsync", fail)
+    monkeypatch.setattr(os, "fsync", fail)
     with pytest.raises(OSError, match="I/O error"):
         write_atomically(path, b"after")
     assert path.read_bytes() == b"before"

@@ -1,13 +1,20 @@
-"""The wheel alone, as it lies on a machine of others: site-packages read-only, no home, no network."""
+"""The wheel alone, as it lies on a machine of others: site-packages read-only, no home, no network; and as it
+and the sdist are installed into a fresh environment, without extras and development tools."""
 
 import json
 import os
+import re
 import subprocess
 import sys
+import tarfile
+import time
+import tomllib
 import zipfile
 from pathlib import Path
 
 import pytest
+
+import ssl_zoo
 
 REPOSITORY = Path(__file__).parents[2]
 # Read-only also for root, and without a network, where the system permits such namespaces: mounts are private
@@ -75,3 +82,121 @@ def test_the_wheel_alone(tmp_path):
     assert sorted(site.rglob("*")) == before
     for path in (site, *site.rglob("*")):  # so that pytest can remove it
         path.chmod(0o755)
+
+
+# Seconds on a quiet machine, and how many times as long a busy one may take, whose tests run side by side.
+HELP, LINE, MARGIN = 1.0, 2.0, 5.0
+EXTRAS = ("numba", "matplotlib", "vl_convert", "tensorboard", "pytest", "ruff", "pyright", "playwright")
+
+
+def first_line(command: list[str | Path], **how) -> tuple[str, float]:
+    """What a command prints first, on either output, and after how many seconds; it is ended then."""
+    began = time.perf_counter()
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **how) as ran:
+        assert ran.stdout is not None
+        line = ran.stdout.readline()
+        seconds = time.perf_counter() - began
+        ran.kill()
+    return line, seconds
+
+
+def built(folder: Path) -> tuple[Path, Path]:
+    """The wheel and the sdist, which the wheel is built from."""
+    uv = Path(sys.executable).with_name("uv")
+    if not uv.exists():
+        pytest.skip("uv is not there")
+    done = subprocess.run(
+        [uv, "build", "--quiet", "--out-dir", folder, REPOSITORY], capture_output=True, text=True, check=False
+    )
+    if done.returncode and "resolve requirements from `build-system.requires`" in done.stderr:
+        pytest.skip("the build backend cannot be fetched")
+    assert done.returncode == 0, done.stderr
+    (wheel,), (sdist,) = folder.glob("*.whl"), folder.glob("*.tar.gz")
+    return wheel, sdist
+
+
+def test_a_fresh_environment(tmp_path, capsys):
+    wheel, sdist = built(tmp_path / "dist")
+    with tarfile.open(sdist) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+    assert {"pyproject.toml", "configs/pretrain.yaml", "ssl_zoo/py.typed", "LICENSE"} <= names
+    environment = {
+        key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "VIRTUAL_ENV")
+    }
+    environment |= {"SSL_ZOO_CACHE": str(tmp_path / "cache"), "MPLCONFIGDIR": str(tmp_path)}
+    uv, python = Path(sys.executable).with_name("uv"), tmp_path / "fresh/bin/python"
+    subprocess.run([uv, "venv", "--quiet", "--python", sys.executable, tmp_path / "fresh"], check=True)
+    # What the tests' own environment was installed from is in uv's cache.
+    install = [uv, "pip", "install", "--quiet", "--offline", "--python", python, wheel]
+    done = subprocess.run(
+        [*install, "--constraint", REPOSITORY / "requirements.lock"],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    if done.returncode:
+        pytest.skip(f"the packages are not in uv's cache: {done.stderr[-200:]}")
+    (site,) = (tmp_path / "fresh/lib").glob("python*/site-packages")
+    packages = {path.name.partition("-")[0].lower() for path in site.glob("*.dist-info")}
+    size = sum(path.stat().st_size for path in site.rglob("*") if path.is_file() and not path.is_symlink())
+    torch_size = sum(
+        path.stat().st_size
+        for name in ("torch", "nvidia", "triton", "cuda")
+        for path in (site / name).rglob("*")
+        if path.is_file()
+    )
+    with capsys.disabled():
+        rest = (size - torch_size) / 1e6
+        print(f"\nfresh: {len(packages)} packages, {size / 1e6:,.0f} MB, {rest:,.0f} without torch and CUDA")
+    assert not [name for name in EXTRAS if (site / name).exists()]
+
+    work = tmp_path / "work"
+    work.mkdir()
+    command, how = tmp_path / "fresh/bin/ssl-zoo", {"cwd": work, "env": environment}
+    words = ["objective=rotation", "backbone=resnet_micro", "data=digits", "data.image_size=8", "trainer=cpu"]
+    words = ["pretrain", *words, "budget.steps=2", "batch_size=8", "evaluate_every=0", "run=run"]
+    for asked, most in (
+        ([command, "--help"], HELP),
+        ([command, "pretrain", "--help"], HELP),
+        ([command, *words], LINE),
+    ):
+        tries = [first_line(asked, **how) for _ in range(3)]  # the first compiles bytecode
+        assert tries[-1][0].startswith(("ssl-zoo", "Stage 1"))
+        assert min(seconds for _, seconds in tries) < MARGIN * most, (asked, tries)
+    assert tries[-1][0].startswith(f"ssl-zoo {' '.join(words)}: begins")
+
+    trained = subprocess.run([command, *words], capture_output=True, text=True, check=False, **how)
+    assert trained.returncode == 0, trained.stderr
+    assert "loggers     CSV (TensorBoard: pip install 'ssl-zoo[tensorboard]')" in trained.stdout
+    reported = subprocess.run([command, "report", "run"], capture_output=True, text=True, check=False, **how)
+    assert reported.returncode == 1
+    assert reported.stderr.splitlines()[-1] == (
+        "ssl-zoo report: pages and charts need vl-convert: pip install 'ssl-zoo[pages]'"
+    )
+
+
+def test_one_version_is_written_everywhere():
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert project["version"] == ssl_zoo.__version__
+    assert f"version: {ssl_zoo.__version__}\n" in (REPOSITORY / "CITATION.cff").read_text(encoding="utf-8")
+    assert f"\n## {ssl_zoo.__version__}" in (REPOSITORY / "CHANGELOG.md").read_text(encoding="utf-8")
+
+
+def test_extras_that_messages_and_the_dockerfile_name_are_there():
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    extras = project["optional-dependencies"]
+    docker = (REPOSITORY / "Dockerfile").read_text(encoding="utf-8")
+    files = [
+        docker,
+        *(file.read_text(encoding="utf-8") for file in Path(ssl_zoo.__file__).parent.rglob("*.py")),
+    ]
+    named = {name for text in files for name in re.findall(r"ssl-zoo\[([a-z]+)\]", text)}
+    named |= set(re.search(r"^ARG EXTRAS=(.+)$", docker, re.MULTILINE)[1].split(","))  # pyright: ignore
+    assert named >= {"pages", "cpu", "tensorboard", "hf"}
+    assert named <= extras.keys()
+    low, high = re.match(r">=3\.(\d+),<3\.(\d+)", project["requires-python"]).groups()  # pyright: ignore
+    image = int(re.search(r"^FROM python:3\.(\d+)-", docker, re.MULTILINE)[1])  # pyright: ignore
+    assert int(low) <= image < int(high)
+    for words in re.findall(r"uv pip install (.+?) \\\n", docker):
+        options = re.findall(r"--[a-z-]+", words + " --torch-backend")
+        known = subprocess.run([Path(sys.executable).with_name("uv"), "pip", "install", "--help"],
+                               capture_output=True, text=True, check=True).stdout  # fmt: skip
+        assert [one for one in options if one not in known] == []

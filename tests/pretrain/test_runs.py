@@ -19,7 +19,7 @@ from ssl_zoo import hub
 from ssl_zoo.compose.evaluation import subject
 from ssl_zoo.data.rows import DataError
 from ssl_zoo.data.workers import WorkerError
-from ssl_zoo.pretrain import Budget, run
+from ssl_zoo.pretrain import Budget, environment, run
 from ssl_zoo.pretrain.callbacks import Meter
 from ssl_zoo.pretrain.checkpoint import CheckpointError, checkpoints, newest
 from ssl_zoo.pretrain.export import behind
@@ -469,10 +469,11 @@ def test_the_commit_is_that_of_the_repository_that_keeps_the_package(tmp_path, m
     git(tmp_path, "init", "-q", str(repository))
     git(repository, "add", "paper.tex")
     git(repository, "commit", "-qm", "theirs")
-    assert run.commit(installed / "run.py") is run.commit(package / "run.py") is None  # not kept there
+    for folder in (installed, package):  # where it is not kept
+        assert environment.commit(folder / "run.py") is None
     git(repository, "add", "-f", ".venv", "ssl_zoo")
     git(repository, "commit", "-qm", "now they are")
-    assert run.commit(installed / "run.py") is None  # an environment inside of somebody's repository
-    assert run.commit(package / "run.py") == git(repository, "rev-parse", "HEAD")
+    assert environment.commit(installed / "run.py") is None  # an environment inside of somebody's repository
+    assert environment.commit(package / "run.py") == git(repository, "rev-parse", "HEAD")
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert run.commit(package / "run.py") is None  # no git
+    assert environment.commit(package / "run.py") is None  # no git
