@@ -82,7 +82,9 @@ def zoo(app: Any, page: str, source: list[str]) -> None:
     """Add every class of objectives/ to its page, so that a new objective is a file and no line here."""
     if page == "api/objectives":
         found = sorted(
-            (home, name) for name, home in ssl_zoo._HOME.items() if re.fullmatch(r"objectives\.[a-z]\w+", home)
+            (home, name)
+            for name, home in ssl_zoo._HOME.items()
+            if re.fullmatch(r"objectives\.[a-z]\w+", home)
         )
         told = "".join(f".. autoclass:: ssl_zoo::{name}\n" for _, name in found)
         source[0] += f"```{{eval-rst}}\n{told}```\n"
@@ -93,5 +95,7 @@ def setup(app: Any) -> dict[str, Any]:
 
     app.connect("source-read", zoo)
     app.connect("autodoc-process-docstring", plain)
-    app.add_lexer("mermaid", TextLexer)  # the picture of docs/architecture.md, which browsers need scripts for
+    app.add_lexer(
+        "mermaid", TextLexer
+    )  # the picture of docs/architecture.md, which browsers need scripts for
     return {"parallel_read_safe": True, "parallel_write_safe": True}

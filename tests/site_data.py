@@ -11,14 +11,14 @@ from PIL import Image, ImageDraw
 
 SHAPES = ("circle", "square")
 OPINIONS = {"good": "bright warm kind fresh sharp", "bad": "dull cold rude stale blurry"}
-REST = "the screen of this phone and its box with a cable in it was".split()
+REST = ["the", "screen", "of", "this", "phone", "and", "its", "box", "with", "a", "cable", "in", "it", "was"]
 
 
 def shape(path: Path, kind: str, draw: random.Random) -> None:
-    """An image of one shape in random colours, 40 to 48 pixels wide."""
-    side = draw.randrange(40, 49)
+    """An image of one shape in random colours, 32 to 35 pixels wide."""
+    side = draw.randrange(32, 36)
     image = Image.new("RGB", (side, side), tuple(draw.randrange(256) for _ in range(3)))
-    x, y, r = draw.randrange(4, side - 24), draw.randrange(4, side - 24), draw.randrange(14, 20)
+    x, y, r = draw.randrange(2, side - 20), draw.randrange(2, side - 20), draw.randrange(10, 18)
     pen, colour = ImageDraw.Draw(image), tuple(draw.randrange(256) for _ in range(3))
     (pen.ellipse if kind == "circle" else pen.rectangle)([x, y, x + r, y + r], fill=colour)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -41,13 +41,13 @@ def write(folder: Path) -> None:
     for i in range(6):
         shape(folder / "new" / f"{i}.png", SHAPES[i % 2], draw)
     rows = [(review(kind, draw), kind) for kind in ("good", "bad") * 60]
+    shapes = [(f"photos/{i:02}.png", SHAPES[i % 2]) for i in range(32)]
     for name, header, lines in (
         ("reviews.csv", ("text", "label"), rows),
         ("tickets.csv", ("subject", "queue"), rows),
         ("new.csv", ("text",), [(text,) for text, _ in rows[:6]]),
         ("pairs.csv", ("prompt", "completion"), [(text, f"It is {kind}.") for text, kind in rows]),
-        ("captions.csv", ("image", "caption"), [(f"photos/{i:02}.png", f"a {SHAPES[i % 2]}") for i in range(32)]),
-        ("names.csv", ("image", "label"), [(f"photos/{i:02}.png", SHAPES[i % 2]) for i in range(32)]),
+        ("captions.csv", ("image", "caption"), [(file, f"a {kind}") for file, kind in shapes]),
     ):
         with open(folder / name, "w", newline="", encoding="utf-8") as file:
             csv.writer(file).writerows([header, *lines])
