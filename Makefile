@@ -55,7 +55,7 @@ site: .venv/.docs ## build the documentation site into docs/_build/html: runs th
 	$(BIN)/python docs/links.py docs/_build/html
 
 links: .venv/.docs ## ask every address that the site names, elsewhere too: needs the network
-	$(SPHINX) docs/_build/linkcheck --builder linkcheck --define nb_execution_mode=off
+	$(SPHINX) docs/_build/linkcheck --builder linkcheck --define nb_execution_mode=off --define suppress_warnings=myst-nb.lexer
 
 bench: .venv/.bench ## time the library against others, in some 34 minutes, and write benchmarks/speed/README.md
 	$(BIN)/python benchmarks/speed/run.py --out benchmarks/speed/results --report

@@ -43,10 +43,11 @@ def broken(folder: Path) -> list[str]:
             parts = urlsplit(link)
             if parts.scheme or parts.netloc:
                 continue
+            place = unquote(parts.fragment)
             there = (file.parent / unquote(parts.path)).resolve() if parts.path else file
             if not there.exists():
                 found.append(f"{file.relative_to(folder)}: {link}: there is no such file")
-            elif parts.fragment and there.suffix == ".html" and unquote(parts.fragment) not in read(there).places:
+            elif place and there.suffix == ".html" and place not in read(there).places:
                 found.append(f"{file.relative_to(folder)}: {link}: there is no such place")
     return found
 

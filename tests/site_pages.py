@@ -53,8 +53,8 @@ BEFORE = {
         "ssl-zoo pretrain objective=next_token backbone=transformer_micro data=notes/ run=runs/notes",
     ),
 }
-# What makes a command small, for each verb: keys that are taken away, and words that are added. All else stays as
-# the page has it, but for images of 224 pixels, which are read at 32, and for `evaluate`, which draws labels twice.
+# What makes a command small, for each verb: keys that are taken away, and words that are added. All else
+# stays as the page has it, but images of 224 pixels are read at 32, and `evaluate` draws labels twice.
 SMALLER: dict[str, tuple[str, tuple[str, ...]]] = {
     "pretrain": (r"budget\.|batch_size=|workers=", ("budget.steps=2", "batch_size=8")),
     "finetune": (r"protocol\.", ("protocol.steps=2", "protocol.lrs=[1e-3]")),
