@@ -6,6 +6,7 @@ notebooks in Markdown, which are executed at each build and fail it where a cell
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from pathlib import Path
@@ -55,6 +56,16 @@ autodoc_preserve_defaults = True
 napoleon_google_docstring = True
 napoleon_numpy_docstring = False
 napoleon_use_ivar = True
+
+# What packages say of each other, and of a loader of one's own, would stand between cells with a path of the
+# machine that built the site. The kernels of tutorials read it.
+IGNORED = (
+    "IProgress not found",
+    "`isinstance(treespec",
+    "the batches come from a loader",
+    "The 'train_dataloader'",
+)
+os.environ["PYTHONWARNINGS"] = ",".join(f"ignore:{one}" for one in IGNORED)
 
 PLAIN = re.compile(r"(`[^`]*`)")
 

@@ -1,7 +1,7 @@
 """Whether every link within the built site leads to a file, and to a place in it: python docs/links.py FOLDER
 
 Sphinx looks at the links of the sources; this looks at what a browser would follow. Addresses elsewhere are
-asked by `make links`.
+asked by `make links`. No page may name a folder of the machine that built it, as warnings in tutorials do.
 """
 
 from __future__ import annotations
@@ -39,6 +39,9 @@ def broken(folder: Path) -> list[str]:
     """A line for each link that leads nowhere."""
     found = []
     for file in sorted(folder.rglob("*.html")):
+        for place in (sys.prefix, str(folder.resolve().parents[2])):
+            if place in file.read_text(encoding="utf-8"):
+                found.append(f"{file.relative_to(folder)}: names {place}, a folder of this machine")
         for link in dict.fromkeys(read(file).links):
             parts = urlsplit(link)
             if parts.scheme or parts.netloc:
