@@ -50,7 +50,7 @@ docs: .venv/.docs ## write docs/architecture.md, docs/objectives, docs/leaderboa
 SPHINX = OMP_NUM_THREADS=1 $(BIN)/python -m sphinx --quiet --fail-on-warning --keep-going --jobs $(JOBS) docs
 
 site: .venv/.docs ## build the documentation site into docs/_build/html: runs the tutorials, checks links, runs doctests
-	$(SPHINX) docs/_build/html --builder html --doctree-dir docs/_build/doctrees
+	$(SPHINX) docs/_build/html --fresh-env --builder html --doctree-dir docs/_build/doctrees
 	$(SPHINX) docs/_build/doctest --builder doctest --doctree-dir docs/_build/doctrees
 	$(BIN)/python docs/links.py docs/_build/html
 
