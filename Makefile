@@ -1,6 +1,6 @@
 # Everything starts from Python 3.11-3.13, make and git; the rest is installed into .venv on first use.
 .DEFAULT_GOAL := help
-.PHONY: help install demo test slow lowest lint check boards docs bench torture clean
+.PHONY: help install demo test slow lowest lint check boards docs site links bench torture clean
 
 PYTHON ?= python3
 # Worker processes of the test run; each has one thread.
@@ -42,10 +42,22 @@ boards: .venv/.ready ## run the digits board from nothing, and say which lines o
 	$(BIN)/ssl-zoo leaderboard check .cache/boards/digits strict=true
 	$(BIN)/ssl-zoo leaderboard check
 
-docs: .venv/.ready ## write docs/architecture.md, docs/objectives, docs/leaderboard and the README's tables
+docs: .venv/.docs ## write docs/architecture.md, docs/objectives, docs/leaderboard and the README's tables, then the site
 	$(BIN)/python docs/architecture.py
 	$(BIN)/python docs/objectives.py
 	$(BIN)/ssl-zoo leaderboard docs
+	$(MAKE) site
+
+# A warning fails: a link within the site that leads nowhere, a page in no list, a cell of a tutorial that raises.
+SPHINX = OMP_NUM_THREADS=1 $(BIN)/python -m sphinx --quiet --fail-on-warning --keep-going --jobs $(JOBS) docs
+
+site: .venv/.docs ## build the documentation site into docs/_build/html: runs the tutorials, checks links, runs doctests
+	$(SPHINX) docs/_build/html --fresh-env --builder html --doctree-dir docs/_build/doctrees
+	$(SPHINX) docs/_build/doctest --builder doctest --doctree-dir docs/_build/doctrees
+	$(BIN)/python docs/links.py docs/_build/html
+
+links: .venv/.docs ## ask every address that the site names, elsewhere too: needs the network
+	$(SPHINX) docs/_build/linkcheck --builder linkcheck --define nb_execution_mode=off --define suppress_warnings=myst-nb.lexer
 
 bench: .venv/.bench ## time the library against others, in some 34 minutes, and write benchmarks/speed/README.md
 	$(BIN)/python benchmarks/speed/run.py --out benchmarks/speed/results --report
@@ -57,7 +69,7 @@ torture: .venv/.ready ## kill the command at 100 random moments, in under 30 min
 	OMP_NUM_THREADS=1 PYTHONPATH=tests $(BIN)/python tests/torture.py --kills $(KILLS) --seed $(SEED) --jobs $(JOBS)
 
 clean: ## remove .venv and caches; runs/ stays
-	rm -rf .venv .venv-lowest .cache .pytest_cache .ruff_cache
+	rm -rf .venv .venv-lowest .cache docs/_build .pytest_cache .ruff_cache
 
 # What the demo needs, without a browser and without what checks code; nothing is said of the packages.
 .venv/.demo: pyproject.toml requirements.lock
@@ -83,6 +95,10 @@ OLD := -o filterwarnings=default --disable-warnings tests/test_hostile.py tests/
 .venv-lowest/.ready: .venv/.ready
 	$(BIN)/uv venv --quiet --clear --python $(BIN)/python .venv-lowest
 	$(BIN)/uv pip install --python .venv-lowest/bin/python --resolution lowest-direct --editable . --group dev
+	touch $@
+
+.venv/.docs: .venv/.ready
+	$(BIN)/uv pip install --python $(BIN)/python --constraint requirements.lock --editable . --group dev --group docs
 	touch $@
 
 .venv/.bench: .venv/.ready

@@ -19,7 +19,7 @@ from ssl_zoo.compose.task_reading import columns_of, examples, goal_of, parts
 from ssl_zoo.data.items import Item
 from ssl_zoo.data.target_tables import Columns
 from ssl_zoo.messages import note
-from ssl_zoo.pretrain.callbacks import say
+from ssl_zoo.pretrain.saying import say
 from ssl_zoo.transfer.measures import Subject
 from ssl_zoo.transfer.protocols import Finetune, Linear
 from ssl_zoo.transfer.tasks import model as kept

@@ -174,7 +174,7 @@ def page() -> str:
     lines = []
     for number, (key, row) in enumerate(ROWS.items(), 1):
         here = [one for one in found if one.row == key]
-        lines.append(f"### {number}. {row.fault}\n\nExpected: {row.expected}.\n")
+        lines.append(f"## {number}. {row.fault}\n\nExpected: {row.expected}.\n")
         lines += [f"- {one.how} (`{one.test.removeprefix('tests/')}`)" for one in here]
         lines.append("")
     table = "\n".join(lines)
