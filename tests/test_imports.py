@@ -99,7 +99,7 @@ BELOW = {
     "data": (*BASE, "memory", "messages", "objectives._base", "portable", "data.", "untrusted"),
     "transfer": (*STAGES, "flops", "heads", "untrusted", "backbones.stepping"),  # by which text is written
     "leaderboard": ("data.", "portable", "transfer.", "pretrain.", "leaderboard."),
-    "trial": ("leaderboard.", "pretrain.checkpoint", "transfer.efficiency", "transfer.report", "trial."),
+    "trial": ("leaderboard.", "pretrain.writing", "transfer.efficiency", "transfer.report", "trial."),
     "pages": (*BASE, "views.", "objectives.", "data.", "transfer.", "leaderboard.", "trial.", "pages."),
     "pretrain": (*STAGES, "loggers", "messages", "portable", "pretrain."),
     "export": (

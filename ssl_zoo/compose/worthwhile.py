@@ -39,7 +39,7 @@ from ssl_zoo.data.rows import DataError
 from ssl_zoo.data.text import TextData
 from ssl_zoo.data.text_pairs import TextPairs
 from ssl_zoo.messages import heard, heard_by, note
-from ssl_zoo.pretrain.checkpoint import write_atomically
+from ssl_zoo.pretrain.writing import write_atomically
 from ssl_zoo.transfer.report import Result
 from ssl_zoo.transfer.table import Table
 from ssl_zoo.trial.answer import Answer, Asked, Way

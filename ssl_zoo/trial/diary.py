@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ssl_zoo.pretrain.checkpoint import write_atomically
+from ssl_zoo.pretrain.writing import write_atomically
 
 FILE = "worth.json"
 
