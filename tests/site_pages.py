@@ -42,6 +42,7 @@ SLOW = {
     r"trainer=ddp_cpu": "two processes",
     r"^ssl-zoo check ": "two processes",
     r"^ssl-zoo scale ": "nine runs",
+    r"^ssl-zoo worth ": "two ways of pretraining and all of their floors",
     r"^ssl-zoo export .* to=(timm|onnx)": "the peer's loader and its imports",
     r"^ssl-zoo reproduce ": "the export that it reads is made by another command",
 }
@@ -58,6 +59,7 @@ BEFORE = {
 SMALLER: dict[str, tuple[str, tuple[str, ...]]] = {
     "pretrain": (r"budget\.|batch_size=|workers=", ("budget.steps=2", "batch_size=8")),
     "finetune": (r"protocol\.", ("protocol.steps=2", "protocol.lrs=[1e-3]")),
+    "worth": (r"minutes=|seeds=", ("minutes=0.05", "labels=[2]", "seeds=[0]")),
     "scale": (r"steps=|widths=", ("steps=[1,2,3]", "widths=[16,24,32]", "log_every=0")),
 }
 FINETUNING = r"protocol=(finetune|label_efficiency|cost_efficiency)"
