@@ -22,10 +22,10 @@ from ssl_zoo.messages import note
 from ssl_zoo.transfer import kept
 from ssl_zoo.transfer.embed import Account, Names
 from ssl_zoo.transfer.kept import Kept
-from ssl_zoo.transfer.predictions import ENDINGS, Prediction, predicted, writing
+from ssl_zoo.transfer.predictions import KINDS, Prediction, predicted
 from ssl_zoo.transfer.tasks import model as tasks
 from ssl_zoo.transfer.tasks.model import TaskModel
-from ssl_zoo.transfer.whole import refuse_ending
+from ssl_zoo.transfer.whole import adding, refuse_ending
 
 
 @dataclass
@@ -92,9 +92,9 @@ def predict_from(
     if cfg.out is not None or file:
         made.out = folder / "predictions" / f"{choices['data']}-{cfg.split}.csv"
         made.out = made.out if cfg.out is None else Path(cfg.out)
-        refuse_ending(made.out, ENDINGS)
+        refuse_ending(made.out, tuple(KINDS))
     strange: set[str] = set()
-    with nullcontext() if made.out is None else writing(made.out) as writer:
+    with nullcontext() if made.out is None else adding(made.out, KINDS) as writer:
         for names, shares in model.predictions(data, cfg.split, made.account):
             some = predicted(names, shares, model.classes)
             if writer is not None:

@@ -26,13 +26,13 @@ from ssl_zoo.data.target_tables import Columns
 from ssl_zoo.data.text_tables import table
 from ssl_zoo.messages import note
 from ssl_zoo.transfer.embed import Account, pieces
-from ssl_zoo.transfer.tasks.files import SENTENCES, TABLES, Folder, writing
+from ssl_zoo.transfer.tasks.files import SENTENCES, TABLES, Folder
 from ssl_zoo.transfer.tasks.goal import Examples
 from ssl_zoo.transfer.tasks.masks import Masks
 from ssl_zoo.transfer.tasks.model import TaskModel
 from ssl_zoo.transfer.tasks.pooled import Pooled
 from ssl_zoo.transfer.tasks.tuning import Truth, tell
-from ssl_zoo.transfer.whole import refuse_ending
+from ssl_zoo.transfer.whole import adding, refuse_ending
 
 PIECE = {"masks": 32, "tags": 256}  # rows that are told at a time
 USUAL = 512
@@ -235,9 +235,9 @@ def written(model: TaskModel, out: Path, source: Path | None, default: bool) -> 
         if out.suffix.lower() in (*TABLES, ".png"):
             raise ConfigError(f"out={out}: masks go into a folder, with a table of shares; name one")
         return folder_of_masks(model.goal, out, source)
-    endings = SENTENCES if model.goal.task == "tags" else TABLES
-    refuse_ending(out, endings)
-    return writing(out, endings)
+    kinds = SENTENCES if model.goal.task == "tags" else TABLES
+    refuse_ending(out, tuple(kinds))
+    return adding(out, kinds)
 
 
 @contextmanager

@@ -9,7 +9,6 @@ model/
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,7 +17,6 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import nn
 
 from ssl_zoo import hub
@@ -28,12 +26,11 @@ from ssl_zoo.data.tokenizer import Tokenizer
 from ssl_zoo.transfer.embed import Account, Names, pieces
 from ssl_zoo.transfer.features import evaluating, extract, place
 from ssl_zoo.transfer.measures import Images, Subject
-from ssl_zoo.transfer.model_file import NAME, holds_model, read_model_file, write_model_file
+from ssl_zoo.transfer.model_file import NAME, holds_model, read_head, read_model_file, save_model
 from ssl_zoo.transfer.protocols import linear_head
 from ssl_zoo.untrusted import Untrusted
 
 TASK = "classes"
-DIGEST = "head_sha256"
 
 
 @dataclass
@@ -70,17 +67,7 @@ class Kept:
 
 def save(model: Kept, folder: Path) -> None:
     """Write a model into a folder, which is whole or absent."""
-
-    def write(part: Path) -> None:
-        hub.save(model.subject.backbone, part / "backbone")
-        save_file({k: v.contiguous() for k, v in model.head.state_dict().items()}, part / "head.safetensors")
-        if model.subject.tokenizer is not None:
-            model.subject.tokenizer.save(part / "tokenizer")
-        digest = hub.digest(part / "head.safetensors")
-        write_model_file(part, TASK, {"classes": list(model.classes), DIGEST: digest, **model.about})
-        shutil.copymode(part / NAME, part / "head.safetensors")  # which only its owner may read
-
-    hub.replace(folder, write)
+    save_model(model.subject, model.head, folder, TASK, {"classes": list(model.classes), **model.about})
 
 
 def load(folder: Path, device: str = "auto") -> Kept:
@@ -106,9 +93,7 @@ def load(folder: Path, device: str = "auto") -> Kept:
         classes, reads = about.pop("classes", None), about.get("reads")
         if not isinstance(classes, list) or not all(isinstance(one, str) for one in classes):
             raise Untrusted(f"{NAME} has no list of names of classes")
-        if about.pop(DIGEST, None) != hub.digest(folder / "head.safetensors"):
-            raise Untrusted("head.safetensors is not what was saved (its SHA-256 differs)")
-        state = load_file(folder / "head.safetensors")
+        state = read_head(folder, about)
         backbone = hub.load(folder / "backbone")
         shapes = {name: tuple(one.shape) for name, one in state.items()}
         if shapes != {"weight": (len(classes), backbone.dim), "bias": (len(classes),)}:

@@ -8,18 +8,14 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from io import TextIOWrapper
-from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple, Protocol
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
 from ssl_zoo.transfer.embed import Names
-from ssl_zoo.transfer.whole import refuse_ending, whole
-
-ENDINGS = (".csv", ".jsonl", ".parquet")
+from ssl_zoo.transfer.whole import Adding
 
 
 class Prediction(NamedTuple):
@@ -53,14 +49,6 @@ def predicted(names: Names, shares: np.ndarray, classes: tuple[str, ...]) -> lis
         every = dict(zip(classes, row, strict=True))
         found.append(Prediction(names.files[i], names.rows[i], label, classes[best], row[best], every))
     return found
-
-
-class Writer(Protocol):
-    """Takes predictions in order; `close` ends the file."""
-
-    def add(self, some: list[Prediction]) -> None: ...
-
-    def close(self) -> None: ...
 
 
 class Csv:
@@ -135,18 +123,4 @@ class Parquet:
             self.writer.close()
 
 
-@contextmanager
-def writing(out: Path) -> Iterator[Writer]:
-    """Within, predictions are written into a file that takes the place `out` at the end.
-
-    Raises:
-        ValueError: see `whole.refuse_ending`.
-    """
-    refuse_ending(out, ENDINGS)
-    kinds = {".csv": Csv, ".jsonl": Jsonl, ".parquet": Parquet}
-    with whole(out) as (part,), open(part, "wb") as stream:
-        made: Writer = kinds[out.suffix.lower()](stream)
-        try:
-            yield made
-        finally:
-            made.close()
+KINDS: Mapping[str, Callable[[BinaryIO], Adding]] = {".csv": Csv, ".jsonl": Jsonl, ".parquet": Parquet}

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, BinaryIO, Protocol
 
 
 @contextmanager
@@ -23,6 +24,33 @@ def whole(*places: Path) -> Iterator[tuple[Path, ...]]:
     finally:
         for part in parts:
             part.unlink(missing_ok=True)
+
+
+class Adding(Protocol):
+    """Takes what is written, some of it at a time; `close` ends what it wrote, and leaves the file open."""
+
+    def add(self, some: Any) -> None: ...
+
+    def close(self) -> None: ...
+
+
+@contextmanager
+def adding(out: Path, kinds: Mapping[str, Callable[[BinaryIO], Adding]]) -> Iterator[Adding]:
+    """Within, what is added is written into a file that takes the place `out` at the end.
+
+    Args:
+        kinds: ending -> what writes a file of it.
+
+    Raises:
+        ValueError: see `refuse_ending`.
+    """
+    refuse_ending(out, tuple(kinds))
+    with whole(out) as (part,), open(part, "wb") as stream:
+        made = kinds[out.suffix.lower()](stream)
+        try:
+            yield made
+        finally:
+            made.close()
 
 
 def refuse_ending(out: Path, endings: tuple[str, ...]) -> None:

@@ -4,27 +4,15 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from io import TextIOWrapper
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol
+from typing import Any, BinaryIO
 
 from ssl_zoo.data.masks import write_mask
 from ssl_zoo.transfer.tasks.masks import Segmented
 from ssl_zoo.transfer.tasks.tags import Tagged
-from ssl_zoo.transfer.whole import refuse_ending, whole
-
-TABLES, SENTENCES = (".csv", ".jsonl", ".parquet"), (".conll", ".jsonl")
-MASKS = ("",)
-
-
-class Writer(Protocol):
-    """Takes what is told in order; `close` ends the file."""
-
-    def add(self, some: Sequence[Any]) -> None: ...
-
-    def close(self) -> None: ...
+from ssl_zoo.transfer.whole import Adding
 
 
 def line(one: Any) -> dict[str, Any]:
@@ -143,18 +131,5 @@ class Folder:
         self.stream.close()
 
 
-@contextmanager
-def writing(out: Path, endings: tuple[str, ...]) -> Iterator[Writer]:
-    """Within, what is told is written into a file that takes the place `out` at the end.
-
-    Raises:
-        ValueError: see `whole.refuse_ending`.
-    """
-    refuse_ending(out, endings)
-    kinds = {".csv": Csv, ".jsonl": Jsonl, ".parquet": Parquet, ".conll": Conll}
-    with whole(out) as (part,), open(part, "wb") as stream:
-        made: Writer = kinds[out.suffix.lower()](stream)
-        try:
-            yield made
-        finally:
-            made.close()
+TABLES: Mapping[str, Callable[[BinaryIO], Adding]] = {".csv": Csv, ".jsonl": Jsonl, ".parquet": Parquet}
+SENTENCES: Mapping[str, Callable[[BinaryIO], Adding]] = {".conll": Conll, ".jsonl": Jsonl}

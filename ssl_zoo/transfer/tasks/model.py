@@ -9,21 +9,18 @@ model/
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import nn
 
 from ssl_zoo import hub
 from ssl_zoo.data.tokenizer import Tokenizer
 from ssl_zoo.transfer.features import place
-from ssl_zoo.transfer.kept import DIGEST
 from ssl_zoo.transfer.measures import Subject
-from ssl_zoo.transfer.model_file import NAME, read_model_file, task_of, write_model_file
+from ssl_zoo.transfer.model_file import NAME, read_head, read_model_file, save_model, task_of
 from ssl_zoo.transfer.tasks.goal import Goal
 from ssl_zoo.transfer.tasks.labels import Labels
 from ssl_zoo.transfer.tasks.masks import Masks
@@ -66,17 +63,8 @@ def is_task_model(folder: Path) -> bool:
 
 def save(model: TaskModel, folder: Path) -> None:
     """Write a model into a folder, which is whole or absent."""
-
-    def write(part: Path) -> None:
-        hub.save(model.subject.backbone, part / "backbone")
-        save_file({k: v.contiguous() for k, v in model.head.state_dict().items()}, part / "head.safetensors")
-        if model.subject.tokenizer is not None:
-            model.subject.tokenizer.save(part / "tokenizer")
-        digest = hub.digest(part / "head.safetensors")
-        write_model_file(part, model.goal.task, {GOAL: model.goal.facts(), DIGEST: digest, **model.about})
-        shutil.copymode(part / NAME, part / "head.safetensors")  # which only its owner may read
-
-    hub.replace(folder, write)
+    facts = {GOAL: model.goal.facts(), **model.about}
+    save_model(model.subject, model.head, folder, model.goal.task, facts)
 
 
 def load(folder: Path, device: str = "auto") -> TaskModel:
@@ -97,9 +85,7 @@ def load(folder: Path, device: str = "auto") -> TaskModel:
         if not isinstance(facts, dict):
             raise Untrusted(f"{NAME} does not say what the model tells")
         goal = GOALS[task].of(facts)
-        if about.pop(DIGEST, None) != hub.digest(folder / "head.safetensors"):
-            raise Untrusted("head.safetensors is not what was saved (its SHA-256 differs)")
-        state = load_file(folder / "head.safetensors")
+        state = read_head(folder, about)
         backbone = hub.load(folder / "backbone")
         if not goal.fits(backbone):
             raise Untrusted(f"{NAME} says another grid than the backbone has")
