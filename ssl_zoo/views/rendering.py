@@ -23,7 +23,7 @@ else:
         if error.name != "numba":
             raise
         note(
-            "note: views are made by torch's operations, which take several times as long as compiled loops: "
+            "note: views are made by torch's operations, which takes longer than compiled loops do: "
             "pip install 'ssl-zoo[cpu]'"
         )
 
