@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import multiprocessing
+import multiprocessing.synchronize  # preloaded, as lightning: a fork may have become a user who reads no files
 import os
 import signal
 import sys

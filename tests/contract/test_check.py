@@ -180,6 +180,8 @@ def test_the_command_finds_classes_in_files_and_modules(tmp_path):
     (tmp_path / "package").mkdir()
     code, log = tiny.command(tmp_path, tmp_path, "check", "mine.OfAProcess")
     assert code == 1
+    first, log = log.split("\n", 1)
+    assert first.startswith("ssl-zoo check mine.OfAProcess: begins")
     assert log.startswith("OfAProcess: on vit\n  - On vit: Two processes are not one")
     for word, said in (
         ("mine.Uniforn", "mine defines no objective 'Uniforn', but Uniform"),
