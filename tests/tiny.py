@@ -6,9 +6,11 @@ and may be killed at will.
 
 from __future__ import annotations
 
+import concurrent.futures.process  # noqa: F401  (preloaded, as what follows)
 import hashlib
 import multiprocessing
-import multiprocessing.synchronize  # preloaded, as lightning: a fork may have become a user who reads no files
+import multiprocessing.pool
+import multiprocessing.synchronize  # preloaded: a fork may become a user who can read no library
 import os
 import signal
 import sys

@@ -256,7 +256,7 @@ def test_a_gpu_that_is_not_there_is_refused_before_anything_is_made(tmp_path):
     assert log.splitlines()[1].startswith(
         "ssl-zoo pretrain: trainer.accelerator=gpu: no such device was found on this machine"
     )
-    assert len(log.strip().splitlines()) == 2
+    assert len(log.strip().splitlines()) == 3
     assert not (tmp_path / "run").exists()
     with pytest.raises(DeviceError, match=r"Take trainer=cpu"):
         run.launch.refuse_absent_device({"accelerator": "cuda"})
