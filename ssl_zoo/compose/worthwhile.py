@@ -226,9 +226,9 @@ class Work:
             [] if self.cfg.device == "auto" else [f"trainer={'cpu' if self.cfg.device == 'cpu' else 'gpu'}"]
         )
         own = [f"run={overrides.quote(str(run))}", f"seed={self.cfg.seed}", f"budget.minutes={minutes:.3f}"]
-        spared = [] if any(word.startswith("experiment=") for word in tried.words) else ["evaluate_every=0"]
-        steps = ["budget.steps=null"] if any(word.startswith("experiment=") for word in tried.words) else []
-        return [*tried.words, *self.asked.fed, *own, *steps, *spared, *threads, *trainer]
+        recipe = any(word.startswith("experiment=") for word in tried.words)  # says its steps and its looks
+        spared = ["budget.steps=null"] if recipe else ["evaluate_every=0"]
+        return [*tried.words, *self.asked.fed, *own, *spared, *threads, *trainer]
 
     def pretrain(self, words: list[str]) -> dict[str, Any]:
         """Stage 1 of one way; what it cost. Batches larger than the data become half as large as it."""
@@ -299,28 +299,23 @@ class Work:
 
     def longer(self, share: float) -> None:
         """Pretrain the way that is best on validation again, in what is left of the time."""
-        ours = [one for one in self.figures if one.pretrained]
-        if not ours:
+        leader = self.leader()
+        if leader is None:
             return
-        leader = next(way for way in self.ways if way.tried.name == standing(ours)[0])
-        minutes = (self.total * (1 - LAST) - self.spent_before("longer")) / 60
+        late = ("pretrain longer", "measure longer", "fine-tune")  # of an earlier session
+        spent = sum(one["seconds"] for name, one in self.diary.pieces.items() if name not in late)
+        minutes = (self.total * (1 - LAST) - spent) / 60
+        name = leader.tried.name
         if leader.minutes == 0 or minutes < LONGER * share:
-            self.left.append(
-                f"a longer run of {leader.tried.name}, for which {max(0.0, minutes):.1f} minutes were left"
-            )
+            self.left.append(f"a longer run of {name}, for which {max(0.0, minutes):.1f} minutes were left")
             return
-        if "pretrain longer" in self.diary.pieces:  # an earlier session decided
-            minutes = self.diary.pieces["pretrain longer"].get("minutes", minutes)
-        self.way(
-            replace(leader.tried, name=f"{leader.tried.name}, {minutes / share:.1f} times as long"),
-            "longer",
-            minutes,
-        )
+        longer = replace(leader.tried, name=f"{name}, {minutes / share:.1f} times as long")
+        self.way(longer, "longer", minutes)
 
-    def spent_before(self, piece: str) -> float:
-        """Seconds of all pieces but those of the second round and later."""
-        late = (f"pretrain {piece}", f"measure {piece}", "fine-tune")
-        return sum(one["seconds"] for name, one in self.diary.pieces.items() if not name.startswith(late))
+    def leader(self) -> Way | None:
+        """The way that is best on validation so far; None where none was measured."""
+        ours = standing([one for one in self.figures if one.pretrained])
+        return next((way for way in self.ways if ours and way.tried.name == ours[0]), None)
 
     # Measuring
 
@@ -399,12 +394,10 @@ class Work:
 
     def finetuned(self) -> None:
         """The best way fine-tuned, beside the same network from scratch."""
-        ours = [one for one in self.figures if one.pretrained]
-        if not ours:
+        winner = self.leader()
+        if winner is None:
             return
-        winner = next(way for way in self.ways if way.tried.name == standing(ours)[0])
-        found = self.diary.pieces.get("fine-tune")
-        steps = self.steps(winner) if found is None else 0
+        steps = 0 if "fine-tune" in self.diary.pieces else self.steps(winner)
         words = [*self.measuring_words(winner.run), "protocol=finetune", "floors=[scratch]", f"steps={steps}"]
         words += [
             f"protocol.lrs=[{RATES[0]},{RATES[1]}]",

@@ -291,8 +291,9 @@ def worth(
         from ssl_zoo.compose.worthwhile import worth_from
 
         words, parts = as_words("worth", {**named, **overrides})
-        with composed("worth", words, parts) as (cfg, _):
-            return worth_from(cfg, composition.settle("worth", words))
+        settled = composition.settle("worth", words)
+        with composed("worth", settled, parts) as (cfg, _):
+            return worth_from(cfg, settled)
 
 
 def report(
