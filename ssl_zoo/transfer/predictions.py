@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from io import TextIOWrapper
 from typing import Any, BinaryIO, NamedTuple
 
@@ -34,6 +34,15 @@ class Prediction(NamedTuple):
         where = self.file if self.row is None else f"{self.file} row {self.row:,}".strip()
         told = "" if self.label is None or self.label == self.name else f"  (labelled {self.label})"
         return f"{where}  {self.name}  {self.probability:.2f}{told}"
+
+    def plain(self) -> dict[str, Any]:
+        """The keys of a JSON object, beside file and row."""
+        label = {} if self.label is None else {"label": self.label}
+        return label | {
+            "class": self.name,
+            "probability": self.probability,
+            "probabilities": self.probabilities,
+        }
 
 
 def predicted(names: Names, shares: np.ndarray, classes: tuple[str, ...]) -> list[Prediction]:
@@ -75,19 +84,20 @@ class Csv:
         self.stream.detach()  # whoever opened it closes it
 
 
+def line(one: Any) -> dict[str, Any]:
+    """The JSON object of what is told of a row."""
+    return {"file": one.file} | ({} if one.row is None else {"row": one.row}) | one.plain()
+
+
 class Jsonl:
-    """An object a line."""
+    """An object a line, of whatever has file, row and `plain()`."""
 
     def __init__(self, stream: BinaryIO):
         self.stream = stream
 
-    def add(self, some: list[Prediction]) -> None:
+    def add(self, some: Sequence[Any]) -> None:
         for one in some:
-            line: dict[str, Any] = {"file": one.file}
-            line |= {} if one.row is None else {"row": one.row}
-            line |= {} if one.label is None else {"label": one.label}
-            line |= {"class": one.name, "probability": one.probability, "probabilities": one.probabilities}
-            self.stream.write(json.dumps(line, ensure_ascii=False).encode() + b"\n")
+            self.stream.write(json.dumps(line(one), ensure_ascii=False).encode() + b"\n")
 
     def close(self) -> None:
         """Nothing is left to do."""

@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import csv
-import json
 from collections.abc import Callable, Mapping, Sequence
 from io import TextIOWrapper
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from ssl_zoo.data.masks import write_mask
+from ssl_zoo.transfer import predictions
+from ssl_zoo.transfer.predictions import Jsonl, line
 from ssl_zoo.transfer.tasks.masks import Segmented
 from ssl_zoo.transfer.tasks.tags import Tagged
 from ssl_zoo.transfer.whole import Adding
-
-
-def line(one: Any) -> dict[str, Any]:
-    """The JSON object of what is told of a row."""
-    return {"file": one.file} | ({} if one.row is None else {"row": one.row}) | one.plain()
 
 
 def flat(one: Any) -> dict[str, Any]:
@@ -50,28 +46,8 @@ class Csv:
         self.stream.detach()  # whoever opened it closes it
 
 
-class Jsonl:
-    """An object a line."""
-
-    def __init__(self, stream: BinaryIO):
-        self.stream = stream
-
-    def add(self, some: Sequence[Any]) -> None:
-        for one in some:
-            self.stream.write(json.dumps(line(one), ensure_ascii=False).encode() + b"\n")
-
-    def close(self) -> None:
-        """Nothing is left to do."""
-
-
-class Parquet:
+class Parquet(predictions.Parquet):
     """As Csv, but that labels are lists."""
-
-    def __init__(self, stream: BinaryIO):
-        import pyarrow.parquet
-
-        self.arrow, self.stream = pyarrow, stream
-        self.writer: Any = None
 
     def add(self, some: Sequence[Any]) -> None:
         rows = [flat(one) | {k: v for k, v in line(one).items() if isinstance(v, list)} for one in some]
@@ -81,10 +57,6 @@ class Parquet:
             fields = [self.arrow.field(one.name, named.get(one.name, one.type)) for one in table.schema]
             self.writer = self.arrow.parquet.ParquetWriter(self.stream, self.arrow.schema(fields))
         self.writer.write_table(table.cast(self.writer.schema))
-
-    def close(self) -> None:
-        if self.writer is not None:
-            self.writer.close()
 
 
 class Conll:
