@@ -66,6 +66,9 @@ IGNORED = (
     "The 'train_dataloader'",
 )
 os.environ["PYTHONWARNINGS"] = ",".join(f"ignore:{one}" for one in IGNORED)
+# Their stores lie beside what they train, in the folder that is thrown away: what is printed of them names no
+# folder of this machine.
+os.environ["SSL_ZOO_CACHE"] = "cache"
 
 PLAIN = re.compile(r"(`[^`]*`)")
 
@@ -101,10 +104,23 @@ def zoo(app: Any, page: str, source: list[str]) -> None:
         source[0] += f"```{{eval-rst}}\n{told}```\n"
 
 
+def spread(app: Any, env: Any, pages: list[str]) -> None:
+    """Deal the tutorials out: Sphinx gives its workers chunks of up to ten pages in order, and all tutorials,
+    which take most of the time, would be one worker's."""
+    tutorials = [page for page in pages if page.startswith("tutorials/")]
+    others = [page for page in pages if page not in tutorials]
+    share = len(others) // max(1, len(tutorials))
+    pages[:] = []
+    for number, tutorial in enumerate(tutorials):
+        pages += [tutorial, *others[number * share : (number + 1) * share]]
+    pages += others[len(tutorials) * share :]
+
+
 def setup(app: Any) -> dict[str, Any]:
     from pygments.lexers.special import TextLexer
 
     app.connect("source-read", zoo)
+    app.connect("env-before-read-docs", spread)
     app.connect("autodoc-process-docstring", plain)
     app.add_lexer(
         "mermaid", TextLexer
