@@ -97,8 +97,9 @@ def typed(command: str, limit: float = 1500) -> tuple[list[str], float]:
     Raises:
         TimeoutError: it does not end.
     """
+    tmux("send-keys", "-t", SESSION, "C-l")  # draws the prompt anew, at the top
+    time.sleep(0.5)
     tmux("clear-history", "-t", SESSION)
-    tmux("send-keys", "-t", SESSION, "-R")
     tmux("send-keys", "-t", SESSION, "-l", command)
     began = time.monotonic()
     tmux("send-keys", "-t", SESSION, "Enter")
@@ -128,7 +129,12 @@ def main(folder: Path) -> None:
     """Type everything, and write the page."""
     subprocess.run([sys.executable, "-c", MAKE_DATA], cwd=folder, check=True)
     size = ("-x", str(WIDTH), "-y", str(HEIGHT))
-    clean = {"HOME": str(folder), "TERM": "xterm-256color", "LANG": "C.UTF-8"}
+    clean = {
+        "HOME": str(folder),
+        "TERM": "xterm-256color",
+        "LANG": "C.UTF-8",
+        "VIRTUAL_ENV_DISABLE_PROMPT": "1",
+    }
     clean["PATH"] = f"{Path(sys.base_prefix) / 'bin'}:/usr/local/bin:/usr/bin:/bin"
     clean |= {key: value for key, value in os.environ.items() if re.search("^PIP_|^UV_|CERT|_CA_", key)}
     if (config := Path.home() / ".config/pip/pip.conf").exists():

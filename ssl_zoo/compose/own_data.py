@@ -7,7 +7,6 @@ it gives the splits; class folders give labels.
 from __future__ import annotations
 
 import contextlib
-import statistics
 from collections import Counter
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,12 +17,12 @@ from yaml import YAMLError
 
 from ssl_zoo.compose import overrides
 from ssl_zoo.compose.gate import ConfigError
-from ssl_zoo.compose.own_files import class_folders, files, kind_of, kinds, splits
+from ssl_zoo.compose.own_files import class_folders, files, kind_of, kinds, nearest_side, splits
+from ssl_zoo.compose.own_hub import described, name_of
 from ssl_zoo.compose.own_tables import columns, image_columns
 from ssl_zoo.compose.own_tasks import model_words, task_words
 from ssl_zoo.messages import note
 
-SIDES = (32, 48, 64, 96, 128, 160, 192, 224)  # pixels at which images are read
 QUICK = 64  # pixels a side at most, where minutes count
 SHORT = 20_000  # bytes of a file, in the mean: shorter ones are a document each
 HELD_OUT = 0.2  # of the labelled rows, where an evaluation is given no test split
@@ -47,15 +46,18 @@ def chosen(verb: str, given: list[str], choices: list[str]) -> list[str]:
         if path.exists():
             note(f"data={value} is the data set of that name; your own {value} is data=./{value}")
         return given
-    if not path.exists():
+    hub = name_of(value)
+    if hub is None and not path.exists():
         if "/" in value or (path.suffix and kind_of(path) is not None):
             raise ConfigError(f"data={value}: there is no such file or folder, and no data set of that name")
         return given
     where = place_of_run(given)
     of_pairs = "protocol=completion" in given and verb == "finetune"
-    made = None if of_pairs else of_task(verb, path, given, where)
+    made = None if of_pairs or hub is not None else of_task(verb, path, given, where)
+    if hub is not None:
+        made = of_hub(verb, hub, where is not None)
     made = made or (pairs(path) if of_pairs else spelt(verb, path, where is not None))
-    if where is not None:
+    if where is not None and (hub is None or made[0] == "data=image_folder"):
         made += inherited(where, made)
     if verb == "worth":
         made = quickly(made)
@@ -171,19 +173,44 @@ def spelt(verb: str, path: Path, of_run: bool = False) -> list[str]:
         there = there._replace(found=[listing], parts={"train": listing})
     kind, left = main_kind(there)
     read = {"images": images_at, "shards": shards_at, "tables": tables_at, "texts": texts_at}[kind](there)
-    group, said, parts = read.group, read.said, there.parts
+    given = [f", {split} from {part.name}" for split, part in there.parts.items() if len(there.parts) > 1]
+    return told(verb, str(path), path.absolute().name, read, "".join(given) + left)
+
+
+def of_hub(verb: str, name: str, of_run: bool) -> list[str]:
+    """The words for a data set of the Hugging Face hub.
+
+    Raises:
+        ConfigError: see `own_hub.described`.
+    """
+    found = described(name, verb in WHOLE)
+    words, said = [], found.said
+    if found.side is not None and not of_run:
+        words.append(f"data.image_size={found.side}")
+        said += f", read at {found.side} pixels a side (data.image_size)"
+    read = Read(found.group, words, said, {**found.sources})
+    return told(verb, f"hf:{name}", Path(name.partition("@")[0]).name, read, "")
+
+
+def told(verb: str, place: str, name: str, read: Read, more: str) -> list[str]:
+    """The words that read what lies at a place, and the splits that are carved off it; a note tells of them.
+
+    Args:
+        name: of the data set, if nobody gives another.
+        more: what else is said.
+    """
+    whole, group, said = verb in WHOLE, read.group, read.said
     made = [f"data={group}", *(f"data.{split}={literal(one)}" for split, one in read.sources.items())]
-    made += [*read.words, f"data.name={overrides.quote(path.absolute().name or 'root')}"]
+    made += [*read.words, f"data.name={overrides.quote(name or 'root')}"]
     carves = group != "image_captions"
-    if carves and verb in CARVED and "validation" not in parts:
+    if carves and verb in CARVED and "validation" not in read.sources:
         said += "; a tenth is held out as validation (data.validation_fraction)"
     if carves and whole:
         made.append("data.validation_fraction=0.0")
-    if carves and verb in ("evaluate", "worth") and "test" not in parts:
+    if carves and verb in ("evaluate", "worth") and "test" not in read.sources:
         made.append(f"data.test_fraction={HELD_OUT}")
         said += f"; a test split of {HELD_OUT} is carved (data.test_fraction)"
-    given = "".join(f", {split} from {part.name}" for split, part in parts.items() if len(parts) > 1)
-    note(f"data={path}: {said}{given}{left} (data={group} data.train=...)")
+    note(f"data={place}: {said}{more} (data={group} data.train=...)")
     return made
 
 
@@ -225,10 +252,7 @@ def images_at(there: Lies) -> Read:
 
 
 def usual_side(images: list[Path]) -> int | None:
-    """The side of `SIDES` that is nearest to the shorter side of most images; None where they are larger.
-
-    The headers of at most 50 images are read, evenly among them.
-    """
+    """The side at which they are read, by the headers of at most 50, evenly among them; None if large."""
     from PIL import Image
 
     sides = []
@@ -238,8 +262,7 @@ def usual_side(images: list[Path]) -> int | None:
             Image.open(one) as image,
         ):  # a damaged one is told of when it is read
             sides.append(min(image.size))
-    middle = statistics.median(sides) if sides else SIDES[-1]
-    return None if middle >= SIDES[-1] else min(SIDES, key=lambda side: (abs(side - middle), -side))
+    return nearest_side(sides)
 
 
 def shards_at(there: Lies) -> Read:

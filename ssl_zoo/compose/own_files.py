@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import functools
 import os
+import statistics
+from collections.abc import Sequence
 from pathlib import Path
 
 PACKED = (".gz", ".xz", ".bz2")  # as text_files.py unpacks
@@ -14,6 +16,15 @@ SPLITS = {
     "validation": ("validation", "valid", "val", "dev"),
     "test": ("test",),
 }
+
+
+SIDES = (32, 48, 64, 96, 128, 160, 192, 224)  # pixels at which images are read
+
+
+def nearest_side(shorter: Sequence[int]) -> int | None:
+    """The side of `SIDES` that is nearest to the shorter side of most images; None where they are larger."""
+    middle = statistics.median(shorter) if shorter else SIDES[-1]
+    return None if middle >= SIDES[-1] else min(SIDES, key=lambda side: (abs(side - middle), -side))
 
 
 @functools.cache

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from ssl_zoo.data import image_tables
+from ssl_zoo.data import hub, image_tables
 from ssl_zoo.data.image_classes import class_index
 from ssl_zoo.data.image_decoding import suffixes
 from ssl_zoo.data.image_folder import Folder, Found, read_folder
@@ -188,14 +188,7 @@ def _torchvision(name: str, split: str, root: Path) -> Samples:
 
 def _table(name: str, split: str) -> tuple[Any, str, str | None, tuple[str, ...]]:
     """A split of a Hugging Face data set with its image column, class column if any, and classes."""
-    try:
-        import datasets  # pyright: ignore[reportMissingImports]
-    except ImportError as error:
-        raise ImportError(
-            f"the source 'hf:{name}:{split}' needs the package `datasets`: pip install 'ssl-zoo[hf]'"
-        ) from error
-
-    data = datasets.load_dataset(name, split=split)
+    datasets, data = hub.library(), hub.table(name, split)
     images = [key for key, feature in data.features.items() if isinstance(feature, datasets.Image)]
     labels = [key for key, feature in data.features.items() if isinstance(feature, datasets.ClassLabel)]
     labels = ["label"] if "label" in labels else labels

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from ssl_zoo.data import stdlib, stdlib_roles
+from ssl_zoo.data import hub, stdlib, stdlib_roles
 from ssl_zoo.data.rows import DataError
 from ssl_zoo.data.text_files import LIMITS, Errors, Limits
 from ssl_zoo.data.text_folders import find
@@ -78,15 +78,7 @@ def _hub(source: str, errors: Errors, tally: Tally) -> Iterator[Sample]:
     parts = source.split(":")
     if len(parts) not in (4, 5):
         raise DataError(f"{source} is not of the form hf:NAME:SPLIT:COLUMN or hf:NAME:SPLIT:COLUMN:LABEL")
-    try:
-        from datasets import load_dataset  # pyright: ignore[reportMissingImports]
-    except ImportError as error:
-        raise DataError(f"{source} needs the datasets library: pip install 'ssl-zoo[hf]'") from error
-    name, _, config = parts[1].partition("@")
-    try:
-        rows = load_dataset(name, config or None, split=parts[2])
-    except Exception as error:  # the network, the hub and the builder each raise their own
-        raise DataError(f"{source} could not be loaded: {error}") from error
+    rows = hub.table(parts[1], parts[2])
     if missing := [column for column in parts[3:] if column not in rows.column_names]:
         raise DataError(f"{source}: no column {missing[0]} among {rows.column_names}")
     names = getattr(rows.features[parts[4]], "names", None) if len(parts) == 5 else None

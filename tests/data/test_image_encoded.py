@@ -190,7 +190,9 @@ def test_hf(tmp_path, monkeypatch):
             {"img": {"bytes": b"no", "path": None}, "label": 1},
         ]
     )
-    module = types.SimpleNamespace(Image=Picture, ClassLabel=Label, load_dataset=lambda name, split: table)
+    module = types.SimpleNamespace(
+        Image=Picture, ClassLabel=Label, load_dataset=lambda name, config, split: table
+    )
     monkeypatch.setitem(sys.modules, "datasets", module)
     rows = data(tmp_path, "hf:me/tiny:train", unpack=False).labelled("train")
     batch = rows.read(np.array([1, 0]))

@@ -360,7 +360,7 @@ def test_torchvision(tmp_path, monkeypatch):
 
 def test_hf(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "datasets", None)
-    with pytest.raises(ImportError, match=r"ssl-zoo\[hf\]"):
+    with pytest.raises(DataError, match=r"ssl-zoo\[hf\]"):
         data(tmp_path, "hf:me/tiny:train").rows("train")
 
     class ImageFeature:
@@ -381,7 +381,7 @@ def test_hf(tmp_path, monkeypatch):
 
     table = Table({"img": {"bytes": solid((i, 0, 0)), "path": None}, "label": i} for i in range(2))
     module = types.SimpleNamespace(
-        Image=ImageFeature, ClassLabel=ClassFeature, load_dataset=lambda name, split: table
+        Image=ImageFeature, ClassLabel=ClassFeature, load_dataset=lambda name, config, split: table
     )
     monkeypatch.setitem(sys.modules, "datasets", module)
     rows = data(tmp_path, "hf:me/tiny:train").labelled("train")

@@ -404,7 +404,7 @@ def test_pairs(tmp_path):
 def test_hub_data_sets(monkeypatch):
     with monkeypatch.context() as patch:
         patch.setitem(sys.modules, "datasets", None)
-        with pytest.raises(DataError, match="needs the datasets library"):
+        with pytest.raises(DataError, match="need the datasets library"):
             texts("hf:imdb:train:text")
 
     class Rows(list):

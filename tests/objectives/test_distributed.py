@@ -5,6 +5,7 @@ pair of processes: raw torch.distributed over gloo, with gradients averaged by h
 goes through Lightning.
 """
 
+import fcntl
 import functools
 import json
 import math
@@ -109,8 +110,14 @@ def with_fault(where: Any, key: str, fault: Any, name: str) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def pair(tmp_path_factory):
-    return together(tmp_path_factory.mktemp("pair") / "run", everything)
+def pair(tmp_path_factory, worker_id):
+    """What two processes do, once for all workers of the test run: the first that comes has them do it."""
+    if worker_id == "master":
+        return together(tmp_path_factory.mktemp("pair") / "run", everything)
+    folder = tmp_path_factory.getbasetemp().parent / "two-processes"
+    with open(folder.with_suffix(".lock"), "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        return torch.load(folder / "found.pt") if folder.exists() else together(folder, everything)
 
 
 @functools.cache
