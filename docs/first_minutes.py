@@ -36,14 +36,14 @@ for i, (pixels, label) in enumerate(zip(digits.images, digits.target)):
 with open("notes.csv", "w", newline="") as out:
     table = csv.writer(out)
     table.writerow(["note", "about"])
-    for name in "asyncio email logging unittest multiprocessing tkinter xml.dom.minidom decimal".split():
-        try:
-            module = importlib.import_module(name)
-        except ImportError:
-            continue
+    seen = set()
+    for name in "asyncio logging unittest decimal argparse tarfile zipfile pathlib".split():
+        module = importlib.import_module(name)
         for owner in [module, *(one for _, one in inspect.getmembers(module, inspect.isclass))]:
             for _, one in inspect.getmembers(owner):
-                if (text := inspect.getdoc(one)) and len(text) > 60 and callable(one):
+                text = inspect.getdoc(one) if callable(one) else None
+                if text and len(text) > 60 and text not in seen:
+                    seen.add(text)
                     table.writerow([" ".join(text.split()), name])
 """
 
@@ -58,7 +58,7 @@ STEPS = (
         "ssl-zoo pretrain objective=simclr_small backbone=resnet_micro data='my photos' batch_size=128 "
         "budget.minutes=1 run=runs/photos",
         "ssl-zoo evaluate runs/photos 'my photos' labels=[5,25] floors=true",
-        "ssl-zoo finetune runs/photos 'my photos' out=classifier steps=60",
+        "ssl-zoo finetune runs/photos 'my photos' out=classifier protocol=linear",
         "ssl-zoo predict classifier 'my photos/digit 3' out=predictions.csv && head -3 predictions.csv",
         "ssl-zoo embed runs/photos 'my photos' out=vectors.parquet",
         "ssl-zoo embed runs/photos 'my photos' query='my photos/digit 3/0003.png' nearest=5",
@@ -116,7 +116,9 @@ def typed(command: str, limit: float = 1500) -> tuple[list[str], float]:
 
 
 def shown(lines: list[str], folder: Path) -> list[str]:
-    """Lines for the page: paths of this machine are shortened, and of many lines the middle is left out."""
+    """Lines for the page: paths of this machine are shortened, what pip says of its index goes, and of many
+    lines the middle is left out."""
+    lines = [line for line in lines if not re.match(r"WARNING: Location '|\.$", line)]  # of the package index
     text = "\n".join(lines).replace(str(REPOSITORY), "ssl_zoo").replace(str(folder), "~")
     text = re.sub(r"/tmp/[\w.-]+", "/tmp/...", text).strip("\n")
     kept = text.splitlines()

@@ -220,6 +220,8 @@ def locate(path: str | Path, name: str = MAIN) -> Path:
     for folder in (place(path, name), *([path] if name == MAIN else ())):
         if (folder / "config.json").exists():
             return folder
+    if not path.exists():
+        raise HubError(f"there is no folder {path}; ssl-zoo pretrain says where it saved a run")
     others = sorted(one.name for one in (path / f"{MAIN}s").glob("*") if (one / "config.json").exists())
     raise HubError(
         f"no {'' if name == MAIN else f'{name} '}backbone in {path}: expected config.json "

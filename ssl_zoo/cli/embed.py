@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import textwrap
 import time
 
 from omegaconf import DictConfig
 
 from ssl_zoo.compose.embedding import embed_from
+
+SHOWN = 100  # characters of a text that is near, at most
 
 
 def run(cfg: DictConfig, choices: dict[str, str]) -> None:
@@ -21,5 +24,7 @@ def run(cfg: DictConfig, choices: dict[str, str]) -> None:
         print(f"nearest to {cfg.query} of {made.account.count:,}, by cosine")
         for place, near in enumerate(made.nearest.found, 1):
             print(f"{place:>4}  {near.cosine:.4f}  {near.title}")
+            if made.tokenizer is not None:
+                print(textwrap.indent(textwrap.shorten(near.text(made.tokenizer), SHOWN), " " * 14))
     if made.page is not None:
         print(made.page)

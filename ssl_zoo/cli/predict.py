@@ -6,6 +6,7 @@ import time
 from typing import Any
 
 from omegaconf import DictConfig
+from tqdm import tqdm
 
 from ssl_zoo.compose.predicting import predict_from
 from ssl_zoo.compose.task_predicting import Told, where
@@ -21,7 +22,7 @@ def run(cfg: DictConfig, choices: dict[str, str]) -> None:
     def show(one: Any) -> None:
         nonlocal shown
         if shown < cfg.show:
-            print(line_of(one, cfg.text is None))
+            tqdm.write(line_of(one, cfg.text is None))  # above a bar that is being drawn
         shown += 1
 
     made = predict_from(cfg, choices, show)

@@ -21,5 +21,6 @@ def run(cfg: DictConfig, choices: dict[str, str]) -> None:
     if found.summary["stopped"] and not launch.by_lightning():
         sys.exit(143)
     if found.leads:
-        named = shlex.quote(f"run={found.where}")  # a folder may have spaces
-        print(f"saved in {found.where}; next: ssl-zoo evaluate {named} data=...")
+        typed = (word for word in reversed(sys.argv) if word.startswith("data="))
+        words = [f"run={found.where}", next(typed, f"data={choices['data']}")]
+        print(f"saved in {found.where}; next: {shlex.join(['ssl-zoo', 'evaluate', *words])}")

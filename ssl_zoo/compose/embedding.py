@@ -19,6 +19,7 @@ from ssl_zoo.data.images import ImageData
 from ssl_zoo.data.rows import DataError, Rows
 from ssl_zoo.data.text import TextData
 from ssl_zoo.data.text_rows import DocumentRows
+from ssl_zoo.data.tokenizer import Tokenizer
 from ssl_zoo.messages import note
 from ssl_zoo.pretrain.export import read_summary
 from ssl_zoo.pretrain.writing import write_atomically
@@ -39,6 +40,7 @@ class Embedded:
         out: the file; None where none was asked for.
         nearest: what is nearest to the query; None without one.
         page: the HTML file that shows it; None without one.
+        tokenizer: of a backbone that reads texts; else None.
     """
 
     about: dict[str, Any]
@@ -46,6 +48,7 @@ class Embedded:
     out: Path | None = None
     nearest: Nearest | None = None
     page: Path | None = None
+    tokenizer: Tokenizer | None = None
 
 
 def embed_from(
@@ -71,7 +74,7 @@ def embed_from(
     run = Path(cfg.run)
     data = single_samples(cfg, objects)
     one = subject(run, cfg.length, cfg.device, data.modality, backbone)
-    made = Embedded(described(run, one, data, cfg), Account())
+    made = Embedded(described(run, one, data, cfg), Account(), tokenizer=one.tokenizer)
     if cfg.query is None and cfg.page is not None:
         raise ConfigError("page= shows what is nearest to a query: give query=FILE, or query=TEXT")
     if cfg.out is not None:

@@ -191,6 +191,8 @@ def escape(key: str) -> str:
 
 def shell(word: str) -> str:
     """The word as one types it in a shell."""
+    if re.fullmatch(r"[\w@%+=:,./-]+", word):
+        return word
     return f'"{word}"' if not set(word) & set('"$`\\!') else shlex.quote(word)
 
 

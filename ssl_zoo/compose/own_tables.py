@@ -25,7 +25,8 @@ TEXT = (
     "description",
 )
 LABEL = ("label", "class", "category", "opinion", "sentiment", "target", "topic", "y", "rating", "stars")
-SAMPLE = 200  # rows of a table that the guess reads
+SAMPLE = 200  # rows of a table that any guess reads
+MANY = 20_000  # rows that it reads of texts and numbers: tables are often sorted by class
 
 
 def columns(file: Path, labels: bool = True) -> tuple[list[str], str]:
@@ -119,6 +120,12 @@ def column(name: int | str) -> str:
     return str(name) if isinstance(name, int) else overrides.quote(name)
 
 
+def light(row: Any) -> bool:
+    """Whether a row holds texts and numbers alone, and no images."""
+    cells = row.values() if isinstance(row, dict) else row
+    return not any(isinstance(cell, (bytes, dict)) for cell in cells)
+
+
 def sample(file: Path, delimiter: str) -> tuple[list[Any], list[dict[Any, Any]]]:
     """Names (or numbers, without a first row of names) of the columns, and the first rows.
 
@@ -129,7 +136,10 @@ def sample(file: Path, delimiter: str) -> tuple[list[Any], list[dict[Any, Any]]]
     from ssl_zoo.data.text_tables import table
 
     try:
-        cells = [row.fields for row in islice(table(file, delimiter=delimiter), SAMPLE + 1)]
+        rows = table(file, delimiter=delimiter)
+        cells = [row.fields for row in islice(rows, SAMPLE + 1)]
+        if all(map(light, cells[:1])):
+            cells += [row.fields for row in islice(rows, MANY - SAMPLE)]
     except DataError as error:
         raise ConfigError(f"data={file} cannot be read as a table: {error}") from error
     if not cells:

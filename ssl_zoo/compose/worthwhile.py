@@ -13,7 +13,6 @@ from __future__ import annotations
 import contextlib
 import json
 import re
-import shlex
 import sys
 import time
 import warnings
@@ -442,14 +441,14 @@ class Work:
         if not any(gain.sign > 0 for gain in verdict.gains):
             longer = [f"minutes={MORE * float(self.cfg.minutes):.0f}", f"out={self.out}-longer"]
             of = [] if self.cfg.labelled is None else [f"labelled={overrides.quote(str(self.cfg.labelled))}"]
-            return (shlex.join(["ssl-zoo", "worth", *asked.fed, *of, *longer, *threads]),)
+            return (" ".join(map(overrides.shell, ["ssl-zoo", "worth", *asked.fed, *of, *longer, *threads])),)
         found = [["finetune", f"run={way.run}", *asked.labelled, f"out={self.out / 'classifier'}"]]
         if way.minutes:
             begun = way.pretraining["words"]
             again = [word for word in begun if not word.startswith(("run=", "budget.minutes="))]
             minutes = f"budget.minutes={MORE * way.minutes:.0f}"
             found.append(["pretrain", *again, minutes, f"run={self.out / 'runs/long'}"])
-        return tuple(shlex.join(["ssl-zoo", *words]) for words in found)
+        return tuple(" ".join(map(overrides.shell, ["ssl-zoo", *words])) for words in found)
 
 
 def validation_of(one: Result) -> float:

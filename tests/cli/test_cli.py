@@ -233,7 +233,7 @@ def test_evaluation_that_cannot_work(tmp_path, cache):
     words = ("evaluate", "data=digits")
     assert "Missing mandatory value: run" in refused(tmp_path, cache, *words)
     printed = refused(tmp_path, cache, *words, "run=nowhere")
-    assert "no backbone in nowhere" in printed
+    assert "there is no folder nowhere" in printed
     assert "resume=auto" in printed
 
 

@@ -195,7 +195,7 @@ def test_teachers_that_cannot_be_are_refused(cls, tmp_path):
         (student, "the teacher is the student itself"),
         (backbone("bag"), "the teacher reads images, and TokenBag reads texts"),
         (torch.nn.Linear(2, 2), "Linear is no backbone"),
-        (tmp_path / "none", r"teacher=.*none: no backbone in .*none: expected config.json"),
+        (tmp_path / "none", r"teacher=.*none: there is no folder .*none"),
         (
             hub.save(backbone("bag"), tmp_path / "text"),
             "TokenBag reads texts: name the folder of a run on images",
