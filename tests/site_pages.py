@@ -21,6 +21,7 @@ ELSEWHERE = {
     "CHANGELOG.md": "no block",
     "benchmarks/speed/README.md": "`make bench` and its parts take minutes; tests/test_speed_harness.py",
     "docs/sequences.md": "tests/test_sequences.py",
+    "docs/first-minutes.md": "no block that is run again; docs/first_minutes.py typed them all",
 }
 
 # Commands that are composed and not run: a pattern of the whole line -> why.
