@@ -221,7 +221,7 @@ def locate(path: str | Path, name: str = MAIN) -> Path:
         if (folder / "config.json").exists():
             return folder
     if not path.exists():
-        raise HubError(f"there is no folder {path}; ssl-zoo pretrain says where it saved a run")
+        raise HubError(f"there is no folder {path}; `ssl-zoo pretrain` says at its end where a run was saved")
     others = sorted(one.name for one in (path / f"{MAIN}s").glob("*") if (one / "config.json").exists())
     raise HubError(
         f"no {'' if name == MAIN else f'{name} '}backbone in {path}: expected config.json "

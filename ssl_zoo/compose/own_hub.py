@@ -17,7 +17,7 @@ FEW = 50  # images whose sizes are looked at
 
 def name_of(value: str) -> str | None:
     """The name in data=hf:NAME, or a folder in which a data set was saved; None for any other data."""
-    from ssl_zoo.data.hub import saved
+    from ssl_zoo.data.hub_folders import saved
 
     path = Path(value.removeprefix(HUB)).expanduser()
     if value.startswith(HUB):

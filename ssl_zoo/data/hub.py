@@ -9,6 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from ssl_zoo.data.hub_folders import saved
 from ssl_zoo.data.rows import DataError
 
 
@@ -25,13 +26,6 @@ def library() -> Any:
             "data sets of the Hugging Face hub need the datasets library: pip install 'ssl-zoo[hf]'"
         ) from error
     return datasets
-
-
-def saved(folder: Path) -> bool:
-    """Whether `save_to_disk` of the package left a data set, or the splits of one, in a folder."""
-    return (folder / "dataset_dict.json").is_file() or (
-        (folder / "state.json").is_file() and (folder / "dataset_info.json").is_file()
-    )
 
 
 def parted(name: str) -> tuple[str, str | None]:

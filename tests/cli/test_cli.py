@@ -232,8 +232,10 @@ def test_text_that_cannot_work(tmp_path, cache):
 def test_evaluation_that_cannot_work(tmp_path, cache):
     words = ("evaluate", "data=digits")
     assert "Missing mandatory value: run" in refused(tmp_path, cache, *words)
-    printed = refused(tmp_path, cache, *words, "run=nowhere")
-    assert "there is no folder nowhere" in printed
+    assert "there is no folder nowhere" in refused(tmp_path, cache, *words, "run=nowhere")
+    (tmp_path / "begun").mkdir()
+    printed = refused(tmp_path, cache, *words, "run=begun")
+    assert "no backbone in begun" in printed
     assert "resume=auto" in printed
 
 
