@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import textwrap
 import time
 
 from omegaconf import DictConfig
 
 from ssl_zoo.compose.embedding import embed_from
+from ssl_zoo.pages.samples import beginning, samples
 
 SHOWN = 100  # characters of a text that is near, at most
 
@@ -25,6 +25,7 @@ def run(cfg: DictConfig, choices: dict[str, str]) -> None:
         for place, near in enumerate(made.nearest.found, 1):
             print(f"{place:>4}  {near.cosine:.4f}  {near.title}")
             if made.tokenizer is not None:
-                print(textwrap.indent(textwrap.shorten(near.text(made.tokenizer), SHOWN), " " * 14))
+                text = samples(near.rows, made.tokenizer)[0].text
+                print(" " * 14 + beginning(text, SHOWN))
     if made.page is not None:
         print(made.page)

@@ -11,6 +11,8 @@ from omegaconf import DictConfig
 from ssl_zoo.compose.pretraining import pretrain_from
 from ssl_zoo.pretrain import launch
 
+OWN = ("image_folder", "image_captions", "text_files")  # groups whose keys say which data it is
+
 
 def run(cfg: DictConfig, choices: dict[str, str]) -> None:
     """Train, and print the summary. Exit code 143 after a SIGTERM."""
@@ -21,6 +23,17 @@ def run(cfg: DictConfig, choices: dict[str, str]) -> None:
     if found.summary["stopped"] and not launch.by_lightning():
         sys.exit(143)
     if found.leads:
-        typed = (word for word in reversed(sys.argv) if word.startswith("data="))
-        words = [f"run={found.where}", next(typed, f"data={choices['data']}")]
-        print(f"saved in {found.where}; next: {shlex.join(['ssl-zoo', 'evaluate', *words])}")
+        named = shlex.quote(f"run={found.where}")  # a folder may have spaces
+        print(f"saved in {found.where}; next: ssl-zoo evaluate {named} {typed_data(choices['data'])}")
+
+
+def typed_data(choice: str) -> str:
+    """The word for the data as it was typed, if it says all of it; else a place for it.
+
+    choice: of the group, as several runs of one command (-m) have one each.
+    """
+    if choice not in OWN:
+        return f"data={choice}"
+    typed = [word for word in sys.argv[1:] if word.startswith("data=")]
+    whole = len(typed) == 1 and typed[0].removeprefix("data=") not in OWN and "," not in typed[0]
+    return shlex.quote(typed[0]) if whole else "data=..."

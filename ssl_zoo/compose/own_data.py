@@ -53,10 +53,12 @@ def chosen(verb: str, given: list[str], choices: list[str]) -> list[str]:
         return given
     where = place_of_run(given)
     of_pairs = "protocol=completion" in given and verb == "finetune"
-    made = None if of_pairs or hub is not None else of_task(verb, path, given, where)
     if hub is not None:
         made = of_hub(verb, hub, where is not None)
-    made = made or (pairs(path) if of_pairs else spelt(verb, path, where is not None))
+    elif of_pairs:
+        made = pairs(path)
+    else:
+        made = of_task(verb, path, given, where) or spelt(verb, path, where is not None)
     if where is not None and (hub is None or made[0] == "data=image_folder"):
         made += inherited(where, made)
     if verb == "worth":

@@ -7,7 +7,6 @@ from typing import NamedTuple
 import numpy as np
 
 from ssl_zoo.data.rows import Rows, Subset
-from ssl_zoo.data.tokenizer import Tokenizer
 from ssl_zoo.transfer.embed import Names
 
 
@@ -26,12 +25,6 @@ class Near(NamedTuple):
         """What a person calls it: the file, the number in it, and the class."""
         number = "" if self.row is None else f" row {self.row:,}" if self.file else f"row {self.row:,}"
         return f"{self.file}{number}" + ("" if self.label is None else f" ({self.label})")
-
-    def text(self, tokenizer: Tokenizer) -> str:
-        """What the model reads of a text, through its tokenizer and back, in one line."""
-        batch = self.rows.read(np.zeros(1, np.int64))
-        ids = batch.x[0] if batch.segments is None else batch.x[0][batch.segments[0] >= 0]
-        return " ".join(tokenizer.decode(ids.tolist()).split())
 
 
 class Nearest:

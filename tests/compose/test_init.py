@@ -59,7 +59,7 @@ def test_another_architecture_is_told_apart(first, tmp_path):
         ssl_zoo.pretrain(**IMAGES, backbone__channels=[16, 24, 32, 40], init=first, out=tmp_path / "a")
     with pytest.raises(ConfigError, match="TimmCNN there, TimmViT here"):
         ssl_zoo.pretrain(**IMAGES | {"backbone": "vit_micro"}, init=first, out=tmp_path / "a")
-    with pytest.raises(HubError, match="there is no folder|no backbone in"):
+    with pytest.raises(HubError, match="there is no folder"):
         ssl_zoo.pretrain(**IMAGES, init=tmp_path / "none", out=tmp_path / "a")
 
 

@@ -15,7 +15,7 @@ from ssl_zoo.compose.own_data import chosen
 
 @pytest.fixture
 def pictures(tmp_path):
-    """Splits of images of three classes, the second half of the splits being called as on the hub."""
+    """Images of three classes in three splits, one of a name that is no split of the library's."""
     random = np.random.default_rng(0)
     kinds = {"img": datasets.Image(), "label": datasets.ClassLabel(names=["a", "b", "c"])}
 
