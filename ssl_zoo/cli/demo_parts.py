@@ -186,7 +186,8 @@ def run_part(part: Part, where: Path, seed: int, began: float) -> Outcome:
     words = [*part.pretrain, f"run={where}", f"seed={seed}"]
     heading(f"{part.name}, stage 1: pretrain without labels", began)
     say(f"$ {command('pretrain', words)}")
-    pretrain.run(composition.build("pretrain", composition.settle("pretrain", words)), {})
+    made = composition.compose("pretrain", composition.settle("pretrain", words))
+    pretrain.run(made.cfg, made.choices)
 
     words = [
         *part.transfer,
