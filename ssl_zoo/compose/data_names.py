@@ -12,7 +12,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from ssl_zoo.compose.gate import config_folder
-from ssl_zoo.compose.own_files import SPLITS
+from ssl_zoo.data.split_names import split_of
 
 
 def own_name(data: DictConfig, choice: str) -> str:
@@ -26,7 +26,7 @@ def own_name(data: DictConfig, choice: str) -> str:
     usual, now = (OmegaConf.to_container(one, resolve=False) for one in (OmegaConf.load(file), data))
     assert isinstance(usual, dict)
     assert isinstance(now, dict)
-    keys = [k for k in ("train", "validation", "test", "unlabelled") if now.get(k) != usual.get(k)]
+    keys = [k for k in ("train", "validation", "test", "unlabelled", "splits") if now.get(k) != usual.get(k)]
     if not keys:
         return choice
     sources = {key: absolute(OmegaConf.to_container(data, resolve=True)[key]) for key in keys}  # pyright: ignore
@@ -54,4 +54,4 @@ def stem_of(source: Any) -> str:
         source = next(iter(source.values() if isinstance(source, dict) else source), "data")
     path = Path(str(source).rpartition(":")[2])
     stem = path.name.partition(".")[0]
-    return path.parent.name or stem if stem in SPLITS["train"] or "*" in stem else stem
+    return path.parent.name or stem if split_of(stem) == "train" or "*" in stem else stem

@@ -52,13 +52,14 @@ def chosen(verb: str, given: list[str], choices: list[str]) -> list[str]:
             raise ConfigError(f"data={value}: there is no such file or folder, and no data set of that name")
         return given
     where = place_of_run(given)
+    named = any(overrides.split(word).key.startswith("data.splits") for word in given)
     of_pairs = "protocol=completion" in given and verb == "finetune"
     if hub is not None:
-        made = of_hub(verb, hub, where is not None)
+        made = of_hub(verb, hub, where is not None, named)
     elif of_pairs:
         made = pairs(path)
     else:
-        made = of_task(verb, path, given, where) or spelt(verb, path, where is not None)
+        made = of_task(verb, path, given, where) or spelt(verb, path, where is not None, named)
     if where is not None and (hub is None or made[0] == "data=image_folder"):
         made += inherited(where, made)
     if verb == "worth":
@@ -160,10 +161,12 @@ class Read(NamedTuple):
     sources: dict[str, Any]
 
 
-def spelt(verb: str, path: Path, of_run: bool = False) -> list[str]:
+def spelt(verb: str, path: Path, of_run: bool = False, named: bool = False) -> list[str]:
     """The words that say what lies at a path, which a note tells the user as well.
 
-    of_run: whether a run or a model says how it is read.
+    Args:
+        of_run: whether a run or a model says how it is read.
+        named: whether a file of names says which split each sample is of.
 
     Raises:
         ConfigError: nothing there can be read, or several kinds can, or a split holds no table.
@@ -176,10 +179,10 @@ def spelt(verb: str, path: Path, of_run: bool = False) -> list[str]:
     kind, left = main_kind(there)
     read = {"images": images_at, "shards": shards_at, "tables": tables_at, "texts": texts_at}[kind](there)
     given = [f", {split} from {part.name}" for split, part in there.parts.items() if len(there.parts) > 1]
-    return told(verb, str(path), path.absolute().name, read, "".join(given) + left)
+    return told(verb, str(path), path.absolute().name, read, "".join(given) + left, named)
 
 
-def of_hub(verb: str, name: str, of_run: bool) -> list[str]:
+def of_hub(verb: str, name: str, of_run: bool, named: bool) -> list[str]:
     """The words for a data set of the Hugging Face hub.
 
     Raises:
@@ -191,20 +194,21 @@ def of_hub(verb: str, name: str, of_run: bool) -> list[str]:
         words.append(f"data.image_size={found.side}")
         said += f", read at {found.side} pixels a side (data.image_size)"
     read = Read(found.group, words, said, {**found.sources})
-    return told(verb, f"hf:{name}", Path(name.partition("@")[0]).name, read, "")
+    return told(verb, f"hf:{name}", Path(name.partition("@")[0]).name, read, "", named)
 
 
-def told(verb: str, place: str, name: str, read: Read, more: str) -> list[str]:
+def told(verb: str, place: str, name: str, read: Read, more: str, named: bool) -> list[str]:
     """The words that read what lies at a place, and the splits that are carved off it; a note tells of them.
 
     Args:
         name: of the data set, if nobody gives another.
         more: what else is said.
+        named: whether a file of names says which split each sample is of: then nothing is carved by chance.
     """
     whole, group, said = verb in WHOLE, read.group, read.said
     made = [f"data={group}", *(f"data.{split}={literal(one)}" for split, one in read.sources.items())]
     made += [*read.words, f"data.name={overrides.quote(name or 'root')}"]
-    carves = group != "image_captions"
+    carves = group != "image_captions" and not named
     if carves and verb in CARVED and "validation" not in read.sources:
         said += "; a tenth is held out as validation (data.validation_fraction)"
     if carves and whole:

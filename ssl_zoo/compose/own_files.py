@@ -8,16 +8,11 @@ import statistics
 from collections.abc import Sequence
 from pathlib import Path
 
+from ssl_zoo.data.split_names import PARTS, split_of
+
 PACKED = (".gz", ".xz", ".bz2")  # as text_files.py unpacks
 SHARDS = (".tar", ".tar.gz", ".tgz")
 CONLL = (".conll", ".conll03", ".bio", ".iob", ".iob2")  # of words with tags
-SPLITS = {
-    "train": ("train", "training"),
-    "validation": ("validation", "valid", "val", "dev"),
-    "test": ("test",),
-}
-
-
 SIDES = (32, 48, 64, 96, 128, 160, 192, 224)  # pixels at which images are read
 
 
@@ -67,10 +62,10 @@ def splits(path: Path) -> dict[str, Path]:
     found: dict[str, Path] = {}
     for one in sorted(path.iterdir()) if path.is_dir() else ():
         stem = one.name.partition(".")[0].lower()
-        split = next((split for split, names in SPLITS.items() if stem in names), None)
+        split = split_of(stem)
         if split and (one.is_dir() or kind_of(one) or one.suffix.lower() in CONLL):
             found.setdefault(split, one)
-    order = [split for split in SPLITS if split in found]
+    order = [split for split in PARTS if split in found]
     return {split: found[split] for split in order} if "train" in found else {"train": path}
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ssl_zoo.compose.gate import ConfigError
-from ssl_zoo.compose.own_files import SPLITS, nearest_side
+from ssl_zoo.compose.own_files import nearest_side
 from ssl_zoo.compose.own_tables import LABEL, SAMPLE, TEXT
 
 HUB = "hf:"
@@ -46,6 +46,7 @@ def described(name: str, whole: bool) -> Described:
     """
     from ssl_zoo.data import hub
     from ssl_zoo.data.rows import DataError
+    from ssl_zoo.data.split_names import WORDS
 
     try:
         datasets, tables = hub.library(), hub.splits(name)
@@ -53,7 +54,7 @@ def described(name: str, whole: bool) -> Described:
         raise ConfigError(f"data={error}") from error
     parts = {
         split: found
-        for split, names in SPLITS.items()
+        for split, names in WORDS.items()
         if (found := next((one for one in names if one in tables), None))
     }
     if "train" not in parts:

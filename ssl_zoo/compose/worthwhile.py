@@ -16,7 +16,7 @@ import re
 import sys
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -44,7 +44,7 @@ from ssl_zoo.transfer.table import Table
 from ssl_zoo.trial.answer import Answer, Asked, Way
 from ssl_zoo.trial.diary import Diary
 from ssl_zoo.trial.lines import Tried, best, by_name, count
-from ssl_zoo.trial.verdict import Figure, Verdict, judge, standing
+from ssl_zoo.trial.verdict import Figure, Labels, Verdict, judge, said, standing
 
 FIRST, LAST = 0.45, 0.2  # shares of the time: of the first round, and of fine-tuning at the end
 BUDGETS = (5, 25, 100)  # labels a class
@@ -319,23 +319,24 @@ class Work:
     # Measuring
 
     def measure(self, way: Way) -> None:
-        """The linear probe of a way at every label budget; with its floors where nobody measured them yet."""
+        """The linear probe of a way at every label budget; with the floors that nobody measured yet."""
         if way.failed:
             return
         folder = way.run.name
-        floors = way.backbone not in {one.backbone for one in self.ways if one.run != way.run}
+        new = way.backbone not in {one.backbone for one in self.ways if one.run != way.run}
+        floors = "false" if not new else "[random]" if self.figures else "true"
         protocol = "layers" if self.asked.modality == "text" else "linear"
         grid = f"protocol.weight_decays=[{','.join(DECAYS)}]"
         words = [
             *self.measuring_words(way.run),
             f"protocol={protocol}",
             grid,
-            f"floors={str(floors).lower()}",
+            f"floors={floors}",
         ]
         found = self.piece(f"measure {folder}", lambda: self.evaluate(words), "linear probes")
         if "failed" in found:
             self.left.append(f"the linear probe of {way.tried.name}: {found['failed']}")
-        of_network = "" if floors and not self.figures else f" of {folder}"
+        of_network = "" if not self.figures else f" of {folder}"
         for one in found.get("figures", ()):
             self.add(one, way, "linear probe", f"random weights{of_network}")
 
@@ -357,10 +358,10 @@ class Work:
         if (made.line, made.how, made.labels) not in {(f.line, f.how, f.labels) for f in self.figures}:
             self.figures.append(made)
 
-    def measuring_words(self, run: Path) -> list[str]:
-        """The words of `ssl-zoo evaluate` that all measurements have."""
+    def measuring_words(self, run: Path, labels: Sequence[Labels] = ()) -> list[str]:
+        """The words of `ssl-zoo evaluate` that all measurements have. labels: () for all budgets."""
         cfg = self.cfg
-        budgets = ",".join("null" if one is None else str(one) for one in self.asked.budgets)
+        budgets = ",".join("null" if one is None else str(one) for one in labels or self.asked.budgets)
         seeds = ",".join(map(str, cfg.seeds))
         words = [
             f"run={overrides.quote(str(run))}",
@@ -396,8 +397,19 @@ class Work:
         winner = self.leader()
         if winner is None:
             return
-        steps = 0 if "fine-tune" in self.diary.pieces else self.steps(winner)
-        words = [*self.measuring_words(winner.run), "protocol=finetune", "floors=[scratch]", f"steps={steps}"]
+        steps, labels = (0, ()) if "fine-tune" in self.diary.pieces else self.tuning(winner)
+        if labels is None:
+            self.left.append(
+                f"fine-tuning of {winner.tried.name}, whose {STEPS[0]} steps at one number of labels would "
+                f"take more than the {self.spare / 60:.1f} minutes that were left"
+            )
+            return
+        words = [
+            *self.measuring_words(winner.run, labels),
+            "protocol=finetune",
+            "floors=[scratch]",
+            f"steps={steps}",
+        ]
         words += [
             f"protocol.lrs=[{RATES[0]},{RATES[1]}]",
             f"protocol.batch_size={BATCH}",
@@ -408,20 +420,32 @@ class Work:
         )
         if "failed" in found:
             self.left.append(f"fine-tuning of {winner.tried.name}: {found['failed']}")
+        tuned = {one["labels"] for one in found.get("figures", ())}
+        if tuned and (without := [said(one) for one in self.asked.budgets if one not in tuned]):
+            self.left.append(f"fine-tuning with {', '.join(without)}, for which there was no time")
         for one in found.get("figures", ()):
             if one["name"] in ("pretrained", "from scratch"):
                 self.add(one, winner, "fine-tuned", "")
 
-    def steps(self, winner: Way) -> int:
-        """Steps of fine-tuning that fit into what is left, as fast as pretraining went."""
-        training = winner.pretraining.get("training") or {}
-        left = max(self.total - self.diary.seconds, 0.5 * LAST * self.total)
-        fits = len(RATES) + len(self.cfg.seeds) - 1
-        runs = 2 * fits * len(self.asked.budgets)
+    @property
+    def spare(self) -> float:
+        """Seconds for fine-tuning: what is left, and half of its share in any case."""
+        return max(self.total - self.diary.seconds, 0.5 * LAST * self.total)
+
+    def tuning(self, winner: Way) -> tuple[int, Sequence[Labels] | None]:
+        """Steps of fine-tuning that fit into what is left, as fast as pretraining went, and at which numbers
+        of labels: where the fewest steps are too many for all of these, the fewest labels and all come first.
+        None where they are too many for one."""
+        training, budgets = winner.pretraining.get("training") or {}, self.asked.budgets
         if not training.get("samples"):
-            return STEPS[0]
+            return STEPS[0], budgets
         seconds = BATCH * training["seconds"] / training["samples"]
-        return int(min(STEPS[1], max(STEPS[0], left / (runs * seconds))))
+        each = 2 * (len(RATES) + len(self.cfg.seeds) - 1) * seconds  # of a step, with scratch, in every fit
+        for many in range(len(budgets), 0, -1):
+            steps = int(self.spare / (each * many))
+            if steps >= STEPS[0]:
+                return min(STEPS[1], steps), (*budgets[: many - 1], budgets[-1]) if many > 1 else budgets[:1]
+        return 0, None
 
     # On the way
 

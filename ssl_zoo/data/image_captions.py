@@ -24,7 +24,7 @@ from ssl_zoo.data.image_tables import IMAGES, stamp
 from ssl_zoo.data.images import ImageData
 from ssl_zoo.data.pairs import DrawnRows, PairRows
 from ssl_zoo.data.rows import DataError
-from ssl_zoo.data.splits import PARTS
+from ssl_zoo.data.split_names import PARTS
 from ssl_zoo.data.text_files import Errors, kind
 from ssl_zoo.data.text_rows import DocumentRows
 from ssl_zoo.data.text_tables import check_delimiter, field, named, table, text_of

@@ -22,7 +22,9 @@ from ssl_zoo.data.image_sources import resolve
 from ssl_zoo.data.image_store import Decoding, ImageRows, Store, open_store
 from ssl_zoo.data.image_streams import Source
 from ssl_zoo.data.rows import DataError, left_out
-from ssl_zoo.data.splits import PARTS, carve_parts
+from ssl_zoo.data.split_files import Assigned, Given, dealt, read_assigned, refuse_both
+from ssl_zoo.data.split_names import PARTS
+from ssl_zoo.data.splits import carve_parts
 from ssl_zoo.messages import note
 
 
@@ -35,6 +37,8 @@ class ImageData:
             carved from `train` where they are None and their fraction is above 0.
         unlabelled: images for pretraining instead of `train`; labels they may have are not read.
         image_size: pixels a side of every image in the store.
+        splits: a file that says which images of `train` are of which split (see `split_files`); nothing is
+            carved by chance then.
         validation_fraction, test_fraction: of the images of `train`.
         split_seed: decides what is carved.
         unpack: decode every image once into a store, from which reading costs next to nothing; else each is
@@ -61,6 +65,7 @@ class ImageData:
         *,
         unlabelled: str | Source | None = None,
         image_size: int,
+        splits: Given | None = None,
         validation_fraction: float = 0.1,
         test_fraction: float = 0.0,
         split_seed: int = 0,
@@ -86,9 +91,10 @@ class ImageData:
             )
         if not train:
             raise DataError(f"{name}: train names no images: give a folder, shards or the name of a data set")
+        refuse_both(name, splits, validation, test)
         fractions = {
-            "validation": 0.0 if validation else validation_fraction,
-            "test": 0.0 if test else test_fraction,
+            "validation": 0.0 if validation or splits else validation_fraction,
+            "test": 0.0 if test or splits else test_fraction,
         }
         possible = all(share >= 0 for share in (validation_fraction, test_fraction))
         if not (possible and sum(fractions.values()) < 1):  # NaN is neither
@@ -98,7 +104,7 @@ class ImageData:
             )
         self.name, self.image_size, self.split_seed = name, image_size, split_seed
         self.sources = {"train": train, "validation": validation, "test": test}
-        self.unlabelled, self.classes_file = unlabelled, classes
+        self.unlabelled, self.classes_file, self.splits_file = unlabelled, classes, splits
         self.columns = (image, label)
         self.fractions = fractions
         self.decoding, self.unpack = Decoding(image_size, on_bad_sample, max_pixels), unpack
@@ -109,7 +115,8 @@ class ImageData:
 
     def splits(self) -> tuple[str, ...]:
         """Which of train, validation and test there are. "pretrain" can be read besides."""
-        return tuple(s for s in PARTS if self.sources[s] or self.fractions.get(s))
+        named = () if self._assigned is None else self._assigned.parts
+        return tuple(s for s in PARTS if self.sources[s] or self.fractions.get(s) or s in named)
 
     @cached_property
     def classes(self) -> tuple[str, ...]:
@@ -222,10 +229,32 @@ class ImageData:
         self._read[split] = (store, index)
 
     @cached_property
+    def _assigned(self) -> Assigned | None:
+        return None if self.splits_file is None else read_assigned(self.splits_file, self.sources["train"])
+
+    @cached_property
     def _carved(self) -> dict[str, np.ndarray]:
+        if self._assigned is not None:
+            return dealt(self._assigned, self._file_names)
         y = self._labels(self._store(self.sources["train"]))
         y = np.zeros(len(self._store(self.sources["train"]).labels), np.int64) if y is None else y
         return carve_parts(y, self.fractions, self.split_seed, self.classes or ("(unlabelled)",))
+
+    @property
+    def _file_names(self) -> list[str]:
+        """The names of the images of train, in the order of its store."""
+        train = self.sources["train"]
+        assert train
+        source = resolve(train, self.cache, *self.columns) if isinstance(train, str) else train
+        if source.list is None:
+            raise DataError(f"{self.name}: splits can name none of the images of {source.spec!r}")
+        listing, count = source.list(), len(self._store(train).labels)
+        if len(listing.labels) != count:
+            raise DataError(
+                f"{self.name}: {len(listing.labels) - count} of the images are damaged and left out, and "
+                "splits needs all of them: take these away, or set unpack=false"
+            )
+        return [listing.images.name(i) for i in range(count)]
 
     def _labels(self, store: Store | Listing) -> np.ndarray | None:
         """(N,) int64 labels of a store as indices into `classes`; None where it has none."""

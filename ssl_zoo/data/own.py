@@ -20,7 +20,8 @@ from torch import Tensor
 from ssl_zoo.backbones._base import Modality
 from ssl_zoo.data.image_decoding import as_rgb
 from ssl_zoo.data.rows import DataError, Rows, Subset
-from ssl_zoo.data.splits import PARTS, carve_parts
+from ssl_zoo.data.split_names import PARTS
+from ssl_zoo.data.splits import carve_parts
 from ssl_zoo.objectives._base import Batch
 
 LARGEST = 2**33  # bytes of images that are read into memory

@@ -8,8 +8,6 @@ import numpy as np
 
 from ssl_zoo.data.rows import DataError
 
-PARTS = ("train", "validation", "test")
-
 
 def carve_parts(
     y: np.ndarray, fractions: Mapping[str, float], seed: int, names: Sequence[str] = ()

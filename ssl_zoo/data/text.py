@@ -18,7 +18,9 @@ import numpy as np
 
 from ssl_zoo.data.cache import root
 from ssl_zoo.data.rows import DataError, Rows
-from ssl_zoo.data.splits import PARTS, carve_parts
+from ssl_zoo.data.split_files import Assigned, Given, dealt, read_assigned, refuse_both
+from ssl_zoo.data.split_names import PARTS
+from ssl_zoo.data.splits import carve_parts
 from ssl_zoo.data.text_files import LIMITS, Errors, Limits
 from ssl_zoo.data.text_formats import Format, Sample, Text
 from ssl_zoo.data.text_rows import DocumentRows, PackedRows, write_stream
@@ -40,6 +42,8 @@ class TextData:
         format: how samples are written down in files (see text_formats.py); blank lines part documents
             unless it says otherwise.
         classes: label as written -> name to show, in the order of the class ids; None sorts the labels.
+        splits: a file that says which samples of train are of which split (see split_files.py); nothing is
+            carved by chance then.
         validation_fraction, test_fraction: of the training samples, carved where no source is given.
             0 makes no such split.
         split_seed: decides which samples are carved.
@@ -67,6 +71,7 @@ class TextData:
         *,
         format: Format | None = None,
         classes: Mapping[str, str] | None = None,
+        splits: Given | None = None,
         validation_fraction: float = 0.1,
         test_fraction: float = 0.0,
         split_seed: int = 0,
@@ -79,7 +84,9 @@ class TextData:
         self.name, self._format = name, format or Text()
         self._errors: Errors = errors
         self._sources: dict[str, Source] = {s: source for s, source in given.items() if source is not None}
-        fractions = {"validation": validation_fraction, "test": test_fraction}
+        refuse_both(name, splits, validation, test)
+        self._splits_file = splits
+        fractions = {} if splits else {"validation": validation_fraction, "test": test_fraction}
         self._carved = {s: f for s, f in fractions.items() if f and s not in self._sources}
         if not (all(f >= 0 for f in fractions.values()) and sum(self._carved.values()) < 1):  # NaN is neither
             raise DataError(f"{name}: fractions {fractions} leave no training samples; they must sum below 1")
@@ -99,7 +106,7 @@ class TextData:
 
     def splits(self) -> tuple[str, ...]:
         """Which of train, validation and test there are."""
-        return tuple(s for s in PARTS if s in self._sources or s in self._carved)
+        return tuple(s for s in PARTS if s in self._sources or s in self._cut)
 
     @cached_property
     def classes(self) -> tuple[str, ...]:
@@ -159,10 +166,21 @@ class TextData:
         self._say(rows.notes)
         return rows
 
+    @cached_property
+    def _assigned(self) -> Assigned | None:
+        given = self._splits_file
+        return None if given is None else read_assigned(given, self._sources["train"])
+
+    @property
+    def _cut(self) -> tuple[str, ...]:
+        """The splits that are cut from train, by a draw or by a file of names."""
+        return tuple(self._carved) if self._assigned is None else self._assigned.parts
+
     @property
     def _stamp(self) -> str:
         sources = {split: stamp(source) for split, source in self._sources.items()}
-        return repr((sources, self._format, self._carved, self._seed, self._errors))
+        named = () if self._assigned is None else self._assigned
+        return repr((sources, self._format, self._carved, self._seed, self._errors, *named))
 
     def _check(self, split: str) -> None:
         if split not in self.splits():
@@ -219,10 +237,10 @@ class TextData:
         return known
 
     def _carve_from(self, split: str) -> bool:
-        return bool(self._carved) and (split == "train" or split in self._carved)
+        return bool(self._cut) and (split == "train" or split in self._cut)
 
     def _part(self, split: str) -> Iterator[Sample]:
-        if self._count == 1:
+        if self._count == 1 and self._assigned is None:
             yield from self._piece(split)
             return
         kept = iter(self._parts[split].tolist())
@@ -244,6 +262,9 @@ class TextData:
     @cached_property
     def _parts(self) -> dict[str, np.ndarray]:
         """split -> sorted indices into the training source."""
+        if self._assigned is not None:
+            found = [(sample.file, sample.row) for sample in self._read("train")]
+            return dealt(self._assigned, [file for file, _ in found], [row for _, row in found])
         labels = [sample.label for sample in self._read("train")]
         if not labels:
             raise DataError(f"{self.name}: train holds no text")

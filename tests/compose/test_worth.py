@@ -31,16 +31,22 @@ def photos(tmp_path_factory):
     return root
 
 
+def hurry(patch):
+    """Fine-tuning takes two or three steps, and there is time for them whatever the minutes are."""
+    patch.setattr(worthwhile, "STEPS", (2, 3))
+    patch.setattr(worthwhile.Work, "spare", 60.0)
+
+
 @pytest.fixture(autouse=True)
 def few_steps(monkeypatch):
-    monkeypatch.setattr(worthwhile, "STEPS", (2, 3))
+    hurry(monkeypatch)
 
 
 @pytest.fixture(scope="module")
 def answer(photos, tmp_path_factory):
     lines = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(worthwhile, "STEPS", (2, 3))
+        hurry(patch)
         out = tmp_path_factory.mktemp("answers") / "photos"
         made = ssl_zoo.worth(photos, out=out, lines=LINES, progress=lines.append, **FEW)
     return SimpleNamespace(made=made, lines=lines, out=out)
@@ -116,6 +122,49 @@ def test_an_interrupted_answer_goes_on(photos, tmp_path, monkeypatch):
     made = ssl_zoo.worth(photos, out=tmp_path / "a", lines=LINES, progress=False, **FEW)
     assert made.ways[0].pretraining == kept["pretrain rotation-resnet"]
     assert len(made.figures) == 10
+
+
+@pytest.mark.parametrize(
+    ("spare", "steps", "labels"),
+    [
+        (2000.0, 300, (5, 25, 100, None)),  # the most
+        (640.0, 100, (5, 25, 100, None)),
+        (256.0, 40, (5, 25, 100, None)),  # the fewest
+        (200.0, 41, (5, 25, None)),
+        (130.0, 40, (5, None)),
+        (70.0, 43, (5,)),
+        (60.0, 0, None),
+    ],
+)
+def test_fine_tuning_fits_into_what_is_left(monkeypatch, spare, steps, labels):
+    """A step takes 0.2 seconds here; at each number of labels there are two rates and two more draws, and all
+    of it twice, for training from scratch: 1.6 seconds a step."""
+    monkeypatch.setattr(worthwhile, "STEPS", (40, 300))
+    monkeypatch.setattr(worthwhile.Work, "spare", spare)
+    training = {"samples": 32 * 100, "seconds": 20.0}
+    work = worthwhile.Work.__new__(worthwhile.Work)
+    work.asked = SimpleNamespace(budgets=(5, 25, 100, None))
+    work.cfg = SimpleNamespace(seeds=[0, 1, 2])
+    assert work.tuning(SimpleNamespace(pretraining={"training": training})) == (steps, labels)
+
+
+def test_fine_tuning_without_time_is_left_out_and_said(photos, tmp_path, monkeypatch):
+    monkeypatch.setattr(worthwhile.Work, "spare", 0.0)
+    made = ssl_zoo.worth(photos, out=tmp_path / "a", lines=LINES, progress=False, **FEW)
+    assert {one.how for one in made.figures} == {"linear probe"}
+    assert any("fine-tuning of rotation-resnet, whose 2 steps" in one for one in made.left)
+
+
+def test_a_floor_without_a_network_is_measured_once(photos, tmp_path):
+    lines = [*LINES, "cifar10-small/simclr-vit"]
+    made = ssl_zoo.worth(photos, out=tmp_path / "a", lines=lines, progress=False, **FEW)
+    second = (tmp_path / "a" / "runs" / "simclr-vit" / "evaluations").glob("*linear-3.json")
+    assert set(json.loads(next(second).read_text())["results"]) == {"pretrained", "random, frozen"}
+    assert {one.line for one in made.figures} >= {
+        "raw pixels",
+        "random weights",
+        "random weights of simclr-vit",
+    }
 
 
 def test_a_way_that_fails_is_said_and_the_others_go_on(photos, tmp_path):
