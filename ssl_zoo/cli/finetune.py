@@ -13,8 +13,8 @@ from ssl_zoo.transfer.tasks.model import TaskModel
 from ssl_zoo.transfer.tuned_completion import Answering
 
 
-def run(cfg: DictConfig, choices: dict[str, str]) -> None:
-    """Make the model, and print where it is and what it scored."""
+def run(cfg: DictConfig, choices: dict[str, str]) -> float:
+    """Make the model, print where it is and what it scored, and return the figure that chose it."""
     model, out = finetune_from(cfg, choices)
     if isinstance(model, Answering):
         found, pairs = model.about["scores"]["validation"], model.about["made"]["pairs"]
@@ -25,18 +25,19 @@ def run(cfg: DictConfig, choices: dict[str, str]) -> None:
             f"{pairs['validation']:,} pairs, on which it was chosen: too hopeful"
         )
         print(f"next: ssl-zoo generate {out} prompt=TEXT")
-        return
+        return found["nats"]
     if isinstance(model, TaskModel):
         print(f"{out}: {model.goal.title()}")
         for split, found in model.about["scores"].items():
             print(score_line(split, found))
         say_what_is_next(model, out)
-        return
+        return model.about["scores"]["validation"]["value"]
     named = ", ".join(model.classes[:8]) + (", ..." if len(model.classes) > 8 else "")
     print(f"{out}: tells {len(model.classes)} classes apart ({named})")
     for split, found in model.about["scores"].items():
         print(format_score(split, found))
     say_what_is_next(model, out)
+    return model.about["scores"]["validation"]["value"]
 
 
 def say_what_is_next(model: Kept | TaskModel, out: Path) -> None:

@@ -39,7 +39,7 @@ def run_verb(verb: str, args: list[str]) -> None:
     if not asks:
         begin(verb, args)
 
-    def run(cfg: DictConfig, choices: dict[str, str]) -> None:
-        import_module(f"ssl_zoo.cli.{verb}").run(cfg, choices)  # brings torch
+    def run(cfg: DictConfig, choices: dict[str, str]) -> float | None:
+        return import_module(f"ssl_zoo.cli.{verb}").run(cfg, choices)  # brings torch
 
     launch(verb, [*overrides.as_words(flags), *settled], run)

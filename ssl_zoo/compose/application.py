@@ -22,20 +22,21 @@ def settled_words() -> list[str]:
 
 
 @from_command_line
-def launch(verb: str, args: list[str], run: Callable[[DictConfig, dict[str, str]], None]) -> None:
+def launch(verb: str, args: list[str], run: Callable[[DictConfig, dict[str, str]], float | None]) -> None:
     """Hand checked words to Hydra, with its flags.
 
     Args:
         verb: names the configuration, and stands in messages.
         args: Hydra's flags and the words that `composition.settle` made.
-        run: gets the configuration and the choice of each group; once for each run of a sweep.
+        run: gets the configuration and the choice of each group; once for each run of a sweep, whose sweeper,
+            such as Optuna's, is told the figure that it returns.
 
     An error that explains itself ends the process with its message; SSL_ZOO_TRACEBACK=1 raises it instead.
     """
     named, script = names_of_command_line(), sys.argv[0]
     sys.argv = [f"ssl-zoo {verb}", *args]
 
-    def task(cfg: DictConfig) -> None:
+    def task(cfg: DictConfig) -> float | None:
         one = HydraConfig.get()
         swept = one.mode == RunMode.MULTIRUN
         # Lightning starts the other processes of DDP with this command line.
@@ -46,7 +47,7 @@ def launch(verb: str, args: list[str], run: Callable[[DictConfig, dict[str, str]
                 refuse_unknown_targets(cfg)
                 if cfg.get("data") is not None:
                     choices["data"] = data_names.own_name(cfg.data, choices["data"])
-                run(cfg, choices)
+                return run(cfg, choices)
         except EXPECTED as error:
             if os.environ.get("SSL_ZOO_TRACEBACK"):
                 raise

@@ -26,6 +26,7 @@ from ssl_zoo.compose.gate import (
     Loader,
     config_folder,
     hydra_words,
+    of_hydra,
     refuse_unknown_targets,
 )
 from ssl_zoo.compose.keys import (
@@ -299,7 +300,7 @@ def checked(verb: str, made: list[str], place: Place, objects: Given = NOTHING) 
     added: dict[str, str] = {}
     for word in made:
         prefix, key, _ = overrides.split(word)
-        if word in choosing or key.split(".")[0] == "hydra" or prefix == "+" or prefix == "++":
+        if word in choosing or of_hydra(key) or prefix == "+" or prefix == "++":
             continue
         there = key in keys or any(other.startswith(f"{key}.") for other in keys)
         if prefix == "~":

@@ -216,9 +216,14 @@ def hydra_words(words: Iterable[str]) -> tuple[str, ...]:
     return tuple(str(one.input_line) for one in parsed(words) if is_hydra(one))
 
 
+def of_hydra(key: str) -> bool:
+    """Whether a key or a group is Hydra's own."""
+    return re.split(r"[./@]", key)[0] == "hydra"
+
+
 def is_hydra(override: Override) -> bool:
     """Whether a word tells Hydra itself something."""
-    return re.split(r"[./@]", str(override.key_or_group))[0] == "hydra"
+    return of_hydra(str(override.key_or_group))
 
 
 def refuse_hydra_words(words: list[str]) -> list[str]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import re
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
@@ -19,7 +19,7 @@ from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from ssl_zoo.compose.gate import ConfigError
+from ssl_zoo.compose.gate import ConfigError, of_hydra
 
 # Keys that hold a path or another text: 1e-3, [x] and a=b are names of folders here.
 TEXTS = re.compile(
@@ -141,7 +141,7 @@ def quoted(word: str, sweeps: bool = False) -> str:
         ConfigError: what was meant cannot be told, with the quoting that works.
     """
     prefix, key, value = split(word)
-    if value is None or prefix == "~" or value == "null" or key.startswith("hydra."):
+    if value is None or prefix == "~" or value == "null" or of_hydra(key):
         return word
     made = parsed(f"{prefix}k={value}")  # of the value alone
     text, source = TEXTS.fullmatch(key), SOURCES.fullmatch(key)
@@ -209,12 +209,16 @@ def items(value: str) -> list[str]:
 
 
 def spread(words: list[str]) -> Iterator[list[str]]:
-    """Runs of a sweep that, together, hold each value of each word once or more."""
+    """Runs of a sweep that, together, hold each value of each word once or more, of an interval its ends."""
     values: list[list[str]] = []
     for word in words:
         one = OverridesParser.create().parse_override(word)
-        many = one.is_range_sweep() or (one.is_sweep_override() and hasattr(one.value(), "list"))
-        swept = (f"{one.get_key_element()}={value}" for value in one.sweep_string_iterator()) if many else ()
-        values.append([*swept] or [word])
+        swept: Iterable[Any] = ()
+        if one.is_interval_sweep():
+            between: Any = one.value()
+            swept = (between.start, between.end)
+        elif one.is_range_sweep() or (one.is_sweep_override() and hasattr(one.value(), "list")):
+            swept = one.sweep_string_iterator()
+        values.append([f"{one.get_key_element()}={value}" for value in swept] or [word])
     for i in range(max(map(len, values), default=1)):
         yield [several[min(i, len(several) - 1)] for several in values]

@@ -38,7 +38,7 @@ from ssl_zoo.pretrain.writing import write_atomically
 # What may change between the sessions of one run; anything else would be another run.
 FREE = (
     "run", "budget", "workers", "threads", "compile", "resume", "log_every", "evaluate_every", "save_every",
-    "keep", "validation_limit", "wandb", "logger", "trainer", "data_dir", "data.cache",
+    "keep", "validation_limit", "optimized_metric", "wandb", "logger", "trainer", "data_dir", "data.cache",
     "guard.margin", "guard.patience",
     "data.max_",  # limits: what passes them is the same
 )  # fmt: skip

@@ -71,6 +71,7 @@ class PretrainKeys:
     compile: bool
     resume: str
     log_every: Natural
+    optimized_metric: str | None
     evaluate_every: Natural
     save_every: Natural
     keep: int

@@ -39,7 +39,6 @@ from ssl_zoo.data.text import TextData
 from ssl_zoo.data.text_pairs import TextPairs
 from ssl_zoo.messages import heard, heard_by, note
 from ssl_zoo.pretrain.writing import write_atomically
-from ssl_zoo.transfer.report import Result
 from ssl_zoo.transfer.table import Table
 from ssl_zoo.trial.answer import Answer, Asked, Way
 from ssl_zoo.trial.diary import Diary
@@ -384,7 +383,7 @@ class Work:
                     "name": name,
                     "labels": one.labels,
                     "values": one.values,
-                    "validation": validation_of(one),
+                    "validation": one.chosen_by,
                     "test": one.test,
                     "seconds": round(one.seconds, 1),
                 }
@@ -473,11 +472,6 @@ class Work:
             minutes = f"budget.minutes={MORE * way.minutes:.0f}"
             found.append(["pretrain", *again, minutes, f"run={self.out / 'runs/long'}"])
         return tuple(" ".join(map(overrides.shell, ["ssl-zoo", *words])) for words in found)
-
-
-def validation_of(one: Result) -> float:
-    """The mean validation score of what was chosen; of fine-tuning that is the first draw's."""
-    return float(np.mean([chosen["validation"] for chosen in one.chosen if "validation" in chosen]))
 
 
 def public_words(name: str) -> list[str]:

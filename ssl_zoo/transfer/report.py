@@ -124,6 +124,12 @@ class Result:
     def interval(self) -> tuple[float, float] | None:
         return interval(self.values)
 
+    @property
+    def chosen_by(self) -> float | None:
+        """The validation score of what was chosen, mean over the seeds that chose; None where none did."""
+        found = [one["validation"] for one in self.chosen if "validation" in one]
+        return float(sum(found) / len(found)) if found else None
+
     def as_dict(self) -> dict[str, Any]:
         """Plain values that `json.dump` takes, with the mean and the interval."""
         return asdict(self) | {"mean": self.mean, "interval": self.interval}
