@@ -45,8 +45,7 @@ function __ssl_zoo_words
     set -l typed (commandline -opc)
     ssl-zoo completion words $typed[2..-1] (commandline -ct) 2>/dev/null
 end
-complete -c ssl-zoo -f -a '(__ssl_zoo_words)'
-complete -c ssl-zoo -F -n 'test -z "(__ssl_zoo_words)"'
+complete -c ssl-zoo -n 'count (__ssl_zoo_words) >/dev/null' -f -a '(__ssl_zoo_words)'
 """
 SCRIPTS = {"bash": BASH, "zsh": ZSH, "fish": FISH}
 SECOND = {
@@ -59,7 +58,7 @@ SECOND = {
 def main(args: list[str]) -> None:
     """Entry point. Exits with the shells that there are for another one."""
     if args[:1] == ["words"]:
-        print("\n".join(words(args[1:])))
+        print("".join(f"{one}\n" for one in words(args[1:])), end="")
     elif not args or args[0] in ("-h", "--help", "help"):
         print(HELP)
     elif len(args) == 1 and args[0] in SCRIPTS:

@@ -1,5 +1,6 @@
 """Completion as bash has it, and what it must not import."""
 
+import shutil
 import subprocess
 import sys
 
@@ -43,6 +44,60 @@ def completed(line: str) -> list[str]:
 )  # fmt: skip
 def test_bash_completes(line, expected):
     assert sorted(completed(line)) == sorted(expected)
+
+
+@pytest.mark.skipif(shutil.which("fish") is None, reason="fish is not installed")
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("ssl-zoo pre", ["predict", "pretrain"]),
+        ("ssl-zoo pretrain objective=simcl", ["objective=simclr", "objective=simclr_small"]),
+        ("ssl-zoo look ./my", ["./my photos/"]),
+    ],
+)
+def test_fish_completes(line, expected, tmp_path):
+    """Words, and files where there are none."""
+    (tmp_path / "my photos").mkdir()
+    script = f"""
+    function ssl-zoo; {sys.executable} -c 'from ssl_zoo.cli import main; main()' $argv; end
+    ssl-zoo completion fish | source
+    complete -C {line!r}"""
+    done = subprocess.run(
+        ["fish", "--no-config", "-c", script],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+        cwd=tmp_path,
+    )
+    assert sorted(one.partition("\t")[0] for one in done.stdout.splitlines()) == expected
+
+
+# zsh completes at a terminal only; its compadd is replaced by one that prints what it is given.
+ZSH = """
+ssl-zoo() {{ {python} -c 'from ssl_zoo.cli import main; main()' "$@"; }}
+compdef() {{ }}
+compadd() {{ while [ "$1" != -- ]; do shift; done; shift; print -l -- "$@"; [ -n "$1" ]; }}
+_files() {{ print -l files; }}
+eval "$(ssl-zoo completion zsh)"
+words=({words}) CURRENT={count}
+_ssl_zoo
+"""
+
+
+@pytest.mark.skipif(shutil.which("zsh") is None, reason="zsh is not installed")
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["ssl-zoo", "pre"], ["predict", "pretrain"]),
+        (["ssl-zoo", "pretrain", "objective=simcl"], ["objective=simclr", "objective=simclr_small"]),
+        (["ssl-zoo", "look", "./my"], ["", "files"]),
+    ],
+)
+def test_zsh_completes(words, expected):
+    script = ZSH.format(python=sys.executable, words=" ".join(words), count=len(words))
+    done = subprocess.run(["zsh", "-f", "-c", script], capture_output=True, text=True, timeout=60, check=True)
+    assert sorted(done.stdout.splitlines()) == expected
 
 
 def test_keys_of_the_chosen_objective_follow_and_given_ones_go():
