@@ -31,13 +31,14 @@ HOME = {
 }
 # What each part of the library may import of the others. Names ending in a dot are whole packages.
 BASE = ("tokens", "schedules", "noise", "distributed", "norm", "backbones._base")
-STAGES = (*BASE, "hub", "optim", "products", "views.", "objectives._base", "data.", "transfer.")
+STAGES = (*BASE, "hub", "optim", "pace", "products", "views.", "objectives._base", "data.", "transfer.")
 BELOW = {
     "tokens": (),
     "schedules": (),
     "noise": (),
     "columns": (),
     "messages": (),
+    "pace": ("messages",),
     "portable": (),
     "loggers": (),
     "distributed": (),

@@ -38,7 +38,7 @@ def worth_page(answer: Answer) -> str:
         head=verdict.sentences[0],
         sentences=verdict.sentences[1:],
         facts=facts,
-        budgets=[said(one) for one in asked.budgets],
+        budgets=[said(one).replace(" labels", "").replace(" of the", "") for one in asked.budgets],
         rows=rows(answer),
         saved=saved(verdict),
         left=list(answer.left),

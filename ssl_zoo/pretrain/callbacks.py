@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from typing import NamedTuple
 
 import lightning as L
 from tqdm import tqdm
@@ -10,6 +11,7 @@ from tqdm import tqdm
 from ssl_zoo.distributed import rank, world
 from ssl_zoo.messages import heard
 from ssl_zoo.norm import BatchNorm
+from ssl_zoo.pace import Pace, left
 from ssl_zoo.pretrain.budget import ENDLESS
 from ssl_zoo.pretrain.module import Pretraining
 from ssl_zoo.pretrain.saying import say
@@ -58,11 +60,20 @@ class PerStep(L.Callback):
         """Called after each optimizer step."""
 
 
-class Meter(PerStep):
-    """Prints what is about to happen, then the loss and the speed every `every` steps.
+class Since(NamedTuple):
+    """Where a stretch of training began: step, time by the clock, and seconds that the feed had waited."""
 
-    A bar on a terminal, plain lines elsewhere. Logs loss and parts, learning rate, units per second and
-    the percentage of time for which training stood still until its next batch had been read.
+    step: int
+    time: float
+    waited: float
+
+
+class Meter(PerStep):
+    """Says what is about to happen, then loss, speed and the time that is left; logs them `every` steps.
+
+    A bar on a terminal; elsewhere a line soon after the start, one every ten seconds, and one of the last
+    step. Logs loss and parts, learning rate, units per second and the percentage of time for which training
+    stood still until its next batch had been read. every: 0 logs and says nothing.
     """
 
     def __init__(self, every: int = 50):
@@ -117,36 +128,67 @@ class Meter(PerStep):
             disable=None if rank() == 0 and heard() is None else True,
             unit="step",
         )
-        self.since, self.waited, self.at = time.perf_counter(), data.feed.waited, trainer.global_step
+        self.logged = self.shown = self.began = self.now(trainer, module)
+        self.pace = Pace()
+
+    def now(self, trainer: L.Trainer, module: Pretraining) -> Since:
+        """A stretch that begins here."""
+        return Since(trainer.global_step, time.perf_counter(), module.data.feed.waited)
 
     def after_step(self, trainer, module) -> None:
         self.bar.update(trainer.global_step - self.bar.n)
         if self.due(trainer):
             self.report(trainer, module)
+        if self.every and (self.pace.due() or trainer.global_step == module.clock.steps):
+            self.show(trainer, module)
 
     def on_train_end(self, trainer, pl_module) -> None:
+        if self.every and self.shown.step < trainer.global_step:
+            self.show(trainer, pretraining(pl_module))
         self.bar.close()
 
+    def speeds(self, since: Since, now: Since, module: Pretraining) -> tuple[float, float]:
+        """Units per second between two steps, and the percentage of the time that was spent waiting."""
+        spent, steps = now.time - since.time, now.step - since.step
+        units = steps * module.data.plan.batch * module.data.rows.units_per_row
+        return units / spent, 100 * (now.waited - since.waited) / spent
+
     def report(self, trainer: L.Trainer, module: Pretraining) -> None:
-        """Log and show what became of the steps since the last report."""
+        """Log what became of the steps since the last report."""
         module.check_finite()
-        now = time.perf_counter()
-        spent, steps = now - self.since, trainer.global_step - self.at
-        rows = module.data.rows
-        speed = steps * module.data.plan.batch * rows.units_per_row / spent
+        now = self.now(trainer, module)
+        speed, waiting = self.speeds(self.logged, now, module)
         values = {f"train/{name}": value.item() for name, value in module.loss.items()}
-        values |= {
-            "lr": module.lr,
-            f"{rows.unit}_per_second": speed,
-            "data_wait_percent": 100 * (module.data.feed.waited - self.waited) / spent,
-        }
-        log(trainer, values)
-        shown = "  ".join(f"{k.removeprefix('train/')} {v:.4g}" for k, v in values.items() if "/" in k)
-        pace = f"{speed:,.0f} {rows.unit}/s"
-        if (percent := values["data_wait_percent"]) > 5:
-            pace += f"  waiting for data {percent:.0f} % of the time (raise workers={module.data.workers})"
+        log(
+            trainer,
+            values
+            | {
+                "lr": module.lr,
+                f"{module.data.rows.unit}_per_second": speed,
+                "data_wait_percent": waiting,
+            },
+        )
+        self.logged = now
+
+    def show(self, trainer: L.Trainer, module: Pretraining) -> None:
+        """Show what became of the steps since the last time, and how long the others will take."""
+        now = self.now(trainer, module)
+        speed, waiting = self.speeds(self.shown, now, module)
+        told = "  ".join(f"{name} {value.item():.4g}" for name, value in module.loss.items())
+        pace = f"{speed:,.0f} {module.data.rows.unit}/s"
+        if waiting > 5:
+            pace += f"  waiting for data {waiting:.0f} % of the time (raise workers={module.data.workers})"
+        if (rest := self.rest(now, module)) > 0:
+            pace += f"  {left(rest)}"
         if self.bar.disable:
-            say(f"step {trainer.global_step:,}  {shown}  lr {module.lr:.3g}  {pace}")
+            say(f"step {now.step:,}  {told}  lr {module.lr:.3g}  {pace}")
         else:
-            self.bar.set_postfix_str(f"{shown}  {pace}")
-        self.since, self.waited, self.at = now, module.data.feed.waited, trainer.global_step
+            self.bar.set_postfix_str(f"{told}  {pace}")
+        self.shown = now
+
+    def rest(self, now: Since, module: Pretraining) -> float:
+        """Seconds that are left, by the clock, or at the pace of this session."""
+        clock = module.clock
+        if clock.limit is not None:
+            return clock.limit - clock.elapsed()
+        return (clock.steps - now.step) * (now.time - self.began.time) / (now.step - self.began.step)

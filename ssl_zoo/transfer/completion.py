@@ -23,7 +23,6 @@ from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
 
 import torch
-from tqdm import tqdm
 
 from ssl_zoo.backbones._base import Backbone, TokenBackbone
 from ssl_zoo.data.rows import DataError
@@ -32,6 +31,7 @@ from ssl_zoo.data.text_pairs import TextPairs
 from ssl_zoo.data.tokenizer import Tokenizer
 from ssl_zoo.noise import seed_model
 from ssl_zoo.optim import groups
+from ssl_zoo.pace import Progress
 from ssl_zoo.schedules import cosine
 from ssl_zoo.transfer.causal import Example, writer
 from ssl_zoo.transfer.chrf import chrf
@@ -168,13 +168,14 @@ class Completion:
         examples = form.examples(train) if form.fills else examples
         held = form.examples(validation)
         best: Tuned | None = None
-        for lr in tqdm(self.lrs, "completion", unit="run", disable=None, leave=False):
-            tuned = self.tune(model, examples, lr, seed, device)
-            loss = held_out(tuned, held, device)
-            if not math.isfinite(loss):
-                warnings.warn(f"completion diverged with lr={lr:g}, which is not chosen", stacklevel=2)
-            elif best is None or loss < best.loss:
-                best = Tuned(tuned, form, lr, loss, len(examples), len(held))
+        with Progress("fine-tuning on completions", self.steps * len(self.lrs)) as progress:
+            for lr in self.lrs:
+                tuned = self.tune(model, examples, lr, seed, device, progress)
+                loss = held_out(tuned, held, device)
+                if not math.isfinite(loss):
+                    warnings.warn(f"completion diverged with lr={lr:g}, which is not chosen", stacklevel=2)
+                elif best is None or loss < best.loss:
+                    best = Tuned(tuned, form, lr, loss, len(examples), len(held))
         if best is None:
             raise DataError(f"completion diverged with all of lrs={list(self.lrs)}: add a lower one")
         return best
@@ -186,6 +187,7 @@ class Completion:
         lr: float,
         seed: int,
         device: torch.device,
+        progress: Progress,
     ) -> TokenBackbone:
         """A trained copy, on the device, in eval mode. The default random generator is left as it was."""
         model = copy.deepcopy(backbone).to(device).train()
@@ -198,7 +200,9 @@ class Completion:
                     group["lr"] = group["base_lr"] * schedule((step + 0.5) / self.steps)
                 seed_model(device, "completion", seed, step)
                 batch = [train[i] for i in draw(len(train), self.batch_size, seed, step)]
-                losses_of(model, batch, seed, step).mean().backward()
+                loss = losses_of(model, batch, seed, step).mean()
+                loss.backward()
+                progress.step(loss)
                 torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
                 optimizer.step()
                 optimizer.zero_grad()

@@ -29,6 +29,7 @@ from ssl_zoo.heads import classification
 from ssl_zoo.noise import free_noise, seed_model, seed_noise
 from ssl_zoo.objectives._base import Batch
 from ssl_zoo.optim import decays
+from ssl_zoo.pace import Progress
 from ssl_zoo.products import at_full_rate
 from ssl_zoo.schedules import cosine
 from ssl_zoo.transfer.features import extract, forward, prepare, trim
@@ -139,11 +140,12 @@ class FineTuning(L.LightningModule):
         seed: int,
         dropout: float,
         augment: Callable[[Tensor], Tensor] | None,
+        progress: Progress | None = None,
     ):
         super().__init__()
         self.backbone, self.head = backbone, head
         self.optimizer, self.factor = optimizer, factor
-        self.seed, self.dropout, self.augment = seed, dropout, augment
+        self.seed, self.dropout, self.augment, self.progress = seed, dropout, augment, progress
         self.elements = 0  # pixels or tokens that were read
 
     def configure_optimizers(self) -> Any:
@@ -159,7 +161,10 @@ class FineTuning(L.LightningModule):
         if self.augment is not None and self.backbone.modality == "image":
             x = self.augment(x)
         assert batch.y is not None, "evaluate checks that rows have labels"
-        return self.loss(Batch(x, segments, batch.y))
+        loss = self.loss(Batch(x, segments, batch.y))
+        if self.progress is not None:
+            self.progress.step(loss)
+        return loss
 
     def loss(self, batch: Batch) -> Tensor:
         """Cross-entropy of a batch that is ready for the backbone."""
@@ -211,6 +216,7 @@ def finetune(
     augment: Callable[[Tensor], Tensor] | None = None,
     precision: Precision = "32-true",
     device: torch.device | str = "cpu",
+    progress: Progress | None = None,
 ) -> Tuned:
     """Copies of the backbone and the head after `steps` steps, on the CPU, in eval mode.
 
@@ -221,6 +227,7 @@ def finetune(
         augment: float images in [0, 1] -> the same (a view), drawing its noise from `noise.rand`;
             texts are left alone.
         precision: "bf16-mixed" for GPUs; CPUs are faster with "32-true".
+        progress: is told of each step.
 
     The default random generator is left as it was. Gradients are clipped at norm 1.
 
@@ -243,6 +250,7 @@ def finetune(
         seed,
         dropout,
         augment,
+        progress,
     )
     run.train()
     cuda = [device.index or 0] if device.type == "cuda" else []

@@ -15,10 +15,10 @@ from typing import Protocol as Interface
 import numpy as np
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from ssl_zoo.backbones._base import Backbone
 from ssl_zoo.data.rows import DataError, Rows, Subset
+from ssl_zoo.pace import Progress
 from ssl_zoo.transfer import knn, linear
 from ssl_zoo.transfer.features import FeatureSet, extract, row_flops
 from ssl_zoo.transfer.metrics import Metric, score, true_labels
@@ -231,23 +231,22 @@ class Finetune:
         scores, runs = {}, {}
         first, *rest = task.draws
         head = self._head(backbone, task, first)
-        bar = tqdm(total=len(self.lrs) + len(rest), desc="fine-tuning", unit="run", disable=None, leave=False)
-        with bar:
+        with Progress("fine-tuning", self.steps * (len(self.lrs) + len(rest))) as progress:
             for lr in self.lrs:
-                runs[lr] = self._run(backbone, head, task, first, lr)
+                runs[lr] = self._run(backbone, head, task, first, lr, progress)
                 if runs[lr].diverged():
                     warnings.warn(f"fine-tuning diverged with lr={lr:g}, which is not chosen", stacklevel=2)
                 else:
                     guess = classify(runs[lr], task.validation, device=task.device)
                     scores[lr] = score(task.metric, guess, y, task.classes)
-                bar.update()
             if not scores:
                 raise DataError(f"fine-tuning diverged with all of lrs={list(self.lrs)}: add a lower one")
             best = max(scores, key=lambda lr: scores[lr])
             models = [runs[best]]
             for seed in rest:
-                models.append(self._run(backbone, self._head(backbone, task, seed), task, seed, best))
-                bar.update()
+                models.append(
+                    self._run(backbone, self._head(backbone, task, seed), task, seed, best, progress)
+                )
 
         def predict(rows: Rows) -> list[Tensor]:
             return [classify(model, rows, device=task.device) for model in models]
@@ -268,7 +267,9 @@ class Finetune:
             weight, bias = probe.classifier.folded()
         return linear_head(weight, bias)
 
-    def _run(self, backbone: Backbone, head: nn.Linear, task: Task, seed: int, lr: float) -> Tuned:
+    def _run(
+        self, backbone: Backbone, head: nn.Linear, task: Task, seed: int, lr: float, progress: Progress
+    ) -> Tuned:
         from ssl_zoo.transfer.finetune import finetune
 
         return finetune(
@@ -286,4 +287,5 @@ class Finetune:
             augment=self.augment,
             precision=self.precision,
             device=task.device,
+            progress=progress,
         )

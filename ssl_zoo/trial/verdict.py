@@ -168,8 +168,7 @@ def told(gain: Gain) -> str:
 
 def recommended(winner: str, gains: Sequence[Gain]) -> list[str]:
     """The recommendation, and the figures that it rests on."""
-    won = [gain for gain in gains if gain.sign > 0]
-    lost = [gain for gain in gains if gain.sign < 0]
+    won, lost, level = ([gain for gain in gains if gain.sign == sign] for sign in (1, -1, 0))
     if won and len(won) == len(gains):
         head = f"Pretraining is worth it here, at every number of labels: take {winner}"
     elif won and lost:
@@ -179,6 +178,12 @@ def recommended(winner: str, gains: Sequence[Gain]) -> list[str]:
         )
     elif won:
         head = f"Pretraining is worth it with {', '.join(said(one.labels) for one in won)}: take {winner}"
+    elif lost and level:
+        head = (
+            f"Pretraining costs accuracy in this time with {', '.join(said(one.labels) for one in lost)}, and "
+            f"makes no difference that can be told with {', '.join(said(one.labels) for one in level)}: "
+            f"{winner} was the best way"
+        )
     elif lost:
         head = f"Pretraining is not worth it in this time: {winner}, the best way, is no better anywhere"
     else:

@@ -17,6 +17,7 @@ import torch.distributed as dist
 from test_launchers import free_port, slurm
 from tiny import Pictures, train
 
+from ssl_zoo import pace
 from ssl_zoo.data.images import ImageData
 from ssl_zoo.pretrain import stopping
 from ssl_zoo.pretrain.checkpoint import checkpoints, newest
@@ -62,7 +63,8 @@ def apart(function: Callable, args: tuple, options: dict) -> None:
 
 
 def slowly(folder: Path, *words: str, seconds: float = 0.02) -> None:
-    """The command, whose steps take a while."""
+    """The command, whose steps take a while, and are all told."""
+    pace.SOON = pace.EVERY = 0.0
     step = tiny.Pretraining.training_step
 
     def slow(self, batch, number):
@@ -79,7 +81,7 @@ def slowly(folder: Path, *words: str, seconds: float = 0.02) -> None:
 )
 def test_a_signal_to_the_whole_group_saves_one_whole_checkpoint(tmp_path, number, code, name):
     """What terminals, service managers and schedulers do: the loader's workers get it as well."""
-    running = Running(tmp_path, slowly, tmp_path, "workers=2", "log_every=2", "evaluate_every=300")
+    running = Running(tmp_path, slowly, tmp_path, "workers=2", "evaluate_every=300")
     running.said("step 4")
     running.send(number)
     began = time.monotonic()
@@ -200,7 +202,7 @@ def test_slurm_is_asked_while_data_is_read_too(tmp_path):
 @pytest.mark.fault("sigterm", how="SIGUSR1 as SLURM sends it: saved, and queued again")
 @pytest.mark.parametrize(("number", "asked"), [(signal.SIGUSR1, "requeue 4242\n"), (signal.SIGTERM, None)])
 def test_slurm_is_asked_to_queue_the_job_again(tmp_path, number, asked):
-    running = Running(tmp_path, queued, tmp_path, free_port(), "workers=1", "log_every=2")
+    running = Running(tmp_path, queued, tmp_path, free_port(), "workers=1")
     running.said("step 4")
     running.send(number)
     code, log = running.end()

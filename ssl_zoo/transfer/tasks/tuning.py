@@ -14,12 +14,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from ssl_zoo.backbones._base import Backbone
 from ssl_zoo.data.rows import DataError
 from ssl_zoo.noise import free_noise, seed_model, seed_noise
 from ssl_zoo.objectives._base import Batch
+from ssl_zoo.pace import Progress
 from ssl_zoo.products import at_full_rate
 from ssl_zoo.schedules import cosine
 from ssl_zoo.transfer.features import evaluating, finite, forward, move, prepare
@@ -177,14 +177,16 @@ def fit_all(
         start = fit_head(backbone, goal, train, validation, Linear().weight_decays, device).head
 
     def candidates() -> Iterator[Candidate]:
-        for lr in tqdm(protocol.lrs, goal.task, unit="run", disable=None, leave=False):
-            model, head = train_once(backbone, start, goal, train, protocol, lr, seed, device)
+        for lr in protocol.lrs:
+            model, head = train_once(backbone, start, goal, train, protocol, lr, seed, device, progress)
             if all(p.isfinite().all() for part in (model, head) for p in part.parameters()):
                 yield Candidate(model, head, {"lr": lr}, tell(model, head, goal, validation, device))
             else:
                 warnings.warn(f"fine-tuning diverged with lr={lr:g}, which is not chosen", stacklevel=2)
 
-    if (best := best_of(candidates(), goal, validation)) is None:
+    with Progress(f"fine-tuning for {goal.task}", protocol.steps * len(protocol.lrs)) as progress:
+        best = best_of(candidates(), goal, validation)
+    if best is None:
         raise DataError(f"fine-tuning diverged with all of lrs={list(protocol.lrs)}: add a lower one")
     return best
 
@@ -198,6 +200,7 @@ def train_once(
     lr: float,
     seed: int,
     device: torch.device,
+    progress: Progress,
 ) -> tuple[Backbone, nn.Module]:
     """Trained copies, on the CPU, in eval mode. The default random generator is left as it was.
 
@@ -234,7 +237,9 @@ def train_once(
                     found = goal.points(forward(model, Batch(x, segments)))
                     out = top(nn.functional.dropout(found, how.dropout))
                 assert batch.y is not None
-                goal.loss(out, batch.y).backward()
+                loss = goal.loss(out, batch.y)
+                loss.backward()
+                progress.step(loss)
                 torch.nn.utils.clip_grad_norm_(weights, 1.0)
                 optimizer.step()
                 optimizer.zero_grad()
