@@ -180,8 +180,8 @@ def recommended(winner: str, gains: Sequence[Gain]) -> list[str]:
         head = f"Pretraining is worth it with {', '.join(said(one.labels) for one in won)}: take {winner}"
     elif lost and level:
         head = (
-            f"Pretraining costs accuracy in this time with {', '.join(said(one.labels) for one in lost)}, and "
-            f"makes no difference that can be told with {', '.join(said(one.labels) for one in level)}: "
+            f"Pretraining costs accuracy in this time with {', '.join(said(one.labels) for one in lost)}, "
+            f"and makes no difference that can be told with {', '.join(said(one.labels) for one in level)}: "
             f"{winner} was the best way"
         )
     elif lost:
