@@ -15,6 +15,6 @@ def run(cfg: DictConfig, choices: dict[str, str]) -> float | None:
     table = evaluate_from(cfg, choices)
     print(table)
     print(f"written to {table.folder}")
-    chosen = [one.chosen_by for name, one in table.results if name == "pretrained"]
+    chosen = (one.chosen_by for name, one in table.results if name == "pretrained")
     found = [value for value in chosen if value is not None]
     return fmean(found) if found else None

@@ -28,16 +28,16 @@ def run(cfg: DictConfig, choices: dict[str, str]) -> float:
         return found["nats"]
     if isinstance(model, TaskModel):
         print(f"{out}: {model.goal.title()}")
-        for split, found in model.about["scores"].items():
-            print(score_line(split, found))
-        say_what_is_next(model, out)
-        return model.about["scores"]["validation"]["value"]
-    named = ", ".join(model.classes[:8]) + (", ..." if len(model.classes) > 8 else "")
-    print(f"{out}: tells {len(model.classes)} classes apart ({named})")
-    for split, found in model.about["scores"].items():
-        print(format_score(split, found))
+        line = score_line
+    else:
+        named = ", ".join(model.classes[:8]) + (", ..." if len(model.classes) > 8 else "")
+        print(f"{out}: tells {len(model.classes)} classes apart ({named})")
+        line = format_score
+    scores = model.about["scores"]
+    for split, found in scores.items():
+        print(line(split, found))
     say_what_is_next(model, out)
-    return model.about["scores"]["validation"]["value"]
+    return scores["validation"]["value"]
 
 
 def say_what_is_next(model: Kept | TaskModel, out: Path) -> None:

@@ -6,10 +6,8 @@ it gives the splits; class folders give labels.
 
 from __future__ import annotations
 
-import contextlib
-from collections import Counter
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -17,14 +15,22 @@ from yaml import YAMLError
 
 from ssl_zoo.compose import overrides
 from ssl_zoo.compose.gate import ConfigError
-from ssl_zoo.compose.own_files import class_folders, files, kind_of, kinds, nearest_side, splits
+from ssl_zoo.compose.own_files import files, kind_of, splits
 from ssl_zoo.compose.own_hub import described, name_of
-from ssl_zoo.compose.own_tables import columns, image_columns
+from ssl_zoo.compose.own_shapes import (
+    Lies,
+    Read,
+    images_at,
+    labels_of_images,
+    main_kind,
+    shards_at,
+    tables_at,
+    texts_at,
+)
 from ssl_zoo.compose.own_tasks import model_words, task_words
 from ssl_zoo.messages import note
 
 QUICK = 64  # pixels a side at most, where minutes count
-SHORT = 20_000  # bytes of a file, in the mean: shorter ones are a document each
 HELD_OUT = 0.2  # of the labelled rows, where an evaluation is given no test split
 PARTED = "blank_line"  # what parts documents where nothing else is said
 CARVED = ("pretrain", "finetune", "evaluate", "look", "worth")  # verbs that read a validation split
@@ -128,39 +134,6 @@ def inherited(run: Path, made: list[str]) -> list[str]:
     return []
 
 
-class Lies(NamedTuple):
-    """What lies at a path.
-
-    Attributes:
-        path: of it all.
-        found: every file.
-        parts: split -> where it lies.
-        whole: whether all is read, and none of it is held out.
-        streams: whether images are read where they lie, each when it is wanted.
-        of_run: whether a run or a model says how they are read.
-    """
-
-    path: Path
-    found: list[Path]
-    parts: dict[str, Path]
-    whole: bool
-    streams: bool
-    of_run: bool = False
-
-    def of(self, kind: str) -> list[Path]:
-        """The files of a kind."""
-        return [one for one in self.found if kind_of(one) == kind]
-
-
-class Read(NamedTuple):
-    """How it is read: the group, words besides the sources, what is said of it, and split -> source."""
-
-    group: str
-    words: list[str]
-    said: str
-    sources: dict[str, Any]
-
-
 def spelt(verb: str, path: Path, of_run: bool = False, named: bool = False) -> list[str]:
     """The words that say what lies at a path, which a note tells the user as well.
 
@@ -218,117 +191,6 @@ def told(verb: str, place: str, name: str, read: Read, more: str, named: bool) -
         said += f"; a test split of {HELD_OUT} is carved (data.test_fraction)"
     note(f"data={place}: {said}{more} (data={group} data.train=...)")
     return made
-
-
-def main_kind(there: Lies) -> tuple[str, str]:
-    """The kind of the most files, and what is said of the few of other kinds.
-
-    Raises:
-        ConfigError: there are none that can be read, or many of several kinds.
-    """
-    counts = Counter(kind_of(one) for one in there.found)
-    readable = {kind: counts[kind] for kind in ("images", "tables", "texts", "shards") if counts[kind]}
-    if not readable:
-        ends = Counter(one.suffix or one.name for one in there.found).most_common(5)
-        seen = ", ".join(f"{n} {end}" for end, n in ends) or "nothing"
-        raise ConfigError(
-            f"data={there.path}: no images, texts or tables there (found: {seen}); looked for "
-            + ", ".join(end for ends in kinds().values() for end in ends)
-            + ", .tar"
-        )
-    most = max(readable, key=lambda kind: readable[kind])
-    others = {kind: n for kind, n in readable.items() if kind != most}
-    if sum(others.values()) * 10 > readable[most]:
-        seen = " and ".join(f"{n} {kind}" for kind, n in readable.items())
-        raise ConfigError(
-            f"data={there.path} holds {seen}: name the folder or file of one kind, or say how it is read "
-            "with data=image_folder or data=text_files and data.train=PATH"
-        )
-    return most, "".join(f"; {n} {kind} there are not read" for kind, n in others.items())
-
-
-def images_at(there: Lies) -> Read:
-    """Image files. Where no run says at which size they are read, small ones are read at about their own."""
-    images, words = there.of("images"), ["data.unpack=false"] if there.streams else []
-    said = f"{len(images)} images" if len(images) > 1 else "one image"
-    if not there.of_run and (side := usual_side(images)) is not None:
-        words.append(f"data.image_size={side}")
-        said += f", read at {side} pixels a side (data.image_size)"
-    return Read("image_folder", words, said, {**there.parts})
-
-
-def usual_side(images: list[Path]) -> int | None:
-    """The side at which they are read, by the headers of at most 50, evenly among them; None if large."""
-    from PIL import Image
-
-    sides = []
-    for one in images[:: -(-len(images) // 50)]:
-        with (
-            contextlib.suppress(Exception),
-            Image.open(one) as image,
-        ):  # a damaged one is told of when it is read
-            sides.append(min(image.size))
-    return nearest_side(sides)
-
-
-def shards_at(there: Lies) -> Read:
-    """Shards of images. Of one that is packed no image can be read by itself."""
-    shards = there.of("shards")
-    packed = any(one.suffix in (".gz", ".tgz") for one in shards)
-    words = ["data.unpack=false"] if there.streams and not packed else []
-    sources = {split: str(part / "*.tar*") if part.is_dir() else part for split, part in there.parts.items()}
-    return Read("image_folder", words, f"{len(shards)} shards" if len(shards) > 1 else "one shard", sources)
-
-
-def tables_at(there: Lies) -> Read:
-    """Tables, of texts, or of images and what they show.
-
-    Raises:
-        ConfigError: a split holds none, or several name images.
-    """
-    tables = {
-        split: [one for one in there.of("tables") if part == one or part in one.parents]
-        for split, part in there.parts.items()
-    }
-    if lacking := [there.parts[split] for split, inside in tables.items() if not inside]:
-        raise ConfigError(
-            f"data={there.path} holds tables, and {lacking[0]} holds none: add one, or say which are read "
-            "with data=text_files data.train=PATH"
-        )
-    sources = {split: inside[0] if len(inside) == 1 else inside for split, inside in tables.items()}
-    images = image_columns(tables["train"][0])
-    if images is None:
-        return Read("text_files", *columns(tables["train"][0], labels=not there.whole), sources)
-    if any(isinstance(source, list) for source in sources.values()):
-        raise ConfigError(f"data={there.path} holds several tables of images: name one of them")
-    group, words, said, held = images
-    if group == "image_folder" and there.streams and not held:
-        words.append("data.unpack=false")
-    return Read(group, words, said, sources)
-
-
-def texts_at(there: Lies) -> Read:
-    """Running text: classes of files, files that are documents, or documents parted by empty lines."""
-    texts, parts = there.of("texts"), there.parts
-    each = ["data.format.separator=file"]
-    if parts["train"].is_dir() and (classes := class_folders(parts["train"])):
-        sources = {split: {c: part / c for c in class_folders(part)} for split, part in parts.items()}
-        said = f"{len(classes)} classes of text files, one document a file"
-        return Read("text_files", each, said, sources)
-    said = f"{len(texts)} text files" if len(texts) > 1 else "one text file"
-    if len(texts) > 1 and sum(one.stat().st_size for one in texts) <= SHORT * len(texts):
-        return Read("text_files", each, f"{said}, one document a file (data.format.separator)", {**parts})
-    said += ", documents parted by empty lines (data.format.separator)"
-    return Read("text_files", [], said, {**parts})
-
-
-def labels_of_images(there: Lies) -> Path | None:
-    """The one table in a folder of images that names them and their classes; None for none."""
-    tables, path = there.of("tables"), there.path
-    if not (path.is_dir() and len(tables) == 1 and tables[0].parent == path and len(there.of("images")) > 1):
-        return None
-    made = image_columns(tables[0])
-    return tables[0] if made is not None and any(word.startswith("data.label=") for word in made[1]) else None
 
 
 def pairs(path: Path) -> list[str]:

@@ -17,6 +17,7 @@ from ssl_zoo.compose.objects import Objects
 from ssl_zoo.compose.own_tasks import Wish, look
 from ssl_zoo.compose.task_reading import columns_of, examples, goal_of, parts
 from ssl_zoo.data.items import Item
+from ssl_zoo.data.split_names import PARTS
 from ssl_zoo.data.target_tables import Columns
 from ssl_zoo.messages import note
 from ssl_zoo.pretrain.saying import say
@@ -27,8 +28,6 @@ from ssl_zoo.transfer.tasks.goal import Goal, Score
 from ssl_zoo.transfer.tasks.masks import Masks
 from ssl_zoo.transfer.tasks.model import TaskModel
 from ssl_zoo.transfer.tasks.tuning import Truth, fit, tell
-
-SPLITS = ("train", "validation", "test")
 
 
 def tune_task(
@@ -46,7 +45,7 @@ def tune_task(
     """
     began, run = time.perf_counter(), Path(cfg.run)
     refuse_what_no_task_takes(cfg, choices, protocol, objects)
-    sources = {name: Path(cfg.data[name]) for name in SPLITS if cfg.data.get(name) is not None}
+    sources = {name: Path(cfg.data[name]) for name in PARTS if cfg.data.get(name) is not None}
     label = list(cfg.label) if isinstance(cfg.label, ListConfig) else cfg.label
     found = look(sources["train"], Wish(cfg.task, cfg.input, label))
     columns = columns_of(found)
@@ -57,7 +56,7 @@ def tune_task(
         )
     for line in untrained(run):
         note(f"WARNING: {line}")
-    fractions = {name: cfg.data.get(f"{name}_fraction") or 0.0 for name in SPLITS[1:]}
+    fractions = {name: cfg.data.get(f"{name}_fraction") or 0.0 for name in PARTS[1:]}
     items = parts(cfg.task, sources, columns, cfg.tag, fractions)
     if "validation" not in items:
         raise ConfigError(

@@ -21,7 +21,6 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
 from ssl_zoo import hub
@@ -31,12 +30,9 @@ from ssl_zoo.compose.composition import EXPECTED, ConfigError
 from ssl_zoo.compose.gate import instantiate
 from ssl_zoo.compose.step_cost import cost, open_data
 from ssl_zoo.compose.tokenizer import new_tokenizer
-from ssl_zoo.data.image_captions import ImageCaptions
-from ssl_zoo.data.images import ImageData
-from ssl_zoo.data.own import OwnData
+from ssl_zoo.compose.worth_look import look
 from ssl_zoo.data.rows import DataError
 from ssl_zoo.data.text import TextData
-from ssl_zoo.data.text_pairs import TextPairs
 from ssl_zoo.messages import heard, heard_by, note
 from ssl_zoo.pretrain.writing import write_atomically
 from ssl_zoo.transfer.table import Table
@@ -46,8 +42,6 @@ from ssl_zoo.trial.lines import Tried, best, by_name, count
 from ssl_zoo.trial.verdict import Figure, Labels, Verdict, judge, said, standing
 
 FIRST, LAST = 0.45, 0.2  # shares of the time: of the first round, and of fine-tuning at the end
-BUDGETS = (5, 25, 100)  # labels a class
-SHARES = (0.05, 0.2)  # of the labels, where a class has fewer than the first of BUDGETS
 PUBLIC = ("dinov2_small", "dinov2_base", "dinov3_small", "modernbert_base")  # of configs/backbone
 MORE = 4  # times the minutes, for who goes on
 LONGER = 1.5  # how many times as long the second round has to be, to be worth its while
@@ -74,70 +68,6 @@ def worth_from(cfg: DictConfig, words: list[str]) -> Answer:
     chosen = {key: whole[key] for key in ("lines", "public", "labels", "seeds", "seed", "length")}
     diary = Diary(out, {"data": asked.fed, "labelled": asked.labelled, "minutes": cfg.minutes, **chosen})
     return Work(cfg, asked, out, diary).answer()
-
-
-def look(cfg: DictConfig, words: list[str]) -> Asked:
-    """What lies there.
-
-    Raises:
-        ConfigError, DataError: no labels, or too few to hold some out.
-    """
-    fed = [word for word in words if overrides.split(word).key.split(".")[0] == "data"]
-    labelled = fed
-    if cfg.labelled is not None:
-        labelled = [f"data={overrides.quote(str(cfg.labelled))}"]
-        if not Path(cfg.labelled).exists():
-            labelled = [f"data={cfg.labelled}"]
-        size = [word for word in fed if overrides.split(word).key == "data.image_size"]
-        labelled = [*composition.settle("worth", [*labelled, *size])]
-    with composed("worth", list(labelled)) as (found, choices):
-        data = instantiate(found.data, _convert_="all")
-        name = choices["data"]
-    if isinstance(data, TextPairs | ImageCaptions):
-        raise DataError(f"{data.name} holds pairs: take data of single images or texts, with classes")
-    for split in evaluation.Splits._fields:
-        if split not in data.splits():
-            raise DataError(f"{data.name} has no {split} split: carve it with data.{split}_fraction=0.2")
-    y, chosen_on = labels_of(data, "train"), len(labels_of(data, "validation"))
-    counts = np.bincount(y)
-    counts = counts[counts > 0]
-    if cfg.labels is not None:
-        budgets = [one for one in evaluation.listed(cfg.labels) if one is not None]
-    elif counts.min() < BUDGETS[0]:
-        budgets = list(SHARES)
-    else:
-        budgets = [n for n in BUDGETS if n <= counts.min() and n < 0.7 * counts.mean()]
-    title = data.name
-    if cfg.labelled is not None:
-        with composed("worth", list(fed)) as (found, choices):
-            name, title = choices["data"], instantiate(found.data, _convert_="all").name
-    return Asked(
-        name=name,
-        title=title,
-        modality=data.modality,
-        fed=tuple(fed),
-        labelled=tuple(labelled),
-        classes=len(counts),
-        rows=len(y),
-        chosen_on=chosen_on,
-        budgets=(*budgets, None),
-        all_labels=float(counts.mean()),
-    )
-
-
-def labels_of(data: ImageData | OwnData | TextData, split: str) -> np.ndarray:
-    """(N,) the classes of a split.
-
-    Raises:
-        ConfigError: it has none.
-    """
-    y = data.labels(split) if isinstance(data, TextData) else data.rows(split).y
-    if y is None or not data.classes:
-        raise ConfigError(
-            f"{data.name} has no labels, and worth measures with some: name labelled data of the same kind "
-            "with labelled=PATH (class folders, or a table with labels)"
-        )
-    return y
 
 
 class Work:

@@ -25,9 +25,17 @@ from ssl_zoo.data.images import ImageData
 from ssl_zoo.data.pairs import DrawnRows, PairRows
 from ssl_zoo.data.rows import DataError
 from ssl_zoo.data.split_names import PARTS
-from ssl_zoo.data.text_files import Errors, kind
+from ssl_zoo.data.text_files import Errors
 from ssl_zoo.data.text_rows import DocumentRows
-from ssl_zoo.data.text_tables import check_delimiter, field, named, table, text_of
+from ssl_zoo.data.text_tables import (
+    check_delimiter,
+    columns_of,
+    field,
+    named,
+    table,
+    text_of,
+    usual_delimiter,
+)
 from ssl_zoo.data.text_tally import Tally
 from ssl_zoo.data.tokenizer import Tokenizer
 from ssl_zoo.messages import note
@@ -152,14 +160,14 @@ class ImageCaptions:
     def _read(self, path: Path) -> Table:
         path, tally = path.expanduser(), Tally()
         root = path.parent if self._root is None else Path(self._root).expanduser()
-        delimiter = self._delimiter or ("\t" if kind(path) == ".tsv" else ",")
+        delimiter = self._delimiter or usual_delimiter(path)
         header = not all(isinstance(column, int) for column in self._columns)
         columns: tuple[Column, Column] | None = None
         found = Table(path, root, [], [], [], [])
         numbers: dict[Path, int] = {}  # by the whole path, for which a.png and ./a.png are one
         for row in table(path, self._errors, delimiter, header, tally=tally):
             if columns is None:
-                names = list(row.fields) if isinstance(row.fields, dict) else list(row.names)
+                names = columns_of(row)
                 columns = self._chosen(names, path)
             where = f"{path}, line {row.number}"
             name, text = (

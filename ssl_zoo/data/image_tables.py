@@ -20,7 +20,18 @@ from ssl_zoo.data.image_listing import list_folder
 from ssl_zoo.data.image_streams import Sample, Samples, Source
 from ssl_zoo.data.rows import DataError
 from ssl_zoo.data.text_files import kind
-from ssl_zoo.data.text_tables import TABLE_FILES, Row, field, label_of, named, parquet, table, text_of
+from ssl_zoo.data.text_tables import (
+    TABLE_FILES,
+    Row,
+    columns_of,
+    field,
+    label_of,
+    named,
+    parquet,
+    table,
+    text_of,
+    usual_delimiter,
+)
 
 # Names of columns, in the order in which they are looked for.
 IMAGES = ("image", "image_path", "filepath", "file_path", "file_name", "filename", "path", "file", "img")
@@ -76,7 +87,7 @@ def choose(row: Row, columns: Columns, path: Path) -> tuple[int | str, int | str
     Raises:
         DataError: there is no column of images by a usual name.
     """
-    names = list(row.fields) if isinstance(row.fields, Mapping) else list(row.names)
+    names = columns_of(row)
     image = named(names, IMAGES) if columns.image is None else columns.image
     if image is None:
         raise DataError(
@@ -90,12 +101,11 @@ def choose(row: Row, columns: Columns, path: Path) -> tuple[int | str, int | str
 def named_files(spec: str, path: Path, columns: Columns) -> Folder:
     """The image files that the rows of a table name, from its own folder; what is not there is left out."""
     header = not all(isinstance(one, int) for one in (columns.image, columns.label))
-    delimiter = "\t" if kind(path) == ".tsv" else ","
     chosen: tuple[int | str, int | str | None] | None = None
     files: list[Found] = []
     labels: list[str | None] = []
     left: Counter[str] = Counter()
-    for row in table(path, "strict", delimiter, header):
+    for row in table(path, "strict", usual_delimiter(path), header):
         chosen = chosen or choose(row, columns, path)
         image, label = chosen
         where = f"{path}, line {row.number}"

@@ -244,11 +244,15 @@ class ImageData:
     def _file_names(self) -> list[str]:
         """The names of the images of train, in the order of its store."""
         train = self.sources["train"]
-        assert train
-        source = resolve(train, self.cache, *self.columns) if isinstance(train, str) else train
-        if source.list is None:
-            raise DataError(f"{self.name}: splits can name none of the images of {source.spec!r}")
-        listing, count = source.list(), len(self._store(train).labels)
+        store = self._store(train)
+        listing = store if isinstance(store, Listing) else None
+        if listing is None:
+            assert train
+            source = resolve(train, self.cache, *self.columns) if isinstance(train, str) else train
+            if source.list is None:
+                raise DataError(f"{self.name}: splits can name none of the images of {source.spec!r}")
+            listing = source.list()
+        count = len(store.labels)
         if len(listing.labels) != count:
             raise DataError(
                 f"{self.name}: {len(listing.labels) - count} of the images are damaged and left out, and "

@@ -16,7 +16,16 @@ from ssl_zoo.data.image_tables import IMAGES
 from ssl_zoo.data.rows import DataError
 from ssl_zoo.data.split_names import PARTS, split_of
 from ssl_zoo.data.text_files import kind, lines
-from ssl_zoo.data.text_tables import TABLE_FILES, Row, field, named, table, text_of
+from ssl_zoo.data.text_tables import (
+    TABLE_FILES,
+    Row,
+    columns_of,
+    field,
+    named,
+    table,
+    text_of,
+    usual_delimiter,
+)
 from ssl_zoo.messages import note
 
 NAMES = (*IMAGES, "name", "document", "id")  # of columns of names, in the order in which they are looked for
@@ -68,8 +77,8 @@ def read_assigned(given: Given, train: object) -> Assigned:
             f"splits={given} is neither a table with the columns file and split "
             f"({', '.join(sorted(TABLE_FILES))}) nor " + "{validation: FILE, test: FILE} with a name a line"
         )
-    rows = list(table(path, delimiter="\t" if kind(path) == ".tsv" else ",", header=True))
-    columns = of_first(rows)
+    rows = list(table(path, delimiter=usual_delimiter(path), header=True))
+    columns = columns_of(rows[0]) if rows else []
     split = named(columns, COLUMNS)
     if split is None:
         raise DataError(
@@ -84,14 +93,6 @@ def read_assigned(given: Given, train: object) -> Assigned:
     names = [cell(row, name, path) for row in rows]
     pairs = zip(names, splits, strict=True)
     return Assigned(str(path), once((n, s, str(path)) for n, s in pairs if n is not None and s is not None))
-
-
-def of_first(rows: Sequence[Row]) -> list[str]:
-    """The names of the columns."""
-    if not rows:
-        return []
-    first = rows[0]
-    return list(first.fields) if isinstance(first.fields, Mapping) else list(first.names)
 
 
 def cell(row: Row, column: str, path: Path) -> str | None:
@@ -144,13 +145,13 @@ def dealt(assigned: Assigned, names: Sequence[str], rows: Sequence[int | None] =
         DataError: a name fits several samples, no name fits any, or train has none.
     """
     if assigned.rows is not None:
-        table = assigned.rows
-        found = [table[row] if row is not None and row < len(table) else None for row in rows]
         if len(set(names)) > 1 or not rows or None in rows:
             raise DataError(
                 f"splits={assigned.where} has no column of names (such as file), so it is for the rows of a "
                 "table, and these are not the rows of one"
             )
+        said = dict(enumerate(assigned.rows))
+        found = [said.get(row) for row in rows if row is not None]
     else:
         found = by_name(assigned, names)
     parts = {part: np.array([i for i, one in enumerate(found) if one == part], np.int64) for part in PARTS}

@@ -300,6 +300,16 @@ def field(row: Row, column: int | str, path: Path) -> object:
     return fields[column]
 
 
+def columns_of(row: Row) -> list[str]:
+    """The names of the columns of a row."""
+    return list(row.fields) if isinstance(row.fields, Mapping) else list(row.names)
+
+
+def usual_delimiter(path: Path) -> str:
+    """What parts the cells of a table of that name."""
+    return "\t" if kind(path) == ".tsv" else ","
+
+
 def named(names: Iterable[Any], wanted: Iterable[str]) -> Any:
     """The first of the columns that is wanted by name, in the order of what is wanted; None if none is."""
     known = {name.strip().lower(): name for name in reversed(list(names)) if isinstance(name, str)}

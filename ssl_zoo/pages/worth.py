@@ -9,7 +9,7 @@ from typing import NamedTuple
 from ssl_zoo.pages.board_charts import COLOURS, DASHES, FLOOR_DASHES, GREY, SHAPES, Spec
 from ssl_zoo.pages.page import render
 from ssl_zoo.trial.answer import Answer
-from ssl_zoo.trial.verdict import Figure, Verdict, amount, said, standing, strongest
+from ssl_zoo.trial.verdict import Figure, Verdict, amount, brief, said, standing, strongest
 
 
 class Row(NamedTuple):
@@ -38,7 +38,7 @@ def worth_page(answer: Answer) -> str:
         head=verdict.sentences[0],
         sentences=verdict.sentences[1:],
         facts=facts,
-        budgets=[said(one).replace(" labels", "").replace(" of the", "") for one in asked.budgets],
+        budgets=[brief(one) for one in asked.budgets],
         rows=rows(answer),
         saved=saved(verdict),
         left=list(answer.left),

@@ -159,15 +159,12 @@ class Meter(PerStep):
         now = self.now(trainer, module)
         speed, waiting = self.speeds(self.logged, now, module)
         values = {f"train/{name}": value.item() for name, value in module.loss.items()}
-        log(
-            trainer,
-            values
-            | {
-                "lr": module.lr,
-                f"{module.data.rows.unit}_per_second": speed,
-                "data_wait_percent": waiting,
-            },
-        )
+        values |= {
+            "lr": module.lr,
+            f"{module.data.rows.unit}_per_second": speed,
+            "data_wait_percent": waiting,
+        }
+        log(trainer, values)
         self.logged = now
 
     def show(self, trainer: L.Trainer, module: Pretraining) -> None:

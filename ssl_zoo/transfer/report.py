@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
+from statistics import fmean
 from typing import Any
 
 from scipy.special import stdtrit
@@ -128,7 +129,7 @@ class Result:
     def chosen_by(self) -> float | None:
         """The validation score of what was chosen, mean over the seeds that chose; None where none did."""
         found = [one["validation"] for one in self.chosen if "validation" in one]
-        return float(sum(found) / len(found)) if found else None
+        return fmean(found) if found else None
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values that `json.dump` takes, with the mean and the interval."""

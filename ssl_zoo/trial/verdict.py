@@ -158,6 +158,13 @@ def said(labels: Labels) -> str:
     return "all labels" if labels is None else f"{labels} label{'s' * (labels != 1)} a class"
 
 
+def brief(labels: Labels) -> str:
+    """A label budget as the heading of a column."""
+    if isinstance(labels, float):
+        return f"{100 * labels:g} %"
+    return "all" if labels is None else f"{labels} a class"
+
+
 def told(gain: Gain) -> str:
     """A gain in words, with both figures."""
     return (

@@ -77,8 +77,8 @@ def test_a_group_of_hydra_that_is_not_there():
         composition.settle("pretrain", [*TINY, "hydra/sweeper=optima"], sweeps=True)
 
 
-@pytest.mark.parametrize(("verb", "scores"), [("evaluate", [0.5, 0.75, None]), ("evaluate", [None])])
-def test_evaluate_returns_the_validation_score(verb, scores, monkeypatch):
+@pytest.mark.parametrize("scores", [[0.5, 0.75, None], [None]])
+def test_evaluate_returns_the_validation_score(scores, monkeypatch):
     from ssl_zoo.cli import evaluate
 
     results = [("pretrained", SimpleNamespace(chosen_by=one)) for one in scores]
