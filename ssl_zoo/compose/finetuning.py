@@ -127,6 +127,11 @@ def answering(
         )
     if cfg.labels is not None:
         raise ConfigError("labels= is for classes; protocol=completion reads all pairs")
+    if cfg.data.get("splits") is not None:
+        raise ConfigError(
+            "data.splits is for single samples; pairs that are held out are a file of their own: "
+            "data.validation=FILE"
+        )
     held = cfg.data.get("validation")
     one = subject(Path(cfg.run), cfg.length, cfg.device, "text", backbone)
     for line in untrained(Path(cfg.run)):

@@ -59,6 +59,8 @@ def chosen(verb: str, given: list[str], choices: list[str]) -> list[str]:
         return given
     where = place_of_run(given)
     named = any(overrides.split(word).key.startswith("data.splits") for word in given)
+    if named and verb in WHOLE:
+        raise ConfigError(f"{verb} reads all that lies at {value}: leave data.splits out")
     of_pairs = "protocol=completion" in given and verb == "finetune"
     if hub is not None:
         made = of_hub(verb, hub, where is not None, named)

@@ -15,6 +15,7 @@ from ssl_zoo.compose.own_tasks import Found, table_at
 from ssl_zoo.data import conll, masks
 from ssl_zoo.data.items import ImageList, Item, carve
 from ssl_zoo.data.rows import DataError
+from ssl_zoo.data.split_files import Assigned, dealt
 from ssl_zoo.data.target_tables import Columns, read_table
 from ssl_zoo.data.text_rows import DocumentRows
 from ssl_zoo.messages import note
@@ -61,26 +62,43 @@ def read_items(
 
 
 def parts(
-    task: str, sources: dict[str, Path], columns: Columns, tag: int | None, fractions: dict[str, float]
+    task: str,
+    sources: dict[str, Path],
+    columns: Columns,
+    tag: int | None,
+    fractions: dict[str, float],
+    assigned: Assigned | None = None,
 ) -> dict[str, list[Item]]:
-    """Split -> its items. A split without a source is carved from train, where a fraction says how much.
+    """Split -> its items. A split without a source is carved from train, where a fraction says how much; or
+    train is parted as a file of splits says.
 
     Raises:
-        DataError: an item has no target, or there are too few to carve.
+        DataError: an item has no target, there are too few to carve, or the file fits no item.
     """
     found = {split: read_items(task, path, columns, tag) for split, path in sources.items()}
+    if assigned is not None:
+        found = as_assigned(assigned, found["train"])
     for split, items in found.items():
         if lacking := next((one for one in items if one.target is None), None):
             raise DataError(
                 f"{lacking.where} ({split}) has no label: every row that is learnt from needs one"
             )
     for split in ("test", "validation"):
-        if split in found or not fractions.get(split):
+        if split in found or assigned is not None or not fractions.get(split):
             continue
         found["train"], found[split], back = carve(found["train"], fractions[split], traits_of(task))
         if back:
             note(f"{back} of the {split} rows stay in train, as nothing else there is labelled so")
     return found
+
+
+def as_assigned(assigned: Assigned, items: list[Item]) -> dict[str, list[Item]]:
+    """Split -> the items that a file of splits gives it, by their row in a table or by the name of their file;
+    of an image in a table, that of the image."""
+    by_row = assigned.rows is not None
+    files = [str(i.input) if isinstance(i.input, Path) and not by_row else i.file for i in items]
+    index = dealt(assigned, files, [item.row for item in items])
+    return {split: [items[i] for i in index[split]] for split in assigned.parts}
 
 
 def traits_of(task: str) -> Any:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from omegaconf import DictConfig, ListConfig
+from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from ssl_zoo.backbones._base import Backbone
 from ssl_zoo.compose.composition import ConfigError
@@ -17,6 +17,7 @@ from ssl_zoo.compose.objects import Objects
 from ssl_zoo.compose.own_tasks import Wish, look
 from ssl_zoo.compose.task_reading import columns_of, examples, goal_of, parts
 from ssl_zoo.data.items import Item
+from ssl_zoo.data.split_files import Assigned, read_assigned, refuse_both
 from ssl_zoo.data.split_names import PARTS
 from ssl_zoo.data.target_tables import Columns
 from ssl_zoo.messages import note
@@ -57,7 +58,7 @@ def tune_task(
     for line in untrained(run):
         note(f"WARNING: {line}")
     fractions = {name: cfg.data.get(f"{name}_fraction") or 0.0 for name in PARTS[1:]}
-    items = parts(cfg.task, sources, columns, cfg.tag, fractions)
+    items = parts(cfg.task, sources, columns, cfg.tag, fractions, assigned(cfg.data))
     if "validation" not in items:
         raise ConfigError(
             "nothing is left to choose on: name data.validation, or data.validation_fraction=0.1"
@@ -111,6 +112,15 @@ def refuse_what_no_task_takes(
         raise ConfigError(f"tag= is the column of tags, and task={cfg.task} has none")
     if cfg.head == "conv" and (cfg.task != "masks" or isinstance(protocol, Linear)):
         raise ConfigError("head=conv is for task=masks with protocol=finetune; all else has a linear head")
+
+
+def assigned(data: DictConfig) -> Assigned | None:
+    """What the file of splits says that the data names; None where it names none."""
+    given = data.get("splits")
+    if given is None:
+        return None
+    refuse_both(str(data.name), given, data.get("validation"), data.get("test"))
+    return read_assigned(OmegaConf.to_object(given) if isinstance(given, DictConfig) else given, data.train)  # pyright: ignore
 
 
 def drawn(items: list[Item], fraction: float | None, seed: int) -> list[Item]:

@@ -333,6 +333,67 @@ def test_targets_that_a_model_does_not_know_are_not_scored(home, tmp_path, capsy
         assert "sea" in printed.out
 
 
+def split_of(i):
+    return ("train", "train", "val", "test")[i % 4]
+
+
+def own_column(home, folder):
+    """A table of texts with a column of splits, which is its own file of splits."""
+    header, *rows = (home / "topics.csv").read_text().splitlines()
+    rows = [f"{row},{split_of(i)}" for i, row in enumerate(rows)]
+    (folder / "topics.csv").write_text("".join(f"{row}\n" for row in (f"{header},split", *rows)))
+    return "texts", folder / "topics.csv", folder / "topics.csv"
+
+
+def files_of_sentences(home, folder):
+    """Four files of tags; one is named as validation, one as test."""
+    parts = (home / "names.conll").read_text().split("\n\n")[:-1]
+    (folder / "tags").mkdir()
+    for i in range(4):
+        (folder / f"tags/{i}.conll").write_text("\n\n".join(parts[i::4]) + "\n")
+    (folder / "held.txt").write_text("2.conll\n")
+    (folder / "last.txt").write_text("3.conll\n")
+    return "texts", folder / "tags", {"val": str(folder / "held.txt"), "test": str(folder / "last.txt")}
+
+
+def names_of_images(home, folder):
+    rows = [f"{i:02}.png,{split_of(i)}\n" for i in range(40)]
+    (folder / "splits.csv").write_text("file,split\n" + "".join(rows))
+    return "images", home / "shapes", folder / "splits.csv"
+
+
+def images_in_a_table(home, folder):
+    return names_of_images(home, folder)[0], home / "photos.csv", folder / "splits.csv"
+
+
+@pytest.mark.parametrize(
+    ("made", "rows"),
+    [(own_column, 120), (files_of_sentences, 100), (names_of_images, 40), (images_in_a_table, 40)],
+)
+def test_a_file_of_names_parts_the_rows(home, tmp_path, made, rows):
+    run, data, splits = made(home, tmp_path)
+    splits = splits if isinstance(splits, dict) else str(splits)
+    model = ssl_zoo.finetune(
+        home / run, data=data, data__splits=splits, out=tmp_path / "model", protocol="linear", **QUIET
+    )
+    held = {split: found["rows"] for split, found in model.about["scores"].items()}
+    assert held == {"validation": rows // 4, "test": rows // 4}
+    assert model.about["made"]["rows"] == rows // 2
+
+
+def test_a_file_of_names_is_refused_where_it_has_no_say(home, tmp_path):
+    _, data, splits = own_column(home, tmp_path)
+    with pytest.raises(DataError, match="leave validation and test out, or splits"):
+        ssl_zoo.finetune(home / "texts", data=data, data__splits=str(splits), data__test=str(data),
+                         out=tmp_path / "model", protocol="linear", **QUIET)  # fmt: skip
+    with pytest.raises(SystemExit, match=r"embed reads all that lies at .*topics.csv: leave data.splits out"):
+        run_verb("embed", [str(home / "texts"), str(data), f"data.splits={splits}", "out=a.npy"])
+    with pytest.raises(ConfigError, match="data.splits is for single samples"):
+        ssl_zoo.finetune(home / "texts", data=data, data__splits=str(splits), out=tmp_path / "model",
+                         protocol="completion", **QUIET)  # fmt: skip
+    assert not (tmp_path / "model").exists()
+
+
 def test_fewer_rows_are_drawn_by_the_seed(home, tmp_path):
     lines = []
     words = {"labels": 0.25, "protocol": "linear", "progress": lines.append}
