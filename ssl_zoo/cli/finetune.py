@@ -7,6 +7,7 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from ssl_zoo.compose.finetuning import finetune_from, format_score
+from ssl_zoo.compose.overrides import shell
 from ssl_zoo.compose.task_tuning import score_line
 from ssl_zoo.transfer.kept import Kept
 from ssl_zoo.transfer.tasks.model import TaskModel
@@ -24,7 +25,7 @@ def run(cfg: DictConfig, choices: dict[str, str]) -> float:
             f"validation: exact match, %: {exact:.1f}, chrF {close:.1f}, nats per token {found['nats']:.3f}, "
             f"{pairs['validation']:,} pairs, on which it was chosen: too hopeful"
         )
-        print(f"next: ssl-zoo generate {out} prompt=TEXT")
+        print(f"next: ssl-zoo generate {shell(str(out))} prompt=TEXT")
         return found["nats"]
     if isinstance(model, TaskModel):
         print(f"{out}: {model.goal.title()}")
@@ -44,4 +45,4 @@ def say_what_is_next(model: Kept | TaskModel, out: Path) -> None:
     """Print how a test split is had, where there was none, and the verb that uses the model."""
     if "test" not in model.about["scores"]:
         print("no test rows were held out; data.test_fraction=0.2 scores it on a fifth that it never saw")
-    print(f"next: ssl-zoo predict {out} PATH")
+    print(f"next: ssl-zoo predict {shell(str(out))} PATH")

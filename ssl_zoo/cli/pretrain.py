@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import json
-import shlex
 import sys
 from typing import Any
 
 from omegaconf import DictConfig
 
-from ssl_zoo.compose.gate import ConfigError
+from ssl_zoo.compose import overrides
+from ssl_zoo.compose.gate import ConfigError, config_folder
 from ssl_zoo.compose.pretraining import pretrain_from
+from ssl_zoo.compose.typed import data_words
 from ssl_zoo.pretrain import launch
-
-OWN = ("image_folder", "image_captions", "text_files")  # groups whose keys say which data it is
 
 
 def run(cfg: DictConfig, choices: dict[str, str]) -> float | None:
@@ -25,8 +24,8 @@ def run(cfg: DictConfig, choices: dict[str, str]) -> float | None:
     if found.summary["stopped"] and not launch.by_lightning():
         sys.exit(143)
     if found.leads:
-        named = shlex.quote(f"run={found.where}")  # a folder may have spaces
-        print(f"saved in {found.where}; next: ssl-zoo evaluate {named} {typed_data(choices['data'])}")
+        words = [f"run={found.where}", *data_again(choices["data"])]
+        print(f"saved in {found.where}; next: ssl-zoo evaluate {' '.join(map(overrides.shell, words))}")
     return optimized(cfg.optimized_metric, found.summary)
 
 
@@ -48,13 +47,13 @@ def optimized(name: str | None, summary: dict[str, Any]) -> float | None:
     return figures[name]
 
 
-def typed_data(choice: str) -> str:
-    """The word for the data as it was typed, if it says all of it; else a place for it.
+def data_again(name: str) -> list[str]:
+    """The words for the data as they were typed; of a sweep over several, those of this run, or a place for
+    them.
 
-    choice: of the group, as several runs of one command (-m) have one each.
+    name: what the run is called after: the choice of the group, unless it names files.
     """
-    if choice not in OWN:
-        return f"data={choice}"
-    typed = [word for word in sys.argv[1:] if word.startswith("data=")]
-    whole = len(typed) == 1 and typed[0].removeprefix("data=") not in OWN and "," not in typed[0]
-    return shlex.quote(typed[0]) if whole else "data=..."
+    words = data_words()
+    if words and not any("," in word for word in words):
+        return words
+    return [f"data={name}" if (config_folder() / "data" / f"{name}.yaml").is_file() else "data=..."]

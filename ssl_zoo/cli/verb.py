@@ -13,6 +13,7 @@ from ssl_zoo.compose import overrides
 from ssl_zoo.compose.application import launch
 from ssl_zoo.compose.composition import ConfigError, place_of, settle
 from ssl_zoo.compose.manual import page
+from ssl_zoo.compose.typed import typing
 
 
 def run_verb(verb: str, args: list[str]) -> None:
@@ -40,6 +41,7 @@ def run_verb(verb: str, args: list[str]) -> None:
         begin(verb, args)
 
     def run(cfg: DictConfig, choices: dict[str, str]) -> float | None:
-        return import_module(f"ssl_zoo.cli.{verb}").run(cfg, choices)  # brings torch
+        with typing(given):  # here, as a launcher may run this in a process of its own
+            return import_module(f"ssl_zoo.cli.{verb}").run(cfg, choices)  # brings torch
 
     launch(verb, [*overrides.as_words(flags), *settled], run)

@@ -257,8 +257,7 @@ def evaluate_from(
     folder = where / "evaluations"
     folder.mkdir(exist_ok=True)
     tempfile.TemporaryFile(dir=folder).close()  # a folder that takes no file fails before it is measured
-    table: list[tuple[str, Result]] = []
-    doubts = untrained(where)
+    points: list[list[tuple[str, Result]]] = []
     for name, found, fingerprints in measured(cfg, one, data, protocol):
         report = {
             "data": data.name,
@@ -269,9 +268,10 @@ def evaluate_from(
             "finished": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         }
         write_atomically(folder / f"{choices['data']}-{name}.json", json.dumps(report, indent=1).encode())
-        table += found
-        doubts += below_random(dict(found)) + below_chance(dict(found))
-    return Table(tuple(table), tuple(doubts), folder)
+        points.insert(0, found)  # a sweep goes from the last to the first, and tables as was asked
+    doubts = [doubt for found in points for doubt in below_random(dict(found)) + below_chance(dict(found))]
+    rows = tuple(row for found in points for row in found)
+    return Table(rows, (*untrained(where), *doubts), folder)
 
 
 def untrained(where: Path) -> list[str]:

@@ -93,8 +93,8 @@ def parts(
 
 
 def as_assigned(assigned: Assigned, items: list[Item]) -> dict[str, list[Item]]:
-    """Split -> the items that a file of splits gives it, by their row in a table or by the name of their file;
-    of an image in a table, that of the image."""
+    """Split -> the items that a file of splits gives it, by their row in a table or by the name of their
+    file, which is that of the image where a table names images."""
     by_row = assigned.rows is not None
     files = [str(i.input) if isinstance(i.input, Path) and not by_row else i.file for i in items]
     index = dealt(assigned, files, [item.row for item in items])

@@ -30,6 +30,7 @@ from ssl_zoo.compose.composition import EXPECTED, ConfigError
 from ssl_zoo.compose.gate import instantiate
 from ssl_zoo.compose.step_cost import cost, open_data
 from ssl_zoo.compose.tokenizer import new_tokenizer
+from ssl_zoo.compose.typed import again, data_words
 from ssl_zoo.compose.worth_look import look
 from ssl_zoo.data.rows import DataError
 from ssl_zoo.data.text import TextData
@@ -394,14 +395,16 @@ class Work:
         if not any(gain.sign > 0 for gain in verdict.gains):
             longer = [f"minutes={MORE * float(self.cfg.minutes):.0f}", f"out={self.out}-longer"]
             of = [] if self.cfg.labelled is None else [f"labelled={overrides.quote(str(self.cfg.labelled))}"]
-            return (" ".join(map(overrides.shell, ["ssl-zoo", "worth", *asked.fed, *of, *longer, *threads])),)
-        found = [["finetune", f"run={way.run}", *asked.labelled, f"out={self.out / 'classifier'}"]]
+            return (again("worth", [*asked.fed, *of, *longer, *threads], data_words()),)
+        typed = data_words() if self.cfg.labelled is None else [f"data={self.cfg.labelled}"]
+        words = [f"run={way.run}", *asked.labelled, f"out={self.out / 'classifier'}"]
+        found = [again("finetune", words, typed)]
         if way.minutes:
             begun = way.pretraining["words"]
-            again = [word for word in begun if not word.startswith(("run=", "budget.minutes="))]
-            minutes = f"budget.minutes={MORE * way.minutes:.0f}"
-            found.append(["pretrain", *again, minutes, f"run={self.out / 'runs/long'}"])
-        return tuple(" ".join(map(overrides.shell, ["ssl-zoo", *words])) for words in found)
+            words = [word for word in begun if not word.startswith(("run=", "budget.minutes="))]
+            words += [f"budget.minutes={MORE * way.minutes:.0f}", f"run={self.out / 'runs/long'}"]
+            found.append(again("pretrain", words, data_words()))
+        return tuple(found)
 
 
 def public_words(name: str) -> list[str]:

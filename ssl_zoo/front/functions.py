@@ -288,11 +288,12 @@ def worth(
         from ssl_zoo.compose import composition
         from ssl_zoo.compose.arguments import as_words
         from ssl_zoo.compose.asking import composed
+        from ssl_zoo.compose.typed import typing
         from ssl_zoo.compose.worthwhile import worth_from
 
         words, parts = as_words("worth", {**named, **overrides})
         settled = composition.settle("worth", words)
-        with composed("worth", settled, parts) as (cfg, _):
+        with typing(words), composed("worth", settled, parts) as (cfg, _):
             return worth_from(cfg, settled)
 
 

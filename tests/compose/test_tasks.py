@@ -388,7 +388,7 @@ def test_a_file_of_names_is_refused_where_it_has_no_say(home, tmp_path):
                          out=tmp_path / "model", protocol="linear", **QUIET)  # fmt: skip
     with pytest.raises(SystemExit, match=r"embed reads all that lies at .*topics.csv: leave data.splits out"):
         run_verb("embed", [str(home / "texts"), str(data), f"data.splits={splits}", "out=a.npy"])
-    with pytest.raises(ConfigError, match="data.splits is for single samples"):
+    with pytest.raises(ConfigError, match=r"data\.splits is for single samples"):
         ssl_zoo.finetune(home / "texts", data=data, data__splits=str(splits), out=tmp_path / "model",
                          protocol="completion", **QUIET)  # fmt: skip
     assert not (tmp_path / "model").exists()

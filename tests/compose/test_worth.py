@@ -49,7 +49,7 @@ def answer(photos, tmp_path_factory):
         hurry(patch)
         out = tmp_path_factory.mktemp("answers") / "photos"
         made = ssl_zoo.worth(photos, out=out, lines=LINES, progress=lines.append, **FEW)
-    return SimpleNamespace(made=made, lines=lines, out=out)
+    return SimpleNamespace(made=made, lines=lines, out=out, photos=photos)
 
 
 def test_all_ways_and_floors_are_measured_at_every_budget(answer):
@@ -92,6 +92,8 @@ def test_the_page_says_it_and_the_commands_compose(answer):
     for command in answer.made.commands:
         name, verb, *words = shlex.split(command)
         assert name == "ssl-zoo"
+        assert f"data={answer.photos}" in words
+        assert not any(word.startswith("data.train") for word in words)
         composition.check(verb, words)
 
 
