@@ -64,7 +64,9 @@ def command(folder, words):
     if "trainer=ddp_cpu" not in words:
         return tiny.command(folder, folder / "cache", *words)
     script = Path(sys.executable).with_name("ssl-zoo")
-    done = subprocess.run([script, *words], cwd=folder, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [script, *words], cwd=folder, capture_output=True, text=True, check=False, timeout=300
+    )
     return done.returncode, done.stdout + done.stderr
 
 

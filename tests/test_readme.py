@@ -40,7 +40,7 @@ def test_python_blocks_run_one_after_the_other(tmp_path):
             if "EarlyStopping" in code:
                 assert 1 < names["trainer"].current_epoch <= 3
                 assert "train/loss" in names["trainer"].callback_metrics
-    assert [row.labels for row in names["table"].rows] == [25, 25, 25, 5, 5, 5]
+    assert [row.labels for row in names["table"].rows] == [5, 5, 5, 25, 25, 25]
     assert names["vectors"].values.shape == (4, names["model"].backbone.dim)
     assert names["model"].classes == tuple("0123456789")
     assert names["run"].summary["steps"] == 20

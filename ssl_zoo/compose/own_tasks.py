@@ -73,11 +73,8 @@ def task_words(path: Path, given: list[str]) -> list[str] | None:
         return None
     parts = splits(path)
     dealt = any(overrides.split(word).key.startswith("data.splits") for word in given)
-    held = (
-        ""
-        if dealt or "validation" in parts
-        else "; a tenth is held out as validation (data.validation_fraction)"
-    )
+    carved = not dealt and "validation" not in parts
+    held = "; a tenth is held out as validation (data.validation_fraction)" if carved else ""
     named = "".join(f", {split} from {part.name}" for split, part in parts.items() if len(parts) > 1)
     note(f"data={path}: {found.said}{named}{held} (task={found.task})")
     return [*raw_words(path, parts, found.modality), f"task={found.task}"]
