@@ -1,4 +1,4 @@
-"""Writes what the README shows of the demo: its tables as they were printed, and docs/demo.svg of the same figures.
+"""Writes what the README shows of the demo: its tables as printed, and docs/demo.svg of the same figures.
 
 python docs/demo.py [FOLDER]    runs the demo into FOLDER (a temporary one), in under 5 minutes on 2 cores
 """
