@@ -11,7 +11,7 @@ import ssl_zoo
 from ssl_zoo.cli.start import begin
 from ssl_zoo.compose import overrides
 from ssl_zoo.compose.application import launch
-from ssl_zoo.compose.composition import ConfigError, place_of, settle
+from ssl_zoo.compose.composition import ConfigError, place_of, refuse_missing, settle
 from ssl_zoo.compose.manual import page
 from ssl_zoo.compose.typed import typing
 
@@ -33,10 +33,12 @@ def run_verb(verb: str, args: list[str]) -> None:
         flags.config_path = str(place.folder) if place.alone else None
         for line in overrides.twice(given):
             print(f"ssl-zoo {verb}: {line}", file=sys.stderr)
+        asks = flags.cfg or flags.info or flags.hydra_help or flags.shell_completion
+        if not asks:
+            refuse_missing(verb, given)
         settled = settle(verb, given, place, flags.multirun)
     except ConfigError as error:
         sys.exit(f"ssl-zoo {verb}: {error}")
-    asks = flags.cfg or flags.info or flags.hydra_help or flags.shell_completion
     if not asks:
         begin(verb, args)
 

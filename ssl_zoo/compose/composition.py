@@ -179,6 +179,26 @@ def with_positions(verb: str, given: list[str]) -> list[str]:
     return made
 
 
+def refuse_missing(verb: str, given: list[str]) -> None:
+    """Raise ConfigError where the words name a run or a model that is read and that is not there."""
+    if verb == "pretrain":
+        return
+    for word in with_positions(verb, given):
+        _, key, value = overrides.split(word)
+        named = overrides.unquoted(value or "")
+        folder = Path(named).expanduser()
+        if (
+            key not in ("run", "model")
+            or named in ("", "null")
+            or set(named) & set("$,")
+            or is_there(str(folder))
+        ):
+            continue
+        beside = [str(one) for one in folder.parent.glob("*/") if not one.name.startswith(".")]
+        hint = near(str(folder), beside) or "; `ssl-zoo pretrain` says at its end where a run was saved"
+        raise ConfigError(f"{key}={named}: there is no folder {folder}{hint}")
+
+
 def is_there(word: str) -> bool:
     """Whether a word is the path of a file or folder; one that is too long for a name is none."""
     try:

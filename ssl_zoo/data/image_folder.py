@@ -17,10 +17,9 @@ from typing import NamedTuple
 from ssl_zoo.data.image_decoding import is_image, open_file, suffixes
 from ssl_zoo.data.image_shards import SHARDS
 from ssl_zoo.data.rows import DataError, counted
+from ssl_zoo.data.split_names import split_of
 from ssl_zoo.messages import note
 from ssl_zoo.portable import facts
-
-SPLITS = {"train", "training", "val", "valid", "validation", "dev", "test", "testing"}
 
 
 class Found(NamedTuple):
@@ -67,7 +66,7 @@ def read_folder(spec: str, root: Path) -> Folder:
     if empty := sorted(walk.tops - set(classes)):
         out = f"; left out: {counted(left)}" if left else ""
         raise DataError(f"these class folders of {spec!r} hold no images: {', '.join(empty)}{out}")
-    if {name.lower() for name in classes} <= SPLITS:
+    if all(split_of(name) for name in classes):
         note(
             f"{spec}: its classes are called {', '.join(classes)}; if these are splits, give each by itself, "
             f"such as train='{spec}/{classes[-1]}'"

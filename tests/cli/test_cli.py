@@ -232,7 +232,12 @@ def test_text_that_cannot_work(tmp_path, cache):
 def test_evaluation_that_cannot_work(tmp_path, cache):
     words = ("evaluate", "data=digits")
     assert "Missing mandatory value: run" in refused(tmp_path, cache, *words)
-    assert "there is no folder nowhere" in refused(tmp_path, cache, *words, "run=nowhere")
+    (tmp_path / "my runs/vicreg").mkdir(parents=True)
+    missing = refused(tmp_path, cache, *words, "run=nowhere")
+    assert "there is no folder nowhere; `ssl-zoo pretrain` says" in missing
+    assert "begins" not in missing  # at once, before torch is loaded
+    misspelt = refused(tmp_path, cache, "evaluate", "my runs/vicregg", "data=digits")
+    assert "there is no folder my runs/vicregg; did you mean 'my runs/vicreg'?" in misspelt
     (tmp_path / "begun").mkdir()
     printed = refused(tmp_path, cache, *words, "run=begun")
     assert "no backbone in begun" in printed
