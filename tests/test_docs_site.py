@@ -59,10 +59,10 @@ def prepared(folder, page):
     shutil.copy(folder / "reviews.csv", folder / "documents.csv")  # which a tutorial makes
 
 
-def command(folder, words):
+def command(folder, cache, words):
     """Exit code and output; of several processes, each of which is the command again, started as such."""
     if "trainer=ddp_cpu" not in words:
-        return tiny.command(folder, folder / "cache", *words)
+        return tiny.command(folder, cache, *words)
     script = Path(sys.executable).with_name("ssl-zoo")
     done = subprocess.run(
         [script, *words], cwd=folder, capture_output=True, text=True, check=False, timeout=300
@@ -70,7 +70,7 @@ def command(folder, words):
     return done.returncode, done.stdout + done.stderr
 
 
-def run(page, folder, slow):
+def run(page, folder, cache, slow):
     """Run the commands of a page; those of SLOW only if asked for."""
     folder.mkdir()
     prepared(folder, page)
@@ -80,21 +80,21 @@ def run(page, folder, slow):
             continue
         words = own_words(line)
         assert words is not None, f"docs/{page}: {line!r} is neither run nor in NOT_RUN, tests/site_pages.py"
-        code, printed = command(folder, smaller(words))
+        code, printed = command(folder, cache, smaller(words))
         if code:
             failed.append(f"docs/{page}: {line}\nran as ssl-zoo {shlex.join(smaller(words))}\n{printed}")
     assert not failed, "\n".join(failed)
 
 
 @pytest.mark.parametrize("page", those(NOT_RUN, False))
-def test_commands_run(page, tmp_path):
-    run(page, tmp_path / "here", slow=False)
+def test_commands_run(page, cache, tmp_path):
+    run(page, tmp_path / "here", cache, slow=False)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("page", those(SLOW, True))
-def test_commands_run_with_those_that_take_long(page, tmp_path):
-    run(page, tmp_path / "here", slow=True)
+def test_commands_run_with_those_that_take_long(page, cache, tmp_path):
+    run(page, tmp_path / "here", cache, slow=True)
 
 
 @pytest.mark.parametrize("page", those({**NOT_RUN, **SLOW}, True))

@@ -17,10 +17,10 @@ PYTHON = [code for language, code in BLOCKS if language == "python"]
 
 
 @pytest.fixture(autouse=True)
-def elsewhere(tmp_path, monkeypatch):
+def elsewhere(cache, tmp_path, monkeypatch):
     """Nothing is written outside of a fresh folder, and imports from it are forgotten."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("SSL_ZOO_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("SSL_ZOO_CACHE", str(cache))
     monkeypatch.setattr(sys, "path", [*sys.path])
     monkeypatch.setattr(sys, "argv", [*sys.argv])
     yield

@@ -23,6 +23,7 @@ from typing import Any
 import lightning  # noqa: F401  (preloaded for the forks, as omegaconf and the like)
 import numpy as np
 import omegaconf  # noqa: F401
+import sklearn.datasets  # noqa: F401
 import tensorboard.summary.writer.event_file_writer  # noqa: F401
 import torch
 import torch.utils.tensorboard

@@ -20,11 +20,6 @@ TEXT = ("objective=next_token", "backbone=transformer_micro", "data=text_files",
 SCRIPT = str(Path(sys.executable).with_name("ssl-zoo"))
 
 
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory):
-    return tmp_path_factory.mktemp("cache")
-
-
 # Words that do not compose. `check` needs no torch; see the test of time below.
 
 

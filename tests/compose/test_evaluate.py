@@ -26,11 +26,6 @@ WORDS = ("evaluate", "data=digits", "data.image_size=8", "protocol=knn", "seeds=
 
 
 @pytest.fixture(scope="module")
-def cache(tmp_path_factory):
-    return tmp_path_factory.mktemp("cache")
-
-
-@pytest.fixture(scope="module")
 def run(tmp_path_factory):
     """What evaluation reads of a run of images."""
     folder = tmp_path_factory.mktemp("run")

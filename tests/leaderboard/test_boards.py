@@ -24,7 +24,7 @@ UNFINISHED = ("cifar10-small", "cifar10-speedrun")
 
 
 @pytest.mark.parametrize(("board", "recipe"), FOR_GPUS, ids=[f"{b.name}/{r.name}" for b, r in FOR_GPUS])
-def test_a_recipe_for_a_gpu_trains_a_few_steps(board, recipe, tmp_path):
+def test_a_recipe_for_a_gpu_trains_a_few_steps(board, recipe, cache, tmp_path):
     """The recipe as it stands, but for what a CPU without data sets lacks: other data, a small trunk."""
     text = "transformer" in str(board.fixed.get("backbone"))
     changed = {"data", "trainer", "budget.epochs", "budget.tokens", "batch_size", "context", "tokenizer.size"}
@@ -36,12 +36,12 @@ def test_a_recipe_for_a_gpu_trains_a_few_steps(board, recipe, tmp_path):
         words += ["data=stdlib", "context=32", "tokenizer.size=512"]
         words += ["backbone.width=32", "backbone.depth=1", "backbone.heads=2"]
     else:
-        words += ["data=digits"]
+        words += ["data=digits", "+backbone.channels=[4,8,8,16]", "+backbone.stem_width=4"]
         if "objective.rows" in recipe.pretrain:
             words += ["objective.rows=1259"]  # a memory of the rows of digits
         if recipe.pretrain["objective"] == "wmse":
             words += ["objective.size=8", "objective.out=4"]  # eight samples whiten no more
-    code, printed = tiny.command(tmp_path, tmp_path / "cache", "pretrain", *words)
+    code, printed = tiny.command(tmp_path, cache, "pretrain", *words)
     assert code == 0, printed
     summary = json.loads((tmp_path / "run/summary.json").read_text())
     assert summary["steps"] == 2
