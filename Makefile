@@ -22,11 +22,11 @@ demo: .venv/.demo ## pretrain and transfer on images and text found on this mach
 test: .venv/.ready ## run the test suite
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 
-slow: .venv/.ready ## run the tests that take minutes: each recipe for CIFAR-10, for 200 steps, in about two hours of one core
+slow: .venv/.ready ## run the tests that `test` leaves out: those like others there, and each recipe for CIFAR-10 for 200 steps; hours
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m slow -rA
 
 lowest: .venv-lowest/.ready ## run the tests of hostile files, and a choice of others, with the lowest versions that pyproject.toml allows
-	PATH="$(CURDIR)/.venv-lowest/bin:$$PATH" OMP_NUM_THREADS=1 .venv-lowest/bin/python -m pytest $(OLD)
+	PATH="$(CURDIR)/.venv-lowest/bin:$$PATH" OMP_NUM_THREADS=1 .venv-lowest/bin/python -m pytest -n $(JOBS) --dist worksteal $(OLD)
 
 lint: .venv/.ready ## ruff check, ruff format --check, pyright
 	$(BIN)/ruff check

@@ -12,9 +12,10 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from ssl_zoo.cli import demo_plots
+import matplotlib.pyplot as plt
+
 from ssl_zoo.cli.demo_parts import Outcome, run
-from ssl_zoo.cli.demo_plots import STYLE, efficiency, plt
+from ssl_zoo.cli.demo_plots import STYLE, efficiency, save
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 README, PICTURE = REPOSITORY / "README.md", REPOSITORY / "docs/demo.svg"
@@ -49,7 +50,7 @@ def draw(outcomes: Sequence[Outcome], file: Path) -> None:
         figure, grid = plt.subplots(1, len(outcomes), figsize=(14, 4.2), layout="constrained")
         for axes, outcome in zip(grid, outcomes, strict=True):
             efficiency(axes, outcome)
-        demo_plots.save(figure, file)
+        save(figure, file)
 
 
 if __name__ == "__main__":

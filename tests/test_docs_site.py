@@ -86,7 +86,17 @@ def run(page, folder, cache, slow):
     assert not failed, "\n".join(failed)
 
 
-@pytest.mark.parametrize("page", those(NOT_RUN, False))
+# What their commands do, others' do as well, or the build of the site, which runs the tutorials.
+SEEN = ("guide/choosing.md", "guide/protocols.md", "tutorials/")
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        pytest.param(page, marks=[pytest.mark.slow] if page.startswith(SEEN) else [])
+        for page in those(NOT_RUN, False)
+    ],
+)
 def test_commands_run(page, cache, tmp_path):
     run(page, tmp_path / "here", cache, slow=False)
 

@@ -6,7 +6,9 @@ and may be killed at will.
 
 from __future__ import annotations
 
+import atexit
 import concurrent.futures.process  # noqa: F401  (preloaded, as what follows)
+import gc
 import hashlib
 import multiprocessing
 import multiprocessing.pool
@@ -47,6 +49,9 @@ from ssl_zoo.pretrain import Budget, Pretraining, PretrainingData, pretrain
 from ssl_zoo.views.kernels import warm_up
 
 warm_up()  # compiled once, in the server
+gc.collect()
+gc.freeze()  # what is imported is not looked through again, nor are its pages copied, in each fork
+atexit.register(gc.unfreeze)
 SERVER = multiprocessing.get_context("forkserver")
 SERVER.set_forkserver_preload(["tiny"])
 # The server is a fresh interpreter: tell it where this file lies. (An empty entry is the working folder.)

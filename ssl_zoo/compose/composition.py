@@ -161,6 +161,10 @@ POSITIONS = {
 }
 
 
+# Verbs that read a run or a model, which is there before.
+READING = ("evaluate", "report", "export", "finetune", "embed", "predict", "generate")
+
+
 def with_positions(verb: str, given: list[str]) -> list[str]:
     """The words, with the key of each that has none: one that is there as a file or folder, or that sets no
     key of the verb."""
@@ -181,7 +185,7 @@ def with_positions(verb: str, given: list[str]) -> list[str]:
 
 def refuse_missing(verb: str, given: list[str]) -> None:
     """Raise ConfigError where the words name a run or a model that is read and that is not there."""
-    if verb == "pretrain":
+    if verb not in READING:
         return
     for word in with_positions(verb, given):
         _, key, value = overrides.split(word)

@@ -157,6 +157,7 @@ def test_fine_tuning_without_time_is_left_out_and_said(photos, tmp_path, monkeyp
     assert any("fine-tuning of rotation-resnet, whose 2 steps" in one for one in made.left)
 
 
+@pytest.mark.slow
 def test_a_floor_without_a_network_is_measured_once(photos, tmp_path):
     lines = [*LINES, "cifar10-small/simclr-vit"]
     made = ssl_zoo.worth(photos, out=tmp_path / "a", lines=lines, progress=False, **FEW)

@@ -51,7 +51,13 @@ def program(to, folder):
     ]
 
 
-@pytest.mark.parametrize(("to", "name"), TRIED)
+@pytest.mark.parametrize(
+    ("to", "name"),
+    [
+        pytest.param(*one, marks=[] if one in (("onnx", "vit"), ("torch", "both")) else [pytest.mark.slow])
+        for one in TRIED
+    ],
+)
 @pytest.mark.filterwarnings("ignore:No complete tensor found")  # of torch's loader
 def test_a_program_reads_the_same(to, name, written):
     source, folder = written(to, name)

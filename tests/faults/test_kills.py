@@ -51,7 +51,7 @@ def killed_and_resumed(folder: Path, name: str, sessions: list[dict], **options)
     "kill", how="SIGKILL to itself after a backward pass, twice; every objective, with and without workers"
 )
 @pytest.mark.fault("accumulation", how="SIGKILL after the first of two backward passes of a step")
-@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("workers", [0, pytest.param(2, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", list(tiny.ZOO))
 def test_killed_twice_mid_step(tmp_path, unharmed, name, workers):
     accumulate = ACCUMULATED.get(name, 1)

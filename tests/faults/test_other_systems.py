@@ -81,7 +81,9 @@ if __name__ == "__main__":
 """
 
 
-@pytest.mark.parametrize(("platform", "loaders"), [("win32", 0), ("darwin", 1)])
+@pytest.mark.parametrize(
+    ("platform", "loaders"), [("win32", 0), pytest.param("darwin", 1, marks=pytest.mark.slow)]
+)
 def test_training_on_another_system(tmp_path: Path, platform: str, loaders: int, monkeypatch):
     monkeypatch.setenv("SSL_ZOO_CACHE", str(tmp_path / "cache"))
     script = tmp_path / "script.py"

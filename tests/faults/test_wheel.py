@@ -160,7 +160,10 @@ def test_a_fresh_environment(tmp_path, capsys):
     ):
         tries = [first_line(asked, **how) for _ in range(3)]  # the first compiles bytecode
         assert tries[-1][0].startswith(("ssl-zoo", "Stage 1"))
-        assert min(seconds for _, seconds in tries) < MARGIN * most, (asked, tries)
+        least = min(seconds for _, seconds in tries)
+        with capsys.disabled():
+            print(f"fresh: {' '.join(map(str, asked[1:3]))} prints after {least:.2f} s (bar {most:g} s)")
+        assert least < MARGIN * most, (asked, tries)
     assert tries[-1][0].startswith(f"ssl-zoo {' '.join(words)}: begins")
 
     trained = subprocess.run([command, *words], capture_output=True, text=True, check=False, **how)

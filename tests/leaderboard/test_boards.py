@@ -19,11 +19,19 @@ REPOSITORY = Path(__file__).parents[2]
 BOARDS = [load(file.parent) for file in sorted((REPOSITORY / "benchmarks/leaderboard").glob("*/board.yaml"))]
 TRAINED = [(board, recipe) for board in BOARDS for recipe in board.recipes.values() if not recipe.floor]
 FOR_GPUS = [(board, recipe) for board, recipe in TRAINED if "GPU" in board.hardware]
+# Of each kind one; the others are tried by `make slow`.
+FIRST = ("simclr", "dino", "spark", "deepcluster", "rotation", "next_token", "masked_lm")
 
 UNFINISHED = ("cifar10-small", "cifar10-speedrun")
 
 
-@pytest.mark.parametrize(("board", "recipe"), FOR_GPUS, ids=[f"{b.name}/{r.name}" for b, r in FOR_GPUS])
+@pytest.mark.parametrize(
+    ("board", "recipe"),
+    [
+        pytest.param(b, r, id=f"{b.name}/{r.name}", marks=[] if r.name in FIRST else [pytest.mark.slow])
+        for b, r in FOR_GPUS
+    ],
+)
 def test_a_recipe_for_a_gpu_trains_a_few_steps(board, recipe, cache, tmp_path):
     """The recipe as it stands, but for what a CPU without data sets lacks: other data, a small trunk."""
     text = "transformer" in str(board.fixed.get("backbone"))

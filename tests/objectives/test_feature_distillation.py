@@ -258,7 +258,7 @@ def test_the_command_distils_from_a_run_and_from_another_architecture(larger, tm
     teacher = f"objective.teacher={larger.path}"
     code, said = tiny.command(tmp_path, tmp_path, "pretrain", *words, *few, teacher)
     assert code == 0, said
-    assert f"next: ssl-zoo evaluate 'run={tmp_path / 'a run'}' data=" in said
+    assert f'next: ssl-zoo evaluate "run={tmp_path / "a run"}" data=' in said
     nested = ["+backbone@objective.teacher=vit_micro", "objective.teacher.embed_dim=64"]
     objective = build_objective(composition.build("pretrain", [*words, *nested]), None)
     assert objective.project[0].weight.shape == (64, 128)

@@ -138,7 +138,9 @@ def test_light_and_dark_by_the_button(report, page):
     assert len(seen) == 2
 
 
-@pytest.mark.parametrize("name", RUNS)
+@pytest.mark.parametrize(
+    "name", ["rotation", *(pytest.param(one, marks=pytest.mark.slow) for one in RUNS if one != "rotation")]
+)
 def test_no_page_scrolls_sideways_on_a_phone(report, page, name):
     page.set_viewport_size({"width": 360, "height": 740})
     show(page, report(name))

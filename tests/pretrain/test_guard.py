@@ -336,6 +336,7 @@ def in_a_group(folder: Path, **options: Any) -> None:
     guarded(folder / "run", WORSE, steps=20, save_every=1, log_every=0, precision="64-true", **options)
 
 
+@pytest.mark.slow
 def test_two_processes_judge_alike(tmp_path):
     codes, log = ended(tmp_path, group(tmp_path, in_a_group, tmp_path, **TOGETHER))
     assert codes == [0, 0], log

@@ -353,6 +353,7 @@ def spawning(folder: Path) -> None:
     train(folder, "next_token", steps=3, workers=1)
 
 
+@pytest.mark.slow
 def test_workers_of_a_daemon_and_workers_that_are_spawned(tmp_path):
     code, log = forked(tmp_path, in_a_daemon, tmp_path / "daemon")
     assert code == 0, log

@@ -2,6 +2,7 @@
 
 import inspect
 import math
+from collections import Counter
 from types import SimpleNamespace
 from typing import get_args
 
@@ -236,7 +237,16 @@ def test_remembered_features_are_read_once(monkeypatch):
 # One way to read features, whoever asks
 
 
-@pytest.mark.parametrize(("cls", "kind"), pairs(), ids=lambda value: getattr(value, "__name__", value))
+def read():
+    """Every objective with every kind of backbone; of each kind the first few, and `make slow` the others."""
+    count: Counter[str] = Counter()
+    for cls, kind in pairs():
+        count[str(kind)] += 1
+        marks = [pytest.mark.slow] if count[str(kind)] > 4 else []
+        yield pytest.param(cls, kind, id=f"{cls.__name__}-{kind}", marks=marks)
+
+
+@pytest.mark.parametrize(("cls", "kind"), list(read()))
 def test_every_reader_sees_the_same_features(cls, kind, tmp_path, monkeypatch):
     """The online monitor, kNN, linear probe, fine-tuning and the export: bit for bit, after a step."""
     objective = build(cls, backbone(kind))
