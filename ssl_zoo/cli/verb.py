@@ -11,7 +11,7 @@ import ssl_zoo
 from ssl_zoo.cli.start import begin
 from ssl_zoo.compose import overrides
 from ssl_zoo.compose.application import launch
-from ssl_zoo.compose.composition import ConfigError, place_of, refuse_missing, settle
+from ssl_zoo.compose.composition import ConfigError, place_of, refuse_missing, settle, with_positions
 from ssl_zoo.compose.manual import page
 from ssl_zoo.compose.typed import typing
 
@@ -43,7 +43,7 @@ def run_verb(verb: str, args: list[str]) -> None:
         begin(verb, args)
 
     def run(cfg: DictConfig, choices: dict[str, str]) -> float | None:
-        with typing(given):  # here, as a launcher may run this in a process of its own
+        with typing(with_positions(verb, given)):  # here, as a launcher may run this in a process of its own
             return import_module(f"ssl_zoo.cli.{verb}").run(cfg, choices)  # brings torch
 
     launch(verb, [*overrides.as_words(flags), *settled], run)

@@ -1,14 +1,16 @@
 """Commands to go on with: as short as what was typed, and reading the same."""
 
 import shlex
+import sys
 
 import numpy as np
 import pytest
 import tiny
 from PIL import Image
 
+from ssl_zoo.cli.verb import run_verb
 from ssl_zoo.compose import composition
-from ssl_zoo.compose.typed import again, of_data
+from ssl_zoo.compose.typed import again, data_words, of_data
 from ssl_zoo.messages import heard_by
 
 SMALL = (
@@ -82,6 +84,17 @@ def test_the_line_after_pretraining_can_be_pasted(photos, tmp_path):
         ["knn", "5"],
         ["knn", "20"],
     ]
+
+
+@pytest.mark.parametrize("word", ["my photos", "data=my photos"])
+def test_a_path_without_its_key_is_known(photos, word, monkeypatch):
+    seen = []
+    monkeypatch.chdir(photos.parent)
+    monkeypatch.setattr(sys, "argv", [*sys.argv])
+    monkeypatch.setattr("ssl_zoo.cli.worth.run", lambda cfg, choices: seen.extend(data_words()))
+    run_verb("worth", [word, "minutes=3"])
+    assert shlex.split(again("worth", spelt("worth", [word]), seen)) == ["ssl-zoo", "worth", *seen]
+    assert [one.replace("'", "") for one in seen] == ["data=my photos"]
 
 
 def test_after_a_sweep_over_data_each_run_names_its_own(tmp_path):
