@@ -3,8 +3,10 @@
 .PHONY: help install demo test slow lowest lint check boards docs site links bench torture clean
 
 PYTHON ?= python3
-# Worker processes of the test run; each has one thread.
+# Processes of boards and of the site's build; each has one thread.
 JOBS ?= 2
+# Worker processes of the test run, one more than cores: a third of the time of a test goes into waiting for disks and processes.
+WORKERS ?= 3
 BIN := .venv/bin
 SUPPORTED = $(PYTHON) -c 'import sys; v = sys.version_info[:2]; (3, 11) <= v <= (3, 13) or sys.exit("ssl-zoo needs Python 3.11 to 3.13, and $(PYTHON) is %d.%d: name another with make PYTHON=python3.12" % v)'
 # Bytecode is compiled at install and read at each start: importing Lightning takes half the time with it.
@@ -20,13 +22,13 @@ demo: .venv/.demo ## pretrain and transfer on images and text found on this mach
 	@echo "before you type these commands: source .venv/bin/activate"
 
 test: .venv/.ready ## run the test suite
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist worksteal
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
 slow: .venv/.ready ## run the tests that `test` leaves out: those like others there, and each recipe for CIFAR-10 for 200 steps; hours
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m slow -rA
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m slow -rA
 
 lowest: .venv-lowest/.ready ## run the tests of hostile files, and a choice of others, with the lowest versions that pyproject.toml allows
-	PATH="$(CURDIR)/.venv-lowest/bin:$$PATH" OMP_NUM_THREADS=1 .venv-lowest/bin/python -m pytest -n $(JOBS) --dist worksteal $(OLD)
+	PATH="$(CURDIR)/.venv-lowest/bin:$$PATH" OMP_NUM_THREADS=1 .venv-lowest/bin/python -m pytest -n $(WORKERS) --dist worksteal $(OLD)
 
 lint: .venv/.ready ## ruff check, ruff format --check, pyright
 	$(BIN)/ruff check
