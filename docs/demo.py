@@ -1,6 +1,6 @@
 """Writes what the README shows of the demo: its tables as printed, and docs/demo.svg of the same figures.
 
-python docs/demo.py [FOLDER]    runs the demo into FOLDER (a temporary one), in under 5 minutes on 2 cores
+`python docs/demo.py [FOLDER]` runs the demo into FOLDER (a temporary one), in 2 to 6 minutes on 2 cores.
 """
 
 from __future__ import annotations

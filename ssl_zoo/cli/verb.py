@@ -33,9 +33,10 @@ def run_verb(verb: str, args: list[str]) -> None:
         flags.config_path = str(place.folder) if place.alone else None
         for line in overrides.twice(given):
             print(f"ssl-zoo {verb}: {line}", file=sys.stderr)
+        named = with_positions(verb, given)
         asks = flags.cfg or flags.info or flags.hydra_help or flags.shell_completion
         if not asks:
-            refuse_missing(verb, given)
+            refuse_missing(verb, named)
         settled = settle(verb, given, place, flags.multirun)
     except ConfigError as error:
         sys.exit(f"ssl-zoo {verb}: {error}")
@@ -43,7 +44,7 @@ def run_verb(verb: str, args: list[str]) -> None:
         begin(verb, args)
 
     def run(cfg: DictConfig, choices: dict[str, str]) -> float | None:
-        with typing(with_positions(verb, given)):  # here, as a launcher may run this in a process of its own
+        with typing(named):  # here, as a launcher may run this in a process of its own
             return import_module(f"ssl_zoo.cli.{verb}").run(cfg, choices)  # brings torch
 
     launch(verb, [*overrides.as_words(flags), *settled], run)

@@ -161,10 +161,6 @@ POSITIONS = {
 }
 
 
-# Verbs that read a run or a model, which is there before.
-READING = ("evaluate", "report", "export", "finetune", "embed", "predict", "generate")
-
-
 def with_positions(verb: str, given: list[str]) -> list[str]:
     """The words, with the key of each that has none: one that is there as a file or folder, or that sets no
     key of the verb."""
@@ -183,20 +179,15 @@ def with_positions(verb: str, given: list[str]) -> list[str]:
     return made
 
 
-def refuse_missing(verb: str, given: list[str]) -> None:
-    """Raise ConfigError where the words name a run or a model that is read and that is not there."""
-    if verb not in READING:
-        return
-    for word in with_positions(verb, given):
+def refuse_missing(verb: str, words: list[str]) -> None:
+    """Raise ConfigError where the words, each with its key, name a run or a model that the verb reads (it has
+    a position for it) and that is not there."""
+    read = {"run", "model"} & {*POSITIONS.get(verb, ())}
+    for word in words:
         _, key, value = overrides.split(word)
         named = overrides.unquoted(value or "")
         folder = Path(named).expanduser()
-        if (
-            key not in ("run", "model")
-            or named in ("", "null")
-            or set(named) & set("$,")
-            or is_there(str(folder))
-        ):
+        if key not in read or named in ("", "null") or set(named) & set("$,") or is_there(str(folder)):
             continue
         beside = [str(one) for one in folder.parent.glob("*/") if not one.name.startswith(".")]
         hint = near(str(folder), beside) or "; `ssl-zoo pretrain` says at its end where a run was saved"

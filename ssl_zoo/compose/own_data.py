@@ -27,7 +27,7 @@ from ssl_zoo.compose.own_shapes import (
     tables_at,
     texts_at,
 )
-from ssl_zoo.compose.own_tasks import model_words, task_words
+from ssl_zoo.compose.own_tasks import model_words, names_splits, task_words
 from ssl_zoo.messages import note
 
 QUICK = 64  # pixels a side at most, where minutes count
@@ -58,7 +58,7 @@ def chosen(verb: str, given: list[str], choices: list[str]) -> list[str]:
             raise ConfigError(f"data={value}: there is no such file or folder, and no data set of that name")
         return given
     where = place_of_run(given)
-    named = any(overrides.split(word).key.startswith("data.splits") for word in given)
+    named = names_splits(given)
     if named and verb in WHOLE:
         raise ConfigError(f"{verb} reads all that lies at {value}: leave data.splits out")
     of_pairs = "protocol=completion" in given and verb == "finetune"

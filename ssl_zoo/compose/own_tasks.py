@@ -72,8 +72,7 @@ def task_words(path: Path, given: list[str]) -> list[str] | None:
             )
         return None
     parts = splits(path)
-    dealt = any(overrides.split(word).key.startswith("data.splits") for word in given)
-    carved = not dealt and "validation" not in parts
+    carved = not names_splits(given) and "validation" not in parts
     held = "; a tenth is held out as validation (data.validation_fraction)" if carved else ""
     named = "".join(f", {split} from {part.name}" for split, part in parts.items() if len(parts) > 1)
     note(f"data={path}: {found.said}{named}{held} (task={found.task})")
@@ -94,6 +93,11 @@ def raw_words(path: Path, parts: dict[str, Path], modality: str) -> list[str]:
     made = [f"data={group}", *(f"data.{split}={overrides.quote(str(part))}" for split, part in parts.items())]
     made += ["data.format.separator=line"] if modality == "text" else []  # or that of the run would be taken
     return [*made, f"data.name={overrides.quote(path.absolute().name or 'root')}"]
+
+
+def names_splits(given: list[str]) -> bool:
+    """Whether words name a file that says which split each sample is of."""
+    return any(overrides.split(word).key.startswith("data.splits") for word in given)
 
 
 def wish_of(given: list[str]) -> Wish:

@@ -12,6 +12,7 @@ from ssl_zoo.compose import composition, evaluation, overrides
 from ssl_zoo.compose.asking import composed
 from ssl_zoo.compose.composition import ConfigError
 from ssl_zoo.compose.gate import instantiate
+from ssl_zoo.compose.typed import of_data
 from ssl_zoo.data.image_captions import ImageCaptions
 from ssl_zoo.data.images import ImageData
 from ssl_zoo.data.own import OwnData
@@ -30,7 +31,7 @@ def look(cfg: DictConfig, words: list[str]) -> Asked:
     Raises:
         ConfigError, DataError: no labels, or too few to hold some out.
     """
-    fed = [word for word in words if overrides.split(word).key.split(".")[0] == "data"]
+    fed = of_data(words)
     labelled = fed
     if cfg.labelled is not None:
         labelled = [f"data={overrides.quote(str(cfg.labelled))}"]
