@@ -49,18 +49,20 @@ def lock_file(handle: int, wait: bool) -> None:
         _lock_byte(handle, 0, wait)
 
 
-def lock_byte(handle: int, place: int, wait: bool) -> None:
+def lock_byte(handle: int, place: int, wait: bool, shared: bool = False) -> None:
     """Hold the lock of one byte of an open file, for this process alone, until the file is closed.
 
     Args:
         place: of the byte, which need not exist.
         wait: whether to wait while somebody else holds it.
+        shared: whether others that share it may hold it too. Windows has no such locks: one holds it.
 
     Raises:
         OSError: somebody else holds it (EACCES or EAGAIN), or the file system has no locks.
     """
     if fcntl is not None:
-        fcntl.lockf(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB), 1, place)
+        kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
+        fcntl.lockf(handle, kind | (0 if wait else fcntl.LOCK_NB), 1, place)
     else:
         _lock_byte(handle, place, wait)
 

@@ -259,6 +259,13 @@ def spawn(log: Path, function: Callable[..., Any], *args: Any, **options: Any):
     return process
 
 
+@atexit.register
+def kill_the_rest() -> None:
+    """What a failed test left running is not waited for at the end (multiprocessing would, for ever)."""
+    for process in multiprocessing.active_children():
+        process.kill()
+
+
 def outcome(process: Any, timeout: float = 120) -> int:
     """Its exit code: 0, 1 for an exception, -9 for SIGKILL."""
     process.join(timeout)

@@ -2,7 +2,8 @@
 
 RUN/
   .lock             byte 0 is locked by the first process of the session, so that no other session begins;
-                    byte 1 as well: the others see by it that the first process lives
+                    byte 1 as well, once what earlier sessions left is gone: the others see by it that the
+                    first process lives
   .session-ID.json  what the first process has settled, and the others wait for: the folder must be shared
 """
 
@@ -76,13 +77,14 @@ class Session:
         heard = time.monotonic()
         failed: tuple[str, float] | None = None
         while True:
+            living = lives(self.run)  # before the facts are read: those of an earlier session are gone then
             facts, now = self.read(), time.monotonic()
             if "failed" in facts:
                 if failed is None or failed[0] != facts["token"]:
                     failed = facts["token"], now
                 if now - failed[1] > GRACE:
                     raise RunError(f"the first process of this group ended: {facts['failed']}")
-            elif facts and lives(self.run):
+            elif facts and living:
                 if name in facts:
                     self.facts = facts
                     return facts[name]
@@ -151,6 +153,7 @@ def led(own: Session) -> Iterator[None]:
             lock(file, own.run)
             sweep(own.run)
             own.publish(token=token)
+            show(file)
             yield
     except BaseException as error:
         if own.grouped and not own.met:  # others may still wait
@@ -170,18 +173,23 @@ def lock(file: IO[str], run: Path) -> None:
     """
     try:
         lock_byte(file.fileno(), 0, wait=False)
-        lock_byte(file.fileno(), 1, wait=True)  # waits where another process looks at this moment
     except OSError as error:
         if error.errno not in (errno.EACCES, errno.EAGAIN):
             return
         raise RunError(f"another process is training in {run}; choose another run=...") from error
 
 
+def show(file: IO[str]) -> None:
+    """Let the other processes see that this one lives; waits where one of them looks at this moment."""
+    with contextlib.suppress(OSError):  # a file system without locks is taken as it is
+        lock_byte(file.fileno(), 1, wait=True)
+
+
 def lives(run: Path) -> bool:
-    """Whether another process holds the folder of a run."""
+    """Whether the first process of a session lives: it holds the folder, and has swept it."""
     try:
         with open(run / ".lock", "r+") as file:
-            lock_byte(file.fileno(), 1, wait=False)
+            lock_byte(file.fileno(), 1, wait=False, shared=True)  # shared: others look at the same time
     except FileNotFoundError:
         return False
     except OSError:

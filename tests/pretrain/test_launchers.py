@@ -340,7 +340,13 @@ def follow(run: Path, found: Path) -> None:
         found.write_text(other.share("answer", lambda: "made by the second process"))
 
 
+def sweep_slowly(sweep: Callable[[Path], None], run: Path) -> None:
+    time.sleep(0.5)
+    sweep(run)
+
+
 def lead(run: Path, ready: Path, go: Path, fail: bool) -> None:
+    session.sweep = functools.partial(sweep_slowly, session.sweep)  # the others look meanwhile
     os.environ |= {"RANK": "0", "WORLD_SIZE": "2", "MASTER_PORT": "1"}
     with locked(run) as first:
         ready.touch()
@@ -376,24 +382,25 @@ def until(path: Path, process: multiprocessing.process.BaseProcess | None = None
     raise TimeoutError(path)
 
 
-def test_the_second_process_waits_for_the_living_first(tmp_path):
-    run, found = tmp_path / "run", tmp_path / "found"
+def test_the_others_wait_for_the_living_first(tmp_path):
+    run, found = tmp_path / "run", [tmp_path / f"found-{number}" for number in (1, 2, 3)]
     run.mkdir()
     (run / ".lock").touch()
-    second = tiny.spawn(tmp_path / "log-1", follow, run, found)
+    others = [tiny.spawn(tmp_path / f"log-{path.name}", follow, run, path) for path in found]
     # What a killed session left is not believed: nobody holds the folder.
     left = run / f".session-{name_of_group()}.json"
     left.write_text(json.dumps({"token": "5", "answer": "of an earlier session"}))
-    time.sleep(0.3)
-    assert not found.exists()
+    time.sleep(0.3)  # that the others look is no sign of life to each other
+    assert not any(path.exists() for path in found)
     first = tiny.spawn(tmp_path / "log-0", lead, run, tmp_path / "ready", tmp_path / "go", False)
     until(tmp_path / "ready", first)
     time.sleep(0.2)
-    assert not found.exists()
+    assert not any(path.exists() for path in found)
     (tmp_path / "go").touch()
-    until(found, second)
-    assert tiny.outcome(second) == 0, (tmp_path / "log-1").read_text()
-    assert found.read_text() == "made by the first process"
+    for other, path in zip(others, found, strict=True):
+        until(path, other)
+        assert tiny.outcome(other) == 0, (tmp_path / f"log-{path.name}").read_text()
+        assert path.read_text() == "made by the first process"
     (tmp_path / "end").touch()
     assert tiny.outcome(first) == 0, (tmp_path / "log-0").read_text()
     assert [path.name for path in run.iterdir()] == [".lock"]
