@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Callable
 
@@ -53,4 +54,38 @@ def launch(verb: str, args: list[str], run: Callable[[DictConfig, dict[str, str]
                 raise
             sys.exit(f"ssl-zoo {verb}: {explain(error)}")
 
-    hydra.main(version_base="1.3", config_path=str(config_folder()), config_name=verb)(task)()
+    start = hydra.main(version_base="1.3", config_path=str(config_folder()), config_name=verb)(task)
+    if any(word.startswith("hydra/launcher=submitit_") for word in args):
+        submit(verb, args, start)
+    else:
+        start()
+
+
+def submit(verb: str, args: list[str], start: Callable[[], None]) -> None:
+    """Start a sweep whose runs are submitit's jobs, which print into files, and say where these are.
+
+    Exits with the last line of a job that failed; SSL_ZOO_TRACEBACK=1 raises submitit's error instead.
+    """
+    told = dict(word.partition("=")[::2] for word in args)
+    folder = told.get("hydra.launcher.submitit_folder") or f"{told.get('hydra.sweep.dir', '.')}/.submitit/%j"
+    folder = os.path.normpath(folder)
+    files = f"{folder.replace('%j', 'JOB')}/*.out"
+    print(
+        f"ssl-zoo {verb}: each run of this sweep is a job, which prints into {files}; "
+        "this command waits for all of them",
+        flush=True,
+    )
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # else Hydra prints the error itself, as that of a program
+    try:
+        start()
+    except Exception as error:
+        job = re.match(r"Job (\S+)", f"{error}")
+        if not type(error).__module__.startswith("submitit.") or job is None:
+            raise
+        if os.environ.get("SSL_ZOO_TRACEBACK"):
+            raise
+        last = next((line for line in reversed(f"{error}".splitlines()) if line.strip(" -")), "")
+        sys.exit(
+            f"ssl-zoo {verb}: job {job[1]} failed, which printed into {folder.replace('%j', job[1])}; "
+            f"its last line: {last.removeprefix(f'ssl-zoo {verb}: ')}"
+        )

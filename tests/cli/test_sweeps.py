@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from types import SimpleNamespace
 
 import pytest
@@ -12,6 +13,7 @@ from ssl_zoo.cli import pretrain
 from ssl_zoo.compose import composition
 from ssl_zoo.compose.gate import ConfigError
 from ssl_zoo.compose.overrides import spread
+from ssl_zoo.pretrain.run import locked
 
 TINY = (
     "objective=rotation",
@@ -63,6 +65,21 @@ def test_a_launcher_trains_in_a_process_of_its_own(tmp_path):
     assert json.loads((tmp_path / "runs/a/summary.json").read_text())["seed"] == 3
     printed = "".join(one.read_text() for one in (tmp_path / ".submitit").glob("*/*_log.out"))
     assert "saved in runs/a; next: ssl-zoo evaluate run=runs/a data=digits" in printed
+    assert "is a job, which prints into .submitit/JOB/*.out; this command waits" in said
+
+
+def test_a_job_of_a_sweep_that_fails_says_why(tmp_path):
+    words = [*TINY, "seed=3", "evaluate_every=0", "run=runs/a", "hydra/launcher=submitit_local"]
+    with locked(tmp_path / "runs/a"):
+        code, said = tiny.command(
+            tmp_path, tmp_path / "cache", "pretrain", "-m", *words, "hydra.sweep.dir=swept"
+        )
+    assert code == 1
+    assert re.search(
+        r"job \d+ failed, which printed into swept/.submitit/\d+; its last line: another process is training",
+        said,
+    ), said
+    assert "Traceback" not in said
 
 
 def test_both_ends_of_an_interval_are_checked():
