@@ -66,7 +66,7 @@ def submit(verb: str, args: list[str], start: Callable[[], None]) -> None:
 
     Exits with the last line of a job that failed; SSL_ZOO_TRACEBACK=1 raises submitit's error instead.
     """
-    told = dict(word.partition("=")[::2] for word in args)
+    told = {key: value for key, _, value in (word.partition("=") for word in args)}
     folder = told.get("hydra.launcher.submitit_folder") or f"{told.get('hydra.sweep.dir', '.')}/.submitit/%j"
     folder = os.path.normpath(folder)
     files = f"{folder.replace('%j', 'JOB')}/*.out"
