@@ -25,7 +25,11 @@ def run(cfg: DictConfig, choices: dict[str, str]) -> float | None:
         sys.exit(143)
     if found.leads:
         words = [f"run={found.where}", *data_again(choices["data"])]
-        print(f"saved in {found.where}; next: ssl-zoo evaluate {' '.join(map(overrides.shell, words))}")
+        if not found.labelled:
+            run = overrides.shell(words[0])
+            print(f"to measure it, name data with labels: ssl-zoo evaluate {run} data=LABELLED")
+        verb = "evaluate" if found.labelled else "embed"
+        print(f"saved in {found.where}; next: ssl-zoo {verb} {' '.join(map(overrides.shell, words))}")
     return optimized(cfg.optimized_metric, found.summary)
 
 

@@ -7,6 +7,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from ssl_zoo.compose import overrides
 from ssl_zoo.compose.gate import ConfigError
 from ssl_zoo.compose.own_files import class_folders, kind_of, kinds, nearest_side
 from ssl_zoo.compose.own_tables import columns, image_columns
@@ -71,7 +72,23 @@ def main_kind(there: Lies) -> tuple[str, str]:
             f"data={there.path} holds {seen}: name the folder or file of one kind, or say how it is read "
             "with data=image_folder or data=text_files and data.train=PATH"
         )
-    return most, "".join(f"; {n} {kind} there are not read" for kind, n in others.items())
+    left = [
+        f"; {n} {kind} there are not read" if n > 1 else f"; one {kind[:-1]} there is not read"
+        for kind, n in others.items()
+    ]
+    return most, "".join(left) + captions_beside(there, most)
+
+
+def captions_beside(there: Lies, kind: str) -> str:
+    """What is said of a table of captions in a folder of images, which only pairs have a use for."""
+    tables = there.of("tables")
+    if kind != "images" or len(tables) != 1:
+        return ""
+    made = None
+    with contextlib.suppress(ConfigError):  # of a table that is not read nothing needs to be right
+        made = image_columns(tables[0])
+    captions = made is not None and made[0] == "image_captions"
+    return f", which has captions: {overrides.shell(f'data={tables[0]}')} reads both" if captions else ""
 
 
 def images_at(there: Lies) -> Read:

@@ -54,12 +54,21 @@ def folder(cfg: DictConfig, choices: dict[str, str]) -> Path:
 
 
 class Trained(NamedTuple):
-    """What a session of pretraining left. leads: whether this is the process that looks after the folder."""
+    """What a session of pretraining left.
+
+    Attributes:
+        where: the folder of the run.
+        summary: what summary.json says.
+        backbone: the trained one.
+        leads: whether this is the process that looks after the folder.
+        labelled: whether its data has classes, which were not read, to measure it by.
+    """
 
     where: Path
     summary: dict[str, Any]
     backbone: Backbone
     leads: bool
+    labelled: bool
 
 
 def pretrain_from(cfg: DictConfig, choices: dict[str, str], objects: Objects = NONE) -> Trained:
@@ -184,7 +193,8 @@ def train(cfg: DictConfig, settings: dict[str, Any], where: Path, objects: Objec
             logger=logger,
             **trainer,
         )
-    return Trained(where, summary, objective.export()[hub.MAIN], session.leads)
+    labelled = bool(getattr(data, "classes", ()))
+    return Trained(where, summary, objective.export()[hub.MAIN], session.leads, labelled)
 
 
 def read_tokenizer(

@@ -86,6 +86,25 @@ def test_the_line_after_pretraining_can_be_pasted(photos, tmp_path):
     ]
 
 
+def test_the_line_after_pretraining_without_labels_can_be_pasted(photos, tmp_path):
+    flat = tmp_path / "flat"
+    flat.mkdir()
+    for number, one in enumerate(sorted(photos.glob("*/*"))[::2]):
+        (flat / f"{number}{one.suffix}").write_bytes(one.read_bytes())
+    rows = [f"{one.name},a picture of number {i}" for i, one in enumerate(sorted(flat.iterdir()))]
+    (flat / "names.csv").write_text("\n".join(["file_name,caption", *rows]))
+    code, told = tiny.command(tmp_path, tmp_path / "cache", "pretrain", *SMALL, "data=flat", "run=a")
+    assert code == 0, told
+    assert "; one table there is not read, which has captions: data=flat/names.csv reads both" in told
+    *_, measured, line = told.strip().splitlines()
+    assert measured == "to measure it, name data with labels: ssl-zoo evaluate run=a data=LABELLED"
+    words = shlex.split(line.partition("next: ")[2])
+    assert words == ["ssl-zoo", "embed", "run=a", "data=flat"]
+    code, told = tiny.command(tmp_path, tmp_path / "cache", *words[1:])
+    assert code == 0, told
+    assert f": {len(rows)} vectors" in told
+
+
 @pytest.mark.parametrize("word", ["my photos", "data=my photos"])
 def test_a_path_without_its_key_is_known(photos, word, monkeypatch):
     seen = []
