@@ -68,7 +68,7 @@ STEPS = (
         "ssl-zoo look notes.csv",
         "ssl-zoo pretrain objective=masked_lm backbone=transformer_micro data=notes.csv tokenizer.size=2000 "
         "batch_size=32 budget.minutes=1 run=runs/notes",
-        "ssl-zoo evaluate runs/notes notes.csv labels=[5,25] floors=true",
+        "ssl-zoo evaluate runs/notes notes.csv labels=[5,10] floors=true",
         "ssl-zoo embed runs/notes notes.csv query='close the connection' nearest=3",
     ]),
     ("Is it worth it?", ["ssl-zoo worth 'my photos' minutes=3", "ssl-zoo worth notes.csv minutes=3"]),

@@ -71,6 +71,7 @@ SHIPPED = Place()
 Given = Mapping[str, dict[str, Any]]
 NOTHING: Given = {}
 HANDED = "handed_over"
+LISTED = ("objective", "backbone", "data")  # the groups of many choices, which `ssl-zoo list` shows
 for _group in ("objective", "backbone", "data"):
     ConfigStore.instance().store(group=_group, name=HANDED, node={})
 
@@ -294,9 +295,10 @@ def checked(verb: str, made: list[str], place: Place, objects: Given = NOTHING) 
         for choice in [] if value in (None, "null") else overrides.items(value):
             if choice not in options(group, place):
                 there = [path.name for path in Path().iterdir()] if group == "data" else []
-                hint = near(choice, [*options(group, place), *there]) or "."
+                hint = near(choice, [*options(group, place), *there])
                 what = "is no file or folder here, and no data set" if group == "data" else "does not exist"
-                raise ConfigError(f"{group}={choice} {what}{hint} {known(group, place)}")
+                more = "`ssl-zoo list` has all" if hint and group in LISTED else known(group, place)
+                raise ConfigError(f"{group}={choice} {what}{hint or '.'} {more}")
     missing = [
         g
         for g in mandatory(verb)

@@ -75,7 +75,7 @@ def finetune_from(
     splits = dict(zip(wanted, labelled_splits(data, one, wanted), strict=True))
     train, validation = splits["train"], splits["validation"]
     y, classes = true_labels(train, "train"), class_count(train, validation)
-    draws = {int(cfg.seed): budget(y, cfg.labels, cfg.seed)}
+    draws = {int(cfg.seed): budget(y, cfg.labels, cfg.seed, train.classes)}
     rows = len(draws[cfg.seed])
     long = ""
     if isinstance(protocol, Finetune):

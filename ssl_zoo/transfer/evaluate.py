@@ -65,7 +65,7 @@ def evaluate(
     classes = class_count(train, validation)
     if not isinstance(labels, int):  # so many a class were asked for
         warn_of_single_rows(y, train.classes)
-    draws = {seed: budget(y, labels, seed) for seed in seeds}
+    draws = {seed: budget(y, labels, seed, train.classes) for seed in seeds}
     task = Task(train, validation, draws, classes, metric, place(device))
     fitted = protocol.fit(backbone, task)
     opened = sealed.open(f"{protocol.name} with seeds {list(draws)}")

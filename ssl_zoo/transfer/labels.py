@@ -24,7 +24,7 @@ def drawable(seeds: Sequence[int]) -> tuple[int, ...]:
     return found
 
 
-def budget(y: np.ndarray, labels: int | float | None, seed: int) -> np.ndarray:
+def budget(y: np.ndarray, labels: int | float | None, seed: int, names: Sequence[str] = ()) -> np.ndarray:
     """Sorted index of the labelled rows that may be used.
 
     Each class is shuffled by (seed, class) and its first rows are kept, so with one seed a small
@@ -35,6 +35,7 @@ def budget(y: np.ndarray, labels: int | float | None, seed: int) -> np.ndarray:
         labels: an int is a count per class; a float in (0, 1) is the fraction of each class, at least
             one row; None is everything.
         seed: another seed draws other rows.
+        names: of the classes, where there are any.
 
     Raises:
         DataError: a budget outside those ranges, or a class with fewer rows than asked for.
@@ -62,10 +63,16 @@ def budget(y: np.ndarray, labels: int | float | None, seed: int) -> np.ndarray:
     if lacking:
         fewest, label = min(lacking)
         raise DataError(
-            f"class {label} has {fewest} labelled rows, fewer than the {labels} asked for (so it is with "
-            f"{len(lacking)} of {len(present)} classes): take labels={fewest} or fewer, a fraction, or null"
+            f"class {called(label, names)} has {fewest} labelled rows, fewer than the {labels} asked for "
+            f"(so it is with {len(lacking)} of {len(present)} classes): take labels={fewest} or fewer, a "
+            "fraction, or null"
         )
     return np.sort(np.concatenate(chosen))
+
+
+def called(label: int, names: Sequence[str]) -> str:
+    """A class as messages name it: by its name, or its number where it has none."""
+    return repr(names[label]) if label < len(names) else str(label)
 
 
 def warn_of_single_rows(y: np.ndarray, names: Sequence[str] = ()) -> None:
@@ -77,10 +84,9 @@ def warn_of_single_rows(y: np.ndarray, names: Sequence[str] = ()) -> None:
     present, counts = np.unique(y, return_counts=True)
     single = present[counts == 1]
     if len(single):
-        first = int(single[0])
-        shown = repr(names[first]) if first < len(names) else first
+        first = called(int(single[0]), names)
         warnings.warn(
-            f"{len(single)} of {len(present)} classes have one labelled row to learn from, class {shown} the "
+            f"{len(single)} of {len(present)} classes have one labelled row to learn from, class {first} the "
             "first of them: what is measured of such a class hangs on that row",
             stacklevel=3,
         )

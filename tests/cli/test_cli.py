@@ -37,7 +37,7 @@ SCRIPT = str(Path(sys.executable).with_name("ssl-zoo"))
         ((*IMAGES, "bakcbone=vit_tiny"), r"no key 'bakcbone'; did you mean 'backbone'\?"),
         (
             ("objective=simcrl", *IMAGES[1:]),
-            r"objective=simcrl does not exist; did you mean 'simclr'\? Choices",
+            r"objective=simcrl does not exist; did you mean 'simclr'\? `ssl-zoo list` has all",
         ),
         (
             (*IMAGES, "optimizer=adam"),

@@ -132,7 +132,7 @@ def test_folders_of_other_names_are_no_labels(home, tmp_path, capsys):
         ({"protocol": "knn"}, "protocol=knn leaves no model: take finetune, linear, or completion"),
         ({"data": "reviews.csv"}, "holds a backbone for images; data=.* is text"),
         ({"data": "photos/red"}, "have no labels"),
-        ({"labels": 400}, "class 0 has .* fewer than the 400 asked for"),
+        ({"labels": 400}, "class 'blue, pale' has .* fewer than the 400 asked for"),
     ],
 )
 def test_what_cannot_be_made_is_refused_and_leaves_nothing(home, monkeypatch, changed, said):
