@@ -24,9 +24,18 @@ def typing(words: Sequence[str]) -> Iterator[None]:
 
 
 def data_words() -> list[str]:
-    """Those about the data, where one of them says which it is; else none."""
-    found = of_data(_TYPED.get())
+    """Those about the data, where one of them says which it is; else none. A path that was typed without its
+    key has quotes only where it needs them."""
+    found = [bare(word) for word in of_data(_TYPED.get())]
     return found if any(word.startswith("data=") for word in found) else []
+
+
+def bare(word: str) -> str:
+    """The word without quotes, if it means the same."""
+    prefix, key, value = overrides.split(word)
+    text = overrides.unquoted(value or "$")
+    same = "$" not in text and overrides.parsed(f"k={text}") == text
+    return f"{prefix}{key}={text}" if same else word
 
 
 def of_data(words: Sequence[str]) -> list[str]:

@@ -10,7 +10,7 @@ from PIL import Image
 
 from ssl_zoo.cli.verb import run_verb
 from ssl_zoo.compose import composition
-from ssl_zoo.compose.typed import again, data_words, of_data
+from ssl_zoo.compose.typed import again, bare, data_words, of_data
 from ssl_zoo.messages import heard_by
 
 SMALL = (
@@ -103,6 +103,18 @@ def test_the_line_after_pretraining_without_labels_can_be_pasted(photos, tmp_pat
     code, told = tiny.command(tmp_path, tmp_path / "cache", *words[1:])
     assert code == 0, told
     assert f": {len(rows)} vectors" in told
+
+
+@pytest.mark.parametrize(
+    ("word", "same"),
+    [
+        ("data='my photos'", "data=my photos"), ("+data.name='a.csv'", "+data.name=a.csv"),
+        *((one, one) for one in ("data='a,b'", "data='1'", "data='null'", "data='${x}'", "~data.x")),
+        *((one, one) for one in ("data=digits", "data.train=['a','b']", "data=my photos")),
+    ],
+)  # fmt: skip
+def test_quotes_that_are_not_needed_go(word, same):
+    assert bare(word) == same
 
 
 @pytest.mark.parametrize("word", ["my photos", "data=my photos"])
