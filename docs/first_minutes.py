@@ -145,7 +145,7 @@ def main(folder: Path) -> None:
     shell = ["env", "-i", *words, f"PS1={PROMPT} ", "bash", "--norc", "--noprofile"]
     tmux("new-session", "-d", "-s", SESSION, *size, "-c", str(folder), *shell)
     tmux("set-option", "-t", SESSION, "history-limit", "20000")
-    parts = []
+    parts, busy = [], os.getloadavg()[0]
     try:
         time.sleep(1)
         for title, commands in STEPS:
@@ -162,7 +162,7 @@ def main(folder: Path) -> None:
     about = (
         f"Typed by `docs/first_minutes.py` into tmux ({WIDTH} columns) on {time.strftime('%Y-%m-%d')}: "
         f"{os.cpu_count()} cores, Python {platform.python_version()}, a fresh environment without "
-        "development tools."
+        f"development tools, {busy:.1f} processes at work before it."
     )
     PAGE.write_text(f"# The first minutes of a new user\n\n{about}\n\n" + "\n".join(parts), encoding="utf-8")
 
