@@ -24,12 +24,11 @@ def run(cfg: DictConfig, choices: dict[str, str]) -> float | None:
     if found.summary["stopped"] and not launch.by_lightning():
         sys.exit(143)
     if found.leads:
-        words = [f"run={found.where}", *data_again(choices["data"])]
+        run, *data = map(overrides.shell, [f"run={found.where}", *data_again(choices["data"])])
         if not found.labelled:
-            run = overrides.shell(words[0])
             print(f"to measure it, name data with labels: ssl-zoo evaluate {run} data=LABELLED")
         verb = "evaluate" if found.labelled else "embed"
-        print(f"saved in {found.where}; next: ssl-zoo {verb} {' '.join(map(overrides.shell, words))}")
+        print(f"saved in {found.where}; next: ssl-zoo {verb} {' '.join([run, *data])}")
     return optimized(cfg.optimized_metric, found.summary)
 
 

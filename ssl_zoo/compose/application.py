@@ -79,10 +79,9 @@ def submit(verb: str, args: list[str], start: Callable[[], None]) -> None:
     try:
         start()
     except Exception as error:
-        job = re.match(r"Job (\S+)", f"{error}")
-        if not type(error).__module__.startswith("submitit.") or job is None:
-            raise
-        if os.environ.get("SSL_ZOO_TRACEBACK"):
+        of_submitit = type(error).__module__.startswith("submitit.")
+        job = re.match(r"Job (\S+)", f"{error}") if of_submitit else None
+        if job is None or os.environ.get("SSL_ZOO_TRACEBACK"):
             raise
         last = next((line for line in reversed(f"{error}".splitlines()) if line.strip(" -")), "")
         sys.exit(

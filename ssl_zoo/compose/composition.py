@@ -71,8 +71,9 @@ SHIPPED = Place()
 Given = Mapping[str, dict[str, Any]]
 NOTHING: Given = {}
 HANDED = "handed_over"
-LISTED = ("objective", "backbone", "data")  # the groups of many choices, which `ssl-zoo list` shows
-for _group in ("objective", "backbone", "data"):
+# What a run is made of: code may hand it over, and `ssl-zoo list` shows all choices.
+PARTS = ("objective", "backbone", "data")
+for _group in PARTS:
     ConfigStore.instance().store(group=_group, name=HANDED, node={})
 
 
@@ -297,7 +298,7 @@ def checked(verb: str, made: list[str], place: Place, objects: Given = NOTHING) 
                 there = [path.name for path in Path().iterdir()] if group == "data" else []
                 hint = near(choice, [*options(group, place), *there])
                 what = "is no file or folder here, and no data set" if group == "data" else "does not exist"
-                more = "`ssl-zoo list` has all" if hint and group in LISTED else known(group, place)
+                more = "`ssl-zoo list` has all" if hint and group in PARTS else known(group, place)
                 raise ConfigError(f"{group}={choice} {what}{hint or '.'} {more}")
     missing = [
         g
@@ -347,7 +348,7 @@ def mandatory(verb: str) -> list[str]:
     if verb in ("predict", "generate", "report", "export", "reproduce"):
         return []
     some = verb in ("evaluate", "finetune", "embed", "look", "worth")
-    return ["data"] if some else ["objective", "backbone", "data"]
+    return ["data"] if some else [*PARTS]
 
 
 def known(group: str, place: Place = SHIPPED) -> str:
