@@ -67,6 +67,18 @@ def total(x: Tensor) -> Tensor:
     return summed
 
 
+def divided_as(value: Tensor, weight: Tensor) -> Tensor:
+    """A whole tensor, the same in all processes, as a weight of its shape is held: a part in each process
+    where FSDP2 divides the weight, else as it is."""
+    if not hasattr(weight, "device_mesh") or hasattr(value, "device_mesh") or value.shape != weight.shape:
+        return value
+    from torch.distributed.tensor import DTensor, distribute_tensor  # its imports take long
+
+    assert isinstance(weight, DTensor)
+    value = value.to(weight.device)
+    return distribute_tensor(value, weight.device_mesh, weight.placements, src_data_rank=None)
+
+
 def shares(where: Tensor) -> Tensor:
     """What each value counts in the mean over those of all processes that `where` chooses.
 

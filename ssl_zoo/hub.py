@@ -14,13 +14,13 @@ import inspect
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, get_args
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import nn
+from torch import Tensor, nn
 
 from ssl_zoo.backbones._base import Backbone, TokenBackbone, Writes
 from ssl_zoo.portable import memory
@@ -182,12 +182,15 @@ def replace(folder: Path, write: Callable[[Path], object]) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
-def save(backbone: Backbone, folder: str | Path) -> Path:
-    """Write the backbone to `folder`, replacing what is there; the old one stays until the new is whole."""
+def save(backbone: Backbone, folder: str | Path, state: Mapping[str, Tensor] | None = None) -> Path:
+    """Write the backbone to `folder`, replacing what is there; the old one stays until the new is whole.
+
+    state: its weights and buffers by name, where the backbone itself has only a part of them."""
 
     def write(part: Path) -> None:
-        state = {k: value.detach().cpu().contiguous().clone() for k, value in backbone.state_dict().items()}
-        save_file(state, part / "model.safetensors")
+        held = backbone.state_dict() if state is None else state
+        state_dict = {k: value.detach().cpu().contiguous().clone() for k, value in held.items()}
+        save_file(state_dict, part / "model.safetensors")
         about = describe(backbone) | {DIGEST: digest(part / "model.safetensors")}
         (part / "config.json").write_text(json.dumps(about, indent=1) + "\n")
         # safetensors makes files that only their owner may read.

@@ -174,6 +174,12 @@ def fast_bfloat16() -> bool:
     return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
 
 
+def length(x: Tensor) -> Tensor:
+    """|x|, a scalar; of all of it where each process holds a part (a collective call there)."""
+    found = x.norm()
+    return found.full_tensor() if hasattr(found, "full_tensor") else found  # pyright: ignore
+
+
 class _Layerwise(Optimizer, ABC):
     """Momentum with a rate of its own for each matrix. Parameters of other groups take plain steps."""
 
@@ -211,7 +217,7 @@ class LARS(_Layerwise):
     def move(self, w, g, v, group) -> None:
         if group["matrices"]:
             g = g.add(w, alpha=group["weight_decay"])
-            norms = w.norm(), g.norm()
+            norms = length(w), length(g)
             ratio = group["trust"] * norms[0] / norms[1].clamp_min(torch.finfo(g.dtype).tiny)
             g = g * torch.where((norms[0] > 0) & (norms[1] > 0), ratio, torch.ones_like(ratio))
         w.sub_(v.mul_(group["momentum"]).add_(g, alpha=group["lr"]))
@@ -228,7 +234,7 @@ class LARC(_Layerwise):
 
     def move(self, w, g, v, group) -> None:
         if group["matrices"]:
-            decay, norms = group["weight_decay"], (w.norm(), g.norm())
+            decay, norms = group["weight_decay"], (length(w), length(g))
             moves = (norms[0] > 0) & (norms[1] > 0)
             tiny = torch.finfo(g.dtype).tiny
             rate = group["trust"] * norms[0] / (norms[1] + decay * norms[0]).clamp_min(tiny)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import socket
 from collections.abc import Callable
@@ -9,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import tiny
+import torch
+import torch.distributed as dist
 
 TOGETHER = {"devices": 2, "strategy": "ddp"}
 
@@ -48,3 +51,38 @@ def ended(folder: Path, processes: list, timeout: float = 90) -> tuple[list[int]
     """Exit codes, and all that was printed."""
     codes = [tiny.outcome(process, timeout) for process in processes]
     return codes, "\n".join((folder / f"rank-{rank}").read_text() for rank in range(len(processes)))
+
+
+def member(number: int, processes: int, folder: Path, job: Callable, args: tuple) -> None:
+    """Process `number` of several; the first keeps what the job returns."""
+    dist.init_process_group("gloo", f"file://{folder}/meeting", rank=number, world_size=processes)
+    found = job(*args)
+    if number == 0:
+        torch.save(found, folder / "found.pt")
+    dist.barrier()
+    dist.destroy_process_group()
+
+
+def together(folder: Path, job: Callable, *args: Any, processes: int = 2) -> Any:
+    """What `job` returns in the first of two processes."""
+    folder.mkdir()
+    logs = [folder / f"log-{i}" for i in range(processes)]
+    group = [tiny.spawn(log, member, i, processes, folder, job, args) for i, log in enumerate(logs)]
+    codes = [tiny.outcome(process, timeout=300) for process in group]
+    assert codes == [0] * processes, "\n".join(log.read_text() for log in logs)
+    return torch.load(folder / "found.pt")
+
+
+def once(factory: Any, worker: str, name: str, job: Callable, processes: int = 2) -> Any:
+    """What `together` gives, once for all workers of the test run: the first that comes has them do it.
+
+    factory, worker: pytest's tmp_path_factory and worker_id.
+    """
+    if worker == "master":
+        return together(factory.mktemp(name) / "run", job, processes=processes)
+    folder = factory.getbasetemp().parent / name
+    with open(folder.with_suffix(".lock"), "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if folder.exists():
+            return torch.load(folder / "found.pt")
+        return together(folder, job, processes=processes)

@@ -28,7 +28,7 @@ ELSEWHERE = {
 NOT_RUN = {
     r"^make demo$": "sets up .venv; tests/cli/test_demo.py runs the demo",
     r"^pip install ": "installs",
-    r"trainer=(gpu|ddp)( |$)": "needs GPUs",
+    r"trainer=(gpu|ddp|fsdp2)( |$)": "needs GPUs",
     r"^(torchrun|srun) ": "needs a launcher",
     r"backbone.name=resnet18 backbone.pretrained=true": "needs weights from the hub",
     r"backbone=hf backbone.name=answerdotai": "needs weights from the hub",
@@ -40,7 +40,7 @@ SLOW = {
     r"^ssl-zoo leaderboard run ": "a line of a board, which is all of its measures",
     r"^ssl-zoo report runs/digits$": "a page of a larger run than others",
     r"^ssl-zoo leaderboard check ": "hashes of all code behind a board",
-    r"trainer=ddp_cpu": "two processes",
+    r"trainer=(ddp|fsdp2)_cpu": "two processes",
     r"^ssl-zoo check ": "two processes",
     r"^ssl-zoo scale ": "nine runs",
     r"^ssl-zoo worth ": "two ways of pretraining and all of their floors",

@@ -61,7 +61,7 @@ def prepared(folder, page):
 
 def command(folder, cache, words):
     """Exit code and output; of several processes, each of which is the command again, started as such."""
-    if "trainer=ddp_cpu" not in words:
+    if not {"trainer=ddp_cpu", "trainer=fsdp2_cpu"} & set(words):
         return tiny.command(folder, cache, *words)
     script = Path(sys.executable).with_name("ssl-zoo")
     done = subprocess.run(

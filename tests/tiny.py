@@ -46,6 +46,7 @@ from ssl_zoo.objectives.next_token import NextToken
 from ssl_zoo.objectives.rotation import Rotation
 from ssl_zoo.objectives.simclr import SimCLR
 from ssl_zoo.pretrain import Budget, Pretraining, PretrainingData, pretrain
+from ssl_zoo.pretrain.sharding import whole
 from ssl_zoo.views.kernels import warm_up
 
 warm_up()  # compiled once, in the server
@@ -162,7 +163,7 @@ def die() -> None:
 
 
 def sha256(value: Any) -> str:
-    """Of nested dicts and lists of tensors and numbers, to the bit."""
+    """Of nested dicts and lists of tensors and numbers, to the bit; tensors may be divided over processes."""
     digest = hashlib.sha256()
 
     def feed(part: Any) -> None:
@@ -175,7 +176,7 @@ def sha256(value: Any) -> str:
                 feed(item)
         elif isinstance(part, Tensor):
             digest.update(f"{part.dtype}{tuple(part.shape)}".encode())
-            digest.update(part.detach().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+            digest.update(whole(part.detach()).contiguous().flatten().view(torch.uint8).numpy().tobytes())
         else:
             digest.update(repr(part).encode())
 

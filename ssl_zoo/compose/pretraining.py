@@ -29,6 +29,7 @@ from ssl_zoo.loggers import refuse_absent
 from ssl_zoo.pretrain import Budget, Pretraining, PretrainingData, launch, pretrain
 from ssl_zoo.pretrain.checkpoint import checkpoints
 from ssl_zoo.pretrain.guard import Guard
+from ssl_zoo.pretrain.recompute import recompute
 from ssl_zoo.pretrain.run import RunError, locked
 from ssl_zoo.pretrain.saying import say
 from ssl_zoo.pretrain.stopping import requeue_when_told
@@ -37,9 +38,9 @@ from ssl_zoo.pretrain.writing import write_atomically
 
 # What may change between the sessions of one run; anything else would be another run.
 FREE = (
-    "run", "budget", "workers", "threads", "compile", "resume", "log_every", "evaluate_every", "save_every",
-    "keep", "validation_limit", "optimized_metric", "wandb", "logger", "trainer", "data_dir", "data.cache",
-    "guard.margin", "guard.patience",
+    "run", "budget", "workers", "threads", "compile", "recompute", "resume", "log_every", "evaluate_every",
+    "save_every", "keep", "validation_limit", "optimized_metric", "wandb", "logger", "trainer", "data_dir",
+    "data.cache", "guard.margin", "guard.patience",
     "data.max_",  # limits: what passes them is the same
 )  # fmt: skip
 
@@ -130,8 +131,13 @@ def train(cfg: DictConfig, settings: dict[str, Any], where: Path, objects: Objec
     elif isinstance(data, TextData):
         tokenizer = read_tokenizer(cfg, where, data.texts("train"), cfg.backbone, begun)
     objective = build_objective(cfg, tokenizer, objects, begin=new)
+    if cfg.recompute:
+        recompute(objective)
     if cfg.compile:
-        objective.backbone.compile()
+        # Between the blocks, FSDP gathers weights, which no graph holds.
+        whole = cfg.trainer.strategy != "fsdp2"
+        for part in [objective.backbone] if whole else objective.backbone.blocks():
+            part.compile()
     watched = cfg.evaluate_every and "validation" in data.splits()
     held_out = "validation" if watched else None
     read: Callable[[str], Rows]

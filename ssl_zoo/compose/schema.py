@@ -69,6 +69,7 @@ class PretrainKeys:
     threads: Count | None
     clip: Share | None
     compile: bool
+    recompute: bool
     resume: str
     log_every: Natural
     optimized_metric: str | None

@@ -37,7 +37,7 @@ class Towers(Objective[ImageBackbone]):
     reads = ("x", "other")
     layout = "document"
     whole_batch = True
-    starts: ClassVar[dict[str, float]]  # learnt scalars, which do not decay
+    starts: ClassVar[dict[str, float]]  # learnt numbers, which do not decay
     tiny: ClassVar[dict[str, Any]] = {"text": "transformer", "out": 8}
     log_scale: Tensor
 
@@ -50,7 +50,7 @@ class Towers(Objective[ImageBackbone]):
         self.image_out = nn.Linear(backbone.dim, out, bias=False)
         self.text_out = nn.Linear(text.dim, out, bias=False)
         for name, value in self.starts.items():
-            self.register_parameter(name, nn.Parameter(torch.tensor(value)))
+            self.register_parameter(name, nn.Parameter(torch.tensor([value])))
 
     def image_vectors(self, pooled: Tensor) -> Tensor:
         """`Features.pooled` of images (B, D) -> unit vectors (B, out)."""
@@ -67,7 +67,7 @@ class Towers(Objective[ImageBackbone]):
         u = self.image_out(self.backbone(self.view(batch.x)).pooled)
         v = self.text_out(self.text(batch.other.x, batch.other.segments).pooled)
         loss, found = self.score(u, v)
-        return Loss(loss, {"pair_found": found.detach(), "scale": self.log_scale.detach().exp()})
+        return Loss(loss, {"pair_found": found.detach(), "scale": self.log_scale.detach().exp().squeeze()})
 
     @abstractmethod
     def score(self, u: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from ssl_zoo.backbones.patches import PatchDictionary
 from ssl_zoo.codebook import Once, k_means, nearest, refuse_few
-from ssl_zoo.distributed import of_first
+from ssl_zoo.distributed import divided_as, of_first
 from ssl_zoo.heads import exact
 from ssl_zoo.noise import rand
 from ssl_zoo.objectives._base import Batch, Loss, Objective
@@ -96,7 +96,8 @@ class PatchKMeans(Objective[PatchDictionary]):
             mean, white = whitening(rows)
             self.backbone.centre.copy_(of_first(mean))
             self.backbone.whiten.copy_(of_first(white))
-            words.copy_(of_first(k_means(self.backbone.white(rows), len(words), self.rounds)))
+            found = of_first(k_means(self.backbone.white(rows), len(words), self.rounds))
+            words.copy_(divided_as(found, words))
 
     def show(self, batch: Batch) -> Pictures:
         """As many words as there are images, as patches."""

@@ -98,7 +98,8 @@ class Meter(PerStep):
             f"batch       {data.plan.batch} = {world()} processes x {data.accumulate} accumulated x {each}",
             f"optimizer   {type(trainer.optimizers[0]).__name__}, peak lr {group['base_lr']:g}, "
             f"weight decay {max(g.get('weight_decay', 0) for g in trainer.optimizers[0].param_groups):g}",
-            f"length      {length}{epochs}, on {module.device}, {trainer.precision}",
+            f"length      {length}{epochs}, on {module.device}, {trainer.precision}"
+            + (", weights divided (FSDP2)" if module.divided is not None else ""),
         ]
         if (chance := chance_of(module)) is not None:
             log(trainer, {"chance": chance})

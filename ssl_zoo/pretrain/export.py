@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
+from torch import Tensor
 
 from ssl_zoo import hub
 from ssl_zoo.backbones._base import Backbone
@@ -17,14 +19,13 @@ from ssl_zoo.pretrain.checkpoint import checkpoints
 FEW = 20  # optimizer steps that teach nothing, whatever the objective
 
 
-def exported(backbone: Backbone, folder: Path) -> bool:
-    """Whether `folder` holds these weights, to the bit, and their description."""
+def exported(backbone: Backbone, now: Mapping[str, Tensor], folder: Path) -> bool:
+    """Whether `folder` holds this state of a backbone, to the bit, and its description."""
     try:
         about = json.loads((folder / "config.json").read_bytes())
         state = load_file(folder / "model.safetensors")
     except (OSError, ValueError, SafetensorError):
         return False
-    now = backbone.state_dict()
     same = state.keys() == now.keys() and all(
         value.dtype == now[k].dtype and torch.equal(value, now[k].cpu()) for k, value in state.items()
     )

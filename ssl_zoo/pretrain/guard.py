@@ -41,6 +41,7 @@ from ssl_zoo.objectives._base import Objective
 from ssl_zoo.pretrain.callbacks import PerStep, pretraining
 from ssl_zoo.pretrain.module import NonFinite, Pretraining
 from ssl_zoo.pretrain.saying import say
+from ssl_zoo.pretrain.sharding import load_whole, whole_state
 from ssl_zoo.pretrain.watch import Monitor
 
 NAMES = {"knn": "kNN accuracy", "effective_rank": "effective rank"}
@@ -211,10 +212,7 @@ class Guard(PerStep):
         self.worse = self.worse + 1 if self.now < least else 0
         if first or self.now >= (self.best if figure == "knn" else least):
             self.kept, self.found = step, {k: v for k, v in values.items() if k != "off_line"}
-            self.weights = {
-                name: {key: value.detach().to("cpu", copy=True) for key, value in one.state_dict().items()}
-                for name, one in module.objective.export().items()
-            }
+            self.weights = {name: whole_state(one) for name, one in module.objective.export().items()}
         elif self.worse:
             say(
                 f"step {step:,}  guard: {figure} {self.now:.4g} is {1 - self.now / self.best:.0%} below the "
@@ -237,7 +235,7 @@ class Guard(PerStep):
         """
         if self.weights and (self.broken or self.kept != step):
             for name, one in objective.export().items():
-                one.load_state_dict(self.weights[name])
+                load_whole(one, self.weights[name])
 
     STATE = ("looked", "start", "best", "now", "worse", "kept", "found", "weights")
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import warnings
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
 import lightning as L
 import torch
@@ -17,12 +18,15 @@ from ssl_zoo.data.rows import refuse_lacking
 from ssl_zoo.distributed import rank, world
 from ssl_zoo.noise import free_noise, seed_model, seed_noise
 from ssl_zoo.norm import over_all_processes
-from ssl_zoo.objectives._base import Loss, Objective
+from ssl_zoo.objectives._base import Batch, Loss, Objective
 from ssl_zoo.pretrain.budget import ENDLESS, Budget, Clock
 from ssl_zoo.pretrain.checkpoint import CheckpointError
 from ssl_zoo.pretrain.data import PretrainingData, as_batch
+from ssl_zoo.pretrain.sharding import Everything, finite_everywhere, let_go, shard
 from ssl_zoo.schedules import Schedule, constant, cosine
 from ssl_zoo.views.view import View
+
+T = TypeVar("T")
 
 
 class NonFinite(RuntimeError):
@@ -87,6 +91,7 @@ class Pretraining(L.LightningModule):
         self.stopped = False
         self.done = 0.0
         self.metered = False  # whether a Meter logs loss and parts in its own rhythm
+        self._divided: tuple[Everything, ...] = ()  # in a tuple: it is no module beside the objective
         self.exact = True  # whether batches are those of PretrainingData
         # Of the loss and its parts over the rows of this epoch; resumption does not start it anew.
         self.sums, self.rows_seen = dict[str, Tensor](), 0
@@ -100,6 +105,29 @@ class Pretraining(L.LightningModule):
             if "weight_decay" in group:
                 group.setdefault("base_decay", group["weight_decay"])
         return optimizer
+
+    def configure_model(self) -> None:
+        """Divide the weights, where the trainer's strategy asks for it (see `sharding`)."""
+        if self._device_mesh is None or self.divided is not None:
+            return
+        # A CPU's autocast does not take norms whose weights are in bfloat16.
+        half = self.trainer.precision == "bf16-mixed" and self._device_mesh.device_type == "cuda"
+        self.trainer.precision_plugin.convert_module(self)
+        self._divided = (shard(self.objective, self._device_mesh["data_parallel"], half),)
+
+    @property
+    def divided(self) -> Everything | None:
+        """What the objective is used through where its weights are divided over processes; else None."""
+        return self._divided[0] if self._divided else None
+
+    def reading(self, do: Callable[[], T]) -> T:
+        """What `do` gives, which reads weights and learns nothing (all processes have to call it)."""
+        if self.divided is None:
+            return do()
+        with torch.no_grad(), self.trainer.precision_plugin.forward_context():
+            found = self.divided(do)
+        let_go(self.divided)
+        return found
 
     def setup(self, stage: str) -> None:
         self.exact = isinstance(getattr(self.trainer, "datamodule", None), PretrainingData)
@@ -198,11 +226,24 @@ class Pretraining(L.LightningModule):
         step, part = divmod(micro, accumulate)
         seed_noise(self.seed, step, part * world() + rank(), accumulate * world())
         seed_model(self.device, "model", self.seed, micro, rank())
-        loss = self.objective(rows)
+        loss = self.loss_of(rows)
         self.watch(loss, micro)
         if not self.metered:
             self.tell(micro, len(rows.x))
         return loss.value
+
+    def loss_of(self, rows: Batch) -> Loss:
+        """The loss of a batch, whose gradient comes to whole weights or to divided ones."""
+        if self.divided is None:
+            return self.objective(rows)
+
+        def both() -> tuple[Tensor, Loss]:
+            loss = self.objective(rows)
+            return loss.value, loss
+
+        # FSDP looks for the tensor that gradients start from in tuples, not in a Loss.
+        value, loss = self.divided(both)
+        return dataclasses.replace(loss, value=value)
 
     def tell(self, micro: int, rows: int) -> None:
         """Show loss and parts to callbacks after each part of a step, and to loggers and bars every so often.
@@ -267,9 +308,10 @@ class Pretraining(L.LightningModule):
         )
 
     def check_weights(self) -> None:
-        """Raise NonFinite, with their names, if weights are not finite on this process."""
-        named = self.objective.named_parameters()
-        bad = [name for name, p in named if not torch.isfinite(p).all()]
+        """Raise NonFinite, with their names, if weights are not finite."""
+        names, weights = zip(*self.objective.named_parameters(), strict=True)
+        fine = finite_everywhere(weights).tolist()
+        bad = [name for name, whole in zip(names, fine, strict=True) if not whole]
         if not bad:
             return
         raise NonFinite(
@@ -316,9 +358,9 @@ class Pretraining(L.LightningModule):
         checkpoint["seconds"] = self.clock.elapsed()
         checkpoint["budget"] = self.budget.given()
 
-    def refuse_other_weights(self, found: dict[str, Tensor]) -> None:
-        """Raise CheckpointError, with the first of them, if weights are not those of this objective."""
-        now, before = ({k: tuple(v.shape) for k, v in some.items()} for some in (self.state_dict(), found))
+    def refuse_other_weights(self, before: Mapping[str, tuple[int, ...]]) -> None:
+        """Raise CheckpointError, with the first of them, if weights of these shapes are of another one."""
+        now = {name: tuple(value.shape) for name, value in self.state_dict().items()}
         differing = [key for key in sorted({*now, *before}) if now.get(key) != before.get(key)]
         if differing:
             first = differing[0]
@@ -330,7 +372,7 @@ class Pretraining(L.LightningModule):
             )
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        self.refuse_other_weights(checkpoint["state_dict"])
+        self.refuse_other_weights({k: tuple(v.shape) for k, v in checkpoint["state_dict"].items()})
         self.clock.spent = checkpoint["seconds"]
         # Lightning converts to trainer.precision after it loads; float32 would cut weights in double short.
         self.trainer.precision_plugin.convert_module(self)

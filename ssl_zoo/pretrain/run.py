@@ -38,6 +38,7 @@ from ssl_zoo.pretrain.module import NonFinite, Pretraining
 from ssl_zoo.pretrain.saver import Checkpoint
 from ssl_zoo.pretrain.saying import say
 from ssl_zoo.pretrain.session import RunError, Session, locked
+from ssl_zoo.pretrain.sharding import refuse_fsdp1, whole_state
 from ssl_zoo.pretrain.stopping import Stop, requeue
 from ssl_zoo.pretrain.watch import Monitor, Validation
 from ssl_zoo.pretrain.writing import write_atomically
@@ -112,6 +113,11 @@ def pretrain(
     if guard is not None:
         guard.watch(monitor)
     launch.refuse_absent_device(trainer)
+    refuse_fsdp1(trainer.get("strategy"))
+    if trainer.get("strategy") == "fsdp2":
+        from ssl_zoo.pretrain.fsdp2 import FSDP2  # its imports take long
+
+        trainer["strategy"] = FSDP2()
     saver = Checkpoint(run / "checkpoints", save_every, keep, stop)
     meter = Meter(log_every)
     watchers = [extra for extra in (validation, monitor, guard) if extra is not None]
@@ -194,10 +200,11 @@ def conclude(
     """Export the backbones of a run that is finished, and write its summary, unless all are there."""
     kept, step = module.objective.export(), lightning.global_step
     backbone = kept[hub.MAIN]
+    states = {name: whole_state(one) for name, one in kept.items()}  # all processes have a part
     file, watched = run / "summary.json", {}
     if module.step_at_start == step and not module.stopped:
         before = read_summary(file)
-        whole = all(exported(one, hub.place(run, name)) for name, one in kept.items())
+        whole = all(exported(one, states[name], hub.place(run, name)) for name, one in kept.items())
         if before.get("steps") == step and not before["stopped"] and whole:
             say(f"{run} was finished already, at step {step:,}")
             return before
@@ -221,7 +228,7 @@ def conclude(
     if lightning.is_global_zero:
         if not module.stopped:
             for name, one in kept.items():
-                hub.save(one, hub.place(run, name))
+                hub.save(one, hub.place(run, name), states[name])
             if step < FEW:
                 say(
                     f"note: {step} optimizer step{'s' * (step > 1)} taught this backbone next to nothing; "

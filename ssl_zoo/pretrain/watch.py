@@ -65,7 +65,7 @@ class Validation(PerStep):
         if "index" in module.objective.reads:
             say(f"step {trainer.global_step:,}  no validation loss: held-out rows have no number in training")
             return
-        values = {k: v.item() for k, v in self.losses(module).items()}
+        values = {k: v.item() for k, v in module.reading(lambda: self.losses(module)).items()}
         bytes_per_token = getattr(self.rows, "bytes_per_token", None)
         if "val/nats_per_token" in values and bytes_per_token:
             values["val/bits_per_byte"] = values["val/nats_per_token"] / math.log(2) / bytes_per_token
@@ -139,7 +139,7 @@ class Monitor(PerStep):
     def on_train_start(self, trainer, pl_module) -> None:
         if self.every and trainer.global_step == 0:
             module = pretraining(pl_module)
-            values, off_line = self.measure(module.objective.export()[hub.MAIN], module.device)
+            values, off_line = self.features(module)
             self.untrained = {**values, "off_line": off_line}
 
     def on_save_checkpoint(self, trainer, pl_module, checkpoint) -> None:
@@ -167,7 +167,7 @@ class Monitor(PerStep):
     def look(self, trainer: L.Trainer, module: Pretraining) -> None:
         """Measure, log and show, and warn where the features have collapsed."""
         self.at = trainer.global_step
-        self.last, off_line = self.measure(module.objective.export()[hub.MAIN], module.device)
+        self.last, off_line = self.features(module)
         log(trainer, {f"monitor/{name}": value for name, value in self.last.items()})
         line = "  ".join(f"{name} {value:.4g}" for name, value in self.last.items())
         # Of use all the same: more than half way from always guessing the commonest class to perfect.
@@ -175,6 +175,10 @@ class Monitor(PerStep):
         if not useful and (how := collapsed(self.last["feature_std"], off_line, self.untrained)):
             line += f"  WARNING: the features have almost collapsed to one {how}"
         say(f"step {trainer.global_step:,}  {line}")
+
+    def features(self, module: Pretraining) -> tuple[dict[str, float], float]:
+        """What `measure` says of the backbone that is exported."""
+        return module.reading(lambda: self.measure(module.objective.export()[hub.MAIN], module.device))
 
     def measure(self, backbone: Backbone, device: torch.device) -> tuple[dict[str, float], float]:
         """The figures of a backbone by name, and the share of its features' variance off one line."""

@@ -5,7 +5,6 @@ pair of processes: raw torch.distributed over gloo, with gradients averaged by h
 goes through Lightning.
 """
 
-import fcntl
 import functools
 import json
 import math
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import ranks
 import tiny
 import torch
 import torch.distributed as dist
@@ -66,26 +66,6 @@ def learned(name: str, accumulate: int = 1) -> dict[str, Any]:
     return learn(*build(name), accumulate)
 
 
-def member(number: int, processes: int, folder: Path, job: Callable, args: tuple) -> None:
-    """Process `number` of several; the first keeps what the job returns."""
-    dist.init_process_group("gloo", f"file://{folder}/meeting", rank=number, world_size=processes)
-    found = job(*args)
-    if number == 0:
-        torch.save(found, folder / "found.pt")
-    dist.barrier()
-    dist.destroy_process_group()
-
-
-def together(folder: Path, job: Callable, *args: Any, processes: int = 2) -> Any:
-    """What `job` returns in the first of two processes."""
-    folder.mkdir()
-    logs = [folder / f"log-{i}" for i in range(processes)]
-    group = [tiny.spawn(log, member, i, processes, folder, job, args) for i, log in enumerate(logs)]
-    codes = [tiny.outcome(process, timeout=300) for process in group]
-    assert codes == [0] * processes, "\n".join(log.read_text() for log in logs)
-    return torch.load(folder / "found.pt")
-
-
 def own_chunk(ctx, *grads):
     """A gather whose gradient forgets what the other processes' losses say about these rows."""
     return grads[0].chunk(world())[rank()]
@@ -111,13 +91,7 @@ def with_fault(where: Any, key: str, fault: Any, name: str) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def pair(tmp_path_factory, worker_id):
-    """What two processes do, once for all workers of the test run: the first that comes has them do it."""
-    if worker_id == "master":
-        return together(tmp_path_factory.mktemp("pair") / "run", everything)
-    folder = tmp_path_factory.getbasetemp().parent / "two-processes"
-    with open(folder.with_suffix(".lock"), "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        return torch.load(folder / "found.pt") if folder.exists() else together(folder, everything)
+    return ranks.once(tmp_path_factory, worker_id, "two-processes", everything)
 
 
 @functools.cache

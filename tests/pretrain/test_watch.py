@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -54,10 +55,18 @@ def all_finite(weights: bool = False) -> None:
 
 
 def as_module(model: Backbone) -> SimpleNamespace:
-    """What the monitor asks of the module that is trained."""
-    objective = SimpleNamespace(export=lambda: {"backbone": model})
+    """What the monitor asks of the module that is trained, whose objective exports this backbone."""
+    return training(SimpleNamespace(export=lambda: {"backbone": model}))
+
+
+def training(objective: Any) -> SimpleNamespace:
+    """What the monitor asks of the module that trains an objective."""
     return SimpleNamespace(
-        objective=objective, device=torch.device("cpu"), stopped=False, check_finite=all_finite
+        objective=objective,
+        device=torch.device("cpu"),
+        stopped=False,
+        check_finite=all_finite,
+        reading=lambda do: do(),
     )
 
 
@@ -149,9 +158,7 @@ def test_what_is_watched_is_what_is_exported(kind):
             weight.add_(torch.randn_like(weight) * weight.std().nan_to_num())
     rows = FakeRows(pictures(64).x, None)
     monitor = Monitor(rows, rows, every=1)
-    module = SimpleNamespace(
-        objective=objective, device=torch.device("cpu"), stopped=False, check_finite=all_finite
-    )
+    module = training(objective)
     before = {name: value.clone() for name, value in objective.state_dict().items()}
     modes = [part.training for part in objective.modules()]
     assert True in modes
