@@ -17,8 +17,9 @@ Turn = tuple[Tensor, Tensor]
 
 
 def by_hand(x: Tensor) -> bool:
-    """Whether the hand-written gradients serve x better than torch's own operations."""
-    return x.device.type == "cpu" and x.dtype in (torch.float32, torch.float64)
+    """Whether the hand-written gradients serve x better than torch's own operations, which a compiler fuses."""
+    own = x.device.type == "cpu" and x.dtype in (torch.float32, torch.float64)
+    return own and not torch.compiler.is_compiling()
 
 
 def inverse_rms(x: Tensor) -> Tensor:

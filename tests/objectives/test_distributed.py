@@ -20,46 +20,18 @@ import ranks
 import tiny
 import torch
 import torch.distributed as dist
-import zoo_backbones
+from in_double import ZOO, build
 from torch import nn
 
 from ssl_zoo import distributed, norm
 from ssl_zoo.assign import sinkhorn
 from ssl_zoo.backbones._timm import BatchNormAct, BatchNormAct2d
 from ssl_zoo.backbones.cnn import TimmCNN
-from ssl_zoo.contract.pair import ROWS, STEPS, faint, furthest, in_parts, learn
+from ssl_zoo.contract.pair import STEPS, faint, furthest, in_parts, learn
 from ssl_zoo.contrast import nt_xent
 from ssl_zoo.distributed import rank, world
 from ssl_zoo.memory import Centre
 from ssl_zoo.noise import free_noise, rand, seed_noise
-from ssl_zoo.objectives._base import Batch, Objective
-from ssl_zoo.views.view import View
-
-ZOO = {f"{cls.__name__} {kind}": (cls, kind) for cls, kind in zoo_backbones.pairs()}
-
-
-def in_double(view: nn.Module, images: Any, shown: torch.Tensor) -> torch.Tensor:
-    """A view's images in double precision, as the weights are."""
-    return shown.double()
-
-
-def build(name: str) -> tuple[Objective, Batch]:
-    """The objective, in training; its rows of text end in padding of unequal lengths."""
-    torch.set_num_threads(1)
-    cls, kind = ZOO[name]
-    objective = zoo_backbones.build(cls, zoo_backbones.backbone(kind)).double().train()
-    for module in objective.modules():
-        if isinstance(module, View):
-            module.register_forward_hook(in_double)
-    with torch.no_grad():  # nothing starts at zero, so that every gradient counts
-        for parameter in objective.parameters():
-            parameter.add_(0.1 * torch.randn_like(parameter))
-    batch = zoo_backbones.batch(objective, ROWS, length=20)
-    if batch.segments is not None:
-        objective.eval()  # the noise inside a model, dropout, belongs to a process
-        for row in range(ROWS):
-            batch.segments[row, batch.x.shape[1] - row :] = -1
-    return objective, batch
 
 
 def learned(name: str, accumulate: int = 1) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import ranks
 import test_distributed
 import torch
 import torch.distributed as dist
-from test_distributed import ZOO, build
+from in_double import ZOO, build
 from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor import DTensor
