@@ -17,7 +17,7 @@ Turn = tuple[Tensor, Tensor]
 
 
 def by_hand(x: Tensor) -> bool:
-    """Whether the hand-written gradients serve x better than torch's own operations, which a compiler fuses."""
+    """Whether hand-written gradients serve x better than torch's operations, which a compiler would fuse."""
     own = x.device.type == "cpu" and x.dtype in (torch.float32, torch.float64)
     return own and not torch.compiler.is_compiling()
 
