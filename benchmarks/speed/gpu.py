@@ -1,8 +1,9 @@
-"""One GPU, under 10 minutes: SimCLR against lightly's example, and GPT-2's size against the card's own rate.
+"""One GPU, under 10 minutes: GPT-2's size against the card's own rate, SimCLR against lightly's example,
+and views alone.
 
-python benchmarks/speed/gpu.py --out FILE [--tiny]. Hydra is not needed: the parts are built here. Images
-and ids are random, as their content does not change the time. --tiny runs the same code on a CPU in
-seconds; its figures say nothing.
+python benchmarks/speed/gpu.py --out FILE [--only CASE ...] [--tiny]. Hydra is not needed: the parts are built
+here. Images and ids are random, as their content does not change the time. What FILE holds of other cases is
+kept. --tiny runs the same code on a CPU in seconds; its figures say nothing.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ from ssl_zoo.objectives._base import Batch
 from ssl_zoo.objectives.next_token import NextToken
 from ssl_zoo.objectives.simclr import SimCLR
 from ssl_zoo.optim import adamw
+from ssl_zoo.views.recipes import simclr as recipe
 from ssl_zoo.views.recipes import simclr_small
 
 WORKERS = 16
@@ -196,23 +198,48 @@ def utilisation(tiny: bool, rounds: int) -> dict[str, Any]:
     }
 
 
+def simclr_against_lightly(tiny: bool, rounds: int) -> dict[str, Any]:
+    case = simclr_case(tiny)
+    about = {"title": case.title, "bar": case.bar, "same": case.same, "differs": case.differs}
+    return about | rates_of(case, rounds)
+
+
+VIEWS = {32: 1024, 96: 512, 224: 256}  # side in pixels -> images at once
+
+
+def views(tiny: bool, rounds: int) -> dict[str, Any]:
+    """SimCLR views a second by side in pixels, of uint8 images that are on the device already."""
+    device = "cpu" if tiny else "cuda"
+    found = {}
+    for side, count in VIEWS.items():
+        images = torch.randint(
+            0, 256, (2 if tiny else count, 3, side, side), dtype=torch.uint8, device=device
+        )
+        view = recipe(side).to(device)
+        call = partial(view, images)
+        found[str(side)] = [round(len(images) / seconds_of(call, tiny)) for _ in range(rounds)]
+        print(f"SimCLR views, {side} px: {median(found[str(side)]):,.0f} a second")
+    return {"title": "SimCLR views alone, one GPU", "unit": "views/s", "rates": found}
+
+
+CASES = {"next_token": utilisation, "simclr": simclr_against_lightly, "views": views}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--only", nargs="*", choices=CASES, default=list(CASES))
     parser.add_argument("--rounds", type=int, default=4)
     parser.add_argument("--tiny", action="store_true")
     options = parser.parse_args()
     environment = describe() | {"data": "random", "tiny": options.tiny}
     if not options.tiny:
         environment["hardware"] = f"{torch.cuda.get_device_name()}, {environment['hardware']}"
-    case = simclr_case(options.tiny)
-    results = {
-        "environment": environment,
-        "next_token": utilisation(options.tiny, options.rounds),
-        "simclr": {"title": case.title, "bar": case.bar, "same": case.same, "differs": case.differs}
-        | rates_of(case, options.rounds),
-    }
-    options.out.write_text(json.dumps(results, indent=1) + "\n")
+    results = json.loads(options.out.read_text()) if options.out.exists() else {}
+    results["environment"] = environment
+    for name in options.only:
+        results[name] = CASES[name](options.tiny, options.rounds)
+        options.out.write_text(json.dumps(results, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,42 @@
+"""Thirty minutes of a GPU, tried out on a CPU: what runs there is what would run on the card."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+REPOSITORY = Path(__file__).parents[2]
+ALL = [sys.executable, "benchmarks/gpu/all.py"]
+
+
+def called(*words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*ALL, *words], cwd=REPOSITORY, capture_output=True, text=True, check=False, timeout=850
+    )
+
+
+def test_every_stage_runs_small_and_once(tmp_path):
+    first = called("--tiny", "--out", str(tmp_path), "--minutes", "14")
+    assert first.returncode == 0, first.stdout + first.stderr
+    stages = json.loads((tmp_path / "results.json").read_text())["stages"]
+    assert stages["tests"]["found"]["failed"] == []
+    assert stages["tests"]["found"]["passed"] > 15
+    assert stages["speed-next_token"]["found"]["tokens_per_second"][0] > 0
+    assert set(stages["speed-views"]["found"]["rates"]) == {"32", "96", "224"}
+    assert len([name for name in stages if name.startswith("board-")]) >= 5
+    for name, kept in stages.items():
+        assert kept["code"] == 0, name
+        if name.startswith("board-"):
+            assert 0 < kept["found"]["measures"]["linear"][0] < 1
+    again = called("--tiny", "--out", str(tmp_path))
+    assert again.returncode == 0
+    assert again.stdout.count("done before") == len(stages)
+
+
+def test_results_of_another_machine_are_not_mixed_and_no_time_is_said(tmp_path):
+    (tmp_path / "results.json").write_text('{"card": "NVIDIA X", "stages": {}}')
+    mixed = called("--tiny", "--out", str(tmp_path))
+    assert mixed.returncode == 1
+    assert "is of NVIDIA X, and this is" in mixed.stderr
+    late = called("--tiny", "--out", str(tmp_path / "late"), "--minutes", "-1", "--only", "speed-views")
+    assert "speed-views        left for later: it may take 60 s" in late.stdout
