@@ -205,7 +205,8 @@ def write(board: str, lines: list[str]) -> None:
         tried = ", ".join(f"{name_of(one)} {found[line][name_of(one)]['linear']}" for one in several)
         search = f"# Search: linear probe on validation after {said['minutes']:g} min, seed 0: {tried}"
         minutes, rows = said["board_minutes"], settled["batch_size"]
-        cost = f"# Cost: {minutes:g} minutes on one core ({steps} steps of {rows} images)"
+        unit = f"rows of {settled['context']} tokens" if "context" in settled else "images"
+        cost = f"# Cost: {minutes:g} minutes on one core ({steps} steps of {rows} {unit})"
         head = [row for row in text.splitlines() if row.startswith("#") and not row.startswith("# Search:")]
         head = [cost if row.startswith("# Cost:") else row for row in head]
         tail = text[text.index("without:") :] if "\nwithout:" in text else ""
