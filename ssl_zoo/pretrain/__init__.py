@@ -9,10 +9,17 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from ssl_zoo.pretrain.budget import Budget as Budget
     from ssl_zoo.pretrain.data import PretrainingData as PretrainingData
+    from ssl_zoo.pretrain.fsdp2 import FSDP2 as FSDP2
     from ssl_zoo.pretrain.module import Pretraining as Pretraining
     from ssl_zoo.pretrain.run import pretrain as pretrain
 
-_HOME = {"Budget": "budget", "PretrainingData": "data", "Pretraining": "module", "pretrain": "run"}
+_HOME = {
+    "Budget": "budget",
+    "FSDP2": "fsdp2",
+    "PretrainingData": "data",
+    "Pretraining": "module",
+    "pretrain": "run",
+}
 
 
 def __getattr__(name: str) -> Any:

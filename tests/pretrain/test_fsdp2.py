@@ -5,20 +5,25 @@ import os
 import pickle
 import re
 import shutil
+import warnings
 from functools import partial
 from pathlib import Path
 
+import lightning as L
 import numpy as np
 import pytest
 import ranks
 import tiny
 import torch
+from lightning.pytorch.callbacks import ModelCheckpoint
 from safetensors.torch import load_file
 from torch import nn
 from torch.distributed.tensor import DTensor
+from torch.utils.data import DataLoader, TensorDataset
 
+from ssl_zoo import optim
 from ssl_zoo.objectives._base import Objective
-from ssl_zoo.pretrain import checkpoint_shards, sharding
+from ssl_zoo.pretrain import FSDP2, Budget, Pretraining, checkpoint_shards, sharding
 from ssl_zoo.pretrain.checkpoint import CheckpointError, checkpoints, newest, read_checkpoint, whole
 from ssl_zoo.pretrain.guard import Guard
 from ssl_zoo.pretrain.watch import Monitor, Validation
@@ -319,6 +324,36 @@ def test_a_weight_that_is_not_finite_in_one_process_is_named_in_all(tmp_path):
     assert codes == [1, 1]
     assert len(re.findall("NonFinite: the loss is finite, but after step 1 these weights are not", text)) == 2
     assert not checkpoints(tmp_path / "run/checkpoints")
+
+
+def own_trainer(folder: Path, epochs: int) -> None:
+    """A Lightning Trainer and a loader of somebody's own, with Lightning's own checkpoints."""
+    torch.manual_seed(0)
+    module = Pretraining(quiet_mae(), partial(optim.adamw, lr=1e-3), Budget(epochs=2))
+    keeper = ModelCheckpoint(folder, filename="{epoch}", save_top_k=-1)
+    trainer = L.Trainer(
+        strategy=FSDP2(), accelerator="cpu", devices=2, max_epochs=epochs, callbacks=[keeper], logger=False,
+        enable_progress_bar=False, enable_model_summary=False,
+    )  # fmt: skip
+    images = tiny.Pictures(24).x
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        before = folder / "epoch=0.ckpt"
+        loader = DataLoader(TensorDataset(images), 4)
+        trainer.fit(module, loader, ckpt_path=before if before.exists() else None, weights_only=True)
+    assert trainer.global_step == 3 * epochs
+    if os.environ["RANK"] == "0":
+        (folder / f"epochs-{epochs}").write_text(str(trainer.callback_metrics["train/loss"].item()))
+
+
+def test_a_trainer_of_ones_own_divides_saves_and_goes_on(tmp_path):
+    for folder, epochs in (("at once", 2), ("in two", 1), ("in two", 2)):
+        logs = tmp_path / f"{folder}-{epochs}"
+        codes, text = ranks.ended(logs, ranks.group(logs, own_trainer, tmp_path / folder, epochs=epochs))
+        assert not any(codes), text
+    assert whole(tmp_path / "in two/epoch=0.ckpt") is None
+    once, twice = ((tmp_path / name / "epochs-2").read_text() for name in ("at once", "in two"))
+    assert float(twice) == pytest.approx(float(once), rel=1e-6)  # this loader shuffles nothing
 
 
 # Refused
