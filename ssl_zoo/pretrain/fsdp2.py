@@ -24,7 +24,7 @@ class FSDP2(ModelParallelStrategy):
     """Every process holds an equal part of weights, gradients and optimizer state (see `sharding`).
 
     For a Lightning Trainer of one's own: Trainer(strategy=FSDP2(), ...) around `Pretraining`. It takes CPUs
-    too (gloo), to try it out, and goes on from checkpoints that any number of processes wrote, divided or not.
+    too (gloo), to try it out. Any number of processes may have written what it goes on from, divided or not.
 
     Raises:
         ValueError: when training is set up, for optimizer=muon, whose steps need whole matrices.
