@@ -574,14 +574,14 @@ def test_the_policy_allows_no_other_script():
 def test_a_flipped_byte_of_the_weights_is_noticed(tmp_path):
     model = backbone("cnn")
     folder = hub.save(model, tmp_path / "backbone")
-    assert exported(model, folder)
+    assert exported(model, model.state_dict(), folder)
     weights = folder / "model.safetensors"
     content = bytearray(weights.read_bytes())
     content[-5] ^= 1
     weights.write_bytes(content)
     with pytest.raises(HubError, match=r"model\.safetensors cannot be read: its bytes are not those"):
         hub.load(folder)
-    assert not exported(model, folder)
+    assert not exported(model, model.state_dict(), folder)
     about = folder / "config.json"
     about.write_text(json.dumps({k: v for k, v in json.loads(about.read_text()).items() if k != "sha256"}))
     hub.load(folder)  # of an earlier version: nothing says what was saved

@@ -34,7 +34,7 @@ def photos(tmp_path_factory):
 def hurry(patch):
     """Fine-tuning takes two or three steps, and there is time for them whatever the minutes are."""
     patch.setattr(worthwhile, "STEPS", (2, 3))
-    patch.setattr(worthwhile.Work, "spare", 60.0)
+    patch.setattr(worthwhile.Work, "spare", 600.0)
 
 
 @pytest.fixture(autouse=True)

@@ -54,7 +54,7 @@ def test_the_monitor_sees_a_collapse_while_it_happens(cls, lr, decay, collapses,
     rows = FakeRows(batch.x, None)
     monitor = Monitor(rows, rows, every=20)
     trainer = SimpleNamespace(global_step=0, loggers=[])
-    whole = {"stopped": False, "check_finite": lambda **_: None}
+    whole = {"stopped": False, "check_finite": lambda **_: None, "reading": lambda do: do()}
     module = SimpleNamespace(objective=objective, device=torch.device("cpu"), **whole)
     optimizer, said = sgd(objective, lr, decay), ""
     monitor.on_train_start(trainer, module)
