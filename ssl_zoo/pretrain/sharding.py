@@ -27,6 +27,7 @@ from ssl_zoo.objectives._base import Objective
 from ssl_zoo.pretrain.recompute import blocks
 
 T = TypeVar("T")
+OLD = ("fsdp", "fsdp_cpu_offload")  # Lightning's names of FSDP1
 
 
 class Everything(nn.Module):
@@ -92,9 +93,6 @@ def refuse_fsdp1(strategy: object) -> None:
             "shapes, decay of matrices alone and layer-wise rates are lost, and torch has deprecated it. "
             "Take trainer=fsdp2"
         )
-
-
-OLD = ("fsdp", "fsdp_cpu_offload")
 
 
 def whole(tensor: Tensor) -> Tensor:
