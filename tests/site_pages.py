@@ -30,6 +30,7 @@ NOT_RUN = {
     r"^pip install ": "installs",
     r"trainer=(gpu|ddp|fsdp2)( |$)": "needs GPUs",
     r"^(torchrun|srun) ": "needs a launcher",
+    r"(https|s3)://": "needs a network; tests/data/test_image_streams.py and test_text_streams.py",
     r"backbone.name=resnet18 backbone.pretrained=true": "needs weights from the hub",
     r"backbone=hf backbone.name=answerdotai": "needs weights from the hub",
     r"^ssl-zoo leaderboard vouch ": "needs the code of earlier commits; tests/leaderboard/test_vouch.py",

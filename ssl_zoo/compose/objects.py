@@ -18,13 +18,14 @@ from ssl_zoo.backbones._base import Backbone
 from ssl_zoo.compose.gate import HANDED_OVER, ConfigError
 from ssl_zoo.compose.own_data import HELD_OUT, WHOLE
 from ssl_zoo.data.image_captions import ImageCaptions
+from ssl_zoo.data.image_streams import ImageStream
 from ssl_zoo.data.images import ImageData
 from ssl_zoo.data.own import PARTS, OwnData, refuse_others
 from ssl_zoo.data.text import TextData
 from ssl_zoo.data.text_pairs import TextPairs
 from ssl_zoo.objectives._base import Objective
 
-DATA = (ImageData, ImageCaptions, TextData, TextPairs, OwnData)
+DATA = (ImageData, ImageCaptions, ImageStream, TextData, TextPairs, OwnData)
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ def described(one: Any) -> dict[str, Any]:
         about |= {key: value for key, value in one.config.items() if is_plain(value)}
     if isinstance(one, DATA):
         about["name"] = one.name
-    if isinstance(one, ImageData | ImageCaptions | OwnData):
+    if isinstance(one, ImageData | ImageCaptions | ImageStream | OwnData):
         about["image_size"] = one.image_size
     return about
 

@@ -15,6 +15,7 @@ from yaml import YAMLError
 
 from ssl_zoo.compose import overrides
 from ssl_zoo.compose.gate import ConfigError
+from ssl_zoo.compose.own_addresses import at_address, is_address
 from ssl_zoo.compose.own_files import files, kind_of, splits
 from ssl_zoo.compose.own_hub import described, name_of
 from ssl_zoo.compose.own_shapes import (
@@ -47,6 +48,9 @@ def chosen(verb: str, given: list[str], choices: list[str]) -> list[str]:
     if at is None:
         return given
     value = overrides.unquoted(given[at].partition("=")[2])
+    if is_address(value):
+        made, where = at_address(verb, value, given), place_of_run(given)
+        return in_place(given, at, made if where is None else made + inherited(where, made))
     path = Path(value).expanduser()
     if value in choices:
         if path.exists():
@@ -72,6 +76,11 @@ def chosen(verb: str, given: list[str], choices: list[str]) -> list[str]:
         made += inherited(where, made)
     if verb == "worth":
         made = quickly(made)
+    return in_place(given, at, made)
+
+
+def in_place(given: list[str], at: int, made: list[str]) -> list[str]:
+    """The words with others in the place of number `at`, but for those whose keys are given besides."""
     typed = {overrides.split(word).key for word in given}
     made = [word for word in made if overrides.split(word).key not in typed - {"data"}]
     return [*given[:at], *made, *given[at + 1 :]]
@@ -125,7 +134,9 @@ def inherited(run: Path, made: list[str]) -> list[str]:
     data = about.get("data" if file.suffix == ".yaml" else "reads") if isinstance(about, dict) else None
     data = data if isinstance(data, dict) else {}
     chosen = made[0].removeprefix("data=")
-    if chosen in ("image_folder", "image_captions") and isinstance(size := data.get("image_size"), int):
+    if chosen in ("image_folder", "image_captions", "image_stream") and isinstance(
+        size := data.get("image_size"), int
+    ):
         note(f"images are read at {size} pixels a side, as those of {run} (data.image_size)")
         return [f"data.image_size={size}"]
     form = data.get("format") or {}

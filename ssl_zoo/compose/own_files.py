@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ssl_zoo.data.split_names import PARTS, split_of
 
-PACKED = (".gz", ".xz", ".bz2")  # as text_files.py unpacks
+PACKED = (".gz", ".xz", ".bz2", ".zst")  # as text_files.py unpacks
 SHARDS = (".tar", ".tar.gz", ".tgz")
 CONLL = (".conll", ".conll03", ".bio", ".iob", ".iob2")  # of words with tags
 SIDES = (32, 48, 64, 96, 128, 160, 192, 224)  # pixels at which images are read

@@ -3,7 +3,8 @@
     <cache>/<room>/<key>/{the store's files, seal.json}
 
 A store is built as a draft beside its place, synced, sealed and renamed. One process builds a store while
-others wait for it. The seal holds the size and digests of each file: opening a store checks them cheaply,
+others wait for it; where the file system has no locks, each builds its own, and the first one that is whole
+is kept. The seal holds the size and digests of each file: opening a store checks them cheaply,
 `fault(folder, thorough=True)` wholly, and a store that fails is built again.
 """
 
@@ -34,6 +35,7 @@ BLOCKS, BLOCK = 64, 1 << 14  # of a larger one, so many blocks of so many bytes
 LEFT = re.compile(r"\.(?P<draft>\w+)[.-].+|(?P<lock>\w+)\.lock")
 # What only writing can meet, whatever the file; others may be the source's.
 WRITING = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
+NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
 
 
 def root(cache: str | Path | None = None) -> Path:
@@ -69,8 +71,9 @@ def store(folder: Path, title: str, build: Callable[[Path], object], needed: int
         if folder.exists() and fault(folder) is None:
             return folder
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with _lock(folder, f"another process builds {title}: waiting for it"):
-            _clear(folder.parent, folder.name)  # drafts of a builder that was killed while others waited
+        with hold(folder, f"another process builds {title}: waiting for it") as alone:
+            if alone:
+                _clear(folder.parent, folder.name)  # drafts of a builder that was killed while others waited
             wrong = fault(folder) if folder.exists() else None
             if wrong:
                 note(f"the store {folder} ({title}) {wrong}: it is built again")
@@ -81,7 +84,11 @@ def store(folder: Path, title: str, build: Callable[[Path], object], needed: int
             _build(draft, title, build)
             if wrong:
                 folder.rename(old)
-            draft.rename(folder)
+            try:
+                draft.rename(folder)
+            except OSError:
+                if alone or fault(folder) is not None:
+                    raise
             sync(folder.parent)
     except OSError as error:
         if error.errno not in WRITING and not _within(error.filename, folder.parent):
@@ -188,8 +195,9 @@ def sweep(room: Path) -> list[Path]:
     with suppress(OSError):  # a cache that cannot be read or written is no reason to stop
         left = [(room / name, m["draft"] or m["lock"]) for name, m in _left(room)]
         for key in sorted({key for _, key in left}):
-            with suppress(BlockingIOError), _lock(room / key):
-                _clear(room, key)
+            with suppress(BlockingIOError), hold(room / key, wait=False) as alone:
+                if alone:
+                    _clear(room, key)
     return [path for path, _ in left if not os.path.lexists(path)]
 
 
@@ -207,38 +215,46 @@ def _clear(room: Path, key: str) -> None:
 
 
 @contextmanager
-def _lock(folder: Path, waits: str | None = None) -> Iterator[None]:
+def hold(folder: Path, waits: str = "", wait: bool = True) -> Iterator[bool]:
     """Hold the lock of a store; its file goes when it is released.
 
+    Gives whether it is held: some network file systems have no locks, and nothing is held there.
+
     Args:
-        waits: what to say where somebody else holds it, before waiting; None raises BlockingIOError instead.
+        waits: what to say where somebody else holds it, before waiting; "" = nothing.
+        wait: whether to wait at all; else BlockingIOError is raised.
     """
-    path = folder.with_name(f"{folder.name}.lock")
+    path, held = folder.with_name(f"{folder.name}.lock"), False
     while True:
         handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
         try:
             try:
                 lock_file(handle, wait=False)
             except BlockingIOError:
-                if waits is None:
+                if not wait:
                     raise
-                note(waits)
+                if waits:
+                    note(waits)
                 lock_file(handle, wait=True)
-            except OSError as error:  # some network file systems have no locks
-                raise OSError(
-                    error.errno, f"no lock can be held there ({error.strerror})", str(path)
-                ) from error
+            except OSError as error:
+                if error.errno not in NO_LOCKS:
+                    raise
+                os.close(handle)
+                path.unlink(missing_ok=True)
+                break
             with suppress(FileNotFoundError):
                 if os.stat(path).st_ino == os.fstat(handle).st_ino:  # else its holder removed it meanwhile
+                    held = True
                     break
         except BaseException:
             os.close(handle)
             raise
         os.close(handle)
     try:
-        yield
+        yield held
     finally:
-        remove_held(path, handle)
+        if held:
+            remove_held(path, handle)
 
 
 def _facts(path: Path) -> dict[str, Any]:

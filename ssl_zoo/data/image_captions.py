@@ -18,8 +18,8 @@ from ssl_zoo.backbones._base import Modality
 from ssl_zoo.data.image_decoding import MAX_PIXELS
 from ssl_zoo.data.image_encoded import EncodedRows
 from ssl_zoo.data.image_listing import list_folder
+from ssl_zoo.data.image_samples import Sample, Samples, Source
 from ssl_zoo.data.image_store import ImageRows
-from ssl_zoo.data.image_streams import Sample, Samples, Source
 from ssl_zoo.data.image_tables import IMAGES, stamp
 from ssl_zoo.data.images import ImageData
 from ssl_zoo.data.pairs import DrawnRows, PairRows

@@ -24,8 +24,8 @@ from ssl_zoo.data.image_classes import class_index
 from ssl_zoo.data.image_decoding import suffixes
 from ssl_zoo.data.image_folder import Folder, Found, read_folder
 from ssl_zoo.data.image_listing import list_folder, list_shards, list_table
+from ssl_zoo.data.image_samples import Sample, Samples, Source
 from ssl_zoo.data.image_shards import SHARDS, read_shard
-from ssl_zoo.data.image_streams import Sample, Samples, Source
 from ssl_zoo.data.rows import DataError, absent
 
 

@@ -34,7 +34,7 @@ from tqdm import tqdm
 
 from ssl_zoo.data import cache
 from ssl_zoo.data.image_decoding import POLICY, decode
-from ssl_zoo.data.image_streams import Sample, Samples, Source
+from ssl_zoo.data.image_samples import Sample, Samples, Source
 from ssl_zoo.data.rows import DataError, holds_none, left_out
 from ssl_zoo.messages import note
 from ssl_zoo.objectives._base import Batch

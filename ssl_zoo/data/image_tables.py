@@ -17,7 +17,7 @@ from typing import Any
 
 from ssl_zoo.data.image_folder import Folder, Found
 from ssl_zoo.data.image_listing import list_folder
-from ssl_zoo.data.image_streams import Sample, Samples, Source
+from ssl_zoo.data.image_samples import Sample, Samples, Source
 from ssl_zoo.data.rows import DataError
 from ssl_zoo.data.text_files import kind
 from ssl_zoo.data.text_tables import (

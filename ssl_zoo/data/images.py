@@ -18,9 +18,9 @@ from ssl_zoo.data.image_classes import read_names
 from ssl_zoo.data.image_decoding import MAX_PIXELS
 from ssl_zoo.data.image_encoded import EncodedRows
 from ssl_zoo.data.image_listing import Listing, count_shared
+from ssl_zoo.data.image_samples import Source
 from ssl_zoo.data.image_sources import resolve
 from ssl_zoo.data.image_store import Decoding, ImageRows, Store, open_store
-from ssl_zoo.data.image_streams import Source
 from ssl_zoo.data.rows import DataError, left_out
 from ssl_zoo.data.split_files import Assigned, Given, dealt, read_assigned, refuse_both
 from ssl_zoo.data.split_names import PARTS

@@ -19,6 +19,7 @@ from torch.utils.data import Dataset, Sampler
 from ssl_zoo.data.pairs import PairRows
 from ssl_zoo.data.permutation import permuted
 from ssl_zoo.data.rows import DataError, Rows
+from ssl_zoo.data.windows import Windows
 from ssl_zoo.data.workers import Loader
 from ssl_zoo.objectives._base import Batch
 
@@ -36,12 +37,13 @@ class Plan:
         count: number of rows.
         batch: global batch size: rows per optimizer step, over all processes and accumulation steps.
         seed: the run's seed.
+        windows: of rows that lie in shards, which are then read few shards at a time; None: all among all.
 
     Raises:
         DataError: a batch of no row, or fewer rows than one batch.
     """
 
-    def __init__(self, count: int, batch: int, seed: int):
+    def __init__(self, count: int, batch: int, seed: int, windows: Windows | None = None):
         if batch < 1:
             raise DataError(f"batch_size must be at least 1, not {batch}")
         if count < batch:
@@ -49,7 +51,7 @@ class Plan:
                 f"the data has {count} rows, fewer than one batch of {batch}: "
                 f"take batch_size={max(count, 1)} or less, or more data"
             )
-        self.count, self.batch, self.seed = count, batch, seed
+        self.count, self.batch, self.seed, self.windows = count, batch, seed, windows
         self.steps_per_epoch = count // batch
 
     def epoch(self, step: int) -> int:
@@ -61,7 +63,20 @@ class Plan:
         epoch, k = divmod(step, self.steps_per_epoch)
         each = self.batch // parts
         first = k * self.batch + part * each
-        return permuted(np.arange(first, first + each), self.count, self.seed, epoch)
+        places = np.arange(first, first + each)
+        if self.windows is not None:
+            return self.windows.order(places, self.seed, epoch)
+        return permuted(places, self.count, self.seed, epoch)
+
+    def soon(self, step: int) -> np.ndarray:
+        """The shards of this step's window and of the next one, in the order in which they are needed."""
+        assert self.windows is not None
+        epoch, k = divmod(step, self.steps_per_epoch)
+        place = k * self.batch
+        after = place + self.windows.window
+        now = self.windows.shards(place, self.seed, epoch)
+        then = (after, epoch) if after < self.count else (0, epoch + 1)
+        return np.concatenate([now, self.windows.shards(then[0], self.seed, then[1])])
 
 
 class Parts(Dataset):
@@ -100,6 +115,8 @@ class Parts(Dataset):
         step, part = divmod(micro, self.accumulate)
         index = self.plan.rows(step, part * self.world + self.rank, self.parts)
         epoch = self.plan.epoch(step)
+        if self.plan.windows is not None:
+            self.rows.prepare(self.plan.soon(step))  # pyright: ignore[reportAttributeAccessIssue]
         batch = self.rows.read(index, epoch) if self.read else self._without_x(index, epoch)
         return micro, batch._replace(index=torch.from_numpy(index)) if self.numbered else batch
 

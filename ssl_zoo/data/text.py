@@ -189,7 +189,8 @@ class TextData:
     def _read(self, split: str) -> Iterator[Sample]:
         """The samples of a given source; those of train that a given split also holds are left out."""
         tally = Tally()
-        for sample in read(self._sources[split], self._format, self._errors, self._limits, tally):
+        source, cache = self._sources[split], self._cache.parent
+        for sample in read(source, self._format, self._errors, self._limits, tally, cache):
             if split == "train" and sample.key is not None and sample.key in self._held_out:
                 tally.add("row(s) left out whose key another split also has", f"{sample.key[:40]!r}")
             else:

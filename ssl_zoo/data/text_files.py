@@ -1,7 +1,7 @@
 """Files of text: opened whatever they are packed in, checked for being text at all, and read line by line.
 
-Files that end in .gz, .xz or .bz2 are unpacked on the way. Text is UTF-8; a byte order mark is dropped and
-CRLF becomes LF, as does a lone CR where a file knows no other line end (old Mac).
+Files that end in .gz, .xz, .bz2 or .zst are unpacked on the way. Text is UTF-8; a byte order mark is dropped
+and CRLF becomes LF, as does a lone CR where a file knows no other line end (old Mac).
 """
 
 from __future__ import annotations
@@ -10,20 +10,26 @@ import bz2
 import gzip
 import lzma
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Literal, cast
+from typing import IO, Any, Literal, cast
 
 from ssl_zoo.data.rows import DataError
+from ssl_zoo.data.zstandard import open_zstd
 
 Errors = Literal["strict", "replace"]
-PACKED = {".gz": gzip.open, ".xz": lzma.open, ".bz2": bz2.open}
+PACKED: dict[str, Callable[..., Any]] = {
+    ".gz": gzip.open,
+    ".xz": lzma.open,
+    ".bz2": bz2.open,
+    ".zst": open_zstd,
+}
 CHUNK = 1 << 20  # bytes read at a time
 SMALL = 1 << 24  # bytes that any packed file may unpack to, however small it is
 
 # What begins a file that is no text, and what to do about it.
-UNPACK = "unpack it first (.gz, .xz and .bz2 are read as they are, if the name ends so)"
+UNPACK = "unpack it first (.gz, .xz, .bz2 and .zst are read as they are, if the name ends so)"
 CONVERT = "save its text as .txt or .jsonl first"
 BEGINNINGS = {
     b"\x1f\x8b": ("packed with gzip", UNPACK),
@@ -62,7 +68,7 @@ OTHER = {
         ("binary data", CONVERT),
     ),
     **dict.fromkeys(
-        [".zst", ".zstd", ".zip", ".7z", ".rar", ".tar", ".tgz", ".lz4", ".lzma", ".z", ".br"],
+        [".zstd", ".zip", ".7z", ".rar", ".tar", ".tgz", ".lz4", ".lzma", ".z", ".br"],
         ("packed", UNPACK),
     ),
     **dict.fromkeys(

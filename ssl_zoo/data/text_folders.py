@@ -41,7 +41,7 @@ def find(source: str | Path, tally: Tally | None = None) -> list[Path]:
         path = Path(source).expanduser()
         if path.is_dir():
             found = _chosen(_inside(path), tally, FOUND)
-            wanted = f"in it is a {', '.join(sorted(FOUND))} file (or one of these as .gz, .xz or .bz2)"
+            wanted = f"in it is a {', '.join(sorted(FOUND))} file (or one of these as .gz, .xz, .bz2 or .zst)"
         elif path.exists() or path.is_symlink():
             if what := _no_file(path):
                 raise DataError(f"{source} is a {what}, and text is read from files")

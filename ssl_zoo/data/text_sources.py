@@ -2,7 +2,8 @@
 
 A source is `stdlib`, `stdlib_topics:SPLIT`, `stdlib_roles:SPLIT`, `hf:NAME:SPLIT:COLUMN[:LABEL_COLUMN]`
 (NAME@CONFIG where a data set of the Hugging Face hub has several), a file, a folder (read with its
-subfolders), a pattern, a list of these, or a mapping from label to these.
+subfolders), a pattern, an address of files (see addresses.py), a list of these, or a mapping from label to
+these.
 """
 
 from __future__ import annotations
@@ -10,14 +11,17 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from ssl_zoo.data import hub, stdlib, stdlib_roles
+from ssl_zoo.data import addresses, hub, stdlib, stdlib_roles
+from ssl_zoo.data.cache import root
 from ssl_zoo.data.rows import DataError
+from ssl_zoo.data.shelf import File, Shelf, shelf_of
 from ssl_zoo.data.text_files import LIMITS, Errors, Limits
 from ssl_zoo.data.text_folders import find
 from ssl_zoo.data.text_formats import Format, Sample
 from ssl_zoo.data.text_tables import label_of, text_of
 from ssl_zoo.data.text_tally import Tally
 
+KEPT = 64 << 30  # bytes of files from addresses that are kept in the cache
 TOPICS, ROLES = "stdlib_topics:", "stdlib_roles:"  # what the names of two sources begin with
 
 Source = str | Path | Sequence[str | Path] | Mapping[str, "str | Path | Sequence[str | Path]"]
@@ -29,8 +33,11 @@ def read(
     errors: Errors = "strict",
     limits: Limits = LIMITS,
     tally: Tally | None = None,
+    cache: Path | None = None,
 ) -> Iterator[Sample]:
     """All samples of a source, in an order that is the same everywhere. Empty texts are left out.
+
+    cache: where files at addresses are kept; None = the usual cache.
 
     Raises:
         DataError: nothing there, a file named by itself that holds no text, or a fault in a file.
@@ -41,10 +48,11 @@ def read(
             word = label_of(label, f"the label of {inner}")
             if word is None:
                 raise DataError(f"{inner} has an empty label: name its class")
-            yield from (sample._replace(label=word) for sample in read(inner, format, errors, limits, tally))
+            samples = read(inner, format, errors, limits, tally, cache)
+            yield from (sample._replace(label=word) for sample in samples)
     elif not isinstance(source, str | Path):
         for inner in source:
-            yield from read(inner, format, errors, limits, tally)
+            yield from read(inner, format, errors, limits, tally, cache)
     elif source == "stdlib":
         yield from map(Sample, stdlib.modules())
     elif str(source).startswith(TOPICS):
@@ -53,17 +61,38 @@ def read(
         yield from map(Sample, *stdlib_roles.roles(str(source).partition(":")[2]))
     elif str(source).startswith("hf:"):
         yield from _full(_hub(str(source), errors, tally), str(source), tally)
+    elif addresses.is_address(source):
+        found = addresses.expanded(str(source))
+        shelf = Shelf(shelf_of(str(source), root(cache) / "streams"), KEPT)
+        for address in found:
+            with shelf.pinned(File(address, addresses.size_of(address))) as path:
+                one = len(found) == 1
+                tally.called = str(path), address
+                try:
+                    yield from _file(path, address, format, errors, limits, tally, one)
+                except DataError as error:
+                    raise DataError(f"{error}".replace(*tally.called)) from error
+                finally:
+                    tally.called = "", ""
     else:
         for path in find(source, tally):
-            empty = True
-            for sample in _full(format.samples(path, errors, limits, tally), str(path), tally):
-                empty = False
-                yield sample._replace(file=str(path))
-            if empty and path == Path(source).expanduser():
-                left = f" ({'; '.join(tally.lines())})" if tally.lines() else ""
-                raise DataError(f"{path} holds no text{left}")
-            if empty:
-                tally.add("file(s) without text", str(path))
+            one = path == Path(source).expanduser()
+            yield from _file(path, str(path), format, errors, limits, tally, one)
+
+
+def _file(
+    path: Path, name: str, format: Format, errors: Errors, limits: Limits, tally: Tally, alone: bool
+) -> Iterator[Sample]:
+    """The samples of one file; `alone`: it was named by itself, and must hold some."""
+    empty = True
+    for sample in _full(format.samples(path, errors, limits, tally), name, tally):
+        empty = False
+        yield sample._replace(file=name)
+    if empty and alone:
+        left = f" ({'; '.join(tally.lines())})" if tally.lines() else ""
+        raise DataError(f"{name} holds no text{left}")
+    if empty:
+        tally.add("file(s) without text", name)
 
 
 def _full(samples: Iterator[Sample], where: str, tally: Tally) -> Iterator[Sample]:
@@ -106,6 +135,7 @@ def stamp(source: Source) -> str:
     """A text that changes when the content of a source does: the names, sizes and times of its files.
 
     Nothing is read. Of a data set on the Hugging Face hub the name counts alone: a new version is not seen.
+    Of a file at an address, name and size count; another change is noticed when it is fetched again.
     """
     if isinstance(source, Mapping):
         return repr([(str(label), stamp(inner)) for label, inner in source.items()])
@@ -113,6 +143,9 @@ def stamp(source: Source) -> str:
         return repr([stamp(inner) for inner in source])
     if str(source).startswith("hf:"):
         return str(source)
+    if addresses.is_address(source):
+        found = addresses.expanded(str(source))
+        return repr((str(source), [(one, addresses.size_of(one)) for one in found]))
     named = source == "stdlib" or str(source).startswith((TOPICS, ROLES))
     paths = stdlib.files() if named else find(source)
     facts = [(str(p.resolve()), p.stat().st_size, p.stat().st_mtime_ns) for p in paths]

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 
 class Tally:
-    """Counts by kind, each with the place where it was met first."""
+    """Counts by kind, each with the place where it was met first.
+
+    Attributes:
+        called: a path, and what people know it as: where a file that was fetched lies here is told to nobody.
+    """
 
     def __init__(self) -> None:
         self._found: dict[str, tuple[int, str]] = {}
+        self.called: tuple[str, str] = ("", "")
 
     def add(self, what: str, where: str) -> None:
         """Count one more of `what`, met at `where`."""
-        before, first = self._found.get(what, (0, where))
+        path, name = self.called
+        before, first = self._found.get(what, (0, where.replace(path, name) if path else where))
         self._found[what] = before + 1, first
 
     def lines(self) -> list[str]:

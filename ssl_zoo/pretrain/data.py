@@ -42,7 +42,7 @@ class PretrainingData(L.LightningDataModule):
     def __init__(self, rows: Rows, batch_size: int, seed: int = 0, accumulate: int = 1, workers: int = 0):
         super().__init__()
         self.rows, self.seed, self.accumulate, self.workers = rows, seed, accumulate, workers
-        self.plan = Plan(len(rows), batch_size, seed)
+        self.plan = Plan(len(rows), batch_size, seed, getattr(rows, "windows", None))
         self.stop = 0  # parts to yield; set when training is set up
         self.resident: Tensor | None = None
         self.numbered = False

@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from ssl_zoo import hub
 from ssl_zoo.backbones._base import Backbone
 from ssl_zoo.data.rows import Rows, Subset
+from ssl_zoo.data.windows import Windows
 from ssl_zoo.distributed import rank, world
 from ssl_zoo.noise import free_noise, seed_noise
 from ssl_zoo.pretrain.callbacks import PerStep, interval, log, pretraining
@@ -121,9 +122,7 @@ class Monitor(PerStep):
 
     def __init__(self, train: Rows, held_out: Rows, every: int, limit: int = 2000, k: int = 20):
         pick = np.random.default_rng(0)
-        self.train, self.held_out = (
-            Subset(rows, np.sort(pick.permutation(len(rows))[:limit])) for rows in (train, held_out)
-        )
+        self.train, self.held_out = (Subset(rows, some(rows, limit, pick)) for rows in (train, held_out))
         self.every, self.k = interval(every, "evaluate_every"), k
         self.last: dict[str, float] = {}
         self.at = -1  # the step that was looked at last, in this session
@@ -192,6 +191,14 @@ class Monitor(PerStep):
             votes = knn.predict(held_out.pooled, train.pooled, known, classes, [self.k], [0.07])
             values["knn"] = (votes[self.k, 0.07] == y).float().mean().item()
         return values, off_one_line(held_out.pooled)
+
+
+def some(rows: Rows, limit: int, pick: np.random.Generator) -> np.ndarray:
+    """The numbers of so many rows, sorted: drawn, or, of rows in shards, the first ones of their order."""
+    windows: Windows | None = getattr(rows, "windows", None)
+    if windows is None:
+        return np.sort(pick.permutation(len(rows))[:limit])
+    return np.sort(windows.order(np.arange(min(limit, len(rows))), 0, 0))
 
 
 def off_one_line(features: Tensor) -> float:

@@ -236,7 +236,7 @@ def test_binary_files_named_as_text_are_refused(tmp_path, kind, errors):
 
 
 @pytest.mark.parametrize(
-    "suffix", ["csv", "TSV", "json", "html", "parquet", "zst", "zip", "pdf", "docx", "ipynb", "csv.gz"]
+    "suffix", ["csv", "TSV", "json", "html", "parquet", "zstd", "zip", "pdf", "docx", "ipynb", "csv.gz"]
 )
 def test_other_files_named_as_running_text_are_refused(tmp_path, suffix):
     with pytest.raises(DataError, match=r"table, not running text|not text but"):

@@ -117,6 +117,10 @@ ROWS = {
     "shared memory": Row(
         "/dev/shm too small for the workers' batches", "exit code 1 and a message that says what to do"
     ),
+    "stream": Row(
+        "Shards and texts on a server that is silent, breaks off or is gone, or that are damaged or change",
+        "asked again, five times in all; else an error with the address, and nothing half-written",
+    ),
 }
 SURVEYED = 31  # rows of the survey; what follows was added here
 
@@ -124,10 +128,9 @@ NOT_COVERED = """\
 - A GPU. No test has one: NCCL, CUDA's own nondeterminism and faults of the device are not injected.
 - Machines that fail. All processes are of one machine; a network that drops packets or a node that
   vanishes is seen only as a process that was killed.
-- Downloads. The library downloads nothing by itself: torchvision and the Hugging Face hub do, and check
-  what they fetch in their own way. A wrong digest and a download cut off are injected only as an archive
-  that was cut off.
-- Saving in the background, FSDP and streaming data: the library does none of these.
+- Downloads by others. torchvision and the Hugging Face hub check what they fetch in their own way. Streams
+  are fetched from a web server in a thread of the test; S3 and the like are other packages of fsspec.
+- Saving in the background: the library does not do it.
 - Power cuts. Files are synced before they are renamed into place, and the tests kill processes before
   each such operation, but no test cuts the power of a disk.
 """

@@ -1,0 +1,180 @@
+"""Files of a stream on the local disk, no more of them than a limit: fetched when they are asked for.
+
+    <folder>/{KEY-NAME, digests/KEY}
+
+Processes share a shelf. One fetches a file while those that need it wait; the file appears whole, by a
+rename. What was used longest ago goes first when the limit is reached; whoever reads such a file has it open.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import re
+import secrets
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+from ssl_zoo.data import addresses, cache
+from ssl_zoo.data.rows import DataError
+
+PINNED = 3600.0  # seconds after which no process still uses a path
+
+
+class File(NamedTuple):
+    """address: where it lies. size: its bytes there, -1 = not known. digest: what the list of files says of
+    them, as "sha256:HEX", "" = nothing."""
+
+    address: str
+    size: int = -1
+    digest: str = ""
+
+
+Unpack = Callable[[Path, Path], None]
+
+
+class Shelf:
+    """Files of one stream.
+
+    Args:
+        folder: of this shelf alone.
+        limit: bytes on it at most. A file that is larger by itself is kept alone.
+        unpack: makes of a fetched file the one that is kept; None keeps it as it is.
+    """
+
+    def __init__(self, folder: Path, limit: int, unpack: Unpack | None = None):
+        self.folder, self.limit, self.unpack = folder, limit, unpack
+
+    def place(self, file: File) -> Path:
+        """Where a file is kept; a local one that is not unpacked stays where it is."""
+        if self.unpack is None and not addresses.is_address(file.address):
+            return Path(file.address).expanduser()
+        name = re.sub(r"[^\w.-]", "_", file.address.rstrip("/").rpartition("/")[2])
+        return self.folder / f"{_key(file)}-{name[-60:]}"
+
+    @contextmanager
+    def pinned(self, file: File) -> Iterator[Path]:
+        """A path that leads to a file within the block, whoever makes room meanwhile.
+
+        Raises:
+            DataError: the file cannot be fetched, is not what it should be, or finds no room.
+        """
+        place = self.place(file)
+        if place.parent != self.folder:
+            if not place.is_file():
+                raise DataError(f"no file lies at {file.address}")
+            yield place
+            return
+        pin = self.folder / f".pin-{secrets.token_hex(4)}-{place.name}"
+        while True:
+            self.fetch(file)
+            try:
+                os.utime(place)  # used just now
+                pin.hardlink_to(place)
+            except FileNotFoundError:
+                continue
+            except OSError:  # a file system without links
+                shutil.copyfile(place, pin)
+            break
+        try:
+            yield pin
+        finally:
+            pin.unlink(missing_ok=True)
+
+    def fetch(self, file: File) -> None:
+        """Have a file here. Errors are those of `pinned`."""
+        place = self.place(file)
+        if place.exists():
+            return
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with cache.hold(place.with_name(f".{place.name}")) as alone:
+                if alone:
+                    for left in self.folder.glob(f".{place.name}.*.*"):  # of a process that was killed
+                        left.unlink(missing_ok=True)
+                if not place.exists():
+                    self._fetch(file, place)
+        except OSError as error:
+            raise DataError(
+                f"{file.address} cannot be kept in {self.folder}: {error.strerror or error}. Make room, or "
+                "choose another folder: SSL_ZOO_CACHE=FOLDER"
+            ) from error
+
+    def _fetch(self, file: File, place: Path) -> None:
+        part = place.with_name(f".{place.name}.{secrets.token_hex(4)}.part")
+        raw = part.with_suffix(".raw") if self.unpack else part
+        try:
+            self._make_room(max(file.size, 0))
+            if addresses.is_address(file.address):
+                addresses.fetch(file.address, raw, file.size)
+            else:
+                shutil.copyfile(Path(file.address).expanduser(), raw)
+            self._check(file, raw)
+            if self.unpack:
+                self.unpack(raw, part)
+            os.replace(part, place)
+        finally:
+            part.unlink(missing_ok=True)
+            raw.unlink(missing_ok=True)
+        self._make_room(0, spare=place)
+
+    def _check(self, file: File, raw: Path) -> None:
+        """Raise DataError unless a file's content is the one that was listed, or that came the first time."""
+        found, note = digest(raw), self.folder / "digests" / _key(file)
+        kind, _, wanted = file.digest.partition(":")
+        if file.digest and kind == "sha256" and found != wanted:
+            raise DataError(f"{file.address}: its bytes are not those that the list of files tells of")
+        try:
+            before = note.read_text()
+        except FileNotFoundError:
+            note.parent.mkdir(exist_ok=True)
+            own = note.with_name(f".{note.name}.{secrets.token_hex(4)}")
+            own.write_text(found)
+            os.replace(own, note)
+            return
+        if before != found:
+            raise DataError(
+                f"{file.address} has changed since it was read first, and going on would mix two data sets. "
+                f"If that is wanted, remove {self.folder} and start a new run"
+            )
+
+    def _make_room(self, needed: int, spare: Path | None = None) -> None:
+        """Remove what was used longest ago, until so many bytes fit below the limit and on the disk."""
+        kept = []
+        for path in self.folder.iterdir():
+            with contextlib.suppress(OSError):  # another process has removed it
+                about = path.stat()
+                if path.name.startswith(".pin-") and time.time() - about.st_mtime > PINNED:
+                    path.unlink()  # of a process that was killed
+                elif path.is_file() and not path.name.startswith("."):
+                    kept.append((about.st_mtime_ns, about.st_size, path))
+        total = sum(size for _, size, _ in kept)
+        free = shutil.disk_usage(self.folder).free
+        for _, size, path in sorted(kept):
+            if total + needed <= self.limit and needed <= free:
+                break
+            if path != spare:
+                path.unlink(missing_ok=True)
+                total, free = total - size, free + size
+
+
+def shelf_of(spec: str, shelves: Path) -> Path:
+    """The folder of what a stream, named by its address, keeps here."""
+    return shelves / hashlib.blake2b(spec.encode("utf-8", "surrogateescape"), digest_size=10).hexdigest()
+
+
+def _key(file: File) -> str:
+    """A file that has another size today is another file."""
+    about = f"{file.size} {file.address}"
+    return hashlib.blake2b(about.encode("utf-8", "surrogateescape"), digest_size=10).hexdigest()
+
+
+def digest(path: Path) -> str:
+    """SHA-256 of a file, in hexadecimal digits."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,53 @@
+"""An order for rows that lie in shards, of which few are at hand at a time.
+
+Each epoch takes the shards in an order of its own, cuts what they hold, one after the other, into windows of
+so many rows, and shuffles within each. Which row stands where is a function of the seed and the place alone,
+computed where it is asked for; only the numbers of rows of the shards are kept.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ssl_zoo.data.permutation import permuted
+
+
+class Windows:
+    """Rows 0, 1, ... lie in shards, as many as `sizes` (S,) says of each, one shard after the other.
+
+    Args:
+        window: rows that are shuffled among each other.
+    """
+
+    def __init__(self, sizes: np.ndarray, window: int):
+        self.sizes, self.window = np.asarray(sizes, np.int64), window
+        self.starts = np.cumsum(self.sizes) - self.sizes
+        self.count = int(self.sizes.sum())
+        self._epoch: tuple[tuple[int, int], np.ndarray, np.ndarray] | None = None
+
+    def order(self, places: np.ndarray, seed: int, epoch: int) -> np.ndarray:
+        """The rows at these places (n,) of an epoch's order, (n,) int64."""
+        shards, ends = self._shards(seed, epoch)
+        moved = np.empty(len(places), np.int64)
+        number = places // self.window
+        for one in np.unique(number).tolist():
+            first, here = one * self.window, number == one
+            length = min(self.window, self.count - first)
+            moved[here] = first + permuted(places[here] - first, length, seed, "window", epoch, one)
+        at = np.searchsorted(ends, moved, side="right")
+        return self.starts[shards[at]] + moved - (ends[at] - self.sizes[shards[at]])
+
+    def shards(self, place: int, seed: int, epoch: int) -> np.ndarray:
+        """The shards of the window that a place of an epoch's order is in, in the order of that epoch."""
+        shards, ends = self._shards(seed, epoch)
+        first = place // self.window * self.window
+        last = min(first + self.window, self.count) - 1
+        low, high = np.searchsorted(ends, [first, last], side="right").tolist()
+        return shards[low : high + 1]
+
+    def _shards(self, seed: int, epoch: int) -> tuple[np.ndarray, np.ndarray]:
+        """The shards in the order of an epoch, and where the rows of each end in it."""
+        if self._epoch is None or self._epoch[0] != (seed, epoch):
+            shards = permuted(np.arange(len(self.sizes)), len(self.sizes), seed, "shards", epoch)
+            self._epoch = (seed, epoch), shards, np.cumsum(self.sizes[shards])
+        return self._epoch[1], self._epoch[2]
