@@ -1,13 +1,41 @@
-"""Contrasts: losses that compare the samples of the global batch with each other."""
+"""Contrasts: losses that compare the samples of the global batch with each other.
+
+Scores of a process's rows with those of the global batch are never held beyond `HELD`: of more, a block of
+rows is scored at a time, and once more in the backward pass.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 from ssl_zoo.distributed import gather, rank, world
 from ssl_zoo.heads import exact
+
+HELD = 2**27  # scores that are held at a time: 512 MiB in float32
+
+Judged = tuple[Tensor, Tensor]  # a loss, and the share of rows that are found
+
+
+def in_blocks(judge: Callable[[slice], Judged], rows: int, columns: int) -> Judged:
+    """The means over rows of what `judge` says of a block of them, which it scores with so many columns.
+
+    `judge` gives means over its rows, and communicates with nobody: it is called again going backwards.
+    """
+    each = max(1, HELD // columns)
+    if each >= rows:
+        return judge(slice(0, rows))
+    loss, found = [], []
+    for first in range(0, rows, each):
+        block = slice(first, min(first + each, rows))
+        one, share = checkpoint(judge, block, use_reentrant=False, preserve_rng_state=False)  # pyright: ignore
+        loss.append(one * ((block.stop - first) / rows))
+        found.append(share * ((block.stop - first) / rows))
+    return torch.stack(loss).sum(), torch.stack(found).sum()
 
 
 @exact
@@ -16,16 +44,18 @@ def unit(rows: Tensor) -> Tensor:
     return F.normalize(rows, dim=-1)
 
 
-def pair_scores(z: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
-    """Cosines of this process's rows with those of the global batch, divided by T, and where the pairs are.
+def by_pairs(
+    z: Tensor, temperature: float, judge: Callable[[Tensor, Tensor, slice], Judged]
+) -> tuple[Tensor, Tensor]:
+    """What is said of rows by their scores with the global batch: cosines, divided by T.
 
     Args:
         z: (2 N, D) projections, float32 at least; row i and row N + i are views of one sample. They need not
             be normalised.
         temperature: T.
-
-    Returns:
-        (2 N, world * 2 N) scores, -infinity between a row and itself, and (2 N,) the columns of the pairs.
+        judge: makes a mean loss, and the share of rows that are found, of a block of B rows: their (B,
+            world * 2 N) scores, -infinity between a row and itself; (B,) the columns of their pairs; and
+            which rows they are.
 
     Raises:
         ValueError: the global batch is one sample, whose views have nothing to differ from.
@@ -33,10 +63,15 @@ def pair_scores(z: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
     _refuse_one(len(z) // 2)
     z = F.normalize(z, dim=1)
     everyone = gather(z)  # (world * 2 N, D)
-    rows = torch.arange(len(z), device=z.device)
     first = rank() * len(z)
-    scores = (F.linear(z, everyone) / temperature).scatter(1, (first + rows)[:, None], float("-inf"))
-    return scores, first + (rows + len(z) // 2) % len(z)
+
+    def of_block(block: slice) -> Judged:
+        rows = torch.arange(block.start, block.stop, device=z.device)
+        scores = F.linear(z[block], everyone) / temperature
+        scores = scores.scatter(1, (first + rows)[:, None], float("-inf"))
+        return judge(scores, first + (rows + len(z) // 2) % len(z), block)
+
+    return in_blocks(of_block, len(z), len(everyone))
 
 
 @exact
@@ -55,8 +90,11 @@ def nt_xent(z: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
     Raises:
         ValueError: the global batch is one sample, whose views have nothing to differ from.
     """
-    scores, pair = pair_scores(z, temperature)
-    return F.cross_entropy(scores, pair), (scores.argmax(1) == pair).float().mean()
+    return by_pairs(
+        z,
+        temperature,
+        lambda scores, pair, _: (F.cross_entropy(scores, pair), (scores.argmax(1) == pair).float().mean()),
+    )
 
 
 @exact
@@ -76,9 +114,14 @@ def in_batch(q: Tensor, k: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
         ValueError: the global batch is one sample, whose key has nothing to differ from.
     """
     _refuse_one(len(q))
-    scores = F.normalize(q, dim=1) @ gather(F.normalize(k, dim=1)).T / temperature  # (N, world * N)
+    q, keys = F.normalize(q, dim=1), gather(F.normalize(k, dim=1))
     own = rank() * len(q) + torch.arange(len(q), device=q.device)
-    return F.cross_entropy(scores, own), (scores.argmax(1) == own).float().mean()
+
+    def judge(block: slice) -> Judged:
+        scores = q[block] @ keys.T / temperature  # (B, world * N)
+        return F.cross_entropy(scores, own[block]), (scores.argmax(1) == own[block]).float().mean()
+
+    return in_blocks(judge, len(q), len(keys))
 
 
 @exact
@@ -134,7 +177,12 @@ def koleo(x: Tensor) -> Tensor:
         )
     x = F.normalize(gather(x), dim=1, eps=1e-8)
     with torch.no_grad():
-        nearest = (x @ x.T).fill_diagonal_(-2).argmax(1)
+        found = []
+        for first in range(0, len(x), each := max(1, HELD // len(x))):
+            scores = x[first : first + each] @ x.T
+            own = torch.arange(first, first + len(scores), device=x.device)
+            found.append(scores.scatter_(1, own[:, None], -2).argmax(1))
+        nearest = torch.cat(found)
     return -(F.pairwise_distance(x, x[nearest], eps=1e-8) + 1e-8).log().mean()
 
 

@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ssl_zoo.contrast import in_blocks
 from ssl_zoo.distributed import gather, rank
 from ssl_zoo.heads import exact
 from ssl_zoo.objectives._towers import Towers
@@ -35,9 +36,17 @@ def clip_loss(u: Tensor, v: Tensor, log_scale: Tensor) -> tuple[Tensor, Tensor]:
     """
     u, v = F.normalize(u, dim=1), F.normalize(v, dim=1)
     own = rank() * len(u) + torch.arange(len(u), device=u.device)
-    ways = [log_scale.exp() * one @ gather(two).T for one, two in ((u, v), (v, u))]  # (B, world * B)
-    found = torch.stack([(logits.argmax(1) == own).float().mean() for logits in ways]).mean()
-    return torch.stack([F.cross_entropy(logits, own) for logits in ways]).mean(), found
+
+    def one_way(one: Tensor, others: Tensor) -> tuple[Tensor, Tensor]:
+        def judge(block: slice) -> tuple[Tensor, Tensor]:
+            logits = log_scale.exp() * one[block] @ others.T  # (block, world * B)
+            found = (logits.argmax(1) == own[block]).float().mean()
+            return F.cross_entropy(logits, own[block]), found
+
+        return in_blocks(judge, len(one), len(others))
+
+    losses, found = zip(one_way(u, gather(v)), one_way(v, gather(u)), strict=True)
+    return torch.stack(losses).mean(), torch.stack(found).mean()
 
 
 class CLIP(Towers):

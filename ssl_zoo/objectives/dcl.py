@@ -16,10 +16,12 @@ from __future__ import annotations
 import math
 from typing import Any, ClassVar
 
+import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from ssl_zoo.backbones._base import ImageBackbone
-from ssl_zoo.contrast import pair_scores
+from ssl_zoo.contrast import by_pairs
 from ssl_zoo.distributed import everybody
 from ssl_zoo.heads import exact, mlp
 from ssl_zoo.objectives._base import Batch, Loss
@@ -32,11 +34,16 @@ from ssl_zoo.views.view import Views
 def decoupled(z: Tensor, temperature: float, sigma: float | None = None) -> tuple[Tensor, Tensor]:
     """The loss of projections z (2 N, D), of which rows i and N + i are views of one image, and the share of
     rows whose nearest other row is their pair."""
-    scores, pair = pair_scores(z, temperature)  # (2 N, world * 2 N), (2 N,)
-    own = scores.gather(1, pair[:, None]).squeeze(1)  # (2 N,)
-    others = scores.scatter(1, pair[:, None], float("-inf")).logsumexp(1)
-    weight = 1.0 if sigma is None else pair_weights(own.detach() * temperature, sigma)
-    return (others - weight * own).mean(), (scores.argmax(1) == pair).float().mean()
+    one, two = z.detach().chunk(2)
+    cosines = F.cosine_similarity(one, two).repeat(2)  # (2 N,)
+    weights = torch.ones_like(cosines) if sigma is None else pair_weights(cosines, sigma)
+
+    def judge(scores: Tensor, pair: Tensor, block: slice) -> tuple[Tensor, Tensor]:
+        own = scores.gather(1, pair[:, None]).squeeze(1)  # (B,)
+        others = scores.scatter(1, pair[:, None], float("-inf")).logsumexp(1)
+        return (others - weights[block] * own).mean(), (scores.argmax(1) == pair).float().mean()
+
+    return by_pairs(z, temperature, judge)
 
 
 def pair_weights(cosines: Tensor, sigma: float) -> Tensor:

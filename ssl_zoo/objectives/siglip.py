@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ssl_zoo.contrast import in_blocks
 from ssl_zoo.distributed import gather, rank
 from ssl_zoo.heads import exact
 from ssl_zoo.objectives._towers import Towers
@@ -35,9 +36,15 @@ def siglip_loss(u: Tensor, v: Tensor, log_scale: Tensor, bias: Tensor) -> tuple[
     """
     u, v = F.normalize(u, dim=1), F.normalize(v, dim=1)
     own = rank() * len(u) + torch.arange(len(u), device=u.device)
-    logits = log_scale.exp() * u @ gather(v).T + bias  # (B, world * B)
-    sign = torch.full_like(logits, -1.0).scatter(1, own[:, None], 1.0)
-    return -F.logsigmoid(sign * logits).sum() / len(u), (logits.argmax(1) == own).float().mean()
+    others = gather(v)
+
+    def judge(block: slice) -> tuple[Tensor, Tensor]:
+        logits = log_scale.exp() * u[block] @ others.T + bias  # (block, world * B)
+        sign = torch.full_like(logits, -1.0).scatter(1, own[block][:, None], 1.0)
+        found = (logits.argmax(1) == own[block]).float().mean()
+        return -F.logsigmoid(sign * logits).sum() / len(logits), found
+
+    return in_blocks(judge, len(u), len(others))
 
 
 class SigLIP(Towers):

@@ -19,7 +19,7 @@ from typing import Any, ClassVar
 from torch import Tensor
 
 from ssl_zoo.backbones._base import ImageBackbone
-from ssl_zoo.contrast import pair_scores
+from ssl_zoo.contrast import by_pairs
 from ssl_zoo.distributed import everybody
 from ssl_zoo.heads import exact, mlp
 from ssl_zoo.objectives._base import Batch, Loss
@@ -32,13 +32,18 @@ from ssl_zoo.views.view import Views
 def supervised_contrast(z: Tensor, y: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
     """The loss of projections z (2 N, D), of which rows i and N + i are views of image i with label y_i, y
     (N,) int64, and the share of rows whose nearest other row is a positive."""
-    scores, pair = pair_scores(z, temperature)  # (2 N, world * 2 N), (2 N,)
     y = y.repeat(2)
-    alike = (y[:, None] == everybody(y)) & (y[:, None] >= 0)
-    positive = alike.scatter(1, pair[:, None], True) & scores.isfinite()  # a row is not its own positive
-    log_p = scores.log_softmax(1).masked_fill(~positive, 0.0)
-    found = positive.gather(1, scores.argmax(1, keepdim=True)).float().mean()
-    return -(log_p.sum(1) / positive.sum(1)).mean(), found
+    everyone = everybody(y)
+
+    def judge(scores: Tensor, pair: Tensor, block: slice) -> tuple[Tensor, Tensor]:
+        own = y[block][:, None]
+        alike = (own == everyone) & (own >= 0)
+        positive = alike.scatter(1, pair[:, None], True) & scores.isfinite()  # a row is not its own positive
+        log_p = scores.log_softmax(1).masked_fill(~positive, 0.0)
+        found = positive.gather(1, scores.argmax(1, keepdim=True)).float().mean()
+        return -(log_p.sum(1) / positive.sum(1)).mean(), found
+
+    return by_pairs(z, temperature, judge)
 
 
 class SupCon(JointEmbedding):
