@@ -16,7 +16,7 @@ from torch.utils.checkpoint import checkpoint
 from ssl_zoo.distributed import gather, rank, world
 from ssl_zoo.heads import exact
 
-HELD = 2**27  # scores that are held at a time: 512 MiB in float32
+HELD = 2**26  # scores that are held at a time: 256 MiB in float32
 
 Judged = tuple[Tensor, Tensor]  # a loss, and the share of rows that are found
 

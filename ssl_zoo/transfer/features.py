@@ -169,7 +169,8 @@ def finite(features: Tensor) -> Tensor:
     Raises:
         DataError: some are NaN or infinite.
     """
-    if bad := len(features) - int(features.isfinite().all(1).sum()):
+    fine = sum(int(part.isfinite().all(1).sum()) for part in features.split(2**16))
+    if bad := len(features) - fine:
         raise DataError(f"{bad} of {len(features)} feature rows are not finite: did pretraining diverge?")
     return features
 

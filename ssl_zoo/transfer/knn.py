@@ -21,6 +21,9 @@ from ssl_zoo.transfer.metrics import Metric, score
 
 # Similarities of queries with the bank that are held at a time: 256 MiB, whatever the size of the bank.
 SIMILARITIES = 2**26
+# Rows of a bank that queries are compared with at a time. Of a larger bank all queries would else see all
+# rows, a few queries at a time, which reads the bank from memory again and again.
+BLOCK = 2**17
 
 
 class Neighbours(NamedTuple):
@@ -75,11 +78,12 @@ def predict(
         raise ValueError(f"labels {int(y.min())} to {int(y.max())}, and {classes} classes count from 0")
     wide = torch.promote_types(torch.promote_types(queries.dtype, bank.dtype), torch.float32)
     queries, bank = finite(queries).to(wide), finite(bank).to(wide)
-    bank = F.normalize(bank, dim=1)
+    if len(bank) <= BLOCK:
+        bank = F.normalize(bank, dim=1)
     widest = min(max(ks), len(bank))
     parts: dict[tuple[int, float], list[Tensor]] = {(k, t): [] for k in ks for t in temperatures}
-    for chunk in F.normalize(queries, dim=1).split(at_once(len(bank), batch_size)):
-        similar, at = linear(chunk, bank).topk(widest, dim=1)  # (B, K), nearest first
+    for chunk in F.normalize(queries, dim=1).split(at_once(min(len(bank), BLOCK), batch_size)):
+        similar, at = nearest(chunk, bank, widest)
         voters = y[at]  # (B, K)
         for temperature in temperatures:
             # Relative to the nearest: the same ranking, and no overflow at low temperatures.
@@ -89,6 +93,25 @@ def predict(
                 votes.scatter_add_(1, voters[:, :k], weights[:, :k])
                 parts[k, temperature].append(votes.argmax(1))
     return {setting: torch.cat(part) for setting, part in parts.items()}
+
+
+def nearest(queries: Tensor, bank: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """Cosines of queries (B, D) with the `count` nearest rows of a bank (M, D), nearest first, and which rows
+    these are: (B, count) each.
+
+    Queries are of length 1, and so are the rows of a bank of up to BLOCK rows.
+    """
+    if len(bank) <= BLOCK:
+        return linear(queries, bank).topk(count, dim=1)  # pyright: ignore[reportReturnType]
+    similar = queries.new_empty(len(queries), 0)
+    at = torch.empty(len(queries), 0, dtype=torch.long, device=queries.device)
+    for first in range(0, len(bank), BLOCK):
+        part = F.normalize(bank[first : first + BLOCK], dim=1)
+        near, where = linear(queries, part).topk(min(count, len(part)), dim=1)
+        similar, at = torch.cat([similar, near], 1), torch.cat([at, where + first], 1)
+        similar, order = similar.topk(min(count, similar.shape[1]), dim=1)
+        at = at.gather(1, order)
+    return similar, at
 
 
 def choose(

@@ -79,7 +79,7 @@ def fit_path(x: Tensor, y: Tensor, classes: int, weight_decays: Sequence[float])
     if min(weight_decays, default=-1.0) < 0:
         raise ValueError(f"weight_decays must be one or more, and none below 0, not {list(weight_decays)}")
     mean, std = statistics(finite(x))
-    path = solve((x - mean) / std, y, classes, weight_decays, tolerance=TOLERANCE, max_iter=ITERATIONS)
+    path = solve((x - mean).div_(std), y, classes, weight_decays, tolerance=TOLERANCE, max_iter=ITERATIONS)
     return {decay: Classifier(weight, bias, mean, std) for decay, (weight, bias) in path.items()}
 
 

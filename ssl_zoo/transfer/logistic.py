@@ -121,6 +121,8 @@ def solve(
     basis = eigenbasis(x)
     z = x.new_ones(len(x), basis.shape[1] + 1)  # the last column is the bias's
     torch.mm(x, basis, out=z[:, :-1])
+    few = len(x) <= x.shape[1]
+    del x  # the features once more are no longer needed
     curvature = torch.linalg.vector_norm(z, dim=0).square() / (len(z) * classes)
     curvature = curvature.clamp_min(torch.finfo(z.dtype).eps * curvature.max()).repeat(classes)
     penalised = torch.ones_like(z[0])
@@ -132,7 +134,7 @@ def solve(
     for decay in sorted(weight_decays, reverse=True):
         penalty = (decay * penalised).repeat(classes)
         inverse = 1 / (curvature + penalty)
-        if len(x) <= x.shape[1] and len(ends) > 1:
+        if few and len(ends) > 1:
             # So few rows can be separated, and then W grows evenly with log(1 / wd): a guess, for one pass.
             there = evaluate(2 * ends[-1] - ends[-2], z, y)
             if total(there, penalty) < total(here, penalty):

@@ -58,6 +58,19 @@ def test_a_large_bank_is_searched_a_few_queries_at_a_time(monkeypatch):
     assert (knn.at_once(50_000, 1024), knn.at_once(2**27, 1024)) == (1024, 1)
 
 
+def test_a_larger_bank_is_searched_in_blocks(monkeypatch):
+    bank, queries = blobs(300, 0), blobs(100, 1)
+    whole = knn.predict(queries.pooled, bank.pooled, bank.y, 4, (1, 7, 300, 999), (0.07, 1.0))
+    for block in (1, 5, 128, 299):
+        monkeypatch.setattr(knn, "BLOCK", block)
+        parts = knn.predict(queries.pooled, bank.pooled, bank.y, 4, (1, 7, 300, 999), (0.07, 1.0))
+        assert all(torch.equal(parts[setting], guess) for setting, guess in whole.items())
+        similar, at = knn.nearest(F.normalize(queries.pooled, dim=1), bank.pooled, 7)
+        cosines = F.cosine_similarity(queries.pooled[:, None], bank.pooled[None], dim=2)
+        torch.testing.assert_close(similar, cosines.sort(descending=True).values[:, :7])
+        torch.testing.assert_close(cosines.gather(1, at), similar)
+
+
 def test_knn_votes_by_hand():
     # Cosines with the query: 1 for class 0, 0.8 twice for class 1.
     bank, y = torch.tensor([[2.0, 0.0], [0.8, 0.6], [4.0, -3.0]]), torch.tensor([0, 1, 1])
