@@ -95,6 +95,7 @@ def pretrain_from(cfg: DictConfig, choices: dict[str, str], objects: Objects = N
     # The first process of a group reads the data before the others do: it fills caches, trains the tokenizer.
     with locked(where) as session:
         if not session.leads:
+            session.attend()
             session.wait("files")
         return train(cfg, settings, where, objects)
 
@@ -184,6 +185,7 @@ def train(cfg: DictConfig, settings: dict[str, Any], where: Path, objects: Objec
 
     with locked(where) as session:
         session.share("files", write_files)
+        session.assemble()
         summary = pretrain(
             module,
             batches,

@@ -6,12 +6,14 @@ stand processes numbered by hand (RANK and WORLD_SIZE) or by an MPI without mpi4
 
 from __future__ import annotations
 
+import atexit
 import os
 import warnings
 from collections.abc import Mapping
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from lightning.fabric.plugins.environments.cluster_environment import ClusterEnvironment
 from lightning.fabric.plugins.environments.kubeflow import KubeflowEnvironment
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
@@ -20,6 +22,8 @@ from lightning.fabric.plugins.environments.mpi import MPIEnvironment
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from lightning.pytorch.accelerators import AcceleratorRegistry
+from torch.distributed.constants import default_pg_timeout
+from torch.distributed.distributed_c10d import PrefixStore
 
 # PID-NAME: names the sessions of a process to those that Lightning launches for it.
 SESSION = "SSL_ZOO_SESSION"
@@ -145,6 +149,34 @@ def grouped() -> bool:
     if isinstance(place, LightningEnvironment):
         return not by_lightning() and ("LOCAL_RANK" in os.environ or "NODE_RANK" in os.environ)
     return place.world_size() > 1
+
+
+def join(strategy: Any, token: str) -> None:
+    """Meet the other processes of torchrun's, under names of this session.
+
+    What they tell each other lies in the agent's store, which outlives a group that it starts again. Torch
+    2.15 looks there under the same names as before, and finds the addresses of processes that are dead.
+    Lightning takes a group that is there as it is.
+
+    Args:
+        strategy: Lightning's, which will use the group. token: the same for all processes of a session.
+    """
+    if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True" or dist.is_initialized():
+        return
+    place = cluster()
+    if not isinstance(place, TorchElasticEnvironment) or place.world_size() == 1:
+        return
+    where, count = (place.main_address, place.main_port), place.world_size()
+    tcp = dist.TCPStore  # pyright: ignore[reportPrivateImportUsage]
+    store = tcp(*where, count, is_master=False, timeout=default_pg_timeout)
+    chosen = getattr(strategy, "process_group_backend", None)
+    backend = chosen or dist.get_default_backend_for_device(strategy.root_device)
+    own = PrefixStore(f"session {token}", store)
+    dist.init_process_group(
+        backend, store=own, rank=place.global_rank(), world_size=count, timeout=default_pg_timeout
+    )
+    if backend == "nccl":
+        atexit.register(lambda: dist.is_initialized() and dist.destroy_process_group())
 
 
 def refuse_absent_device(trainer: Mapping[str, Any]) -> None:

@@ -148,6 +148,7 @@ def pretrain(
                     f"{lightning.world_size}: take trainer=ddp or ddp_cpu, with "
                     "trainer.devices=PROCESSES_OF_A_NODE and trainer.num_nodes=NODES"
                 )
+            launch.join(lightning.strategy, session.facts["token"])
             if session.leads:
                 write_atomically(run / "environment.json", json.dumps(environment(), indent=1).encode())
             try:

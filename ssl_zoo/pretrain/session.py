@@ -5,6 +5,7 @@ RUN/
                     byte 1 as well, once what earlier sessions left is gone: the others see by it that the
                     first process lives
   .session-ID.json  what the first process has settled, and the others wait for: the folder must be shared
+  .session-ID.RANK  how another process is (see presence.py)
 """
 
 from __future__ import annotations
@@ -26,10 +27,12 @@ from typing import IO, Any, TypeVar
 
 import torch
 import torch.distributed as dist
+from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 
 from ssl_zoo.distributed import world
 from ssl_zoo.portable import lock_byte
 from ssl_zoo.pretrain import launch
+from ssl_zoo.pretrain.presence import Heart, assembled
 from ssl_zoo.pretrain.writing import alive, write_atomically
 
 T = TypeVar("T")
@@ -49,6 +52,7 @@ class Session:
         self.run, self.leads, self.thread = run, launch.leads(), threading.get_ident()
         self.grouped, self.met = launch.grouped(), False
         self.facts: dict[str, Any] = {}
+        self.heart: Heart | None = None
         # Kept for the next run in this process: the others of its group run the same script.
         if launch.SESSION not in os.environ:
             name = group() if self.grouped else secrets.token_hex(8)
@@ -97,6 +101,35 @@ class Session:
                 )
             time.sleep(0.05)
 
+    def attend(self) -> None:
+        """From now on, let the first process see that this one lives; see `assemble`."""
+        place = launch.cluster()
+        if not self.leads and not isinstance(place, LightningEnvironment):
+            self.heart = Heart(self.sign_of(place.global_rank()), self.wait("token"))
+
+    def assemble(self) -> None:
+        """Wait until all processes are ready to meet, however long one of them takes to get its data.
+
+        Raises:
+            RunError: one of them failed, or there was no sign of it for 300 seconds.
+        """
+        place = launch.cluster()
+        if not self.grouped or isinstance(place, LightningEnvironment):
+            return  # Lightning launches the others when training begins
+        if self.heart is not None:
+            self.heart.ready()
+        self.share("assembled", lambda: self.others_are_ready(place.world_size()))
+
+    def others_are_ready(self, count: int) -> bool:
+        signs = {rank: self.sign_of(rank) for rank in range(count) if rank != launch.cluster().global_rank()}
+        if wrong := assembled(signs, self.facts["token"], PATIENCE):
+            raise RunError(wrong)
+        return True
+
+    def sign_of(self, rank: int) -> Path:
+        """Where a process writes how it is."""
+        return self.file.with_suffix(f".{rank}")
+
     def read(self) -> dict[str, Any]:
         """All facts that are published by now."""
         try:
@@ -107,6 +140,8 @@ class Session:
     def confirm(self, device: torch.device) -> None:
         """All processes have met. Raise RunError unless they are of one session (a collective call)."""
         self.met = True
+        if self.heart is not None:
+            self.heart.stop()
         if world() == 1:
             return
         mine = int(self.facts["token"])
@@ -137,10 +172,23 @@ def locked(run: Path) -> Iterator[Session]:
         return
     own = _open[key] = Session(run)
     try:
-        with led(own) if own.leads else contextlib.nullcontext():
+        with led(own) if own.leads else followed(own):
             yield own
     finally:
         del _open[key]
+
+
+@contextmanager
+def followed(own: Session) -> Iterator[None]:
+    """Tell the first process when this fails before they have met."""
+    try:
+        yield
+    except BaseException as error:
+        if own.heart is not None:
+            own.heart.stop("" if own.met else f"{error}" or type(error).__name__)
+        raise
+    if own.heart is not None:
+        own.heart.stop()
 
 
 @contextmanager
