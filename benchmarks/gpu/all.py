@@ -76,7 +76,7 @@ def speed(case: str, seconds: float) -> Stage:
         seconds,
         words,
         lambda out: json.loads((out / "speed.json").read_text())[case],
-        ("lightly",) if case == "simclr" else (),
+        ("lightly",) if case in ("simclr", "dino") else (),
     )
 
 
@@ -131,6 +131,7 @@ STAGES = (
     speed("next_token", 150),
     speed("views", 60),
     speed("simclr", 240),
+    speed("dino", 240),
     *map(line, LINES),
 )
 

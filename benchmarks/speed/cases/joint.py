@@ -11,7 +11,7 @@ from duel import Case, Gate
 from torch import nn
 
 from cases.images import Pictures, against_lightly, fit, network
-from cases.material import IMAGES, recipe
+from cases.material import IMAGES, Recipe, recipe
 
 DINO = ("experiment=cifar10_dino", f"data={IMAGES}")
 BYOL = ("experiment=cifar10_byol", f"data={IMAGES}")
@@ -34,6 +34,19 @@ def slow_copy(module: nn.Module) -> nn.Module:
 
 
 def lightly_dino(workers: int, gate: Gate) -> None:
+    parts = recipe(*DINO)
+    module, transform = dino_example(parts, *network(parts))
+    fit(module, Pictures(parts.rows, transform), parts.batch_size, workers, gate)
+
+
+def dino_example(
+    parts: Recipe, backbone: nn.Module, width: int, local: tuple[float, float] = (0.1, 0.4), blur: float = 0.0
+) -> tuple[Any, Any]:
+    """The example's module on a network of so many features, and its transform with the recipe's crops.
+
+    local: the share of an image that small crops take. blur: how often the second large view is blurred (the
+    first one always is then, and small ones half of the time).
+    """
     import pytorch_lightning as pl
     from lightly.loss import DINOLoss
     from lightly.models.modules import DINOProjectionHead
@@ -41,9 +54,7 @@ def lightly_dino(workers: int, gate: Gate) -> None:
     from lightly.transforms import DINOTransform
     from lightly.utils.scheduler import cosine_schedule
 
-    parts = recipe(*DINO)
     dino = parts.settings["objective"]
-    backbone, width = network(parts)
     head = partial(DINOProjectionHead, width, dino["width"], dino["bottleneck"], dino["prototypes"])
 
     class DINO_(pl.LightningModule):
@@ -74,11 +85,11 @@ def lightly_dino(workers: int, gate: Gate) -> None:
         global_crop_size=views["size"],
         global_crop_scale=(0.3, 1.0),
         local_crop_size=views["local"],
-        local_crop_scale=(0.1, 0.4),
+        local_crop_scale=local,
         n_local_views=views["count"],
-        gaussian_blur=(0.0, 0.0, 0.0),
+        gaussian_blur=(1.0, blur, 0.5) if blur else (0.0, 0.0, 0.0),
     )
-    fit(DINO_(), Pictures(parts.rows, transform), parts.batch_size, workers, gate)
+    return DINO_(), transform
 
 
 def lightly_byol(workers: int, gate: Gate) -> None:

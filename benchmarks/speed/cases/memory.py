@@ -54,15 +54,15 @@ def head(score: Score, gate: Gate) -> None:
     gate(0)
 
 
-def store(folder: str, count: int) -> ImageRows:
-    """Random images of 32 pixels as `image_store` lays them out."""
+def store(folder: str, count: int, side: int = 32) -> ImageRows:
+    """Random images of so many pixels a side as `image_store` lays them out."""
     path = Path(folder, "images.npy")
     random = np.random.default_rng(0)
     with path.open("wb") as file:
-        header = {"descr": "|u1", "fortran_order": False, "shape": (count, 3, 32, 32)}
+        header = {"descr": "|u1", "fortran_order": False, "shape": (count, 3, side, side)}
         np.lib.format.write_array_header_1_0(file, header)
         for first in range(0, count, FEW):
-            file.write(random.bytes(min(FEW, count - first) * 3 * 32 * 32))
+            file.write(random.bytes(min(FEW, count - first) * 3 * side * side))
     return ImageRows(path, np.arange(count), None, (), "random")
 
 
