@@ -19,11 +19,13 @@ class Server:
         asked: how often each file was asked for, by GET.
         faults: file -> kinds of faults, one for each time that it is asked for: "500", "403", "cut" (breaks
             off half way), "short" (announces and sends half), "silent" (sends nothing for `silence` seconds).
+        heads: codes that the next questions for a size are answered with, by HEAD.
     """
 
     def __init__(self, folder: Path):
         self.asked: Counter[str] = Counter()
         self.faults: dict[str, list[str]] = {}
+        self.heads: list[int] = []
         self.silence = 30.0
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, self, directory=str(folder)))
         self.address = f"http://127.0.0.1:{self.server.server_port}"
@@ -36,6 +38,12 @@ class Handler(SimpleHTTPRequestHandler):
 
     def log_message(self, format: str, *args) -> None:
         pass
+
+    def do_HEAD(self) -> None:
+        if self.owner.heads:
+            self.send_error(self.owner.heads.pop(0))
+        else:
+            super().do_HEAD()
 
     def do_GET(self) -> None:
         name = self.path.lstrip("/")

@@ -151,8 +151,8 @@ def dino_against_lightly(tiny: bool, rounds: int) -> dict[str, Any]:
             f"lightly, {workers} workers": partial(lightly_crops, tiny, workers),
         },
         bar=1.3,
-        same="images, batch, timm's ViT-S, layers and widths of the head, 65,536 prototypes, number, size and "
-        "scale of the crops, flip, jitter, grey, blur, solarisation; bf16-mixed",
+        same="images, batch, timm's ViT-S, layers and widths of the head, 65,536 prototypes, number, size "
+        "and scale of the crops, flip, jitter, grey, blur, solarisation; bf16-mixed",
         differs="ours keeps the images on the GPU, makes views there, compiles the network, and passes crops "
         "of a size through it at once; lightly's example has PIL views in worker processes, weight-normed "
         "prototypes and plain Adam",

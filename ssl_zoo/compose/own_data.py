@@ -48,7 +48,7 @@ def chosen(verb: str, given: list[str], choices: list[str]) -> list[str]:
     if at is None:
         return given
     value = overrides.unquoted(given[at].partition("=")[2])
-    if is_address(value):
+    if value not in choices and is_address(value):
         made, where = at_address(verb, value, given), place_of_run(given)
         return in_place(given, at, made if where is None else made + inherited(where, made))
     path = Path(value).expanduser()

@@ -40,7 +40,7 @@ from ssl_zoo.pretrain.writing import write_atomically
 FREE = (
     "run", "budget", "workers", "threads", "compile", "recompute", "resume", "log_every", "evaluate_every",
     "save_every", "keep", "validation_limit", "optimized_metric", "wandb", "logger", "trainer", "data_dir",
-    "data.cache", "guard.margin", "guard.patience",
+    "data.cache", "data.limit", "guard.margin", "guard.patience",
     "data.max_",  # limits: what passes them is the same
 )  # fmt: skip
 

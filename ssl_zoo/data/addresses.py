@@ -6,16 +6,18 @@ the user's to install, and credentials are looked up where those packages look t
 
 from __future__ import annotations
 
+import glob
 import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from ssl_zoo.data.cache import WRITING
 from ssl_zoo.data.rows import DataError
 from ssl_zoo.messages import note
 
-SCHEME = re.compile(r"[a-z][a-z0-9+.-]*://")
+SCHEME, WEB = re.compile(r"[a-z][a-z0-9+.-]*://"), re.compile(r"https?://")
 BRACES = re.compile(r"\{([^{}]*)\}")
 TRIES, PAUSE = 5, 1.0  # how often a file is asked for, and seconds before the second time; they double
 CONNECT, SILENCE = 30.0, 60.0  # seconds until a server answers, and between two pieces of a file
@@ -30,8 +32,8 @@ def is_address(text: object) -> bool:
 def expanded(pattern: str) -> list[str]:
     """The addresses that a pattern stands for, in order.
 
-    `{000..127}` counts, with as many digits as its ends have, and `{a,b}` lists. `*` and `?` are looked up,
-    which web servers do not answer.
+    `{000..127}` counts, with as many digits as its ends have, and `{a,b}` lists. `*` and `?` are looked up;
+    web servers do not list their files, and `?` begins a query there.
 
     Raises:
         DataError: nothing matches, or the address cannot be looked up.
@@ -39,13 +41,12 @@ def expanded(pattern: str) -> list[str]:
     every = list(_braces(pattern))
     found: list[str] = []
     for one in every:
-        if re.search(r"[*?]", one.partition("://")[2] or one) is None:
+        if re.search(r"[*]" if WEB.match(one) else r"[*?]", one) is None:
             found.append(one)
         elif is_address(one):
             found += _glob(one)
         else:
-            path = Path(one).expanduser()
-            found += sorted(str(p) for p in path.parent.glob(path.name))
+            found += sorted(glob.glob(str(Path(one).expanduser()), recursive=True))
     if not found:
         raise DataError(f"nothing lies at {pattern}")
     if again := len(found) - len(set(found)):
@@ -72,8 +73,7 @@ def _braces(pattern: str) -> Iterator[str]:
 
 
 def _glob(pattern: str) -> list[str]:
-    protocol = pattern.partition("://")[0]
-    if protocol in ("http", "https"):
+    if WEB.match(pattern):
         raise DataError(
             f"{pattern}: web servers do not list their files; write {{000..127}} in the place of *"
         )
@@ -111,15 +111,24 @@ def fetch(address: str, into: Path, size: int = -1) -> None:
 
     Raises:
         DataError: no such file, no permission, or no whole file in five tries.
+        OSError: `into` cannot be written.
     """
 
     def get(system: Any, inner: str) -> None:
-        system.get_file(inner, str(into))
+        try:
+            system.get_file(inner, str(into))
+        except OSError as error:
+            if error.errno in WRITING or error.filename == str(into):
+                raise _HereError(error) from error
+            raise
         got = into.stat().st_size
         if size >= 0 and got != size:
             raise ConnectionError(f"{got:,} bytes came, and it should have {size:,}")
 
-    _tried(address, get)
+    try:
+        _tried(address, get)
+    except _HereError as here:
+        raise here.error from None
 
 
 def read(address: str) -> bytes:
@@ -128,10 +137,26 @@ def read(address: str) -> bytes:
         return _local(address).read_bytes()
 
     def whole(system: Any, inner: str) -> bytes:
+        parts, total = [], 0
         with system.open(inner, "rb", block_size=0) as file:
-            return file.read(SMALL)
+            while part := file.read(1 << 20):  # what has arrived, not as much as was asked for
+                parts.append(part)
+                if (total := total + len(part)) > SMALL:
+                    raise _HereError(OSError(f"it has more than {SMALL:,} bytes"))
+        return b"".join(parts)
 
-    return _tried(address, whole)
+    try:
+        return _tried(address, whole)
+    except _HereError as here:
+        raise DataError(f"{address} is no list of files: {here.error}") from None
+
+
+class _HereError(Exception):
+    """What went wrong on this side, so that asking again does not help."""
+
+    def __init__(self, error: OSError):
+        super().__init__(str(error))
+        self.error = error
 
 
 def _local(address: str) -> Path:
@@ -152,12 +177,16 @@ def _tried(address: str, ask: Any) -> Any:
             pause *= 2
         try:
             return ask(system, inner)
-        except FileNotFoundError as error:
-            raise DataError(f"no file lies at {address}") from error
+        except _HereError:
+            raise
         except PermissionError as error:
             raise DataError(f"{address} may not be read: {_said(error)}") from error
         except Exception as error:  # each protocol's package has errors of its own
-            told, status = _said(error), getattr(error, "status", 500)
+            # fsspec calls whatever a web server answers to a question for the size a missing file.
+            cause = error.__cause__ if isinstance(error, FileNotFoundError) and error.__cause__ else error
+            told, status = _said(cause), getattr(cause, "status", 500)
+            if isinstance(cause, FileNotFoundError) or status in (404, 410):
+                raise DataError(f"no file lies at {address}") from error
             if isinstance(status, int) and 400 <= status < 500 and status not in (408, 429):
                 raise DataError(f"{address} may not be read: {told}") from error
     raise DataError(f"{address} could not be fetched in {TRIES} tries: {told}")
@@ -172,7 +201,7 @@ def _system(address: str) -> tuple[Any, str]:
     import fsspec
 
     options: dict[str, Any] = {}
-    if address.startswith(("http://", "https://")):
+    if WEB.match(address):
         import aiohttp
 
         silence = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT, sock_read=SILENCE)

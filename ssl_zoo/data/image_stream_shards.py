@@ -8,7 +8,8 @@ from __future__ import annotations
 import hashlib
 import json
 import mmap
-import threading
+import os
+import secrets
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -22,7 +23,7 @@ from PIL import Image
 from ssl_zoo.data import addresses, mds
 from ssl_zoo.data.image_shards import list_shard
 from ssl_zoo.data.rows import DataError
-from ssl_zoo.data.shelf import File, Shelf, digest, shelf_of
+from ssl_zoo.data.shelf import File, Shelf, digest
 from ssl_zoo.messages import note
 
 TOGETHER = 8  # shards that are counted at the same time
@@ -45,12 +46,16 @@ class Shards(NamedTuple):
     unpack: Callable[[Path, Path], None] | None = None
 
 
-def find(spec: str, image: str | None, shelves: Path, limit: int) -> Shards:
+def find(spec: str, image: str | None, shelf: Shelf) -> Shards:
     """The shards at an address (see `ImageStream`).
+
+    shelf: where those are fetched to that have to be counted.
 
     Raises:
         DataError: there are none, or they are of no known kind.
     """
+    if not addresses.is_address(spec):
+        spec = str(Path(spec).expanduser().absolute())
     if "{" not in spec and not any(c in spec for c in "*?") and not spec.endswith(".tar"):
         index = spec if spec.endswith(".json") else f"{spec.rstrip('/')}/index.json"
         text = addresses.read(index)
@@ -59,7 +64,7 @@ def find(spec: str, image: str | None, shelves: Path, limit: int) -> Shards:
         except ValueError as error:
             raise DataError(f"{index} is no JSON: {error}") from error
         if isinstance(listed, dict) and "shardlist" in listed:
-            return _tars(*_listed(listed, index), Shelf(shelf_of(spec, shelves), limit))
+            return _tars(*_listed(listed, index), shelf)
         return _mds(mds.read_index(text, index, index.rpartition("/")[0], image))
     found = addresses.expanded(spec)
     if wrong := [one for one in found if not one.endswith(".tar")]:
@@ -67,15 +72,16 @@ def find(spec: str, image: str | None, shelves: Path, limit: int) -> Shards:
             f"{wrong[0]} is no shard that a stream reads: .tar files in WebDataset form, or a folder of MDS "
             "shards"
         )
-    return _tars([File(one) for one in found], [-1] * len(found), Shelf(shelf_of(spec, shelves), limit))
+    return _tars([File(one) for one in found], [-1] * len(found), shelf)
 
 
 def _mds(found: mds.Shards) -> Shards:
-    def opened(i: int, path: Path) -> Opened:
-        return mds.Samples(_mapped(path), found.layouts[i], int(found.rows[i]), found.files[i].address)
-
     unpack = partial(mds.unpack, found.packed) if found.packed else None
-    return Shards(found.files, found.rows, found.sizes, opened, unpack)
+    return Shards(found.files, found.rows, found.sizes, partial(_open_mds, found), unpack)
+
+
+def _open_mds(found: mds.Shards, i: int, path: Path) -> Opened:
+    return mds.Samples(_mapped(path), found.layouts[i], int(found.rows[i]), found.files[i].address)
 
 
 def _listed(listed: dict[str, Any], index: str) -> tuple[list[File], list[int]]:
@@ -129,15 +135,16 @@ def _tars(files: list[File], rows: list[int], shelf: Shelf) -> Shards:
     if not numbers.sum():
         raise DataError(f"the {len(files)} shards from {files[0].address} on hold no images")
 
-    def opened(i: int, path: Path) -> Opened:
-        n, file = settled[i]
-        places = _places(path, file)
-        if len(places) != n:
-            raise DataError(f"{file.address} holds {len(places)} images, and was listed with {n}")
-        return _Members(_mapped(path), places)
-
     sizes = np.array([file.size for _, file in settled], np.int64)
-    return Shards([file for _, file in settled], numbers, sizes, opened)
+    return Shards([file for _, file in settled], numbers, sizes, partial(_open_tar, settled))
+
+
+def _open_tar(settled: list[tuple[int, File]], i: int, path: Path) -> Opened:
+    n, file = settled[i]
+    places = _places(path, file)
+    if len(places) != n:
+        raise DataError(f"{file.address} holds {len(places)} images, and was listed with {n}")
+    return _Members(_mapped(path), places)
 
 
 def _places(path: Path, file: File) -> np.ndarray:
@@ -157,7 +164,14 @@ class _Counts:
         self.shelf, self.folder = shelf, shelf.folder / "counts"
 
     def _file(self, file: File) -> Path:
-        return self.folder / hashlib.blake2b(file.address.encode(), digest_size=10).hexdigest()
+        about = file.address
+        if not addresses.is_address(about):  # written anew, it is counted anew
+            stat = os.stat(about)
+            about = f"{stat.st_size} {stat.st_mtime_ns} {about}"
+        return (
+            self.folder
+            / hashlib.blake2b(about.encode("utf-8", "surrogateescape"), digest_size=10).hexdigest()
+        )
 
     def of(self, file: File) -> tuple[int, File] | None:
         """The number of images, and the file with its size and digest; None if nobody has counted them."""
@@ -171,7 +185,12 @@ class _Counts:
         file = File(address, addresses.size_of(address))
         with self.shelf.pinned(file) as path:
             found = len(_places(path, file)), path.stat().st_size, f"sha256:{digest(path)}"
-        self.folder.mkdir(parents=True, exist_ok=True)
-        part = self.folder / f".{self._file(file).name}.{threading.get_ident()}.part"
-        part.write_text(json.dumps(found))
-        part.replace(self._file(file))
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            part = self.folder / f".{self._file(file).name}.{secrets.token_hex(4)}.part"
+            part.write_text(json.dumps(found))
+            part.replace(self._file(file))
+        except OSError as error:
+            raise DataError(
+                f"{self.folder} cannot be written ({error}): choose another, SSL_ZOO_CACHE=FOLDER"
+            ) from error

@@ -12,7 +12,6 @@ import os
 import threading
 from collections import OrderedDict
 from functools import cached_property
-from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -24,13 +23,12 @@ from ssl_zoo.data.image_decoding import MAX_PIXELS, POLICY, check_size, decode
 from ssl_zoo.data.image_stream_shards import Opened, Shards, find
 from ssl_zoo.data.permutation import permuted
 from ssl_zoo.data.rows import DataError, Rows
-from ssl_zoo.data.shelf import File, Shelf, shelf_of
+from ssl_zoo.data.shelf import File, Shelf
 from ssl_zoo.data.windows import Windows
 from ssl_zoo.messages import note
 from ssl_zoo.objectives._base import Batch
 
 GIB = 1 << 30
-OPEN = 64  # shards that a process has open
 
 
 class ImageStream:
@@ -43,7 +41,8 @@ class ImageStream:
             of an index of these ({"shardlist": [{"url": ..., "nsamples": ...}]}). Paths are addresses too.
         validation: the same, or None: shards are held out of `train`.
         image_size: pixels a side.
-        window: rows that are shuffled among each other; their shards have to fit below the limit.
+        window: rows that are shuffled among each other; their shards have to fit below the limit, and stay
+            open while they are read.
         validation_fraction: of the shards, which are drawn by `split_seed`; 0 = no such split.
         image: the column of MDS shards that holds the images; None = the only one of images.
         limit: GiB of shards on the disk at most.
@@ -104,9 +103,9 @@ class ImageStream:
                 "pretraining, and labelled sets are read with data=image_folder"
             )
         if split == "validation" and self.validation:
-            shards = find(self.validation, self.image, self.shelves, self.limit)
-            return self._rows(self.validation, shards, np.arange(len(shards.files)))
-        return self._rows(self.train, self._shards, self._parted[split])
+            shards = find(self.validation, self.image, self._shelf)
+            return self._rows(shards, np.arange(len(shards.files)))
+        return self._rows(self._shards, self._parted[split])
 
     def labelled(self, split: str) -> Rows:
         """Always raises DataError: the labels of a stream are not read."""
@@ -116,12 +115,12 @@ class ImageStream:
         )
 
     @property
-    def shelves(self) -> Path:
-        return self.cache / "streams"
+    def _shelf(self) -> Shelf:
+        return Shelf(self.cache / "streams", self.limit)
 
     @cached_property
     def _shards(self) -> Shards:
-        return find(self.train, self.image, self.shelves, self.limit)
+        return find(self.train, self.image, self._shelf)
 
     @cached_property
     def _parted(self) -> dict[str, np.ndarray]:
@@ -140,8 +139,8 @@ class ImageStream:
             )
         return {"train": np.sort(order[out:]), "validation": np.sort(order[:out])}
 
-    def _rows(self, spec: str, shards: Shards, index: np.ndarray) -> StreamRows:
-        shelf = Shelf(shelf_of(spec, self.shelves), self.limit, shards.unpack)
+    def _rows(self, shards: Shards, index: np.ndarray) -> StreamRows:
+        shelf = Shelf(self.cache / "streams", self.limit, shards.unpack)
         return StreamRows(shards, index, shelf, self.window, self.image_size, self.max_pixels)
 
 
@@ -170,18 +169,19 @@ class StreamRows:
         self.windows = Windows(shards.rows[index], window)
         files = [shards.files[i] for i in index.tolist()]
         names = [(file.address.rpartition("/")[2], file.size, file.digest) for file in files]
-        about = (POLICY, size, names, self.windows.sizes.tolist())
+        about = (POLICY, size, window, names, self.windows.sizes.tolist())
         self.fingerprint = hashlib.blake2b(repr(about).encode(), digest_size=16).hexdigest()
         self._opened: OrderedDict[int, Opened] = OrderedDict()
-        self._coming = _Ahead()
-        self.ahead = self._ahead(shards.sizes[index], window)
+        self._coming: _Ahead | None = None
+        spans = min(-(-window // max(1, int(self.windows.sizes.mean()))) + 1, len(index))
+        self.open_at_most = 2 * spans
+        self.ahead = self._ahead(shards.sizes[index], window, spans)
 
-    def _ahead(self, sizes: np.ndarray, window: int) -> bool:
+    def _ahead(self, sizes: np.ndarray, window: int, spans: int) -> bool:
         """Whether the shards of two windows fit on the shelf, so that those of the next are fetched early."""
         file = self.shards.files[int(self.index[0])]
         if self.shelf.place(file).parent != self.shelf.folder:
             return False  # they are here
-        spans = min(-(-window // max(1, int(self.windows.sizes.mean()))) + 1, len(sizes))
         each = int(np.sort(sizes)[-spans:].sum())
         if each > self.shelf.limit:
             raise DataError(
@@ -195,7 +195,7 @@ class StreamRows:
         return self.windows.count
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_opened": OrderedDict(), "_coming": _Ahead()}  # each process opens its own
+        return self.__dict__ | {"_opened": OrderedDict(), "_coming": None}  # each process opens its own
 
     def read(self, index: np.ndarray, epoch: int = 0) -> Batch:
         """The rows `index` (B,): x uint8 (B, 3, size, size). `epoch` changes nothing.
@@ -213,8 +213,15 @@ class StreamRows:
         return Batch(torch.from_numpy(x))
 
     def prepare(self, shards: np.ndarray) -> None:
-        """Fetch shards that will be read soon, in a thread. What goes wrong is left to whoever reads them."""
+        """Be told which shards will be read from now on: they are fetched in a thread, and others are closed.
+
+        What goes wrong is left to whoever reads them.
+        """
+        for number in self._opened.keys() - set(shards.tolist()):
+            del self._opened[number]
         if self.ahead:
+            if self._coming is None or self._coming.process != os.getpid():  # threads stay behind in a fork
+                self._coming = _Ahead()
             self._coming.fetch(self.shelf, [self.shards.files[self.index[i]] for i in shards.tolist()])
 
     def _decode(self, number: int, i: int) -> np.ndarray:
@@ -235,9 +242,15 @@ class StreamRows:
             self._opened.move_to_end(number)
             return self._opened[number]
         shard = int(self.index[number])
-        with self.shelf.pinned(self.shards.files[shard]) as path:
-            self._opened[number] = self.shards.open(shard, path)
-        if len(self._opened) > OPEN:
+        file = self.shards.files[shard]
+        try:
+            with self.shelf.pinned(file) as path:
+                self._opened[number] = self.shards.open(shard, path)
+        except (OSError, ValueError) as error:
+            if isinstance(error, DataError):
+                raise
+            raise DataError(f"{file.address} cannot be read: {error}") from error
+        if len(self._opened) > self.open_at_most:
             self._opened.popitem(last=False)
         return self._opened[number]
 
@@ -251,8 +264,6 @@ class _Ahead:
         self.thread: threading.Thread | None = None
 
     def fetch(self, shelf: Shelf, files: list[File]) -> None:
-        if self.process != os.getpid():  # forked: the thread stayed behind, and may hold the lock
-            self.__init__()
         with self.change:
             if files == self.wanted:
                 return

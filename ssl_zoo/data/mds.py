@@ -12,6 +12,7 @@ import gzip
 import json
 import shutil
 import struct
+import zlib
 from collections.abc import Callable
 from mmap import mmap
 from pathlib import Path
@@ -20,6 +21,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image
 
+from ssl_zoo.data.cache import WRITING
 from ssl_zoo.data.rows import DataError
 from ssl_zoo.data.shelf import File
 from ssl_zoo.data.zstandard import open_zstd
@@ -88,7 +90,8 @@ def _shard(
         raise DataError(
             f"{where} is of format {one['format']!r}, version {one['version']}: only mds, version 2, is read"
         )
-    names, encodings, sizes = one["column_names"], one["column_encodings"], one["column_sizes"]
+    names, sizes = one["column_names"], one["column_sizes"]
+    encodings = [kind.partition(":")[0] for kind in one["column_encodings"]]  # jpeg:90 says a quality
     found = [i for i, kind in enumerate(encodings) if kind in (*ENCODED[:-1], "pil")]
     if image is not None:
         if image not in names:
@@ -115,12 +118,19 @@ def _shard(
 
 
 def unpack(packed: str, raw: Path, into: Path) -> None:
-    """Unpack a shard. Raises DataError if it is damaged."""
+    """Unpack a shard.
+
+    Raises:
+        DataError: it is damaged.
+        OSError: `into` cannot be written.
+    """
     try:
         with PACKED[packed](raw, "rb") as stream, open(into, "wb") as out:
             shutil.copyfileobj(stream, out, 1 << 20)
-    except (OSError, EOFError, ValueError) as error:
-        raise DataError(f"the shard {raw.name} cannot be unpacked ({packed}): {error}") from error
+    except (OSError, EOFError, ValueError, zlib.error) as error:
+        if isinstance(error, OSError) and error.errno in WRITING:
+            raise
+        raise DataError(f"cannot be unpacked ({packed}): {error}") from error
 
 
 class Samples:

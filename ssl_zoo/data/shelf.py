@@ -1,6 +1,6 @@
-"""Files of a stream on the local disk, no more of them than a limit: fetched when they are asked for.
+"""Files of streams on the local disk, no more of them than a limit: fetched when they are asked for.
 
-    <folder>/{KEY-NAME, digests/KEY}
+    <cache>/streams/{KEY-NAME, digests/KEY}
 
 Processes share a shelf. One fetches a file while those that need it wait; the file appears whole, by a
 rename. What was used longest ago goes first when the limit is reached; whoever reads such a file has it open.
@@ -23,6 +23,7 @@ from typing import NamedTuple
 from ssl_zoo.data import addresses, cache
 from ssl_zoo.data.rows import DataError
 
+LEFT = re.compile(r"\.(?P<name>.+?)(\.[0-9a-f]{8}\.(part|raw)|\.lock)")
 PINNED = 3600.0  # seconds after which no process still uses a path
 
 
@@ -39,23 +40,24 @@ Unpack = Callable[[Path, Path], None]
 
 
 class Shelf:
-    """Files of one stream.
+    """Files of streams, on a disk of this machine: those of a network disk may go away while they are open.
 
     Args:
-        folder: of this shelf alone.
+        folder: that all streams of a cache share.
         limit: bytes on it at most. A file that is larger by itself is kept alone.
         unpack: makes of a fetched file the one that is kept; None keeps it as it is.
     """
 
     def __init__(self, folder: Path, limit: int, unpack: Unpack | None = None):
-        self.folder, self.limit, self.unpack = folder, limit, unpack
+        self.folder, self.limit, self.unpack, self.swept = folder, limit, unpack, False
 
     def place(self, file: File) -> Path:
         """Where a file is kept; a local one that is not unpacked stays where it is."""
         if self.unpack is None and not addresses.is_address(file.address):
             return Path(file.address).expanduser()
         name = re.sub(r"[^\w.-]", "_", file.address.rstrip("/").rpartition("/")[2])
-        return self.folder / f"{_key(file)}-{name[-60:]}"
+        kind = "" if self.unpack is None else "unpacked-"
+        return self.folder / f"{_key(file)}-{kind}{name[-60:]}"
 
     @contextmanager
     def pinned(self, file: File) -> Iterator[Path]:
@@ -74,12 +76,12 @@ class Shelf:
         while True:
             self.fetch(file)
             try:
-                os.utime(place)  # used just now
-                pin.hardlink_to(place)
-            except FileNotFoundError:
+                _link(place, pin)
+            except FileNotFoundError:  # another process has made room meanwhile
                 continue
-            except OSError:  # a file system without links
-                shutil.copyfile(place, pin)
+            except OSError as error:
+                pin.unlink(missing_ok=True)
+                raise self._no_room(file, error) from error
             break
         try:
             yield pin
@@ -100,10 +102,13 @@ class Shelf:
                 if not place.exists():
                     self._fetch(file, place)
         except OSError as error:
-            raise DataError(
-                f"{file.address} cannot be kept in {self.folder}: {error.strerror or error}. Make room, or "
-                "choose another folder: SSL_ZOO_CACHE=FOLDER"
-            ) from error
+            raise self._no_room(file, error) from error
+
+    def _no_room(self, file: File, error: OSError) -> DataError:
+        return DataError(
+            f"{file.address} cannot be kept in {self.folder}: {error.strerror or error}. Make room, or "
+            "choose another folder: SSL_ZOO_CACHE=FOLDER"
+        )
 
     def _fetch(self, file: File, place: Path) -> None:
         part = place.with_name(f".{place.name}.{secrets.token_hex(4)}.part")
@@ -116,7 +121,10 @@ class Shelf:
                 shutil.copyfile(Path(file.address).expanduser(), raw)
             self._check(file, raw)
             if self.unpack:
-                self.unpack(raw, part)
+                try:
+                    self.unpack(raw, part)
+                except DataError as error:
+                    raise DataError(f"{file.address} {error}") from error
             os.replace(part, place)
         finally:
             part.unlink(missing_ok=True)
@@ -128,7 +136,7 @@ class Shelf:
         found, note = digest(raw), self.folder / "digests" / _key(file)
         kind, _, wanted = file.digest.partition(":")
         if file.digest and kind == "sha256" and found != wanted:
-            raise DataError(f"{file.address}: its bytes are not those that the list of files tells of")
+            raise DataError(f"{file.address}: its bytes are not those that were listed, or counted, before")
         try:
             before = note.read_text()
         except FileNotFoundError:
@@ -140,37 +148,61 @@ class Shelf:
         if before != found:
             raise DataError(
                 f"{file.address} has changed since it was read first, and going on would mix two data sets. "
-                f"If that is wanted, remove {self.folder} and start a new run"
+                f"If that is wanted, remove {note} and start a new run"
             )
 
     def _make_room(self, needed: int, spare: Path | None = None) -> None:
         """Remove what was used longest ago, until so many bytes fit below the limit and on the disk."""
+        if not self.swept:
+            self.swept = True
+            self._sweep()
         kept = []
         for path in self.folder.iterdir():
             with contextlib.suppress(OSError):  # another process has removed it
                 about = path.stat()
-                if path.name.startswith(".pin-") and time.time() - about.st_mtime > PINNED:
-                    path.unlink()  # of a process that was killed
-                elif path.is_file() and not path.name.startswith("."):
+                if path.is_file() and not path.name.startswith("."):
                     kept.append((about.st_mtime_ns, about.st_size, path))
         total = sum(size for _, size, _ in kept)
-        free = shutil.disk_usage(self.folder).free
         for _, size, path in sorted(kept):
-            if total + needed <= self.limit and needed <= free:
+            if total + needed <= self.limit and needed <= shutil.disk_usage(self.folder).free:
                 break
             if path != spare:
                 path.unlink(missing_ok=True)
-                total, free = total - size, free + size
+                total -= size
+
+    def _sweep(self) -> None:
+        """Remove what killed processes left: unfinished files and locks, and paths of an hour ago."""
+        for path in self.folder.iterdir():
+            with contextlib.suppress(OSError):
+                if path.name.startswith(".pin-"):
+                    if time.time() - path.stat().st_mtime > PINNED:
+                        path.unlink()
+                elif left := LEFT.fullmatch(path.name):
+                    with cache.hold(self.folder / f".{left['name']}", wait=False) as alone:
+                        if alone and not path.name.endswith(".lock"):
+                            path.unlink(missing_ok=True)
 
 
-def shelf_of(spec: str, shelves: Path) -> Path:
-    """The folder of what a stream, named by its address, keeps here."""
-    return shelves / hashlib.blake2b(spec.encode("utf-8", "surrogateescape"), digest_size=10).hexdigest()
+def _link(place: Path, pin: Path) -> None:
+    """Have a second path lead to a file, which counts as used just now."""
+    with contextlib.suppress(PermissionError):
+        os.utime(place)
+    try:
+        pin.hardlink_to(place)
+    except FileNotFoundError:
+        raise
+    except OSError:  # a file system without links
+        shutil.copyfile(place, pin)
 
 
 def _key(file: File) -> str:
-    """A file that has another size today is another file."""
+    """A file that has another size today is another file, and one here that was written anew."""
     about = f"{file.size} {file.address}"
+    if not addresses.is_address(file.address):
+        path = Path(file.address).expanduser().absolute()
+        with contextlib.suppress(FileNotFoundError):  # whoever opens it is told
+            stat = path.stat()
+            about = f"{stat.st_size} {stat.st_mtime_ns} {path}"
     return hashlib.blake2b(about.encode("utf-8", "surrogateescape"), digest_size=10).hexdigest()
 
 

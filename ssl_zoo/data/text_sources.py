@@ -14,7 +14,7 @@ from pathlib import Path
 from ssl_zoo.data import addresses, hub, stdlib, stdlib_roles
 from ssl_zoo.data.cache import root
 from ssl_zoo.data.rows import DataError
-from ssl_zoo.data.shelf import File, Shelf, shelf_of
+from ssl_zoo.data.shelf import File, Shelf
 from ssl_zoo.data.text_files import LIMITS, Errors, Limits
 from ssl_zoo.data.text_folders import find
 from ssl_zoo.data.text_formats import Format, Sample
@@ -63,7 +63,7 @@ def read(
         yield from _full(_hub(str(source), errors, tally), str(source), tally)
     elif addresses.is_address(source):
         found = addresses.expanded(str(source))
-        shelf = Shelf(shelf_of(str(source), root(cache) / "streams"), KEPT)
+        shelf = Shelf(root(cache) / "streams", KEPT)
         for address in found:
             with shelf.pinned(File(address, addresses.size_of(address))) as path:
                 one = len(found) == 1

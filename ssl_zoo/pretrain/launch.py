@@ -168,13 +168,12 @@ def join(strategy: Any, token: str) -> None:
         return
     where, count = (place.main_address, place.main_port), place.world_size()
     tcp = dist.TCPStore  # pyright: ignore[reportPrivateImportUsage]
-    store = tcp(*where, count, is_master=False, timeout=default_pg_timeout)
+    patience = getattr(strategy, "_timeout", None) or default_pg_timeout
+    store = tcp(*where, count, is_master=False, timeout=patience)
     chosen = getattr(strategy, "process_group_backend", None)
     backend = chosen or dist.get_default_backend_for_device(strategy.root_device)
     own = PrefixStore(f"session {token}", store)
-    dist.init_process_group(
-        backend, store=own, rank=place.global_rank(), world_size=count, timeout=default_pg_timeout
-    )
+    dist.init_process_group(backend, store=own, rank=place.global_rank(), world_size=count, timeout=patience)
     if backend == "nccl":
         atexit.register(lambda: dist.is_initialized() and dist.destroy_process_group())
 

@@ -45,7 +45,7 @@ class Heart(threading.Thread):
 
     def write(self, what: str) -> None:
         with contextlib.suppress(OSError):  # the next sign may come through
-            write_atomically(self.file, f"{self.token} {what}".encode())
+            write_atomically(self.file, f"{self.token} {what}".encode(errors="backslashreplace"))
 
     def ready(self) -> None:
         """This process has all that it needs to meet the others."""

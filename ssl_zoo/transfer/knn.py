@@ -37,8 +37,8 @@ class Neighbours(NamedTuple):
 def at_once(bank: int, most: int) -> int:
     """How many queries are compared with a bank of so many rows at a time: `most`, fewer for a large bank.
 
-    Each query is still ranked against the whole bank by one `topk`, so of equals the same ones are chosen,
-    however many queries there are at a time.
+    Each query is still ranked against the whole bank (of up to BLOCK rows) by one `topk`, so of equals the
+    same ones are chosen, however many queries there are at a time.
     """
     return max(1, min(most, SIMILARITIES // bank))
 

@@ -1,10 +1,13 @@
 """Streams of images: what batches hold, whatever the workers, the processes and the faults of a server."""
 
 import errno
+import io
 import json
+import pickle
 import re
 import shlex
 import struct
+import tarfile
 import time
 from functools import partial
 from pathlib import Path
@@ -17,7 +20,7 @@ from PIL import Image
 from shard_files import EACH, KEPT, SHARDS, SIDE, mds_shard, opened, pictures, write_mds, write_tars
 from web import Server, served
 
-from ssl_zoo.data import addresses, cache, mds, shelf
+from ssl_zoo.data import addresses, cache, mds
 from ssl_zoo.data.image_streams import ImageStream, StreamRows
 from ssl_zoo.data.images import ImageData
 from ssl_zoo.data.plan import Parts, Plan
@@ -270,6 +273,8 @@ def test_what_a_killed_process_left_is_removed(server, tmp_path):
     assert code == -9
     assert len(list((tmp_path / "shelf").glob(".*"))) == 2  # a lock and half a file
     own = Shelf(tmp_path / "shelf", 1 << 30)
+    own.fetch(shard_file(server, 1))  # whichever file is fetched
+    assert not list(own.folder.glob(".*"))
     with own.pinned(shard_file(server)) as path:
         assert path.read_bytes() == mds_shard(pictures()[:EACH])
     assert not list(own.folder.glob(".*"))
@@ -390,4 +395,63 @@ def test_places_are_those_of_the_shelf(tmp_path):
     assert own.place(File("https://host/a b[1].tar")).name.endswith("-a_b_1_.tar")
     assert own.place(File("https://x/a.tar")) != own.place(File("https://y/a.tar"))
     assert own.place(File("here/a.tar")) == Path("here/a.tar")
-    assert shelf.shelf_of("https://host/a", tmp_path) != shelf.shelf_of("https://host/b", tmp_path)
+    packed = Shelf(tmp_path, 1, lambda raw, into: None)
+    assert packed.place(File("https://x/a.tar")) != own.place(File("https://x/a.tar"))
+
+
+def test_rows_travel_to_processes_that_are_spawned(site, server, plain, tmp_path):
+    for spec in ("tars/train-{00..08}.tar", "packed"):
+        rows = opened(f"{server.address}/{spec}", tmp_path)
+        rows.read(np.arange(3))
+        again = pickle.loads(pickle.dumps(rows))
+        assert np.array_equal(again.read(np.arange(9)).x.numpy(), plain[:9])
+        assert again.fingerprint == rows.fingerprint
+
+
+def test_another_window_makes_other_batches_and_says_so(site, tmp_path):
+    one, two = (opened(f"{site}/mds", tmp_path, window=window) for window in (16, 17))
+    assert one.fingerprint != two.fingerprint
+
+
+def test_tars_here_that_are_written_anew_are_counted_anew(tmp_path, monkeypatch):
+    for name, images in (("a", pictures()), ("b", pictures()[::-1])):
+        (tmp_path / name).mkdir()
+        write_tars(tmp_path / name / "tars", images)
+    found = []
+    for name in ("a", "b"):  # the same words in two folders
+        monkeypatch.chdir(tmp_path / name)
+        found.append(opened("tars/*.tar", tmp_path / "cache"))
+    assert found[0].fingerprint != found[1].fingerprint
+    first = tmp_path / "b/tars/train-00.tar"
+    with tarfile.open(first) as tar:
+        kept = [(member, tar.extractfile(member).read()) for member in tar.getmembers()[:6]]  # pyright: ignore
+    with tarfile.open(first, "w") as tar:
+        for member, content in kept:
+            tar.addfile(member, io.BytesIO(content))
+    assert len(opened("tars/*.tar", tmp_path / "cache")) == len(found[1]) - EACH + 3
+
+
+def test_a_shard_that_is_no_longer_needed_is_closed(server, tmp_path):
+    rows = opened(f"{server.address}/mds", tmp_path)
+    rows.read(np.arange(3 * EACH))
+    assert set(rows._opened) == {0, 1, 2}
+    rows.prepare(np.array([2, 5]))
+    assert set(rows._opened) == {2}
+
+
+def test_shards_whose_index_says_a_quality(server, site, plain, tmp_path):
+    index = json.loads((site / "mds/index.json").read_text())
+    for one in index["shards"]:
+        one["column_encodings"] = ["int", "jpeg:90", "str"]  # the bytes say themselves what they are
+    (site / "mds/quality.json").write_text(json.dumps(index))
+    rows = opened(f"{server.address}/mds/quality.json", tmp_path)
+    assert np.array_equal(rows.read(np.arange(9)).x.numpy(), plain[:9])
+
+
+def test_a_large_index_comes_whole(tmp_path):
+    write_mds(tmp_path / "mds", pictures())
+    index = json.loads((tmp_path / "mds/index.json").read_text())
+    (tmp_path / "mds/index.json").write_text(json.dumps(index | {"notes": "x" * 5_000_000}))
+    with served(tmp_path) as own:
+        assert len(opened(f"{own.address}/mds", tmp_path / "cache")) == EACH * SHARDS
+        assert len(addresses.read(f"{own.address}/mds/index.json")) > 5_000_000

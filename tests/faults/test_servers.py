@@ -1,16 +1,19 @@
 """Streams whose server fails, whose files are damaged, wrongly listed, or change."""
 
+import errno
+import gzip
 import json
 import struct
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from shard_files import EACH, KEPT, SHARDS, opened, pictures, write_mds, write_tars
 from web import Server, served
 
-from ssl_zoo.data import addresses
+from ssl_zoo.data import addresses, mds
 from ssl_zoo.data.rows import DataError
 
 
@@ -105,7 +108,10 @@ def offsets(folder: Path) -> None:
         (changed(lambda one: one["raw_data"].update(basename="http://a/b")), "no name within"),
         (changed(lambda one: one.update(column_encodings=["int", "str", "str"])), "which of its columns"),
         (changed(lambda one: one.update(column_sizes=[8, 4, None])), "image 0: its columns take"),
-        (changed(lambda one: one["raw_data"].update(hashes={"sha256": "0" * 64})), "not those that the list"),
+        (
+            changed(lambda one: one["raw_data"].update(hashes={"sha256": "0" * 64})),
+            "not those that were",
+        ),
         (changed(lambda one: one.pop("samples")), "is no index of MDS shards: KeyError"),
         (lambda folder: (folder / "index.json").write_text("[1]"), "is no index of MDS shards"),
         (lambda folder: (folder / "index.json").write_text("{"), "is no JSON"),
@@ -133,3 +139,59 @@ def test_tars_that_are_damaged_or_listed_wrongly(tmp_path):
         shard.write_bytes(shard.read_bytes()[:700])
         with pytest.raises(DataError, match=r"http\S+train-03.tar is damaged"):
             opened(f"{server.address}/tars/train-{{00..08}}.tar", tmp_path / "b")
+
+
+def test_a_server_that_does_not_tell_the_size_at_first_is_asked_again(tmp_path, monkeypatch, capfd):
+    monkeypatch.setattr(addresses, "PAUSE", 0.01)
+    write_tars(tmp_path / "tars", pictures())
+    address = "tars/train-00.tar"
+    with served(tmp_path) as server:
+        server.heads, server.faults[address] = [503], ["503"]
+        size = addresses.size_of(f"{server.address}/{address}")
+        assert size == (tmp_path / address).stat().st_size
+        assert "asked again" in capfd.readouterr().err
+        server.heads, server.faults[address] = [403] * 9, ["403"] * 9
+        with pytest.raises(DataError, match=r"train-00.tar may not be read: 403"):
+            addresses.size_of(f"{server.address}/{address}")
+    with pytest.raises(DataError, match="could not be fetched in 5 tries"):  # nobody listens any longer
+        addresses.size_of(f"{server.address}/{address}")
+
+
+@pytest.mark.fault("disk", how="the disk of the shelf is full while a shard is written, or unpacked")
+@pytest.mark.parametrize("unpacks", [False, True])
+def test_a_full_disk_is_no_fault_of_the_server(server, tmp_path, monkeypatch, unpacks):
+    write_mds(tmp_path / "packed", pictures(), "zstd")
+
+    def full(*args, **options) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    rows = opened(f"{server.address}/packed", tmp_path / "cache")
+    if unpacks:
+        monkeypatch.setattr(mds, "shutil", SimpleNamespace(copyfileobj=full))
+    else:
+        monkeypatch.setattr(addresses, "_system", lambda address: (SimpleNamespace(get_file=full), address))
+    with pytest.raises(DataError, match=r"cannot be kept in \S+streams: No space left.*SSL_ZOO_CACHE"):
+        rows.read(np.arange(2))
+    assert not list((tmp_path / "cache/streams").glob(".*"))
+
+
+@pytest.mark.parametrize("pack", ["zstd", "gz"])
+def test_packed_shards_that_are_damaged(server, tmp_path, pack):
+    write_mds(tmp_path / "packed", pictures(), "zstd")
+    index = json.loads((tmp_path / "packed/index.json").read_text())
+    shard = tmp_path / "packed/shard.00000.mds.zstd"
+    content = bytearray(shard.read_bytes())
+    if pack == "gz":
+        content = bytearray(gzip.compress(b"it" * 999))
+        content[20:40] = bytes(20)
+        index["shards"][0]["zip_data"]["bytes"] = len(content)
+        for one in index["shards"]:
+            one["compression"] = "gz"
+    else:
+        content[len(content) // 2 :] = bytes(len(content) - len(content) // 2)
+    shard.write_bytes(content)
+    (tmp_path / "packed/index.json").write_text(json.dumps(index))
+    rows = opened(f"{server.address}/packed", tmp_path / "cache")
+    with pytest.raises(DataError, match=r"http\S+shard.00000.mds.zstd cannot be unpacked"):
+        rows.read(np.arange(2))
+    assert not list((tmp_path / "cache/streams").glob(".*"))
