@@ -22,8 +22,9 @@ def test_every_stage_runs_small_and_once(tmp_path):
     assert stages["tests"]["found"]["failed"] == []
     assert stages["tests"]["found"]["passed"] > 15
     assert stages["speed-next_token"]["found"]["tokens_per_second"][0] > 0
+    assert set(stages["speed-dino"]["found"]["rates"]) == {"ssl_zoo", "lightly, 0 workers"}
     assert set(stages["speed-views"]["found"]["rates"]) == {"32", "96", "224"}
-    assert len([name for name in stages if name.startswith("board-")]) >= 5
+    assert len([name for name in stages if name.startswith("board-")]) >= 2
     for name, kept in stages.items():
         assert kept["code"] == 0, name
         if name.startswith("board-"):
