@@ -49,7 +49,7 @@ def windows(n: int) -> Call:
     from ssl_zoo.data.windows import Windows
 
     order, places = Windows(np.full(n, 10_000), 16_384), np.arange(512)
-    return lambda: (setattr(order, "_epoch", None), order.order(places, 0, 3))  # as an epoch begins
+    return lambda: (order._epochs.clear(), order.order(places, 0, 3))  # as an epoch begins
 
 
 def index(n: int) -> Call:

@@ -23,7 +23,8 @@ class Windows:
         self.sizes, self.window = np.asarray(sizes, np.int64), window
         self.starts = np.cumsum(self.sizes) - self.sizes
         self.count = int(self.sizes.sum())
-        self._epoch: tuple[tuple[int, int], np.ndarray, np.ndarray] | None = None
+        # Of two epochs: at the end of one, what the next one begins with is asked for as well.
+        self._epochs: dict[tuple[int, int], tuple[np.ndarray, np.ndarray]] = {}
 
     def order(self, places: np.ndarray, seed: int, epoch: int) -> np.ndarray:
         """The rows at these places (n,) of an epoch's order, (n,) int64."""
@@ -47,7 +48,9 @@ class Windows:
 
     def _shards(self, seed: int, epoch: int) -> tuple[np.ndarray, np.ndarray]:
         """The shards in the order of an epoch, and where the rows of each end in it."""
-        if self._epoch is None or self._epoch[0] != (seed, epoch):
+        if (seed, epoch) not in self._epochs:
             shards = permuted(np.arange(len(self.sizes)), len(self.sizes), seed, "shards", epoch)
-            self._epoch = (seed, epoch), shards, np.cumsum(self.sizes[shards])
-        return self._epoch[1], self._epoch[2]
+            for oldest in list(self._epochs)[:-1]:
+                del self._epochs[oldest]
+            self._epochs[seed, epoch] = shards, np.cumsum(self.sizes[shards])
+        return self._epochs[seed, epoch]

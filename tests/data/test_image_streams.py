@@ -20,9 +20,10 @@ from PIL import Image
 from shard_files import EACH, KEPT, SHARDS, SIDE, mds_shard, opened, pictures, write_mds, write_tars
 from web import Server, served
 
-from ssl_zoo.data import addresses, cache, mds
+from ssl_zoo.data import addresses, cache, mds, windows
 from ssl_zoo.data.image_streams import ImageStream, StreamRows
 from ssl_zoo.data.images import ImageData
+from ssl_zoo.data.permutation import permuted
 from ssl_zoo.data.plan import Parts, Plan
 from ssl_zoo.data.rows import DataError
 from ssl_zoo.data.shelf import File, Shelf
@@ -127,6 +128,21 @@ def test_a_plan_of_windows_is_the_same_whatever_divides_it():
         assert needed <= set(plan.soon(step).tolist())
     seen = np.concatenate([plan.rows(step) for step in range(plan.steps_per_epoch)])
     assert len(set(seen.tolist())) == 960
+
+
+def test_the_order_of_shards_is_made_once_an_epoch(monkeypatch):
+    made = []
+
+    def counted(index, count, *keys):
+        made.extend(keys[1:] if keys[1] == "shards" else ())
+        return permuted(index, count, *keys)
+
+    monkeypatch.setattr(windows, "permuted", counted)
+    plan = Plan(200, 10, 0, Windows(np.full(20, 10), 40))
+    for step in range(3 * plan.steps_per_epoch):
+        plan.rows(step)
+        plan.soon(step)
+    assert made == ["shards", 0, "shards", 1, "shards", 2, "shards", 3]
 
 
 def test_a_million_shards_cost_little():
