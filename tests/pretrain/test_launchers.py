@@ -82,19 +82,31 @@ def worker(folder: Path, words: tuple[str, ...]) -> None:
 
 def agent(folder: Path, nodes: int, node: int, port: str, words: tuple[str, ...]) -> None:
     """torchrun itself, without a second interpreter: --nnodes, --node_rank, --master_port."""
+    torchrun(nodes, port, "static", {"rank": node})(folder, words)
+
+
+def torchrun(
+    nodes: int,
+    port: str,
+    backend: str,
+    meeting: dict[str, object],
+    function: Callable = worker,
+    restarts: int = 0,
+) -> Callable:
+    """One node's agent of a group of two processes, to be called with the arguments of `function`."""
     config = LaunchConfig(
         min_nodes=nodes,
         max_nodes=nodes,
         nproc_per_node=2 // nodes,
         run_id="run",
-        rdzv_backend="static",
+        rdzv_backend=backend,
         rdzv_endpoint=f"127.0.0.1:{port}",
-        rdzv_configs={"rank": node, "timeout": 60},
-        max_restarts=0,
+        rdzv_configs={"timeout": 60, **meeting},
+        max_restarts=restarts,
         monitor_interval=0.1,
         start_method="fork",
     )
-    elastic_launch(config, worker)(folder, words)
+    return elastic_launch(config, function)
 
 
 def slurm(number: int, port: str, **more: str) -> dict[str, str]:

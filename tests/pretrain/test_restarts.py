@@ -11,8 +11,18 @@ import pytest
 import tiny
 import torch
 import torch.distributed as dist
-from test_launchers import COMMAND, ONE_NODE, TWO_NODES, check, folder, free_port, member, slurm, start
-from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+from test_launchers import (
+    COMMAND,
+    ONE_NODE,
+    TWO_NODES,
+    check,
+    folder,
+    free_port,
+    member,
+    slurm,
+    start,
+    torchrun,
+)
 
 from ssl_zoo.data import text
 from ssl_zoo.data.rows import DataError
@@ -106,19 +116,8 @@ def dies_once(folder: Path, words: tuple[str, ...]) -> None:
 
 def restarting(folder: Path, number: int, nodes: int, port: str, words: tuple[str, ...]) -> None:
     """torchrun --max-restarts=1 on one of several nodes."""
-    config = LaunchConfig(
-        min_nodes=nodes,
-        max_nodes=nodes,
-        nproc_per_node=2 // nodes,
-        run_id="run",
-        rdzv_backend="c10d",
-        rdzv_endpoint=f"127.0.0.1:{port}",
-        rdzv_configs={"is_host": number == 0, "timeout": 60},
-        max_restarts=1,
-        monitor_interval=0.1,
-        start_method="fork",
-    )
-    elastic_launch(config, dies_once)(folder, words)
+    meeting: dict[str, object] = {"is_host": number == 0}
+    torchrun(nodes, port, "c10d", meeting, dies_once, restarts=1)(folder, words)
 
 
 @pytest.mark.fault("rank", how="one of two processes is killed under torchrun, which starts both again")
@@ -133,8 +132,8 @@ def test_torchrun_starts_a_killed_group_again_which_ends_with_the_same_bits(fold
     assert json.loads((folder / "run/summary.json").read_text())["steps"] == 6
     undisturbed = tmp_path_factory.mktemp("undisturbed")
     (undisturbed / "text.txt").write_bytes((folder / "text.txt").read_bytes())
-    calls = [(i, slurm(i, port := free_port()), (*COMMAND, *ONE_NODE, "evaluate_every=0")) for i in range(2)]
-    calls = [(i, slurm(i, port), words) for i, _, words in calls]
+    port = free_port()
+    calls = [(i, slurm(i, port), (*COMMAND, *ONE_NODE, "evaluate_every=0")) for i in range(2)]
     check(undisturbed, start(undisturbed, member, calls))
     one, two = (torch.load(where / "weights-0.pt") for where in (folder, undisturbed))
     assert all(torch.equal(value, two[name]) for name, value in one.items())
