@@ -11,6 +11,8 @@ from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+from ssl_zoo.data import addresses
+
 
 class Server:
     """FOLDER at `address`.
@@ -68,13 +70,15 @@ class Handler(SimpleHTTPRequestHandler):
 
 @contextmanager
 def served(folder: Path) -> Iterator[Server]:
-    """The folder at an address, within the block."""
-    own = Server(folder)
+    """The folder at an address, within the block, where nobody pauses long before asking again."""
+    own, pause = Server(folder), addresses.PAUSE
+    addresses.PAUSE = 0.01
     thread = threading.Thread(target=own.server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
     thread.start()
     try:
         yield own
     finally:
+        addresses.PAUSE = pause
         own.server.shutdown()
         own.server.server_close()
         thread.join()

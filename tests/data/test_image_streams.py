@@ -44,8 +44,7 @@ def site(tmp_path_factory) -> Path:
 
 
 @pytest.fixture
-def server(site, monkeypatch):
-    monkeypatch.setattr(addresses, "PAUSE", 0.01)
+def server(site):
     with served(site) as found:
         yield found
 

@@ -11,7 +11,6 @@ import pytest
 import tiny
 from web import served
 
-from ssl_zoo.data import addresses
 from ssl_zoo.data.rows import DataError
 from ssl_zoo.data.text import TextData
 from ssl_zoo.data.text_formats import Table
@@ -45,8 +44,7 @@ def site(tmp_path) -> Path:
 
 
 @pytest.fixture
-def server(site, monkeypatch):
-    monkeypatch.setattr(addresses, "PAUSE", 0.01)
+def server(site):
     with served(site) as found:
         yield found
 

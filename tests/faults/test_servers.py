@@ -18,8 +18,7 @@ from ssl_zoo.data.rows import DataError
 
 
 @pytest.fixture
-def server(tmp_path, monkeypatch) -> Iterator[Server]:
-    monkeypatch.setattr(addresses, "PAUSE", 0.01)
+def server(tmp_path) -> Iterator[Server]:
     write_mds(tmp_path / "mds", pictures())
     with served(tmp_path) as found:
         yield found
@@ -63,7 +62,6 @@ def test_what_a_server_never_gives(server, tmp_path, faults, says, tries):
 
 
 def test_content_that_changed_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(addresses, "PAUSE", 0.01)
     write_mds(tmp_path / "mds", pictures())
     with served(tmp_path) as server:
         rows = opened(f"{server.address}/mds", tmp_path / "cache", window=7, limit=KEPT / 6)
@@ -142,7 +140,6 @@ def test_tars_that_are_damaged_or_listed_wrongly(tmp_path):
 
 
 def test_a_server_that_does_not_tell_the_size_at_first_is_asked_again(tmp_path, monkeypatch, capfd):
-    monkeypatch.setattr(addresses, "PAUSE", 0.01)
     write_tars(tmp_path / "tars", pictures())
     address = "tars/train-00.tar"
     with served(tmp_path) as server:
