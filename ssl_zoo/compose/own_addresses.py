@@ -8,15 +8,16 @@ from pathlib import Path
 from ssl_zoo.compose import overrides
 from ssl_zoo.compose.gate import ConfigError
 from ssl_zoo.compose.own_files import kind_of
+from ssl_zoo.data.schemes import is_address
 from ssl_zoo.messages import note
 
 
-def is_address(value: str) -> bool:
+def is_elsewhere(value: str) -> bool:
     """Whether a value of data= names its protocol, or a folder of MDS shards, which is read like one."""
     folder = Path(value).expanduser()
     if (folder / "index.json").is_file() and any(folder.glob("*.mds*")):
         return True
-    return re.match(r"[a-z][a-z0-9+.-]*://", value) is not None
+    return is_address(value)
 
 
 def at_address(verb: str, address: str, given: list[str]) -> list[str]:

@@ -15,7 +15,7 @@ from yaml import YAMLError
 
 from ssl_zoo.compose import overrides
 from ssl_zoo.compose.gate import ConfigError
-from ssl_zoo.compose.own_addresses import at_address, is_address
+from ssl_zoo.compose.own_addresses import at_address, is_elsewhere
 from ssl_zoo.compose.own_files import files, kind_of, splits
 from ssl_zoo.compose.own_hub import described, name_of
 from ssl_zoo.compose.own_shapes import (
@@ -48,7 +48,7 @@ def chosen(verb: str, given: list[str], choices: list[str]) -> list[str]:
     if at is None:
         return given
     value = overrides.unquoted(given[at].partition("=")[2])
-    if value not in choices and is_address(value):
+    if value not in choices and is_elsewhere(value):
         made, where = at_address(verb, value, given), place_of_run(given)
         return in_place(given, at, made if where is None else made + inherited(where, made))
     path = Path(value).expanduser()

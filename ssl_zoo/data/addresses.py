@@ -15,18 +15,14 @@ from typing import Any
 
 from ssl_zoo.data.cache import WRITING
 from ssl_zoo.data.rows import DataError
+from ssl_zoo.data.schemes import is_address
 from ssl_zoo.messages import note
 
-SCHEME, WEB = re.compile(r"[a-z][a-z0-9+.-]*://"), re.compile(r"https?://")
+WEB = re.compile(r"https?://")
 BRACES = re.compile(r"\{([^{}]*)\}")
 TRIES, PAUSE = 5, 1.0  # how often a file is asked for, and seconds before the second time; they double
 CONNECT, SILENCE = 30.0, 60.0  # seconds until a server answers, and between two pieces of a file
 SMALL = 1 << 26  # bytes of a file that is read into memory
-
-
-def is_address(text: object) -> bool:
-    """Whether a text names its protocol: s3://bucket/name does, and a path of this machine does not."""
-    return isinstance(text, str) and SCHEME.match(text) is not None
 
 
 def expanded(pattern: str) -> list[str]:

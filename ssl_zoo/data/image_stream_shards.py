@@ -23,6 +23,7 @@ from PIL import Image
 from ssl_zoo.data import addresses, mds
 from ssl_zoo.data.image_shards import list_shard
 from ssl_zoo.data.rows import DataError
+from ssl_zoo.data.schemes import is_address
 from ssl_zoo.data.shelf import File, Shelf, digest
 from ssl_zoo.messages import note
 
@@ -54,7 +55,7 @@ def find(spec: str, image: str | None, shelf: Shelf) -> Shards:
     Raises:
         DataError: there are none, or they are of no known kind.
     """
-    if not addresses.is_address(spec):
+    if not is_address(spec):
         spec = str(Path(spec).expanduser().absolute())
     if "{" not in spec and not any(c in spec for c in "*?") and not spec.endswith(".tar"):
         index = spec if spec.endswith(".json") else f"{spec.rstrip('/')}/index.json"
@@ -90,7 +91,7 @@ def _listed(listed: dict[str, Any], index: str) -> tuple[list[File], list[int]]:
         files, rows = [], []
         for one in listed["shardlist"]:
             url = str(one["url"])
-            near = addresses.is_address(url) or url.startswith("/")
+            near = is_address(url) or url.startswith("/")
             address = url if near else f"{index.rpartition('/')[0]}/{url}"
             files.append(File(address, int(one.get("filesize", -1))))
             rows.append(int(one.get("nsamples", -1)))
@@ -165,7 +166,7 @@ class _Counts:
 
     def _file(self, file: File) -> Path:
         about = file.address
-        if not addresses.is_address(about):  # written anew, it is counted anew
+        if not is_address(about):  # written anew, it is counted anew
             stat = os.stat(about)
             about = f"{stat.st_size} {stat.st_mtime_ns} {about}"
         return (
@@ -184,7 +185,7 @@ class _Counts:
     def count(self, address: str) -> None:
         file = File(address, addresses.size_of(address))
         with self.shelf.pinned(file) as path:
-            found = len(_places(path, file)), path.stat().st_size, f"sha256:{digest(path)}"
+            found = len(_places(path, file)), path.stat().st_size, digest(path)
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             part = self.folder / f".{self._file(file).name}.{secrets.token_hex(4)}.part"

@@ -113,7 +113,7 @@ def _shard(
     name = str(about["basename"])
     if name.startswith("/") or ".." in name.split("/") or "://" in name:
         raise DataError(f"{where} is called {name!r}, which is no name within {folder}")
-    file = File(f"{folder.rstrip('/')}/{name}", int(about["bytes"]), f"sha256:{digest}" if digest else "")
+    file = File(f"{folder.rstrip('/')}/{name}", int(about["bytes"]), digest)
     return file, rows, size, Layout(found[0], encodings[found[0]], tuple(sizes)), packed
 
 

@@ -22,14 +22,15 @@ from typing import NamedTuple
 
 from ssl_zoo.data import addresses, cache
 from ssl_zoo.data.rows import DataError
+from ssl_zoo.data.schemes import is_address
 
 LEFT = re.compile(r"\.(?P<name>.+?)(\.[0-9a-f]{8}\.(part|raw)|\.lock)")
 PINNED = 3600.0  # seconds after which no process still uses a path
 
 
 class File(NamedTuple):
-    """address: where it lies. size: its bytes there, -1 = not known. digest: what the list of files says of
-    them, as "sha256:HEX", "" = nothing."""
+    """address: where it lies. size: its bytes there, -1 = not known. digest: the SHA-256 that they are listed
+    with, in hexadecimal digits, "" = none."""
 
     address: str
     size: int = -1
@@ -53,7 +54,7 @@ class Shelf:
 
     def place(self, file: File) -> Path:
         """Where a file is kept; a local one that is not unpacked stays where it is."""
-        if self.unpack is None and not addresses.is_address(file.address):
+        if self.unpack is None and not is_address(file.address):
             return Path(file.address).expanduser()
         name = re.sub(r"[^\w.-]", "_", file.address.rstrip("/").rpartition("/")[2])
         kind = "" if self.unpack is None else "unpacked-"
@@ -115,7 +116,7 @@ class Shelf:
         raw = part.with_suffix(".raw") if self.unpack else part
         try:
             self._make_room(max(file.size, 0))
-            if addresses.is_address(file.address):
+            if is_address(file.address):
                 addresses.fetch(file.address, raw, file.size)
             else:
                 shutil.copyfile(Path(file.address).expanduser(), raw)
@@ -134,8 +135,7 @@ class Shelf:
     def _check(self, file: File, raw: Path) -> None:
         """Raise DataError unless a file's content is the one that was listed, or that came the first time."""
         found, note = digest(raw), self.folder / "digests" / _key(file)
-        kind, _, wanted = file.digest.partition(":")
-        if file.digest and kind == "sha256" and found != wanted:
+        if file.digest and found != file.digest:
             raise DataError(f"{file.address}: its bytes are not those that were listed, or counted, before")
         try:
             before = note.read_text()
@@ -198,7 +198,7 @@ def _link(place: Path, pin: Path) -> None:
 def _key(file: File) -> str:
     """A file that has another size today is another file, and one here that was written anew."""
     about = f"{file.size} {file.address}"
-    if not addresses.is_address(file.address):
+    if not is_address(file.address):
         path = Path(file.address).expanduser().absolute()
         with contextlib.suppress(FileNotFoundError):  # whoever opens it is told
             stat = path.stat()

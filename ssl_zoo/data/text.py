@@ -24,7 +24,7 @@ from ssl_zoo.data.splits import carve_parts
 from ssl_zoo.data.text_files import LIMITS, Errors, Limits
 from ssl_zoo.data.text_formats import Format, Sample, Text
 from ssl_zoo.data.text_rows import DocumentRows, PackedRows, write_stream
-from ssl_zoo.data.text_sources import Source, read, stamp
+from ssl_zoo.data.text_sources import Fetched, Source, read, stamp
 from ssl_zoo.data.text_tables import label_of
 from ssl_zoo.data.text_tally import Tally
 from ssl_zoo.data.tokenizer import Tokenizer
@@ -96,7 +96,7 @@ class TextData:
         self._limits = Limits(max_document_bytes, max_unpacking_ratio)
         self._said: list[str] = []
         self._names = None if classes is None else self._named(classes)
-        self._cache = root(cache) / "text"
+        self._cache, self._fetched = root(cache) / "text", Fetched(root(cache))
 
     def _named(self, classes: Mapping[str, str]) -> dict[str, str]:
         names = {label_of(label, f"{self.name}: a key of classes"): str(n) for label, n in classes.items()}
@@ -178,7 +178,7 @@ class TextData:
 
     @property
     def _stamp(self) -> str:
-        sources = {split: stamp(source) for split, source in self._sources.items()}
+        sources = {split: stamp(source, self._fetched) for split, source in self._sources.items()}
         named = () if self._assigned is None else self._assigned
         return repr((sources, self._format, self._carved, self._seed, self._errors, *named))
 
@@ -189,8 +189,8 @@ class TextData:
     def _read(self, split: str) -> Iterator[Sample]:
         """The samples of a given source; those of train that a given split also holds are left out."""
         tally = Tally()
-        source, cache = self._sources[split], self._cache.parent
-        for sample in read(source, self._format, self._errors, self._limits, tally, cache):
+        source = self._sources[split]
+        for sample in read(source, self._format, self._errors, self._limits, tally, self._fetched):
             if split == "train" and sample.key is not None and sample.key in self._held_out:
                 tally.add("row(s) left out whose key another split also has", f"{sample.key[:40]!r}")
             else:

@@ -14,6 +14,7 @@ from pathlib import Path
 from ssl_zoo.data import addresses, hub, stdlib, stdlib_roles
 from ssl_zoo.data.cache import root
 from ssl_zoo.data.rows import DataError
+from ssl_zoo.data.schemes import is_address
 from ssl_zoo.data.shelf import File, Shelf
 from ssl_zoo.data.text_files import LIMITS, Errors, Limits
 from ssl_zoo.data.text_folders import find
@@ -27,32 +28,52 @@ TOPICS, ROLES = "stdlib_topics:", "stdlib_roles:"  # what the names of two sourc
 Source = str | Path | Sequence[str | Path] | Mapping[str, "str | Path | Sequence[str | Path]"]
 
 
+class Fetched:
+    """Files at addresses, which are looked up and asked for their sizes once.
+
+    Args:
+        cache: where they are kept; None = the usual one.
+    """
+
+    def __init__(self, cache: Path | None = None):
+        self.shelf = Shelf(root(cache) / "streams", KEPT)
+        self._files: dict[str, list[File]] = {}
+
+    def files(self, pattern: str) -> list[File]:
+        """Those that an address stands for. Raises DataError if there are none, or one cannot be asked."""
+        if pattern not in self._files:
+            found = addresses.expanded(pattern)
+            self._files[pattern] = [File(one, addresses.size_of(one)) for one in found]
+        return self._files[pattern]
+
+
 def read(
     source: Source,
     format: Format,
     errors: Errors = "strict",
     limits: Limits = LIMITS,
     tally: Tally | None = None,
-    cache: Path | None = None,
+    fetched: Fetched | None = None,
 ) -> Iterator[Sample]:
     """All samples of a source, in an order that is the same everywhere. Empty texts are left out.
 
-    cache: where files at addresses are kept; None = the usual cache.
+    fetched: where files at addresses are kept; None = the usual cache.
 
     Raises:
         DataError: nothing there, a file named by itself that holds no text, or a fault in a file.
     """
     tally = Tally() if tally is None else tally
+    fetched = Fetched() if fetched is None else fetched
     if isinstance(source, Mapping):
         for label, inner in source.items():
             word = label_of(label, f"the label of {inner}")
             if word is None:
                 raise DataError(f"{inner} has an empty label: name its class")
-            samples = read(inner, format, errors, limits, tally, cache)
+            samples = read(inner, format, errors, limits, tally, fetched)
             yield from (sample._replace(label=word) for sample in samples)
     elif not isinstance(source, str | Path):
         for inner in source:
-            yield from read(inner, format, errors, limits, tally, cache)
+            yield from read(inner, format, errors, limits, tally, fetched)
     elif source == "stdlib":
         yield from map(Sample, stdlib.modules())
     elif str(source).startswith(TOPICS):
@@ -61,15 +82,14 @@ def read(
         yield from map(Sample, *stdlib_roles.roles(str(source).partition(":")[2]))
     elif str(source).startswith("hf:"):
         yield from _full(_hub(str(source), errors, tally), str(source), tally)
-    elif addresses.is_address(source):
-        found = addresses.expanded(str(source))
-        shelf = Shelf(root(cache) / "streams", KEPT)
-        for address in found:
-            with shelf.pinned(File(address, addresses.size_of(address))) as path:
+    elif is_address(source):
+        found = fetched.files(str(source))
+        for file in found:
+            with fetched.shelf.pinned(file) as path:
                 one = len(found) == 1
-                tally.called = str(path), address
+                tally.called = str(path), file.address
                 try:
-                    yield from _file(path, address, format, errors, limits, tally, one)
+                    yield from _file(path, file.address, format, errors, limits, tally, one)
                 except DataError as error:
                     raise DataError(f"{error}".replace(*tally.called)) from error
                 finally:
@@ -131,21 +151,20 @@ def _hub(source: str, errors: Errors, tally: Tally) -> Iterator[Sample]:
             yield Sample(text, label, file=source, row=number)
 
 
-def stamp(source: Source) -> str:
+def stamp(source: Source, fetched: Fetched) -> str:
     """A text that changes when the content of a source does: the names, sizes and times of its files.
 
     Nothing is read. Of a data set on the Hugging Face hub the name counts alone: a new version is not seen.
     Of a file at an address, name and size count; another change is noticed when it is fetched again.
     """
     if isinstance(source, Mapping):
-        return repr([(str(label), stamp(inner)) for label, inner in source.items()])
+        return repr([(str(label), stamp(inner, fetched)) for label, inner in source.items()])
     if not isinstance(source, str | Path):
-        return repr([stamp(inner) for inner in source])
+        return repr([stamp(inner, fetched) for inner in source])
     if str(source).startswith("hf:"):
         return str(source)
-    if addresses.is_address(source):
-        found = addresses.expanded(str(source))
-        return repr((str(source), [(one, addresses.size_of(one)) for one in found]))
+    if is_address(source):
+        return repr((str(source), [(file.address, file.size) for file in fetched.files(str(source))]))
     named = source == "stdlib" or str(source).startswith((TOPICS, ROLES))
     paths = stdlib.files() if named else find(source)
     facts = [(str(p.resolve()), p.stat().st_size, p.stat().st_mtime_ns) for p in paths]
