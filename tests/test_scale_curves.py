@@ -1,7 +1,8 @@
-"""benchmarks/scale/curves.py: every case runs, small, and the verdicts are what they should be."""
+"""benchmarks/scale: every case of curves.py runs, small, and its verdicts are right; saving.py measures."""
 
 import importlib.util
 import json
+import runpy
 import sys
 from pathlib import Path
 
@@ -54,3 +55,10 @@ def test_what_is_recorded_is_of_the_cases(curves):
     for name, points in found.items():
         assert {one["n"] for one in points} >= set(curves.CASES[name].sizes), name
     assert found.keys() == curves.CASES.keys()
+
+
+def test_saving_is_measured(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["saving.py", "--tiny"])
+    runpy.run_path(str(FILE.with_name("saving.py")), run_name="__main__")
+    said = [line for line in capsys.readouterr().out.splitlines() if line.startswith("written")]
+    assert [line.split(":")[0] for line in said] == ["written at once", "written by a thread"]

@@ -39,7 +39,8 @@ from ssl_zoo.pretrain.writing import write_atomically
 # What may change between the sessions of one run; anything else would be another run.
 FREE = (
     "run", "budget", "workers", "threads", "compile", "recompute", "resume", "log_every", "evaluate_every",
-    "save_every", "keep", "validation_limit", "optimized_metric", "wandb", "logger", "trainer", "data_dir",
+    "save_every", "save_async", "keep", "validation_limit", "optimized_metric", "wandb", "logger", "trainer",
+    "data_dir",
     "data.cache", "data.limit", "guard.margin", "guard.patience",
     "data.max_",  # limits: what passes them is the same
 )  # fmt: skip
@@ -194,6 +195,7 @@ def train(cfg: DictConfig, settings: dict[str, Any], where: Path, objects: Objec
             monitor=monitor,
             guard=guard,
             save_every=cfg.save_every,
+            save_async=cfg.save_async,
             log_every=cfg.log_every,
             keep=cfg.keep,
             resume=cfg.resume,

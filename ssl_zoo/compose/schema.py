@@ -75,6 +75,7 @@ class PretrainKeys:
     optimized_metric: str | None
     evaluate_every: Natural
     save_every: Natural
+    save_async: bool
     keep: int
     validation_limit: Count | None
     wandb: str | None

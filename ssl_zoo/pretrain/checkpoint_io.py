@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +14,26 @@ from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 from ssl_zoo.hub import digest
 from ssl_zoo.portable import sync
+from ssl_zoo.pretrain.background import Background
 from ssl_zoo.pretrain.checkpoint import CheckpointError, read_checkpoint, sidecar
 from ssl_zoo.pretrain.writing import write_atomically
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Lightning's checkpoint writing, made safe against crashes and full disks; reads tensors only."""
+    """Lightning's checkpoint writing, made safe against crashes and full disks; reads tensors only.
+
+    Args:
+        background: what writes; None: this does, at once.
+    """
+
+    def __init__(self, background: Background | None = None):
+        super().__init__()
+        self.background = background or Background()
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path, storage_options=None) -> None:
-        path = Path(path)
+        self.background.do(partial(self.write, self.background.frozen(checkpoint), Path(path)))
+
+    def write(self, checkpoint: dict[str, Any], path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         part = path.with_name(f".{path.name}.{os.getpid()}.part")
         try:
@@ -45,3 +57,6 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
     def load_checkpoint(self, path, map_location=None, weights_only=None) -> dict[str, Any]:
         return read_checkpoint(path, map_location)
+
+    def teardown(self) -> None:
+        self.background.finish()

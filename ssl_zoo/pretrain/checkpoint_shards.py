@@ -102,8 +102,10 @@ def joined(tensors: Mapping[str, Tensor], rest: dict[str, Any]) -> dict[str, Any
     return rest
 
 
-def write(checkpoint: Mapping[str, Any], folder: Path) -> None:
+def write(checkpoint: Mapping[str, Any], folder: Path, group: dist.ProcessGroup | None = None) -> None:
     """Write a checkpoint, of which this process has a part (a collective call).
+
+    group: of all processes, in which this is agreed on; None: the one that they train in.
 
     Raises:
         CheckpointError: in every process, if it could not be written in one. What was there before is kept.
@@ -111,13 +113,11 @@ def write(checkpoint: Mapping[str, Any], folder: Path) -> None:
     tensors, rest = apart(checkpoint)
     number = [os.getpid()]
     if world() > 1:
-        dist.broadcast_object_list(number)
+        dist.broadcast_object_list(number, group=group)
     part = folder.with_name(f".{folder.name}.{number[0]}.part")
 
     def shards() -> dict[str, Any]:
-        with warnings.catch_warnings():  # that one process is no group
-            warnings.simplefilter("ignore", UserWarning)
-            save(tensors, storage_writer=FileSystemWriter(part), no_dist=world() == 1)
+        save(tensors, storage_writer=FileSystemWriter(part), process_group=group)
         return {file.name: about(file) for file in part.glob(f"__{rank()}_*.distcp")}
 
     def close() -> None:
@@ -131,14 +131,14 @@ def write(checkpoint: Mapping[str, Any], folder: Path) -> None:
         put(part, folder)
 
     try:
-        every = agreed(shards, folder)
-        agreed(close if rank() == 0 else dict, folder)
+        every = agreed(shards, folder, group)
+        agreed(close if rank() == 0 else dict, folder, group)
     finally:
         if rank() == 0:
             shutil.rmtree(part, ignore_errors=True)
 
 
-def agreed(do: Callable[[], Any], folder: Path) -> list[Any]:
+def agreed(do: Callable[[], Any], folder: Path, group: dist.ProcessGroup | None) -> list[Any]:
     """What `do` gives in each process, by rank (a collective call).
 
     Raises:
@@ -152,7 +152,7 @@ def agreed(do: Callable[[], Any], folder: Path) -> list[Any]:
     told: list[Any] = [(problem, found)]
     if world() > 1:
         told = [None] * world()
-        dist.all_gather_object(told, (problem, found))
+        dist.all_gather_object(told, (problem, found), group=group)
     for number, (wrong, _) in enumerate(told):
         if wrong is not None:
             free = shutil.disk_usage(folder.parent).free

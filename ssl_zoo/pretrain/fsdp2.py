@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from lightning.pytorch.core.optimizer import LightningOptimizer
 from lightning.pytorch.strategies import ModelParallelStrategy
 from torch import Tensor
 from torch.optim import Optimizer
 
-from ssl_zoo.distributed import divided_as
+from ssl_zoo.distributed import divided_as, world
 from ssl_zoo.optim import Together
+from ssl_zoo.pretrain.background import Background
 from ssl_zoo.pretrain.checkpoint import CheckpointError, read_checkpoint
 from ssl_zoo.pretrain.checkpoint_shards import OPTIMIZERS, WEIGHTS, read, shapes, write
 from ssl_zoo.pretrain.module import Pretraining
@@ -26,12 +29,17 @@ class FSDP2(ModelParallelStrategy):
     For a Lightning Trainer of one's own: Trainer(strategy=FSDP2(), ...) around `Pretraining`. It takes CPUs
     too (gloo), to try it out. Any number of processes may have written what it goes on from, divided or not.
 
+    Args:
+        background: what writes checkpoints; None: this does, at once.
+
     Raises:
         ValueError: when training is set up, for optimizer=muon, whose steps need whole matrices.
     """
 
-    def __init__(self):
+    def __init__(self, background: Background | None = None):
         super().__init__(tensor_parallel_size=1)
+        self.background = background or Background()
+        self.writers: Any = None  # a group of all processes
 
     def setup_environment(self) -> None:
         self._data_parallel_size = self.num_nodes * self.num_processes
@@ -64,7 +72,13 @@ class FSDP2(ModelParallelStrategy):
     def save_checkpoint(self, checkpoint: dict[str, Any], filepath, storage_options: Any = None) -> None:
         path = Path(filepath)
         path.parent.mkdir(parents=True, exist_ok=True)
-        write(checkpoint, path)
+        if self.background.on and world() > 1 and self.writers is None:
+            self.writers = dist.new_group(backend="gloo")  # what threads say does not mix with training
+        self.background.do(partial(write, self.background.frozen(checkpoint), path, self.writers))
+
+    def teardown(self) -> None:
+        self.background.finish()
+        super().teardown()
 
     def load_checkpoint(self, checkpoint_path, weights_only: bool | None = None) -> dict[str, Any]:
         path = Path(checkpoint_path)

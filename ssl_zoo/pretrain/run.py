@@ -26,6 +26,7 @@ from lightning.fabric.utilities.warnings import PossibleUserWarning
 from ssl_zoo import hub, portable
 from ssl_zoo.data.workers import GONE, WorkerError
 from ssl_zoo.pretrain import launch
+from ssl_zoo.pretrain.background import Background
 from ssl_zoo.pretrain.callbacks import Meter, chance_of
 from ssl_zoo.pretrain.checkpoint import CheckpointError, checkpoints, newest, refuse_other_files
 from ssl_zoo.pretrain.checkpoint_io import AtomicCheckpointIO
@@ -79,6 +80,7 @@ def pretrain(
     guard: Guard | None = None,
     save_every: int = 1000,
     log_every: int = 50,
+    save_async: bool = False,
     keep: int = 2,
     resume: str = "auto",
     wandb: str | None = None,
@@ -94,6 +96,7 @@ def pretrain(
         validation, monitor: what to watch besides the loss.
         guard: what judges the looks of the monitor, and decides which step is exported.
         save_every, log_every: in optimizer steps; 0 = never.
+        save_async: write checkpoints in a thread while training goes on, which takes memory for a copy.
         keep: checkpoints kept, at least 2.
         resume: see `resume_from`.
         wandb: a project of Weights & Biases to log to; None: none.
@@ -109,7 +112,7 @@ def pretrain(
             what to do.
         KeyboardInterrupt: Ctrl-C; what was trained is saved.
     """
-    run, stop = Path(run), Stop()
+    run, stop, background = Path(run), Stop(), Background(save_async)
     if guard is not None:
         guard.watch(monitor)
     launch.refuse_absent_device(trainer)
@@ -117,8 +120,8 @@ def pretrain(
     if trainer.get("strategy") == "fsdp2":
         from ssl_zoo.pretrain.fsdp2 import FSDP2  # its imports take long
 
-        trainer["strategy"] = FSDP2()
-    saver = Checkpoint(run / "checkpoints", save_every, keep, stop)
+        trainer["strategy"] = FSDP2(background)
+    saver = Checkpoint(run / "checkpoints", save_every, keep, stop, background)
     meter = Meter(log_every)
     watchers = [extra for extra in (validation, monitor, guard) if extra is not None]
     with locked(run) as session:
@@ -134,7 +137,7 @@ def pretrain(
                 logger=active,
                 # The meter last: what the others do is no waiting for data.
                 callbacks=[Meeting(session), saver, *watchers, meter],
-                plugins=[AtomicCheckpointIO(), place],
+                plugins=[AtomicCheckpointIO(background), place],
                 default_root_dir=run,  # where Lightning looks for checkpoints of its own under SLURM
                 enable_checkpointing=False,
                 enable_progress_bar=False,

@@ -23,6 +23,7 @@ OF_THE_BOARD = (
     "evaluate_every",
     "validation_limit",
     "save_every",
+    "save_async",
     "seed",
 )
 
