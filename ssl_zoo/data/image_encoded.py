@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from ssl_zoo.data.image_decoding import POLICY, decode
+from ssl_zoo.data.image_decoding import FAST, decode_fast
 from ssl_zoo.data.image_listing import Listing
 from ssl_zoo.data.image_store import fingerprint
 from ssl_zoo.data.rows import DataError
@@ -13,7 +13,7 @@ from ssl_zoo.objectives._base import Batch
 
 
 class EncodedRows:
-    """Some images of a listing, in a fixed order (see `Rows`); their pixels are those of a store.
+    """Some images of a listing, in a fixed order (see `Rows`); pixels are those of a store, or nearly so.
 
     Args:
         listing: where the images lie.
@@ -39,7 +39,7 @@ class EncodedRows:
         self.images, self.size, self.max_pixels = listing.images, size, max_pixels
         self.index, self.y = index, y
         self.classes = classes
-        self.fingerprint = fingerprint(f"{listing.content} {size} {POLICY}", index, y)
+        self.fingerprint = fingerprint(f"{listing.content} {size} {FAST}", index, y)
 
     def __len__(self) -> int:
         return len(self.index)
@@ -62,7 +62,7 @@ class EncodedRows:
 
     def _decode(self, i: int) -> np.ndarray:
         try:
-            return decode(self.images.read(i, self.max_pixels), self.size, self.max_pixels)
+            return decode_fast(self.images.read(i, self.max_pixels), self.size, self.max_pixels)
         except Exception as error:  # on damaged files Pillow raises OSError, SyntaxError, struct.error, ...
             raise DataError(
                 f"{self.images.name(i)}: {error} (repair or remove it; or unpack=true with "

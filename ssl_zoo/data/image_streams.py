@@ -19,7 +19,7 @@ import torch
 
 from ssl_zoo.backbones._base import Modality
 from ssl_zoo.data.cache import root
-from ssl_zoo.data.image_decoding import MAX_PIXELS, POLICY, check_size, decode
+from ssl_zoo.data.image_decoding import FAST, MAX_PIXELS, check_size, decode_fast
 from ssl_zoo.data.image_stream_shards import Opened, Shards, find
 from ssl_zoo.data.permutation import permuted
 from ssl_zoo.data.rows import DataError, Rows
@@ -47,6 +47,8 @@ class ImageStream:
         image: the column of MDS shards that holds the images; None = the only one of images.
         limit: GiB of shards on the disk at most.
         max_pixels: an image with more is refused before it is decoded.
+        reducing_gap: a JPEG is decoded at a half, a quarter or an eighth of its sides where the shorter one
+            still has so many times image_size; None: in full.
         cache: folder of the shards; else the environment's SSL_ZOO_CACHE, else ~/.cache/ssl_zoo.
 
     Raises:
@@ -69,6 +71,7 @@ class ImageStream:
         image: str | None = None,
         limit: float = 64.0,
         max_pixels: int = MAX_PIXELS,
+        reducing_gap: float | None = 2.0,
         cache: str | None = None,
     ):
         for key, value in (("image_size", image_size), ("window", window), ("max_pixels", max_pixels)):
@@ -78,10 +81,12 @@ class ImageStream:
             raise DataError(f"{name}: limit is a number of GiB above 0, not {limit!r}")
         if not 0 <= validation_fraction < 1:
             raise DataError(f"{name}: validation_fraction is from 0 to below 1, not {validation_fraction!r}")
+        if reducing_gap is not None and not reducing_gap >= 1:
+            raise DataError(f"{name}: reducing_gap is a number from 1, or null, not {reducing_gap!r}")
         if not train:
             raise DataError(f"{name}: train names no shards: give their address")
         self.name, self.image_size, self.window, self.max_pixels = name, image_size, window, max_pixels
-        self.train, self.validation = train, validation
+        self.train, self.validation, self.gap = train, validation, reducing_gap
         self.fraction, self.seed = 0.0 if validation else validation_fraction, split_seed
         self.image, self.limit, self.cache = image, int(limit * GIB), root(cache)
 
@@ -141,7 +146,7 @@ class ImageStream:
 
     def _rows(self, shards: Shards, index: np.ndarray) -> StreamRows:
         shelf = Shelf(self.cache / "streams", self.limit, shards.unpack)
-        return StreamRows(shards, index, shelf, self.window, self.image_size, self.max_pixels)
+        return StreamRows(shards, index, shelf, self.window, self.image_size, self.max_pixels, self.gap)
 
 
 class StreamRows:
@@ -150,7 +155,7 @@ class StreamRows:
     Args:
         shards: all of the stream. index: (S,) int64, which of them.
         shelf: what has them here.
-        window: see `Windows`. size: pixels a side.
+        window: see `Windows`. size: pixels a side. max_pixels, gap: see `decode_fast`.
 
     Attributes:
         windows: the order in which training reads them.
@@ -162,14 +167,21 @@ class StreamRows:
     unit, units_per_row, classes, y = "images", 1, (), None
 
     def __init__(
-        self, shards: Shards, index: np.ndarray, shelf: Shelf, window: int, size: int, max_pixels: int
+        self,
+        shards: Shards,
+        index: np.ndarray,
+        shelf: Shelf,
+        window: int,
+        size: int,
+        max_pixels: int,
+        gap: float | None = None,
     ):
         self.shards, self.index, self.shelf = shards, index, shelf
-        self.size, self.max_pixels = size, max_pixels
+        self.size, self.max_pixels, self.gap = size, max_pixels, gap
         self.windows = Windows(shards.rows[index], window)
         files = [shards.files[i] for i in index.tolist()]
         names = [(file.address.rpartition("/")[2], file.size, file.digest) for file in files]
-        about = (POLICY, size, window, names, self.windows.sizes.tolist())
+        about = (FAST, size, gap, window, names, self.windows.sizes.tolist())
         self.fingerprint = hashlib.blake2b(repr(about).encode(), digest_size=16).hexdigest()
         self._opened: OrderedDict[int, Opened] = OrderedDict()
         self._coming: _Ahead | None = None
@@ -230,7 +242,7 @@ class StreamRows:
             image = opened.read(i)
             if isinstance(image, bytes):
                 check_size(len(image), self.max_pixels)
-            return decode(image, self.size, self.max_pixels)
+            return decode_fast(image, self.size, self.max_pixels, self.gap)
         except Exception as error:  # on damaged files Pillow raises OSError, SyntaxError, struct.error, ...
             file = self.shards.files[self.index[number]]
             raise DataError(

@@ -52,8 +52,8 @@ def server(site):
 @pytest.fixture(scope="module")
 def plain(site, tmp_path_factory) -> np.ndarray:
     """All images as data=image_folder reads them from the same files, in their order."""
-    place = str(tmp_path_factory.mktemp("plain"))
-    data = ImageData("plain", f"{site}/tars/train-*.tar", image_size=SIDE, validation_fraction=0, cache=place)
+    options = {"validation_fraction": 0, "unpack": False, "cache": str(tmp_path_factory.mktemp("plain"))}
+    data = ImageData("plain", f"{site}/tars/train-*.tar", image_size=SIDE, **options)
     return data.rows("train").read(np.arange(EACH * SHARDS)).x.numpy()
 
 

@@ -9,6 +9,7 @@ import sys
 import tarfile
 import types
 import zlib
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -18,9 +19,10 @@ import torch
 from image_files import data, encoded, folder, shard, solid
 from omegaconf import OmegaConf
 from PIL import Image
+from PIL.JpegImagePlugin import JpegImageFile
 
 from ssl_zoo.data import image_store
-from ssl_zoo.data.image_decoding import decode
+from ssl_zoo.data.image_decoding import decode, decode_fast
 from ssl_zoo.data.images import ImageData
 from ssl_zoo.data.rows import DataError
 from ssl_zoo.data.splits import carve
@@ -123,6 +125,56 @@ def test_resize_keeps_the_centre_square():
     small = decode(encoded(Image.fromarray(checks.astype(np.uint8))), 8).astype(int)
     assert abs(small - 127).max() <= 8
     assert decode(encoded(Image.new("L", (1, 30000))), 8).shape == (3, 8, 8)
+
+
+@pytest.mark.parametrize("sides", [(50, 38), (33, 60), (61, 34), (12, 12), (9, 30)])
+def test_fast_decoding_is_pillows_of_whole_pixels(sides):
+    """Within 1 of 255, enlarged too; an image of the right sides keeps its pixels."""
+    pixels = np.random.default_rng(0).integers(0, 256, (*sides, 3), dtype=np.uint8)
+    side, (top, left) = min(sides), [(a - min(sides)) // 2 for a in sides]
+    square = Image.fromarray(pixels[top : top + side, left : left + side])
+    wanted = np.asarray(square.resize((12, 12), Image.Resampling.BICUBIC)).transpose(2, 0, 1)
+    found = decode_fast(encoded(Image.fromarray(pixels)), 12)
+    assert found.dtype == np.uint8
+    assert abs(found.astype(int) - wanted).max() <= (sides != (12, 12))
+
+
+def photograph(height: int, width: int) -> Image.Image:
+    """Smooth enough that an eighth of it holds what there is to see."""
+    rough = np.random.default_rng(0).integers(0, 256, (height // 80, width // 80, 3), dtype=np.uint8)
+    return Image.fromarray(rough).resize((width, height), Image.Resampling.BICUBIC)
+
+
+@pytest.mark.parametrize(
+    ("gap", "sides"), [(1, (100, 125)), (2, (200, 250)), (4, (400, 500)), (9, (800, 1000))]
+)
+def test_a_large_jpeg_is_decoded_at_a_part_of_its_sides(monkeypatch, gap, sides):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    image = encoded(photograph(1000, 800), "JPEG", quality=95, exif=exif)
+    loaded = []
+    load = JpegImageFile.load
+
+    def watch(opened):
+        loaded.append(opened.size)
+        return load(opened)
+
+    monkeypatch.setattr(JpegImageFile, "load", watch)
+    found = decode_fast(image, 100, reducing_gap=gap).astype(int)
+    assert loaded[0] == sides
+    assert abs(found - decode(image, 100)).mean() < (4.5 if gap == 1 else 2.5)  # half a pixel of the crop
+
+
+def test_a_small_jpeg_and_other_kinds_are_decoded_whole():
+    for image in (encoded(photograph(400, 400), "JPEG"), encoded(photograph(1000, 800))):
+        np.testing.assert_array_equal(decode_fast(image, 201, reducing_gap=1), decode_fast(image, 201))
+
+
+def test_no_decoder_reads_more_pixels_than_allowed():
+    image = encoded(photograph(400, 400), "JPEG")
+    for read in (decode, partial(decode_fast, reducing_gap=1)):
+        with pytest.raises(ValueError, match="160000 pixels are more than max_pixels=159999"):
+            read(image, 20, max_pixels=159_999)
 
 
 def test_class_folders(tmp_path):
