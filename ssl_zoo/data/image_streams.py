@@ -23,7 +23,7 @@ from ssl_zoo.data.image_decoding import FAST, MAX_PIXELS, check_size, decode_fas
 from ssl_zoo.data.image_stream_shards import Opened, Shards, find
 from ssl_zoo.data.permutation import permuted
 from ssl_zoo.data.rows import DataError, Rows
-from ssl_zoo.data.shelf import File, Shelf
+from ssl_zoo.data.shelf import ROOM, File, Shelf
 from ssl_zoo.data.windows import Windows
 from ssl_zoo.messages import note
 from ssl_zoo.objectives._base import Batch
@@ -121,7 +121,7 @@ class ImageStream:
 
     @property
     def _shelf(self) -> Shelf:
-        return Shelf(self.cache / "streams", self.limit)
+        return Shelf(self.cache / ROOM, self.limit)
 
     @cached_property
     def _shards(self) -> Shards:
@@ -145,7 +145,7 @@ class ImageStream:
         return {"train": np.sort(order[out:]), "validation": np.sort(order[:out])}
 
     def _rows(self, shards: Shards, index: np.ndarray) -> StreamRows:
-        shelf = Shelf(self.cache / "streams", self.limit, shards.unpack)
+        shelf = Shelf(self.cache / ROOM, self.limit, shards.unpack)
         return StreamRows(shards, index, shelf, self.window, self.image_size, self.max_pixels, self.gap)
 
 

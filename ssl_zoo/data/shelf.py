@@ -24,7 +24,9 @@ from ssl_zoo.data import addresses, cache
 from ssl_zoo.data.rows import DataError
 from ssl_zoo.data.schemes import is_address
 
+ROOM = "streams"  # the folder of a cache that is a shelf
 LEFT = re.compile(r"\.(?P<name>.+?)(\.[0-9a-f]{8}\.(part|raw)|\.lock)")
+UNPACKED = "unpacked-"  # stands before the names of files that are kept unpacked
 PINNED = 3600.0  # seconds after which no process still uses a path
 
 
@@ -57,7 +59,7 @@ class Shelf:
         if self.unpack is None and not is_address(file.address):
             return Path(file.address).expanduser()
         name = re.sub(r"[^\w.-]", "_", file.address.rstrip("/").rpartition("/")[2])
-        kind = "" if self.unpack is None else "unpacked-"
+        kind = "" if self.unpack is None else UNPACKED
         return self.folder / f"{_key(file)}-{kind}{name[-60:]}"
 
     @contextmanager
@@ -155,13 +157,12 @@ class Shelf:
         """Remove what was used longest ago, until so many bytes fit below the limit and on the disk."""
         if not self.swept:
             self.swept = True
-            self._sweep()
+            sweep(self.folder)
         kept = []
-        for path in self.folder.iterdir():
+        for path in files(self.folder):
             with contextlib.suppress(OSError):  # another process has removed it
                 about = path.stat()
-                if path.is_file() and not path.name.startswith("."):
-                    kept.append((about.st_mtime_ns, about.st_size, path))
+                kept.append((about.st_mtime_ns, about.st_size, path))
         total = sum(size for _, size, _ in kept)
         for _, size, path in sorted(kept):
             if total + needed <= self.limit and needed <= shutil.disk_usage(self.folder).free:
@@ -170,17 +171,40 @@ class Shelf:
                 path.unlink(missing_ok=True)
                 total -= size
 
-    def _sweep(self) -> None:
-        """Remove what killed processes left: unfinished files and locks, and paths of an hour ago."""
-        for path in self.folder.iterdir():
-            with contextlib.suppress(OSError):
-                if path.name.startswith(".pin-"):
-                    if time.time() - path.stat().st_mtime > PINNED:
-                        path.unlink()
-                elif left := LEFT.fullmatch(path.name):
-                    with cache.hold(self.folder / f".{left['name']}", wait=False) as alone:
-                        if alone and not path.name.endswith(".lock"):
-                            path.unlink(missing_ok=True)
+
+def files(folder: Path) -> list[Path]:
+    """The files that a shelf keeps; none where there is no such folder."""
+    found = folder.iterdir() if folder.is_dir() else ()
+    return sorted(path for path in found if not path.name.startswith(".") and path.is_file())
+
+
+def fault(path: Path) -> str | None:
+    """None where a file of a shelf has the bytes that came first from its address, or was unpacked and
+    cannot be compared with them; else what is wrong, as the end of a sentence."""
+    key, _, name = path.name.partition("-")
+    if name.startswith(UNPACKED):
+        return None
+    try:
+        same = digest(path) == (path.parent / "digests" / key).read_text()
+    except OSError as error:
+        return f"cannot be read, or compared ({error})"
+    return None if same else "is damaged: its bytes are not those that were fetched; remove it"
+
+
+def sweep(folder: Path) -> list[Path]:
+    """Remove what killed processes left: unfinished files and locks, and paths of an hour ago. Returns what
+    was removed."""
+    left = [path for path in (folder.iterdir() if folder.is_dir() else ()) if path.name.startswith(".")]
+    for path in left:
+        with contextlib.suppress(OSError):
+            if path.name.startswith(".pin-"):
+                if time.time() - path.stat().st_mtime > PINNED:
+                    path.unlink()
+            elif found := LEFT.fullmatch(path.name):
+                with cache.hold(folder / f".{found['name']}", wait=False) as alone:
+                    if alone and not path.name.endswith(".lock"):
+                        path.unlink(missing_ok=True)
+    return sorted(path for path in left if not os.path.lexists(path))
 
 
 def _link(place: Path, pin: Path) -> None:

@@ -15,7 +15,7 @@ from ssl_zoo.data import addresses, hub, stdlib, stdlib_roles
 from ssl_zoo.data.cache import root
 from ssl_zoo.data.rows import DataError
 from ssl_zoo.data.schemes import is_address
-from ssl_zoo.data.shelf import File, Shelf
+from ssl_zoo.data.shelf import ROOM, File, Shelf
 from ssl_zoo.data.text_files import LIMITS, Errors, Limits
 from ssl_zoo.data.text_folders import find
 from ssl_zoo.data.text_formats import Format, Sample
@@ -36,7 +36,7 @@ class Fetched:
     """
 
     def __init__(self, cache: Path | None = None):
-        self.shelf = Shelf(root(cache) / "streams", KEPT)
+        self.shelf = Shelf(root(cache) / ROOM, KEPT)
         self._files: dict[str, list[File]] = {}
 
     def files(self, pattern: str) -> list[File]:

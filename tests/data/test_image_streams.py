@@ -20,7 +20,8 @@ from PIL import Image
 from shard_files import EACH, KEPT, SHARDS, SIDE, mds_shard, opened, pictures, write_mds, write_tars
 from web import Server, served
 
-from ssl_zoo.data import addresses, cache, mds, windows
+from ssl_zoo.cli.cache import main as cache_command
+from ssl_zoo.data import addresses, cache, mds, shelf, windows
 from ssl_zoo.data.image_streams import ImageStream, StreamRows
 from ssl_zoo.data.images import ImageData
 from ssl_zoo.data.permutation import permuted
@@ -470,3 +471,26 @@ def test_a_large_index_comes_whole(tmp_path):
     with served(tmp_path) as own:
         assert len(opened(f"{own.address}/mds", tmp_path / "cache")) == EACH * SHARDS
         assert len(addresses.read(f"{own.address}/mds/index.json")) > 5_000_000
+
+
+def test_the_cache_command_knows_files_of_streams(server, tmp_path, capsys):
+    opened(f"{server.address}/mds", tmp_path).read(np.arange(2 * EACH))
+    folder = tmp_path / shelf.ROOM
+    first, second = shelf.files(folder)
+    cache_command(["verify", str(tmp_path)])
+    out = capsys.readouterr().out
+    assert f"{2 * first.stat().st_size / 1e6:12,.1f} MB  in 2 files of streams" in out
+    first.write_bytes(first.read_bytes()[::-1])
+    left = [folder / ".0-a.tar.1234abcd.part", folder / ".0-a.tar.lock"]
+    for path in left:
+        path.touch()
+    with pytest.raises(SystemExit, match="1 of 2 files of streams are damaged"):
+        cache_command(["verify", str(tmp_path)])
+    told = capsys.readouterr().out
+    assert f"{first} is damaged: its bytes are not those that were fetched" in told
+    assert str(second) not in told
+    cache_command(["sweep", str(tmp_path)])
+    assert f"2 left-overs removed from {tmp_path}" in capsys.readouterr().out
+    assert not [path for path in left if path.exists()]
+    first.unlink()
+    cache_command(["verify", str(tmp_path)])
