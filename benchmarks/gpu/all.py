@@ -64,6 +64,9 @@ def outcome_of_tests(out: Path) -> dict[str, Any]:
     return {"passed": len(cases) - len(failed) - skipped, "skipped": skipped, "failed": failed}
 
 
+PEERS = {"simclr": ("lightly",), "dino": ("lightly",), "masked_lm": ("transformers", "accelerate")}
+
+
 def speed(case: str, seconds: float) -> Stage:
     """A case of benchmarks/speed/gpu.py."""
 
@@ -76,7 +79,7 @@ def speed(case: str, seconds: float) -> Stage:
         seconds,
         words,
         lambda out: json.loads((out / "speed.json").read_text())[case],
-        ("lightly",) if case in ("simclr", "dino") else (),
+        PEERS.get(case, ()),
     )
 
 
@@ -132,6 +135,8 @@ STAGES = (
     speed("views", 60),
     speed("simclr", 240),
     speed("dino", 240),
+    speed("masked_lm", 200),
+    speed("speedrun", 500),
     *map(line, LINES),
 )
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Gathers what a lent machine with a GPU lacks into three folders of at most 60 MiB each, .cache/gpu/1 to 3: wheels (Hydra and what
-# it needs, lightly), and CIFAR-10 and CIFAR-100 from $SSL_ZOO_DATA. On that machine, each in turn: cp -r .cache/gpu/N/. /tmp/gpu
+# it needs, lightly, accelerate), and CIFAR-10 and CIFAR-100 from $SSL_ZOO_DATA. On that machine, each in turn: cp -r .cache/gpu/N/. /tmp/gpu
 # PYTHON_VERSION: that machine's (3.12).
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
@@ -10,7 +10,7 @@ rm -rf "$to"
 mkdir -p "$to/1/wheels" "$to"/{1,2,3}/data/cifar10 "$to/3/data/cifar100"
 
 pip="${PIP:-.venv/bin/python -m pip}"
-for package in hydra-core omegaconf PyYAML lightly lightly-utils aenum; do
+for package in hydra-core omegaconf PyYAML lightly lightly-utils aenum accelerate; do
     $pip download --quiet --no-deps --only-binary=:all: --python-version "${PYTHON_VERSION:-3.12}" --implementation cp \
         --platform manylinux2014_x86_64 --platform manylinux_2_17_x86_64 --platform manylinux_2_28_x86_64 --constraint requirements.lock --dest "$to/1/wheels" "$package"
 done

@@ -1,13 +1,12 @@
 """Images a second that one core decodes to squares: python benchmarks/speed/decoding.py [--size 224]
 
 Two photographs of scikit-learn, as they are (640 x 427) and enlarged two and four times, JPEG of quality 90:
-- `store`: as stores are made, all by Pillow;
-- `unpack=false`: decoded by Pillow, resized by torch;
+- `exact`: as stores are made, and images read with unpack=false: all by Pillow;
+- `fast_resize`: decoded by Pillow, resized by torch;
 - `stream`: the same with reducing_gap=2: libjpeg leaves out what is scaled away;
 - `torchvision`: its decoder, and the same square resized by it.
-They take turns on one thread; the fastest of nine rounds. Beside the speed: how far values are from the
-store's, on average of 255. (Where the sides differ by an odd number, the store's square is half a pixel
-beside the others'.)
+They take turns on one thread; the fastest of nine rounds. Beside the speed: how far values are from exact
+ones, on average of 255. (Where the sides differ by an odd number, the exact square lies between pixels.)
 """
 
 from __future__ import annotations
@@ -36,8 +35,8 @@ def by_torchvision(data: bytes, size: int) -> np.ndarray:
 
 
 WAYS = {
-    "store": decode,
-    "unpack=false": decode_fast,
+    "exact": decode,
+    "fast_resize": decode_fast,
     "stream": partial(decode_fast, reducing_gap=2),
     "torchvision": by_torchvision,
 }

@@ -1,5 +1,6 @@
-"""One GPU, under 10 minutes: GPT-2's size against the card's own rate, SimCLR and DINO against lightly's
-examples, and views alone.
+"""One GPU, under 21 minutes: GPT-2's size against the card's own rate, BERT's size against transformers,
+SimCLR and DINO against lightly's examples, views alone, and the minutes until the nearest neighbours of
+CIFAR-10's images, by features that saw no label, are of their class.
 
 python benchmarks/speed/gpu.py --out FILE [--only CASE ...] [--tiny]. Hydra is not needed: the parts are built
 here. Images and ids are random, as their content does not change the time. What FILE holds of other cases is
@@ -10,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import tempfile
 import time
 from functools import partial
@@ -23,19 +25,25 @@ from cases.images import Pictures, fit, lightly_simclr
 from cases.joint import dino_example
 from cases.material import Recipe, train
 from cases.memory import store
-from duel import Case, Gate, Side, play
+from cases.minutes import Lookout, Watch, looking
+from cases.text import fit as fit_with_transformers
+from cases.text import tokenizer_of
+from duel import Case, Gate, Race, Side, alone, play
 from hardware import describe
 from run import rates_of
 from torch import nn
+from torch.utils.data import Dataset
 
 from ssl_zoo.backbones._base import Vocabulary
 from ssl_zoo.backbones.transformer import TextTransformer
 from ssl_zoo.backbones.vision import timm_backbone
+from ssl_zoo.data.images import ImageData
 from ssl_zoo.objectives._base import Batch
 from ssl_zoo.objectives.dino import DINO
+from ssl_zoo.objectives.masked_lm import MaskedLM
 from ssl_zoo.objectives.next_token import NextToken
 from ssl_zoo.objectives.simclr import SimCLR
-from ssl_zoo.optim import adamw
+from ssl_zoo.optim import adamw, larc
 from ssl_zoo.views.recipes import dino as dino_views
 from ssl_zoo.views.recipes import simclr as recipe
 from ssl_zoo.views.recipes import simclr_small
@@ -196,6 +204,118 @@ def next_token(tiny: bool, gate: Gate) -> None:
     train(parts, gate, parts.batch_size * parts.rows.units_per_row, **card(tiny))
 
 
+SHORT, LONG = 16, 512  # tokens of documents: log-normal between these, 180 in the middle
+
+
+def lengths(random: np.random.Generator, count: int) -> np.ndarray:
+    """Tokens of so many documents, as unequal as those of a corpus of web pages."""
+    return np.clip(random.lognormal(np.log(180), 0.9, count).astype(np.int64), SHORT, LONG)
+
+
+class PackedText:
+    """Rows of random ids that documents fill end to end, the last one cut off (see `Rows`)."""
+
+    unit, y, classes, fingerprint, units_per_row = "tokens", None, (), "packed", LONG
+
+    def __init__(self, ids: int):
+        self.ids = ids
+
+    def __len__(self) -> int:
+        return 2**20
+
+    def read(self, index: np.ndarray, epoch: int = 0) -> Batch:
+        random = np.random.default_rng(int(index[0]))
+        x = torch.from_numpy(random.integers(3, self.ids, (len(index), LONG)))
+        ends = [np.cumsum(lengths(random, LONG // SHORT)) for _ in index]
+        segments = np.stack([np.searchsorted(row, np.arange(LONG), side="right") for row in ends])
+        return Batch(x, torch.from_numpy(segments))
+
+
+class Documents(Dataset):
+    """A document of random ids a row, as transformers' collators take them."""
+
+    def __init__(self, ids: int):
+        self.ids, self.sizes = ids, lengths(np.random.default_rng(0), 2**15)
+
+    def __len__(self) -> int:
+        return len(self.sizes)
+
+    def __getitem__(self, i: int) -> dict[str, list[int]]:
+        ids = np.random.default_rng(i).integers(3, self.ids, self.sizes[i])
+        return {"input_ids": ids.tolist(), "special_tokens_mask": [0] * len(ids)}
+
+
+def words(tiny: bool) -> dict[str, int]:
+    """BERT's base size."""
+    return {"ids": 300, "width": 32, "depth": 2, "heads": 2, "rows": 4} if tiny else {
+        "ids": 30_528, "width": 768, "depth": 12, "heads": 12, "rows": 64,
+    }  # fmt: skip
+
+
+def masked_lm(tiny: bool, gate: Gate) -> None:
+    settle(gate, tiny)
+    size = words(tiny)
+    backbone = TextTransformer(
+        Vocabulary(size["ids"]), size["width"], size["depth"], size["heads"], mlp="relu2"
+    )
+    rows = PackedText(size["ids"])
+    if not tiny:
+        backbone.compile()
+    parts = Recipe(MaskedLM(backbone), rows, partial(adamw, lr=6e-4), size["rows"], {})
+    train(parts, gate, size["rows"] * LONG, **card(tiny))
+
+
+def bert(tiny: bool, by_length: bool, gate: Gate) -> None:
+    from transformers import BertConfig, BertForMaskedLM, DataCollatorForLanguageModeling
+
+    settle(gate, tiny)
+    size = words(tiny)
+    config = BertConfig(
+        vocab_size=size["ids"], hidden_size=size["width"], num_hidden_layers=size["depth"],
+        num_attention_heads=size["heads"], intermediate_size=4 * size["width"], hidden_dropout_prob=0.0,
+        attention_probs_dropout_prob=0.0,
+    )  # fmt: skip
+    config._attn_implementation = "sdpa"
+    rows = Documents(size["ids"])
+    options: dict[str, Any] = {"train_sampling_strategy": "group_by_length"} if by_length else {}
+    if not tiny:
+        options |= {"use_cpu": False, "bf16": True}
+        options |= {"dataloader_pin_memory": True, "dataloader_num_workers": WORKERS}
+    fit_with_transformers(
+        BertForMaskedLM(config),
+        rows,
+        DataCollatorForLanguageModeling(tokenizer_of(size["ids"])),
+        gate,
+        units=size["rows"] * float(rows.sizes.mean()),
+        per_device_train_batch_size=size["rows"],
+        **options,
+    )
+
+
+def masked_lm_against_transformers(tiny: bool, rounds: int) -> dict[str, Any]:
+    size = words(tiny)
+    case = Case(
+        title=f"masked-LM training, BERT's base size, {size['rows']} rows of {LONG} tokens, bf16, one GPU",
+        unit="tokens/s",
+        against="transformers' Trainer, BertForMaskedLM, SDPA, a document a row",
+        sides={
+            "ssl_zoo": partial(masked_lm, tiny),
+            "transformers": partial(bert, tiny, False),
+            "transformers, by length": partial(bert, tiny, True),
+        },
+        asides=("transformers, by length",),
+        bar=3.0,
+        same="lengths of documents, ids, width, layers, heads, hidden width of the MLP, vocabulary, 15 % "
+        "masked 80/10/10, fused AdamW, no dropout, no clipping; bf16. Only tokens that are not padding count",
+        differs="ours packs documents into full rows and keeps them apart, scores the masked tokens alone, "
+        "compiles the network, and has its own transformer (rotary positions, RMSNorm, ReLU^2, no biases)",
+        threads=WORKERS,
+        seconds=1.0 if tiny else 10.0,
+    )
+    about = {"title": case.title, "bar": case.bar, "same": case.same, "differs": case.differs}
+    return about | rates_of(case, rounds)
+
+
 def seconds_of(call: Any, tiny: bool) -> float:
     """Median of some calls, each waited for."""
     wait = (lambda: None) if tiny else torch.cuda.synchronize
@@ -285,11 +405,53 @@ def views(tiny: bool, rounds: int) -> dict[str, Any]:
     return {"title": "SimCLR views alone, one GPU", "unit": "views/s", "rates": found}
 
 
+EPOCHS, CAP = 200, 7.0  # of the training that may end earlier; minutes after which it gives up
+
+
+def labelled(tiny: bool) -> ImageData:
+    """CIFAR-10 from the folder that SSL_ZOO_DATA names."""
+    if tiny:
+        return ImageData("digits", "digits", image_size=32, test_fraction=0.2)
+    place = Path(os.environ["SSL_ZOO_DATA"], "cifar10")
+    return ImageData("cifar10", f"{place}/train-*.tar.gz", image_size=32, classes=f"{place}/classes.txt")
+
+
+def until_good(tiny: bool, gate: Gate) -> None:
+    """SimCLR, and looks at its features. The clock begins with the process, and stands still while images are
+    decoded and features looked at."""
+    watch = Watch()
+    with watch.standing():
+        data = labelled(tiny)
+        backbone = timm_backbone("resnet10t" if tiny else "resnet18", image_size=32, stem="small")
+        objective = SimCLR(backbone, temperature=0.2, width=2048, out=256, view=simclr_small(32))
+        rows, batch = data.rows("pretrain"), 64 if tiny else 512
+        parts = Recipe(objective, rows, partial(larc, lr=0.4, weight_decay=1e-4), batch, {})
+        if not tiny:
+            backbone.compile()
+        look = looking(backbone, data, "cpu" if tiny else "cuda")
+        lookout = Lookout(look, watch, gate, 0.2 if tiny else 0.85, CAP)
+    train(parts, lookout, batch, steps=1 if tiny else EPOCHS * len(rows) // batch, **card(tiny))
+    lookout(last=True)
+
+
+def speedrun(tiny: bool, rounds: int) -> dict[str, Any]:
+    title = "minutes until nearest neighbours on CIFAR-10's validation rows are right for 85 %, one GPU"
+    case = Race(
+        title, "minutes", "nothing", {"ssl_zoo": partial(until_good, tiny)}, 0.0, "",
+        "SimCLR, ResNet-18, batches of 512, bf16", WORKERS,
+    )  # fmt: skip
+    noted = alone(case)["ssl_zoo"]
+    print(f"{title}: {noted}")
+    return {"title": title, **noted}
+
+
 CASES = {
     "next_token": utilisation,
+    "masked_lm": masked_lm_against_transformers,
     "simclr": simclr_against_lightly,
     "dino": dino_against_lightly,
     "views": views,
+    "speedrun": speedrun,
 }
 
 

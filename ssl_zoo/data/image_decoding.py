@@ -4,8 +4,8 @@ The resize policy: an image that already is size x size keeps its exact pixels; 
 centred square is resampled with Pillow's antialiased bicubic filter (the region that "shortest side to
 size, then centre crop" keeps, without an intermediate image that a thin strip would make huge).
 
-Where images are decoded each time they are read, the square is one of whole pixels, and torch resamples it,
-with the same filter in a fifth of the time: of the same square, one value in two hundred is another, by 1.
+Streams, and other images where that is asked for, have a square of whole pixels, which torch resamples with
+the same filter in a fifth of the time: of the same square, one value in two hundred is another, by 1.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from ssl_zoo.data.image_decoding import FAST, decode_fast
+from ssl_zoo.data.image_decoding import FAST, POLICY, decode, decode_fast
 from ssl_zoo.data.image_listing import Listing
 from ssl_zoo.data.image_store import fingerprint
 from ssl_zoo.data.rows import DataError
@@ -13,7 +13,7 @@ from ssl_zoo.objectives._base import Batch
 
 
 class EncodedRows:
-    """Some images of a listing, in a fixed order (see `Rows`); pixels are those of a store, or nearly so.
+    """Some images of a listing, in a fixed order (see `Rows`); their pixels are those of a store.
 
     Args:
         listing: where the images lie.
@@ -22,6 +22,7 @@ class EncodedRows:
         index: (N,) int64, which of them.
         y: (N,) int64 labels, or None.
         classes: names of the labels; () without labels.
+        fast: whether they are resized by torch, which gives nearly the same pixels (see `decode_fast`).
     """
 
     unit = "images"
@@ -35,11 +36,13 @@ class EncodedRows:
         index: np.ndarray,
         y: np.ndarray | None,
         classes: tuple[str, ...],
+        fast: bool = False,
     ):
         self.images, self.size, self.max_pixels = listing.images, size, max_pixels
         self.index, self.y = index, y
         self.classes = classes
-        self.fingerprint = fingerprint(f"{listing.content} {size} {FAST}", index, y)
+        self.decode, policy = (decode_fast, FAST) if fast else (decode, POLICY)
+        self.fingerprint = fingerprint(f"{listing.content} {size} {policy}", index, y)
 
     def __len__(self) -> int:
         return len(self.index)
@@ -62,7 +65,7 @@ class EncodedRows:
 
     def _decode(self, i: int) -> np.ndarray:
         try:
-            return decode_fast(self.images.read(i, self.max_pixels), self.size, self.max_pixels)
+            return self.decode(self.images.read(i, self.max_pixels), self.size, self.max_pixels)
         except Exception as error:  # on damaged files Pillow raises OSError, SyntaxError, struct.error, ...
             raise DataError(
                 f"{self.images.name(i)}: {error} (repair or remove it; or unpack=true with "

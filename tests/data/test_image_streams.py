@@ -53,7 +53,12 @@ def server(site):
 @pytest.fixture(scope="module")
 def plain(site, tmp_path_factory) -> np.ndarray:
     """All images as data=image_folder reads them from the same files, in their order."""
-    options = {"validation_fraction": 0, "unpack": False, "cache": str(tmp_path_factory.mktemp("plain"))}
+    options = {
+        "validation_fraction": 0,
+        "unpack": False,
+        "fast_resize": True,
+        "cache": str(tmp_path_factory.mktemp("plain")),
+    }
     data = ImageData("plain", f"{site}/tars/train-*.tar", image_size=SIDE, **options)
     return data.rows("train").read(np.arange(EACH * SHARDS)).x.numpy()
 

@@ -115,7 +115,7 @@ def files(data: ImageData) -> Path:
     return folder
 
 
-def looking(backbone: Backbone, data: ImageData) -> Callable[[], float]:
+def looking(backbone: Backbone, data: ImageData, device: str = "cpu") -> Callable[[], float]:
     """The library's own kNN on the features of all training rows, for both sides."""
     import numpy as np
     import torch
@@ -124,7 +124,7 @@ def looking(backbone: Backbone, data: ImageData) -> Callable[[], float]:
 
     train, validation = data.labelled("train"), data.labelled("validation")
     every = {0: np.arange(len(train))}
-    task = Task(train, validation, every, len(train.classes), "accuracy", torch.device("cpu"))
+    task = Task(train, validation, every, len(train.classes), "accuracy", torch.device(device))
     return lambda: Knn().fit(backbone, task).chosen[0]["validation"]
 
 

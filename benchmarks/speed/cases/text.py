@@ -50,22 +50,24 @@ def documents(parts: Recipe) -> list[np.ndarray]:
     return [np.concatenate([parts.tokenizer.prefix, row]) for row in ids]
 
 
-def tokenizer_of(parts: Recipe) -> Any:
-    """What transformers' collators ask of a tokenizer: the same number of ids, and the special ones."""
+def tokenizer_of(ids: int) -> Any:
+    """What transformers' collators ask of a tokenizer: the number of ids, and the special ones."""
     from tokenizers import Tokenizer, models
     from transformers import PreTrainedTokenizerFast
 
-    assert parts.tokenizer is not None
     names = ["<pad>", "<sep>", "<mask>"]
-    names += [f"id{i}" for i in range(len(names), parts.tokenizer.vocabulary.size)]
+    names += [f"id{i}" for i in range(len(names), ids)]
     inner = Tokenizer(models.WordLevel({name: i for i, name in enumerate(names)}, "<pad>"))
     return PreTrainedTokenizerFast(
         tokenizer_object=inner, pad_token="<pad>", sep_token="<sep>", mask_token="<mask>"
     )
 
 
-def fit(model: Any, rows: list[dict[str, Any]], collator: Any, gate: Gate, **options: Any) -> None:
-    """transformers' Trainer on rows of ids; what is counted are the positions that are not padding."""
+def fit(model: Any, rows: Any, collator: Any, gate: Gate, units: float | None = None, **options: Any) -> None:
+    """transformers' Trainer on rows of ids; what is counted are the positions that are not padding.
+
+    units: what a step counts; None: what the model is given, for which a GPU would be waited for.
+    """
     from transformers import Trainer, TrainerCallback, TrainingArguments
 
     seen = 0
@@ -78,31 +80,30 @@ def fit(model: Any, rows: list[dict[str, Any]], collator: Any, gate: Gate, **opt
     class Passing(TrainerCallback):
         def on_step_end(self, *_: Any, **__: Any) -> None:
             nonlocal seen
-            gate(seen)
+            gate(seen if units is None else units)
             seen = 0
 
-    model.register_forward_pre_hook(count, with_kwargs=True)
+    if units is None:
+        model.register_forward_pre_hook(count, with_kwargs=True)
+    settings = {"use_cpu": True, "per_device_train_batch_size": ROWS, "dataloader_pin_memory": False}
     with tempfile.TemporaryDirectory() as folder:
         arguments = TrainingArguments(
             folder,
-            per_device_train_batch_size=ROWS,
             max_steps=10**6,
             optim="adamw_torch_fused",
             max_grad_norm=0.0,  # ours does not clip either
-            use_cpu=True,
             dataloader_drop_last=True,
-            dataloader_pin_memory=False,
             remove_unused_columns=False,  # keeps special_tokens_mask, which spares the collator a slow search
             disable_tqdm=True,
             logging_steps=1000,
             report_to="none",
             save_strategy="no",
-            **options,
+            **settings | options,
         )
         Trainer(
             model=model,
             args=arguments,
-            train_dataset=rows,  # pyright: ignore[reportArgumentType]
+            train_dataset=rows,
             data_collator=collator,
             callbacks=[Passing()],
         ).train()
@@ -120,7 +121,9 @@ def bert(gate: Gate, packed: bool = False, **options: Any) -> None:
         BertConfig.from_dict(parts.objective.backbone.model.config.to_dict()),  # pyright: ignore
         attn_implementation="sdpa",
     )
-    fit(model, rows, DataCollatorForLanguageModeling(tokenizer_of(parts)), gate, **options)
+    assert parts.tokenizer is not None
+    collator = DataCollatorForLanguageModeling(tokenizer_of(parts.tokenizer.vocabulary.size))
+    fit(model, rows, collator, gate, **options)
 
 
 def gpt2(gate: Gate) -> None:
