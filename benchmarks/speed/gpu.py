@@ -28,7 +28,7 @@ from cases.memory import store
 from cases.minutes import Lookout, Watch, looking
 from cases.text import fit as fit_with_transformers
 from cases.text import tokenizer_of
-from duel import Case, Gate, Race, Side, alone, play
+from duel import Case, Gate, Race, Side, alone, play, preload
 from hardware import describe
 from run import rates_of
 from torch import nn
@@ -293,7 +293,8 @@ def bert(tiny: bool, by_length: bool, gate: Gate) -> None:
 
 
 def masked_lm_against_transformers(tiny: bool, rounds: int) -> dict[str, Any]:
-    size = words(tiny)
+    size, aside = words(tiny), "transformers, by length"
+    asides = {} if tiny else {aside: partial(bert, tiny, True)}
     case = Case(
         title=f"masked-LM training, BERT's base size, {size['rows']} rows of {LONG} tokens, bf16, one GPU",
         unit="tokens/s",
@@ -301,9 +302,9 @@ def masked_lm_against_transformers(tiny: bool, rounds: int) -> dict[str, Any]:
         sides={
             "ssl_zoo": partial(masked_lm, tiny),
             "transformers": partial(bert, tiny, False),
-            "transformers, by length": partial(bert, tiny, True),
+            **asides,
         },
-        asides=("transformers, by length",),
+        asides=tuple(asides),
         bar=3.0,
         same="lengths of documents, ids, width, layers, heads, hidden width of the MLP, vocabulary, 15 % "
         "masked 80/10/10, fused AdamW, no dropout, no clipping; bf16. Only tokens that are not padding count",
@@ -465,6 +466,8 @@ def main() -> None:
     environment = describe() | {"data": "random", "tiny": options.tiny}
     if not options.tiny:
         environment["hardware"] = f"{torch.cuda.get_device_name()}, {environment['hardware']}"
+    if options.tiny:
+        preload("cases.images", "cases.joint", "cases.minutes", "cases.text", "ssl_zoo.pretrain", "timm")
     results = json.loads(options.out.read_text()) if options.out.exists() else {}
     results["environment"] = environment
     for name in options.only:

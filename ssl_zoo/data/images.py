@@ -94,8 +94,8 @@ class ImageData:
             )
         if fast_resize and unpack:
             raise DataError(
-                f"{name}: fast_resize=true is for images that are decoded whenever they are read, and a store "
-                "is made once: set unpack=false, or leave it out"
+                f"{name}: fast_resize=true is for images that are decoded whenever they are read, and a "
+                "store is made once: set unpack=false, or leave it out"
             )
         if not train:
             raise DataError(f"{name}: train names no images: give a folder, shards or the name of a data set")

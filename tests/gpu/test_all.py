@@ -24,10 +24,10 @@ def test_every_stage_runs_small_and_once(tmp_path):
     assert stages["speed-next_token"]["found"]["tokens_per_second"][0] > 0
     assert set(stages["speed-dino"]["found"]["rates"]) == {"ssl_zoo", "lightly, 0 workers"}
     masked = stages["speed-masked_lm"]["found"]["rates"]
-    assert set(masked) == {"ssl_zoo", "transformers", "transformers, by length"}
+    assert set(masked) == {"ssl_zoo", "transformers"}
     assert stages["speed-speedrun"]["found"]["minutes"] > 0
     assert set(stages["speed-views"]["found"]["rates"]) == {"32", "96", "224"}
-    assert len([name for name in stages if name.startswith("board-")]) >= 2
+    assert len([name for name in stages if name.startswith("board-")]) == 1
     for name, kept in stages.items():
         assert kept["code"] == 0, name
         if name.startswith("board-"):
