@@ -35,8 +35,13 @@ def quiet_mae() -> Objective:
 
 
 QUIET = (quiet_mae, tiny.Pictures)
+OF_EACH_KIND = ("masked_lm", "mae", "simclr")  # of the others, which are like these, `make slow` is sure
 LABELLED = partial(tiny.Pictures, y=np.arange(22) % 3)
 STEPS = 11
+
+
+def slow(*values):
+    return pytest.param(*values, marks=pytest.mark.slow)
 
 
 def run(folder: Path, *args, processes: int = 2, function=tiny.train, **options) -> tuple[list[int], str]:
@@ -72,7 +77,7 @@ def unbroken(tmp_path_factory) -> Path:
     return ran(tmp_path_factory.mktemp("unbroken"), build=QUIET)
 
 
-@pytest.mark.parametrize("name", tiny.ZOO)
+@pytest.mark.parametrize("name", [one if one in OF_EACH_KIND else slow(one) for one in tiny.ZOO])
 def test_a_divided_run_is_that_of_whole_weights(tmp_path, name):
     """With gradients clipped by their length over all processes."""
     divided = ran(tmp_path / "divided", name)
@@ -117,7 +122,7 @@ def weighing(folder: Path, **options) -> None:
 
 
 @pytest.mark.fault("kill", how="both of two processes that divide the weights")
-@pytest.mark.parametrize("die_at", [2, 6])
+@pytest.mark.parametrize("die_at", [slow(2), 6])
 def test_a_killed_run_ends_with_the_same_bits(tmp_path, unbroken, die_at):
     codes, _ = run(tmp_path, build=QUIET, die_at=die_at)
     assert codes == [-9, -9]
@@ -159,7 +164,7 @@ def test_a_process_killed_while_it_writes_leaves_what_was_there(tmp_path, unbrok
 
 
 @pytest.mark.fault("world", how="weights divided over two processes, then over one or four; in float32")
-@pytest.mark.parametrize("processes", [1, 4])
+@pytest.mark.parametrize("processes", [slow(1), 4])
 def test_another_number_of_processes_goes_on(tmp_path, unbroken, processes):
     run(tmp_path, build=QUIET, die_at=6)
     assert_same(unbroken, ran(tmp_path, build=QUIET, processes=processes))
@@ -208,10 +213,14 @@ def copied(unbroken, tmp_path) -> Path:
         (lambda one: flipped(one / "rest.pt"), "the SHA-256 of rest.pt is not the one recorded"),
     ],
 )
-def test_a_damaged_newest_is_skipped_and_written_again(unbroken, copied, damage, says):
+def test_a_damaged_newest_is_skipped(copied, damage, says):
     damage(checkpoints(copied / "checkpoints")[0])
     with pytest.warns(UserWarning, match=re.escape(says)):
         assert newest(copied / "checkpoints") == copied / "checkpoints/step-000000000008.ckpt"
+
+
+def test_a_damaged_newest_is_written_again(unbroken, copied):
+    flipped(checkpoints(copied / "checkpoints")[0] / "rest.pt")
     ran(copied.parent, build=QUIET)
     assert whole(copied / "checkpoints/step-000000000011.ckpt") is None
     assert (copied / "sha256").read_text() == (unbroken / "sha256").read_text()
