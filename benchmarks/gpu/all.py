@@ -26,8 +26,13 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[2]
-BOARD = ROOT / "benchmarks/leaderboard/cifar10-resnet18"
-LINES = ("vicreg", "lejepa", "simclr", "moco_v3", "dino")
+BOARDS = ROOT / "benchmarks/leaderboard"
+IMAGES, TEXTS = "cifar10-resnet18", "text-base"
+LINES = (
+    *((IMAGES, name) for name in ("vicreg", "lejepa", "simclr", "moco_v3", "dino")),
+    *((TEXTS, name) for name in ("masked_lm", "next_token", "simcse")),
+)
+COMMAND = ("-c", "from ssl_zoo.cli import main; main()")  # where nothing is installed
 
 
 @dataclass(frozen=True)
@@ -83,37 +88,56 @@ def speed(case: str, seconds: float) -> Stage:
     )
 
 
-def line(name: str) -> Stage:
-    """One seed of a line of the board for GPUs, in a copy of it that OUT keeps."""
+def line(board: str, name: str) -> Stage:
+    """One seed of a line of a board for GPUs, in a copy of it that OUT keeps."""
 
     def words(out: Path, tiny: bool) -> Sequence[str]:
-        board = copied(out, tiny)
-        command = ["-c", "from ssl_zoo.cli import main; main()", "leaderboard", "run"]  # nothing is installed
-        return [*command, str(board), name, "seeds=1", f"runs={out / 'runs'}"]
+        folder = str(copied(board, out, tiny))
+        return [*COMMAND, "leaderboard", "run", folder, name, "seeds=1", f"runs={out / 'runs'}"]
 
     def found(out: Path) -> dict[str, Any]:
-        rows = [json.loads(text) for text in (out / "board/results.jsonl").read_text().splitlines()]
+        rows = [json.loads(text) for text in (out / board / "results.jsonl").read_text().splitlines()]
         row = next(row for row in rows if row["line"] == name)
         measures = {key: [one["value"] for one in value["results"]] for key, value in row["measures"].items()}
         return {"measures": measures, "pretraining": row["pretraining"], "hardware": row["hardware"]}
 
-    return Stage(f"board-{name}", 540, words, found, ("hydra",))
+    return Stage(f"{board}-{name}", 540, words, found, ("hydra",))
 
 
-def copied(out: Path, tiny: bool) -> Path:
-    """The board's recipes in OUT; tiny ones on the digits of scikit-learn."""
-    board = out / "board"
-    (board / "recipes").mkdir(parents=True, exist_ok=True)
-    for file in (BOARD / "recipes").glob("*.yaml"):
-        (board / "recipes" / file.name).write_text(file.read_text())
-    text = (BOARD / "board.yaml").read_text()
+def copied(board: str, out: Path, tiny: bool) -> Path:
+    """A board's recipes in OUT; tiny ones on the digits of scikit-learn."""
+    folder, source = out / board, BOARDS / board
+    (folder / "recipes").mkdir(parents=True, exist_ok=True)
+    for file in (source / "recipes").glob("*.yaml"):
+        (folder / "recipes" / file.name).write_text(file.read_text())
+    text = (source / "board.yaml").read_text()
     if tiny:
         for old, new in TINY:
             if old not in text:
-                raise ValueError(f"{BOARD / 'board.yaml'} has no {old!r}: all.py --tiny replaces it")
+                raise ValueError(f"{source / 'board.yaml'} has no {old!r}: all.py --tiny replaces it")
             text = text.replace(old, new)
-    (board / "board.yaml").write_text(text)
-    return board
+    (folder / "board.yaml").write_text(text)
+    return folder
+
+
+def shakespeare(out: Path, tiny: bool) -> Sequence[str]:
+    """One minute of next token at the size of nanoGPT's configuration for a GPU, 10.7 M parameters."""
+    how = SMALL if tiny else MINUTE
+    return [*COMMAND, "pretrain", "experiment=shakespeare", *how, f"run={out / 'shakespeare'}"]
+
+
+MINUTE = (
+    *(
+        "backbone.width=384",
+        "backbone.depth=6",
+        "backbone.heads=6",
+        "backbone.kv_heads=6",
+        "backbone.dropout=0.2",
+    ),
+    *("context=256", "batch_size=64", "optimizer.lr=1e-3", "budget={minutes:1}", "evaluate_every=500"),
+    *("trainer=gpu", "compile=true"),
+)
+SMALL = ("data=stdlib", "budget.steps=2", "evaluate_every=0", "context=32", "trainer=cpu", "threads=1")
 
 
 # What a board for a CPU in seconds has in the place of the real one's.
@@ -137,12 +161,19 @@ STAGES = (
     speed("dino", 240),
     speed("masked_lm", 200),
     speed("speedrun", 500),
-    *map(line, LINES),
+    Stage(
+        "shakespeare",
+        180,
+        shakespeare,
+        lambda out: json.loads((out / "shakespeare/summary.json").read_text()),
+        ("hydra",),
+    ),
+    *(line(board, name) for board, name in LINES),
 )
 
 
 # Lines that differ from the first in their recipes alone, which other tests try: left out where all is tiny.
-ALIKE = {f"board-{name}" for name in LINES[1:]}
+ALIKE = {f"{board}-{name}" for board, name in LINES[1:]}
 
 
 def run(stage: Stage, out: Path, tiny: bool) -> dict[str, Any]:

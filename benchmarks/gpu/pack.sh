@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Gathers what a lent machine with a GPU lacks into three folders of at most 60 MiB each, .cache/gpu/1 to 3: wheels (Hydra and what
-# it needs, lightly, accelerate), and CIFAR-10 and CIFAR-100 from $SSL_ZOO_DATA. On that machine, each in turn: cp -r .cache/gpu/N/. /tmp/gpu
+# it needs, lightly, accelerate), and texts, CIFAR-10 and CIFAR-100 from $SSL_ZOO_DATA. On that machine, each in turn: cp -r .cache/gpu/N/. /tmp/gpu
 # PYTHON_VERSION: that machine's (3.12).
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
@@ -20,6 +20,7 @@ cp "$data"/cifar10/{classes.txt,manifest.tsv.gz,train-00000[01].tar.gz} "$to/1/d
 cp "$data"/cifar10/train-00000[234].tar.gz "$to/2/data/cifar10"
 cp "$data"/cifar10/test-*.tar.gz "$to/3/data/cifar10"
 cp "$data"/cifar100/* "$to/3/data/cifar100"
+cp -r "$data"/text "$data"/text_cls "$to/3/data"
 chmod -R u+w "$to"
 
 for part in "$to"/?; do

@@ -1,8 +1,8 @@
 """Seconds of a run of two steps, of one process and of several: python benchmarks/scale/startup.py
 
 `ssl-zoo pretrain` on scikit-learn's digits with trainer=cpu, then trainer=ddp_cpu with 2, 4 and 8 processes
-of one thread each, which Lightning starts, or torchrun. Lightning starts the others when the first is ready to
-train, torchrun all at once. On a machine with fewer cores than processes, they wait for each other's imports.
+of one thread each, which Lightning starts, or torchrun. Lightning starts the others when the first is ready
+to train, torchrun all at once. On a machine with fewer cores they wait for each other's imports.
 """
 
 from __future__ import annotations
