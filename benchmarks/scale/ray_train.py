@@ -1,4 +1,4 @@
-"""A run whose processes Ray Train starts: python benchmarks/scale/ray_train.py (pip install 'ray[train]' first)
+"""A run that Ray Train starts: python benchmarks/scale/ray_train.py (pip install 'ray[train]' first)
 
 Two workers on CPUs train SimCLR on scikit-learn's digits, once undisturbed, and once with a worker that kills
 itself: Ray starts both again, and they go on from the last checkpoint. Ray numbers its workers by torchrun's
