@@ -172,23 +172,22 @@ def _work(side: Side, case: Case, connection: Connection, method: str, log: str)
         os._exit(0)
 
 
-_contexts: list[mp.context.BaseContext] = [mp.get_context("spawn")]  # the last one starts sides
+_preloaded: list[str] = []  # modules that sides find imported
 
 
 def preload(*modules: str) -> None:
     """From now on let sides begin with these imported, where nothing is measured that this would change."""
-    context = mp.get_context("forkserver")
-    context.set_forkserver_preload(list(modules))
-    _contexts.append(context)
+    _preloaded.extend(modules)
+    mp.set_forkserver_preload(_preloaded)
 
 
 class _Player:
     def __init__(self, name: str, side: Side, case: Case):
         self.name = name
-        context = _contexts[-1]
+        context = mp.get_context("forkserver" if _preloaded else "spawn")
         self.connection, theirs = context.Pipe()
         self.log = tempfile.NamedTemporaryFile(prefix="side-", suffix=".log")  # noqa: SIM115
-        self.process = context.Process(  # pyright: ignore[reportAttributeAccessIssue]
+        self.process = context.Process(
             target=_work,
             args=(side, replace(case, sides={}), theirs, mp.get_start_method(), self.log.name),
         )

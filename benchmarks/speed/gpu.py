@@ -73,6 +73,12 @@ def pictures(folder: str, tiny: bool) -> Recipe:
     return Recipe(objective, rows, partial(adamw, lr=2e-3), 16 if tiny else 512, {"objective": head})
 
 
+def against(case: Case, rounds: int) -> dict[str, Any]:
+    """What is kept of a case whose sides take turns."""
+    about = {"title": case.title, "bar": case.bar, "same": case.same, "differs": case.differs}
+    return about | rates_of(case, rounds)
+
+
 def simclr(tiny: bool, gate: Gate) -> None:
     settle(gate, tiny)
     with tempfile.TemporaryDirectory() as folder:
@@ -167,8 +173,7 @@ def dino_against_lightly(tiny: bool, rounds: int) -> dict[str, Any]:
         threads=WORKERS,
         seconds=1.0 if tiny else 10.0,
     )
-    about = {"title": case.title, "bar": case.bar, "same": case.same, "differs": case.differs}
-    return about | rates_of(case, rounds)
+    return against(case, rounds)
 
 
 class RandomText:
@@ -245,7 +250,7 @@ class Documents(Dataset):
         return {"input_ids": ids.tolist(), "special_tokens_mask": [0] * len(ids)}
 
 
-def words(tiny: bool) -> dict[str, int]:
+def base_size(tiny: bool) -> dict[str, int]:
     """BERT's base size."""
     return {"ids": 300, "width": 32, "depth": 2, "heads": 2, "rows": 4} if tiny else {
         "ids": 30_528, "width": 768, "depth": 12, "heads": 12, "rows": 64,
@@ -254,7 +259,7 @@ def words(tiny: bool) -> dict[str, int]:
 
 def masked_lm(tiny: bool, gate: Gate) -> None:
     settle(gate, tiny)
-    size = words(tiny)
+    size = base_size(tiny)
     backbone = TextTransformer(
         Vocabulary(size["ids"]), size["width"], size["depth"], size["heads"], mlp="relu2"
     )
@@ -269,7 +274,7 @@ def bert(tiny: bool, by_length: bool, gate: Gate) -> None:
     from transformers import BertConfig, BertForMaskedLM, DataCollatorForLanguageModeling
 
     settle(gate, tiny)
-    size = words(tiny)
+    size = base_size(tiny)
     config = BertConfig(
         vocab_size=size["ids"], hidden_size=size["width"], num_hidden_layers=size["depth"],
         num_attention_heads=size["heads"], intermediate_size=4 * size["width"], hidden_dropout_prob=0.0,
@@ -293,7 +298,7 @@ def bert(tiny: bool, by_length: bool, gate: Gate) -> None:
 
 
 def masked_lm_against_transformers(tiny: bool, rounds: int) -> dict[str, Any]:
-    size, aside = words(tiny), "transformers, by length"
+    size, aside = base_size(tiny), "transformers, by length"
     asides = {} if tiny else {aside: partial(bert, tiny, True)}
     case = Case(
         title=f"masked-LM training, BERT's base size, {size['rows']} rows of {LONG} tokens, bf16, one GPU",
@@ -313,8 +318,7 @@ def masked_lm_against_transformers(tiny: bool, rounds: int) -> dict[str, Any]:
         threads=WORKERS,
         seconds=1.0 if tiny else 10.0,
     )
-    about = {"title": case.title, "bar": case.bar, "same": case.same, "differs": case.differs}
-    return about | rates_of(case, rounds)
+    return against(case, rounds)
 
 
 def seconds_of(call: Any, tiny: bool) -> float:
@@ -383,9 +387,7 @@ def utilisation(tiny: bool, rounds: int) -> dict[str, Any]:
 
 
 def simclr_against_lightly(tiny: bool, rounds: int) -> dict[str, Any]:
-    case = simclr_case(tiny)
-    about = {"title": case.title, "bar": case.bar, "same": case.same, "differs": case.differs}
-    return about | rates_of(case, rounds)
+    return against(simclr_case(tiny), rounds)
 
 
 VIEWS = {32: 1024, 96: 512, 224: 256}  # side in pixels -> images at once

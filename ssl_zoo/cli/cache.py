@@ -49,18 +49,18 @@ def main(args: list[str]) -> None:
     whole = ", all of them whole" if thorough and not damaged else ""
     print(f"{total / 1e6:12,.1f} MB  in {len(stores)} stores of {root}{whole}")
     streamed = shelf.files(root / shelf.ROOM)
-    wrong = {path: why for path in streamed if thorough and (why := shelf.fault(path))}
+    changed = {path: why for path in streamed if thorough and (why := shelf.fault(path))}
     if streamed:
         total = sum(path.stat().st_size for path in streamed)
         print(f"{total / 1e6:12,.1f} MB  in {len(streamed)} files of streams, which data.limit bounds")
-    for path, why in wrong.items():
+    for path, why in changed.items():
         print(f"{path} {why}")
     told = []
     if damaged:
         told.append(
             f"{damaged} of {len(stores)} stores are damaged: each is built again when it is next used"
         )
-    if wrong:
-        told.append(f"{len(wrong)} of {len(streamed)} files of streams are damaged: remove them")
+    if changed:
+        told.append(f"{len(changed)} of {len(streamed)} files of streams are damaged: remove them")
     if told:
         sys.exit("\n".join(told))

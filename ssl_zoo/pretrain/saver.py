@@ -73,8 +73,7 @@ class Checkpoint(PerStep):
         try:
             self.background.finish()
         except CheckpointError as error:
-            if error is not exception:
-                say(f"{error}")
+            say(f"{error}")
 
     def save(self, trainer: L.Trainer, module: Pretraining) -> None:
         """Write the checkpoint of this step; over a damaged one of the same step, where there is one."""
