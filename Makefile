@@ -17,7 +17,7 @@ help: ## show this page
 
 install: .venv/.ready ## create .venv and install the library with its development tools
 
-demo: .venv/.demo ## pretrain and transfer on images and text found on this machine, in under 5 minutes
+demo: .venv/.demo ## pretrain and transfer on images and text found on this machine, in 2 to 6 minutes
 	@$(BIN)/ssl-zoo demo
 	@echo "before you type these commands: source .venv/bin/activate"
 
@@ -89,8 +89,8 @@ clean: ## remove .venv and caches; runs/ stays
 	$(BIN)/uv pip install --python $(BIN)/python --constraint requirements.lock --editable . --group dev
 	touch .venv/.demo $@
 
-# Old versions warn of newer ones: their warnings are no errors here.
-OLD := -o filterwarnings=default --disable-warnings tests/test_hostile.py tests/cli/test_cli.py \
+# Old versions warn of newer ones: their warnings are no errors here. What the library itself refuses, it refuses with any version.
+OLD := -o filterwarnings=default --disable-warnings -k "not cannot_work" tests/test_hostile.py tests/cli/test_cli.py \
 	tests/compose/test_configs.py tests/objectives/test_objectives.py tests/data/test_tokenizer.py tests/objectives/test_zoo.py \
 	tests/backbones/test_vision_backbones.py tests/backbones/test_hf_backbones.py
 

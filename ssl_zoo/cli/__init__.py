@@ -27,7 +27,7 @@ ssl-zoo: pretrain a text or vision backbone with a self-supervised objective, th
   ssl-zoo leaderboard VERB ...   run, reproduce, show, check, add, site: boards that anyone can run again
   ssl-zoo scale KEY=VALUE ...    a ladder of runs, loss fitted to compute: widths=[64,96,128] steps=[200,400]
   ssl-zoo check FILE.CLASS       whether an objective of your own keeps the contract that training relies on
-  ssl-zoo demo [FOLDER]          both stages on data found on this machine, in under five minutes
+  ssl-zoo demo [FOLDER]          both stages on data found on this machine, in 2 to 6 minutes
   ssl-zoo cache VERB [FOLDER]    list, verify, sweep: decoded images, encoded texts, shards
   ssl-zoo completion SHELL       bash, zsh, fish: a script that completes verbs, keys and choices
 

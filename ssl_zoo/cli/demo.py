@@ -1,4 +1,4 @@
-"""`ssl-zoo demo`: both stages on images and text that every machine has, in under five minutes."""
+"""`ssl-zoo demo`: both stages on images and text that every machine has, in 2 to 6 minutes."""
 
 from __future__ import annotations
 

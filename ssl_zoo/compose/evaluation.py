@@ -40,6 +40,7 @@ from ssl_zoo.transfer.protocols import Finetune, Linear
 from ssl_zoo.transfer.report import Result, any_metric
 from ssl_zoo.transfer.table import Table
 
+SIMPLE = ("raw pixels", "TF-IDF")  # floors without a network
 FLOORS = ("scratch", "random", "simple")  # the kinds of floors, of which floors=true measures all
 
 
@@ -206,9 +207,9 @@ def rows_of_table(
     if "simple" not in wanted:
         return
     if isinstance(data, TextData):
-        yield "TF-IDF", tfidf(data, how, cfg.score)
+        yield SIMPLE[1], tfidf(data, how, cfg.score)
     else:
-        yield "raw pixels", evaluate(floors.Pixels(splits.train), *splits, Linear(), **how)
+        yield SIMPLE[0], evaluate(floors.Pixels(splits.train), *splits, Linear(), **how)
 
 
 def tfidf(data: TextData, how: dict[str, Any], scored: str = "test") -> Result:
@@ -269,7 +270,9 @@ def evaluate_from(
         }
         write_atomically(folder / f"{choices['data']}-{name}.json", json.dumps(report, indent=1).encode())
         points.insert(0, found)  # a sweep goes from the last to the first, and tables as was asked
-    doubts = [doubt for found in points for doubt in below_random(dict(found)) + below_chance(dict(found))]
+    tables = [dict(found) for found in points]
+    doubts = [doubt for found in tables for doubt in below_random(found) + below_chance(found)]
+    doubts += below_simple(tables)
     rows = tuple(row for found in points for row in found)
     return Table(rows, (*untrained(where), *doubts), folder)
 
@@ -290,6 +293,18 @@ def below_random(found: dict[str, Result]) -> list[str]:
     ours, floor = found["pretrained"], found[name]
     what = f"{ours.protocol} with {'all' if ours.labels is None else ours.labels} labels"
     return [f"{what}: pretrained ({ours.text()}) is no better than random weights ({name}: {floor.text()})"]
+
+
+def below_simple(points: Sequence[dict[str, Result]]) -> list[str]:
+    """What a floor without any network says: nothing, or at which points of a sweep it does as well."""
+    doubts = []
+    for name in SIMPLE:
+        ahead = [one for one in points if name in one and one[name].mean >= one["pretrained"].mean]
+        if ahead:
+            labels = [one[name].labels for one in ahead]
+            how_many = " and ".join("all" if one is None else str(one) for one in labels)
+            doubts.append(f"{name}, without any pretraining, is as good or better with {how_many} labels")
+    return doubts
 
 
 def below_chance(found: dict[str, Result]) -> list[str]:

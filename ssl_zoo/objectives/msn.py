@@ -1,14 +1,15 @@
 """Masked siamese nets: MSN (Assran et al. 2022, arXiv:2204.07141, eq. 1 to 3) and PMSN (arXiv:2210.07277).
 
-A student sees crops of an image, the anchors, the large ones without some patches. It predicts what a slow
-average of it says of one whole large crop, the target, as a distribution over K prototypes, which both share:
+A student sees crops of an image, the anchors, large ones without some patches. It predicts what a slow
+average of it says of a whole large crop, the target, as a distribution over K prototypes that both share:
 
     p  = softmax(cos(student(anchor), prototypes) / T_s)
-    p+ = softmax(cos(average(target), prototypes) / T_s)^(1 / T), balanced by 3 rounds of Sinkhorn's algorithm
+    p+ = softmax(cos(average(target), prototypes) / T_s)^(1 / T), normed; MSN: balanced, 3 rounds of Sinkhorn
     L  = mean over anchors and images of - sum_k p+_k log p_k + w KL(mean p || prior),  prior_k ~ k^-power
 
 The last term is ln K - H(mean p) for MSN, power 0, with the mean over the global batch; lightly's PMSN has
-KL(prior || mean p). Heads read pooled tokens; the paper's, a class token. Published: AdamW, 1e-3, batch 1024.
+KL(prior || mean p). Balance asks for equal shares, so with a power there is none (peers balance; the authors
+published no PMSN). Heads read pooled tokens; theirs, a class token. Published: AdamW, 1e-3, batch 1024.
 """
 
 from __future__ import annotations
@@ -17,13 +18,13 @@ import math
 from typing import Any, ClassVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ssl_zoo.assign import entropy, sharpen, sinkhorn
 from ssl_zoo.backbones._base import Backbone, ImageBackbone
 from ssl_zoo.distributed import gather
 from ssl_zoo.heads import Prototypes, bottleneck_head, exact
-from ssl_zoo.objectives._base import Batch, Loss
+from ssl_zoo.objectives._base import Batch, Loss, Tune
 from ssl_zoo.objectives._distilled import thinned
 from ssl_zoo.objectives._joint import MultiCrop, crop_pairs
 from ssl_zoo.objectives._shown import Pairs
@@ -43,12 +44,9 @@ def siamese(anchors: Tensor, q: Tensor, prior: Tensor, temperature: float) -> tu
 
 class MSN(MultiCrop):
     """Args:
-        backbone: a vision transformer; a CNN cannot skip the patches it does not see.
-        prototypes, temperature, sharpening: K, T_s and T.
-        width, out: of the head, three linear layers with batch norms over all anchors (MSN's code: over those
-            of one size) and GELU.
-        masked: share of patches that large anchors go without.
-        weight, power: w and the prior's exponent: 0 for MSN, 0.25 for PMSN.
+        backbone: a vision transformer. prototypes, temperature, sharpening: K, T_s and T.
+        width, out: of the head, three linear layers with batch norms over all anchors and GELU.
+        masked: share of patches that large anchors lack. weight, power: w; the prior's exponent (PMSN: 0.25).
         momentum: share of the average that stays in a step; rises to 1 on a line.
         views: crops; the first one is the target. None: the paper's, small ones 3/7 as wide.
 
@@ -56,9 +54,7 @@ class MSN(MultiCrop):
         ValueError: a CNN, less than two crops of the first size, or a number out of its range.
     """
 
-    family = "clustering"
-    unit = "nats"
-    takes = ("vit",)
+    family, unit, takes = "clustering", "nats", ("vit",)
     tiny: ClassVar[dict[str, Any]] = {"prototypes": 12, "width": 24, "out": 8, "power": 0.25}
     prior: Tensor
 
@@ -73,7 +69,8 @@ class MSN(MultiCrop):
             raise ValueError(f"{masked=} is in (0, 1), {above}")
         if self.large < 2:
             raise ValueError("MSN takes a target and anchors of one size first, and here is one such crop")
-        self.masked, self.weight, self.temperature, self.sharpening = masked, weight, temperature, sharpening
+        self.masked, self.weight, self.rounds = masked, weight, 0 if power else 3
+        self.temperature, self.sharpening = temperature, sharpening
         self.register_buffer("prior", (-power * torch.arange(1.0, prototypes + 1).log()).softmax(0), False)
         self.project = bottleneck_head(backbone.dim, width, out, "batch")
         self.compare = Prototypes(out, prototypes)
@@ -84,12 +81,13 @@ class MSN(MultiCrop):
         seen = thinned(self.backbone, large[len(batch.x) :], len(batch.x), self.masked)
         anchors = torch.cat([seen, *(self.backbone(x).pooled for x in small)])  # (V * B, D)
         with torch.no_grad():
-            backbone, project = self.teacher
-            target = self.compare(project(backbone(large[: len(batch.x)]).pooled)) / self.temperature
-            q = sinkhorn(sharpen(target.softmax(1), self.sharpening).clamp_min(1e-37).log(), 1.0)  # (B, K)
+            slow, project = self.teacher
+            target = self.compare(project(slow(large[: len(batch.x)]).pooled)) / self.temperature
+            sharp = sharpen(target.softmax(1), self.sharpening)  # (B, K)
+            q = sinkhorn(sharp.clamp_min(1e-37).log(), 1.0, self.rounds)
         match, far = siamese(self.compare(self.project(anchors)), q, self.prior, self.temperature)
-        parts = {"match": match.detach(), "from_prior": far.detach(), "target_entropy": entropy(q)}
-        return Loss(match + self.weight * far, parts)
+        told = {"match": match.detach(), "from_prior": far.detach(), "target_entropy": entropy(q)}
+        return Loss(match + self.weight * far, told)
 
     def advance(self, t: float) -> None:
         super().advance(t)
@@ -98,11 +96,14 @@ class MSN(MultiCrop):
     def export(self) -> dict[str, Backbone]:
         return {"backbone": self.teacher[0]}  # pyright: ignore[reportReturnType]
 
+    def tune(self, name: str, parameter: nn.Parameter) -> Tune:
+        return Tune(decay=0.0) if name.startswith("compare.") else Tune()
+
     def chance(self, rows: int) -> float:
         """ln K, and how far equal shares are from the prior."""
         even = math.log(len(self.prior))
         return even - self.weight * (even + self.prior.log().mean().item())
 
     def show(self, batch: Batch) -> Pairs:
-        backbone, project = self.teacher
-        return crop_pairs(self.views(batch.x), len(batch.x), backbone, project, "the teacher's rows")
+        slow, project = self.teacher
+        return crop_pairs(self.views(batch.x), len(batch.x), slow, project, "the teacher's rows")

@@ -49,6 +49,7 @@ def given() -> str:
     return str(hub.save(backbone("cnn"), Path(FOLDER.name) / "given"))
 
 
+@cache
 def modality_of(data: str) -> str:
     """Of the data set of this name."""
     text = (composition.config_folder() / "data" / f"{data}.yaml").read_text()
@@ -125,9 +126,10 @@ def test_the_groups_are_found():
 def test_objective_resolves_with_all_data_that_it_reads(objective):
     """Groups meet only in interpolations, so data composed elsewhere is put in: 50 times as fast."""
     tried = 0
+    cfg = with_objective(objective).copy()
+    modalities = {KINDS[kind][0] for kind in kinds(plain(cfg)["objective"])}
     for data in options("data"):
-        cfg = with_objective(objective).copy()
-        if modality_of(data) not in {KINDS[kind][0] for kind in kinds(plain(cfg)["objective"])}:
+        if modality_of(data) not in modalities:
             continue
         with open_dict(cfg):
             cfg.data = with_data(data).data

@@ -12,7 +12,7 @@ from zoo_backbones import backbone
 
 import ssl_zoo
 from ssl_zoo.compose import evaluation
-from ssl_zoo.compose.evaluation import Splits, below_random
+from ssl_zoo.compose.evaluation import Splits, below_random, below_simple
 from ssl_zoo.compose.gate import ConfigError
 from ssl_zoo.compose.reporting import evaluations, last_figure
 from ssl_zoo.data.images import ImageData
@@ -50,6 +50,16 @@ def test_a_backbone_no_better_than_random_weights_is_said():
     (said,) = below_random({"pretrained": few(protocol="finetune", labels=None), **scratch})
     assert said.startswith("finetune with all labels: pretrained (40.0) is no better")
     assert "from scratch: 50.0" in said
+
+
+def test_a_floor_without_a_network_that_is_ahead_is_said_once():
+    point = lambda labels, floor: {  # noqa: E731
+        "pretrained": few(labels=labels),
+        "TF-IDF": few(labels=labels, values=(floor,)),
+    }
+    said = below_simple([point(5, 0.39), point(25, 0.4), point(None, 0.9)])
+    assert said == ["TF-IDF, without any pretraining, is as good or better with 25 and all labels"]
+    assert below_simple([point(5, 0.39), {"pretrained": few()}]) == []
 
 
 @pytest.mark.parametrize(("steps", "warned"), [(1, True), (20, False)])

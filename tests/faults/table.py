@@ -61,7 +61,7 @@ ROWS = {
     ),
     "late save": Row(
         "A save that fails late",
-        "exit code 1 at once, older checkpoints kept; nothing is saved in the background",
+        "exit code 1 at once, or at the next checkpoint with save_async=true; older ones kept",
     ),
     "changed": Row("Data, seed or settings changed before resuming", "refused, with the difference"),
     "pickle": Row("A checkpoint that is a malicious pickle, or an address", "refused, no code run"),
@@ -125,12 +125,12 @@ ROWS = {
 SURVEYED = 31  # rows of the survey; what follows was added here
 
 NOT_COVERED = """\
-- A GPU. No test has one: NCCL, CUDA's own nondeterminism and faults of the device are not injected.
+- A GPU. Those tests that need one (tests/gpu) inject no faults: NCCL, CUDA's own nondeterminism and the
+  device are not covered.
 - Machines that fail. All processes are of one machine; a network that drops packets or a node that
   vanishes is seen only as a process that was killed.
 - Downloads by others. torchvision and the Hugging Face hub check what they fetch in their own way. Streams
   are fetched from a web server in a thread of the test; S3 and the like are other packages of fsspec.
-- Saving in the background: the library does not do it.
 - Power cuts. Files are synced before they are renamed into place, and the tests kill processes before
   each such operation, but no test cuts the power of a disk.
 """

@@ -2,7 +2,8 @@
 
 Reference (msn): lightly's MSNLoss and PMSNLoss; own slow implementation, two steps
 Peers (msn): lightly's PMSNLoss has KL(prior || mean p), MSN's regulariser turned round: 0.288 for 0.259 on
-random projections, and with equal shares its loss is 6.676 where its own MSNLoss has 6.654. In the authors'
+random projections, and with equal shares its loss is 6.676 where its own MSNLoss has 6.654; it balances targets
+to equal shares as well, which ours does for MSN alone. In the authors'
 code the head's batch norms see crops of one size at a time, one choice of dropped patches serves a batch, and
 the average's momentum ends at 0.9992; here they see all anchors, each crop has a choice, and it ends at 1
 """
@@ -95,7 +96,7 @@ def test_two_steps_are_the_equation(power):
             q = torch.exp(h / h.norm(dim=1, keepdim=True) @ c.T / 0.1)
             q = (q / q.sum(1, keepdim=True)) ** 4
             q = q / q.sum(1, keepdim=True)
-            for _ in range(3):
+            for _ in range(0 if power else 3):
                 q = q / q.sum(0)
                 q = q / q.sum(1, keepdim=True)
         p = torch.exp(z @ c.T / 0.1)
@@ -118,6 +119,22 @@ def test_two_steps_are_the_equation(power):
         now = [*objective.backbone.parameters(), *objective.project.parameters()]
         for old, new, mine in zip(before, now, objective.teacher.parameters(), strict=True):
             torch.testing.assert_close(mine, m * old + (1 - m) * new)
+
+
+def test_only_msn_asks_for_equal_shares_of_the_targets():
+    """Where one prototype has nearly all, MSN's targets are balanced and PMSN's are as the average says."""
+    rounds = [build(MSN, backbone("vit"), power=power).rounds for power in (0.0, 0.25)]
+    said = torch.tensor([[9.0, 0.0, 0.0], [9.0, 1.0, 0.0], [9.0, 0.0, 1.0]], dtype=torch.float64).softmax(1)
+    msn, pmsn = (sinkhorn(said.log(), 1.0, count) for count in rounds)
+    torch.testing.assert_close(msn.sum(0), torch.ones(3, dtype=torch.float64), rtol=0.1, atol=0)
+    torch.testing.assert_close(pmsn, said)
+
+
+def test_prototypes_do_not_decay():
+    objective = build(MSN, backbone("vit"))
+    asked = {name: objective.tune(name, weight).decay for name, weight in objective.named_parameters()}
+    assert [name for name, decay in asked.items() if decay is not None] == ["compare.weight"]
+    assert asked["compare.weight"] == 0
 
 
 @pytest.mark.parametrize("power", [0.0, 0.25])

@@ -61,7 +61,7 @@ def prepares(
     member(folder, number, variables, words)
 
 
-@pytest.mark.parametrize("late", [0, 1])
+@pytest.mark.parametrize("late", [pytest.param(0, marks=pytest.mark.slow), 1])
 def test_a_node_may_take_longer_than_the_time_out_to_get_its_data(folder, late):
     port, words = free_port(), (*COMMAND, *ONE_NODE, "evaluate_every=0")
     calls = [(i, slurm(i, port), words, {late: 5}) for i in range(2)]
@@ -121,7 +121,7 @@ def restarting(folder: Path, number: int, nodes: int, port: str, words: tuple[st
 
 
 @pytest.mark.fault("rank", how="one of two processes is killed under torchrun, which starts both again")
-@pytest.mark.parametrize("nodes", [1, 2])
+@pytest.mark.parametrize("nodes", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_torchrun_starts_a_killed_group_again_which_ends_with_the_same_bits(folder, tmp_path_factory, nodes):
     words = (*COMMAND, *(ONE_NODE if nodes == 1 else TWO_NODES), "evaluate_every=0")
     port = free_port()
