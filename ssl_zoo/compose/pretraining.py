@@ -151,7 +151,8 @@ def train(cfg: DictConfig, settings: dict[str, Any], where: Path, objects: Objec
     else:
         assert tokenizer is not None
         text, words = data, tokenizer
-        read = lambda split: text.rows(split, words, cfg.context, objective.layout, objective.lookahead)  # noqa: E731
+        how = {"layout": objective.layout, "lookahead": objective.lookahead, "even": True}
+        read = lambda split: text.rows(split, words, cfg.context, **how)  # noqa: E731
         rows = read("train")
     monitor = None
     if held_out and (data.modality == "image" or objective.layout == "document"):

@@ -74,7 +74,7 @@ def cost(cfg: DictConfig, data: ImageData | ImageCaptions | TextData, tokenizer:
         rows = data.rows("pretrain")
     else:
         assert tokenizer is not None
-        rows = data.rows("train", tokenizer, cfg.context, objective.layout, objective.lookahead)
+        rows = data.rows("train", tokenizer, cfg.context, objective.layout, objective.lookahead, even=True)
     on_gpu = cfg.trainer.accelerator != "cpu" and torch.cuda.is_available()
     device = torch.device("cuda" if on_gpu else "cpu")
     parts = cfg.trainer.accumulate_grad_batches

@@ -144,10 +144,12 @@ class TextData:
         length: int,
         layout: Literal["document", "packed"] = "document",
         lookahead: int = 0,
+        even: bool = False,
     ) -> Rows:
         """The split as rows of `length` ids, and `lookahead` more where rows are packed.
 
-        Packed rows are encoded once, into the cache; document rows in memory at each call.
+        Packed rows are encoded once, into the cache; document rows in memory at each call. With `even`,
+        documents are padded to `length` whatever is read, for training in parts.
 
         Raises:
             DataError: a fault in the files, or less text than one row.
@@ -156,7 +158,8 @@ class TextData:
         if layout == "document":
             if lookahead:
                 raise DataError("lookahead is for packed rows: a document row ends where its document does")
-            return DocumentRows(self.texts(split), tokenizer, length, self.labels(split), self.classes)
+            texts, labels = self.texts(split), self.labels(split)
+            return DocumentRows(texts, tokenizer, length, labels, self.classes, even)
         if layout != "packed":
             raise DataError(f"layout is document or packed, not {layout}")
         facts = (READING, self._stamp, split, tokenizer.fingerprint)

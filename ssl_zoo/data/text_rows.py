@@ -180,14 +180,16 @@ class PackedRows:
 class DocumentRows:
     """One document a row: prefix + ids + suffix, its ids cut so that the whole fits into `length`.
 
-    `read` gives x (B, T) int64, padded to the longest row that is read, segments (B, T), which are 0 on the
-    document and -1 on the padding, and y (B,) or None.
+    `read` gives x (B, T) int64, segments (B, T), which are 0 on the document and -1 on the padding, and
+    y (B,) or None. T is that of the longest row that is read, or the same for all.
 
     Args:
         documents: N texts; read once.
         length: the most tokens of a row, prefix and suffix included.
         y: (N,) int64 labels, or None.
         classes: names of the labels; () without labels.
+        even: whether T is `length` whatever is read. A batch that is read in parts is then what it is
+            undivided, and so is the noise that is drawn for its tokens.
 
     Attributes:
         cut: how many of the documents had more tokens than fit.
@@ -205,6 +207,7 @@ class DocumentRows:
         length: int,
         y: np.ndarray | None = None,
         classes: tuple[str, ...] = (),
+        even: bool = False,
     ):
         room = length - len(tokenizer.prefix) - len(tokenizer.suffix)
         if room < 1:
@@ -228,7 +231,8 @@ class DocumentRows:
         self._pad, self.units_per_row, self.y, self.classes = tokenizer.vocabulary.pad, length, y, classes
         labels = b"" if y is None else y.tobytes()
         digest = hashlib.sha256(self._tokens.tobytes() + self._sizes.tobytes() + labels)
-        self.fingerprint = f"{digest.hexdigest()[:16]}-{length}"
+        self.fingerprint = f"{digest.hexdigest()[:16]}-{length}{'-even' if even else ''}"
+        self._even = even
 
     def __len__(self) -> int:
         return len(self._sizes)
@@ -236,7 +240,7 @@ class DocumentRows:
     def read(self, index: np.ndarray, epoch: int = 0) -> Batch:
         index = np.asarray(index, dtype=np.int64)
         sizes = self._sizes[index][:, None]
-        column = np.arange(sizes.max(initial=0))
+        column = np.arange(self.units_per_row if self._even else sizes.max(initial=0))
         inside = column < sizes  # (B, T)
         at = np.where(inside, self._starts[index][:, None] + column, len(self._tokens) - 1)
         x = np.where(inside, self._tokens[at], self._pad).astype(np.int64)

@@ -7,7 +7,8 @@
 The backbone fills in 30 % of the words, and its mean over the masked text is the vector v. A decoder of one
 layer then draws the whole text from v and from half of the other words, another half for each place
 ("enhanced decoding", eq. 4 to 6): queries are v and the place, keys are v and the words with their places.
-It is so weak, and is told so little, that v has to hold what the text says. The decoder is thrown away.
+It is so weak, and is told so little, that v has to hold what the text says. The decoder is thrown away. Words
+are brought to the scale of the places first, as BERT's embeddings have one scale: ours begin at a fiftieth.
 
 The paper's v is the state of a class token, and its words are hidden as BERT hides them; here v is the mean
 that every probe reads, and what is hidden is the mask alone.
@@ -61,7 +62,9 @@ class RetroMAE(Objective[TokenBackbone]):
         self.output, width = output_matrix(backbone), backbone.dim
         self.transform = nn.Sequential(nn.Linear(width, width), nn.GELU(), nn.LayerNorm(width))
         self.bias = nn.Parameter(torch.zeros(len(self.output.weight)))
-        self.words = nn.Linear(backbone.word_embedding().embedding_dim, width)
+        self.words = nn.Sequential(
+            nn.Linear(backbone.word_embedding().embedding_dim, width), nn.LayerNorm(width)
+        )
         self.norm, self.decoder = nn.LayerNorm(width), CrossBlock(width, width, heads)
         self.leave = nn.LayerNorm(width)
 

@@ -6,7 +6,7 @@
 with u the backbone's vectors, v a second table that is thrown away, and r_i drawn evenly from 1 to the
 window. CBOW predicts the centre from the mean of its contexts, once a centre. Negatives are drawn by
 frequency to the power of 3/4, and frequent words are left out at random, as in the paper: with probability
-1 - sqrt(threshold / frequency).
+1 - sqrt(threshold / frequency). What is left moves together, so that a window reaches further (word2vec.c).
 
 word2vec draws k negatives for each pair; here all pairs of a step share a larger draw. Frequencies are
 counted while training. P is rows x length x (window + 1), the pairs on average, and for CBOW rows x length.
@@ -26,7 +26,7 @@ from ssl_zoo.contrast import negative_sampling
 from ssl_zoo.memory import Stash
 from ssl_zoo.noise import rand, rand_shared
 from ssl_zoo.objectives._base import Batch, Loss, Objective
-from ssl_zoo.views.text import neighbours, stretches
+from ssl_zoo.views.text import moved_up, neighbours, stretches
 
 STRETCH = 32  # centres whose scores are one product
 
@@ -73,22 +73,22 @@ class WordVectors(Objective[TokenBackbone]):
         self.register_buffer("counts", torch.ones(self.words.num_embeddings))
         self.seen = Stash()
 
-    def pairs(self, ids: Tensor, segments: Tensor) -> Tensor:
-        """Which tokens are contexts of which: (N, S, S + 2 W) bool, of stretches with a window beside."""
-        noise = rand(*ids.shape, 2, device=ids.device)  # (B, T, 2)
+    def thinned(self, noise: Tensor, ids: Tensor, segments: Tensor) -> tuple[Tensor, Tensor]:
+        """Ids and segments (B, T) without frequent words; noise (B, T)."""
         frequency = self.counts[ids] / self.counts.sum()
-        kept = segments.where(noise[..., 0] < (self.threshold / frequency).sqrt(), -1)
-        return neighbours(kept, 1 + (noise[..., 1] * self.window).long(), STRETCH, self.window)
+        return moved_up((segments >= 0) & (noise < (self.threshold / frequency).sqrt()), ids, segments)
 
     def forward(self, batch: Batch) -> Loss:
         check_ids(batch.x, len(self.counts))
         ids, words = batch.x.long(), self.words
         segments = torch.zeros_like(ids) if batch.segments is None else batch.segments
-        pairs = self.pairs(ids, segments).to(words.weight.dtype)
+        left_out, reach = rand(*ids.shape, 2, device=ids.device).unbind(2)
+        kept, documents = self.thinned(left_out, ids, segments)
+        pairs = neighbours(documents, 1 + (reach * self.window).long(), STRETCH, self.window).to(words.weight)
         likely = self.counts.double().pow(0.75).cumsum(0)
         noise = rand_shared(self.shared).to(likely) * likely[-1]
         drawn = torch.searchsorted(likely, noise, right=True).clamp_max(len(likely) - 1)
-        around, own = stretches(ids, STRETCH, self.window)
+        around, own = stretches(kept, STRETCH, self.window)
         if self.predicts == "contexts":
             u, v, places = words(own), self.contexts(around), ids.numel() * (self.window + 1)
         else:

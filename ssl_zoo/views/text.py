@@ -107,7 +107,14 @@ def without(noise: Tensor, ids: Tensor, segments: Tensor, rate: float) -> tuple[
     """
     real = segments >= 0
     noise = noise.masked_fill(~real, -1.0)
-    kept = real & ((noise >= rate) | (noise == noise.amax(1, keepdim=True)))
+    return moved_up(real & ((noise >= rate) | (noise == noise.amax(1, keepdim=True))), ids, segments)
+
+
+def moved_up(kept: Tensor, ids: Tensor, segments: Tensor) -> tuple[Tensor, Tensor]:
+    """Rows without some of their tokens: those that are kept move up, and padding follows.
+
+    kept, ids, segments: (B, T) -> ids and segments (B, T).
+    """
     back = (~kept).to(torch.uint8).argsort(dim=1, stable=True)
     return ids.gather(1, back), torch.where(kept.gather(1, back), segments.gather(1, back), -1)
 

@@ -169,6 +169,10 @@ def test_document_rows_by_hand(tmp_path):
     assert batch.y is not None
     assert batch.y.tolist() == [0, 1, 0]
     assert rows.read(np.array([1])).x.shape == (1, 2)  # padded to the longest row read
+    even = data.rows("train", characters([LETTERS]), 4, even=True)
+    assert even.read(np.array([1])).x.tolist() == [[1, 4, 0, 0]]
+    assert even.read(np.array([1])).segments.tolist() == [[0, 0, -1, -1]]
+    assert even.fingerprint != rows.fingerprint  # what is trained on them differs
     assert (len(rows), rows.units_per_row, rows.classes) == (4, 4, ("x", "y"))
     with pytest.raises(DataError, match="no room"):
         data.rows("train", characters([LETTERS]), 1)

@@ -2,8 +2,8 @@
 
 Reference (msn): lightly's MSNLoss and PMSNLoss; own slow implementation, two steps
 Peers (msn): lightly's PMSNLoss has KL(prior || mean p), MSN's regulariser turned round: 0.288 for 0.259 on
-random projections, and with equal shares its loss is 6.676 where its own MSNLoss has 6.654; it balances targets
-to equal shares as well, which ours does for MSN alone. In the authors'
+random projections, and with equal shares its loss is 6.676 where its own MSNLoss has 6.654; it balances
+targets to equal shares as well, which ours does for MSN alone. In the authors'
 code the head's batch norms see crops of one size at a time, one choice of dropped patches serves a batch, and
 the average's momentum ends at 0.9992; here they see all anchors, each crop has a choice, and it ends at 1
 """

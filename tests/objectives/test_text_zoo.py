@@ -18,6 +18,7 @@ Reference (sentence_order): lists of words, joined by hand; binary cross-entropy
 
 import math
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -27,6 +28,8 @@ from zoo_backbones import TEXT_WIDTH, VOCABULARY, backbone, build, stirred, text
 from ssl_zoo.backbones._base import Vocabulary
 from ssl_zoo.backbones.bag import TokenBag
 from ssl_zoo.backbones.transformer import TextTransformer
+from ssl_zoo.data.text_rows import DocumentRows
+from ssl_zoo.data.tokenizer import bytes_tokenizer
 from ssl_zoo.decoders import sine_positions
 from ssl_zoo.noise import rand, rand_shared, seed_noise, stratified
 from ssl_zoo.objectives._base import Batch
@@ -239,11 +242,11 @@ def test_word_vectors_are_their_equation(predicts):
         for b in range(4):
             ids, documents = batch.x[b].tolist(), batch.segments[b].tolist()
             often = [objective.counts[i] / objective.counts.sum() for i in ids]
-            kept = [noise[b, i, 0] < (0.02 / often[i]) ** 0.5 and documents[i] >= 0 for i in range(20)]
-            left_out += 20 - sum(kept)
-            for i in range(20):
-                reach = 1 + int(noise[b, i, 1] * 3)
-                near = [j for j in range(20) if 0 < abs(i - j) <= reach and kept[i] and kept[j]]
+            kept = [i for i in range(20) if noise[b, i, 0] < (0.02 / often[i]) ** 0.5 and documents[i] >= 0]
+            left_out += 20 - len(kept)
+            for place, i in enumerate(kept):
+                reach = 1 + int(noise[b, place, 1] * 3)
+                near = [j for j in kept[max(0, place - reach) : place + reach + 1] if j != i]
                 near = [j for j in near if documents[j] == documents[i]]
                 if predicts == "contexts":
                     terms = [(u[ids[i]], v[ids[j]]) for j in near]
@@ -332,6 +335,24 @@ def test_tsdae_is_that_of_each_document_alone(kind):
     assert model.order == "both"
     with pytest.raises(ValueError, match=r"take a rate in \(0, 1\)"):
         TSDAE(model, rate=1.0)
+
+
+@pytest.mark.parametrize("cls", [TSDAE, RetroMAE])
+def test_parts_average_to_the_whole_where_rows_are_even(cls):
+    """Parts whose longest documents differ, read as pretraining reads them; rows that are as long as the
+    longest one read would count otherwise."""
+    texts = ["ab", "abc", "abcdefghi", "abcdefghijklmno"]
+    model = stirred(TextTransformer(bytes_tokenizer().vocabulary, 16, 1, 2, dropout=0.0))
+    objective = stirred(build(cls, model))
+
+    def loss(rows, part, parts):
+        seed_noise(0, 0, part, parts)
+        return objective(rows.read(np.arange(4).reshape(parts, -1)[part])).value
+
+    for even in (True, False):
+        rows = DocumentRows(texts, bytes_tokenizer(), 16, even=even)
+        whole, halves = loss(rows, 0, 1), (loss(rows, 0, 2) + loss(rows, 1, 2)) / 2
+        assert (abs(halves / whole - 1) < 1e-5) == even
 
 
 # RetroMAE
