@@ -2,10 +2,10 @@
 
     python benchmarks/data/images.py cifar10 FOLDER [--source DOWNLOADED]
 
-torchvision downloads them; with --source, a folder into which it did so before is read. FOLDER/NAME gets shards
-in WebDataset form; then SSL_ZOO_DATA=FOLDER. Order, splits and encoding are those of the shards that the boards
-here were run on: order and splits are functions of the files' names, CIFAR-10 stays as it is, CIFAR-100 becomes
-JPEGs of quality 75, EuroSAT of quality 90.
+torchvision downloads them; with --source, a folder into which it did so before is read. FOLDER/NAME gets
+shards in WebDataset form; then SSL_ZOO_DATA=FOLDER. Order, splits and encoding are those of the shards that
+the boards were run on: order and splits are functions of the files' names, CIFAR-10 stays as it is,
+CIFAR-100 becomes JPEGs of quality 75, EuroSAT of quality 90.
 """
 
 from __future__ import annotations

@@ -8,8 +8,8 @@
 BOARD.yaml beside this file says which lines are searched, with which settings, and for how long. A setting is
 a recipe with other values; `crop` stands for the side in pixels of its crops. How many steps the minutes hold
 is measured first, as processor seconds of a step. Every setting is then a line of a board in .cache, which
-runs with seed 0 and score=validation. BOARD.json keeps the scores. `write` puts the setting with the best
-linear probe, and the number of steps that the board's own minutes hold, into each recipe: by the time that a
+runs with seed 0 and score=validation. BOARD.json keeps the scores. `write` puts the setting that is best by
+`chosen_by`, and the number of steps that the board's own minutes hold, into each recipe: by the time that a
 step took when it was tried, or by `time`, where code has become faster since.
 """
 
@@ -22,7 +22,7 @@ import re
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from statistics import median
+from statistics import fmean, median
 from typing import Any
 
 import yaml
@@ -109,7 +109,7 @@ def attempt(board: str, lines: list[str], jobs: int) -> None:
                 "steps": record["pretraining"]["steps"],
                 "processor_seconds": record["pretraining"]["processor_seconds"],
             } | {
-                kind: round(100 * record["measures"][kind]["results"][0]["value"], 1)
+                kind: round(100 * fmean(one["value"] for one in record["measures"][kind]["results"]), 1)
                 for kind in said["measures"]
             }
             del todo[line, name]
@@ -167,16 +167,21 @@ def show(board: str, lines: list[str]) -> None:
             print(f"{line:<34} {name:<22} " + "  ".join(f"{key} {value}" for key, value in one.items()))
 
 
-def best_of(several: list[Setting], scores: dict[str, dict[str, Any]]) -> Setting:
-    """The setting with the best linear probe."""
-    return max(several, key=lambda one: scores[name_of(one)]["linear"])
+def score(said: Setting, one: dict[str, Any]) -> float:
+    """What a setting is chosen by: the mean of some measures."""
+    return round(fmean(one[kind] for kind in said["chosen_by"]), 1)
+
+
+def best_of(said: Setting, several: list[Setting], scores: dict[str, dict[str, Any]]) -> Setting:
+    """The setting with the best score."""
+    return max(several, key=lambda one: score(said, scores[name_of(one)]))
 
 
 def time_again(board: str, lines: list[str], jobs: int) -> None:
     """Measure how long a step of the best setting of each line takes now."""
-    _, settings = searched(board, lines)
+    said, settings = searched(board, lines)
     found, recipes = kept(board), load(board_folder(board)).recipes
-    best = {line: best_of(several, found[line]) for line, several in settings.items() if line in found}
+    best = {line: best_of(said, several, found[line]) for line, several in settings.items() if line in found}
     words = [with_setting(recipes[line].pretrain, one) for line, one in best.items()]
     for (line, one), seconds in zip(best.items(), measured(words, jobs), strict=True):
         own = found[line][name_of(one)]
@@ -194,7 +199,7 @@ def write(board: str, lines: list[str]) -> None:
         if any(name_of(one) not in found.get(line, {}) for one in several):
             print(f"{line}: not all settings are tried yet")
             continue
-        best = best_of(several, found[line])
+        best = best_of(said, several, found[line])
         own = found[line][name_of(best)]
         start = max(0.0, own["processor_seconds"] - own["steps"] * own["step_seconds"])
         each = own.get("step_seconds_now", own["step_seconds"])
@@ -202,8 +207,9 @@ def write(board: str, lines: list[str]) -> None:
         settled = with_setting(recipes[line].pretrain, best) | {"budget.steps": steps}
         file = board_folder(board) / "recipes" / f"{line}.yaml"
         text = file.read_text()
-        tried = ", ".join(f"{name_of(one)} {found[line][name_of(one)]['linear']}" for one in several)
-        search = f"# Search: linear probe on validation after {said['minutes']:g} min, seed 0: {tried}"
+        tried = ", ".join(f"{name_of(one)} {score(said, found[line][name_of(one)])}" for one in several)
+        by = "linear probe" if said["chosen_by"] == ["linear"] else f"mean of {', '.join(said['chosen_by'])}"
+        search = f"# Search: {by} on validation after {said['minutes']:g} min, seed 0: {tried}"
         minutes, rows = said["board_minutes"], settled["batch_size"]
         unit = f"rows of {settled['context']} tokens" if "context" in settled else "images"
         cost = f"# Cost: {minutes:g} minutes on one core ({steps} steps of {rows} {unit})"
