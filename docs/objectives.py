@@ -245,8 +245,8 @@ def leading(board: Standings) -> list[list[str]]:
             )
             where = f", {format_point(*point)}" if len(points) > 1 else ""
             if best:
-                row = [f"{board.label(measure)}{where}", *[*best, "", ""][:3], *[*floors, ""][:1]]
-                rows.append(row)
+                what = f"{board.label(measure)}{where}"
+                rows.append([what, *[*best, "", ""][:3], str(len(best)), *[*floors, ""][:1]])
     return rows
 
 
@@ -255,14 +255,14 @@ def choosing(found: list[Card]) -> str:
     parts = [
         "# Which objective to take",
         "Written by `python docs/objectives.py` from the boards' results: of every measure the three best "
-        "pretrained lines and the best floor, which takes no pretraining. Figures are means over seeds with "
+        "pretrained lines, how many were measured so, and the best floor, which takes no pretraining. Figures are means over seeds with "
         "half of their 95 % interval. What was learned in five minutes of one core need not hold for hours "
         "or for larger networks; a line that a floor beats is not worth its minutes for that measure.",
     ]
     for board in boards():
         if rows := leading(board):
             parts += [f"## {board.title}", board.about]
-            parts += [filled(["measure", "best", "second", "third", "best floor"], rows)]
+            parts += [filled(["measure", "best", "second", "third", "of lines", "best floor"], rows)]
     parts += ["## What each is for", "From the headers of `configs/objective`."]
     for title, kinds_ in (("images", {"vit", "cnn", "patches"}), ("text", {"bag", "transformer", "encoder"})):
         rows = [
