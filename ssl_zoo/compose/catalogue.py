@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
@@ -83,16 +84,26 @@ def facts() -> dict[str, tuple[Path, dict[str, Any]]]:
     for file in sorted(OBJECTIVES.glob("*.py")):
         for node in syntax(file).body:
             if isinstance(node, ast.ClassDef):
-                said = {
-                    statement.targets[0].id: ast.literal_eval(statement.value)
-                    for statement in node.body
-                    if isinstance(statement, ast.Assign)
-                    and isinstance(statement.targets[0], ast.Name)
-                    and statement.targets[0].id in ("family", "takes")
-                }
+                said = assigned(node, ("family", "takes"))
                 if "takes" in said:
                     found[f"ssl_zoo.objectives.{file.stem}.{node.name}"] = (file, said)
     return found
+
+
+def assigned(node: ast.ClassDef, names: Sequence[str]) -> dict[str, Any]:
+    """What the body of a class assigns to some names, each by itself or several in one line."""
+    said = {}
+    for statement in node.body:
+        if not isinstance(statement, ast.Assign | ast.AnnAssign) or statement.value is None:
+            continue
+        target = statement.targets[0] if isinstance(statement, ast.Assign) else statement.target
+        pairs = [(target, statement.value)]
+        if isinstance(target, ast.Tuple) and isinstance(statement.value, ast.Tuple):
+            pairs = list(zip(target.elts, statement.value.elts, strict=True))
+        for one, value in pairs:
+            if isinstance(one, ast.Name) and one.id in names:
+                said[one.id] = ast.literal_eval(value)
+    return said
 
 
 def terms_of(name: str) -> list[str]:
