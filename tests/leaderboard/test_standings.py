@@ -12,7 +12,7 @@ from boards import ROWS, record, result, write
 from ssl_zoo.leaderboard.board import FLOORS
 from ssl_zoo.leaderboard.curves import DIAGNOSTICS, classes, curves
 from ssl_zoo.leaderboard.standings import Cell, format_point, load
-from ssl_zoo.leaderboard.table import cost, markdown, show
+from ssl_zoo.leaderboard.table import cost, markdown, show, time_taken
 from ssl_zoo.leaderboard.worth import HOW, WORDS, difference, gains, leads, saved
 from ssl_zoo.pages import board_charts
 from ssl_zoo.transfer import diagnostics
@@ -405,6 +405,19 @@ def test_markdown_escapes_and_says_how_protocols_differ(folder):
     assert "chosen on 512 labelled validation rows" in text
     assert all(f"]({name}.svg)" in text for name in pictures)
     assert "`ssl-zoo leaderboard run made-up simclr-resnet`" in text
+
+
+@pytest.mark.parametrize(
+    ("spent", "said"),
+    [((308.4, None, 452.0), "308 to 452"), ((1300.2, 1300.4), "1,300"), ((None,), None), ((), None)],
+)
+def test_the_page_says_what_pretraining_took(folder, spent, said):
+    board = load(folder)
+    line = replace(
+        board.lines[0],
+        records={seed: {"pretraining": {"processor_seconds": one}} for seed, one in enumerate(spent)},
+    )
+    assert time_taken(line) == ("" if said is None else f"Took: {said} processor seconds")
 
 
 BOARDS = sorted(Path(__file__).parents[2].glob("benchmarks/leaderboard/*/board.yaml"))
