@@ -22,7 +22,7 @@ ssl-zoo: pretrain a text or vision backbone with a self-supervised objective, th
   ssl-zoo embed RUN PATH         a vector for each image or text: out=vectors.csv; what is nearest: query=FILE
   ssl-zoo generate MODEL [TEXT]  text that goes on from a prompt, or answers it: tokens=200 temperature=0.8
   ssl-zoo report RUN [KEY=VALUE] a page about a run: curves, map of the features, neighbours, predictions
-  ssl-zoo export RUN to=NAME     for timm, transformers, sentence-transformers, onnx, torch; with a card
+  ssl-zoo export RUN to=NAME     timm, transformers, sentence-transformers, onnx, torch; a MODEL: the last two
   ssl-zoo reproduce FILE         the pretraining of an export once more: are the weights the same?
   ssl-zoo leaderboard VERB ...   run, reproduce, show, check, add, site: boards that anyone can run again
   ssl-zoo scale KEY=VALUE ...    a ladder of runs, loss fitted to compute: widths=[64,96,128] steps=[200,400]

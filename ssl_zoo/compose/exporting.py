@@ -1,4 +1,5 @@
-"""The backbone of a run for other libraries, with its receipt and its card, from the run's folder alone."""
+"""The backbone of a run for other libraries, with its receipt and its card, from the run's folder alone; or a
+classifier, from its own."""
 
 from __future__ import annotations
 
@@ -18,8 +19,8 @@ from ssl_zoo.compose.composition import EXPECTED, ConfigError, explain, plain
 from ssl_zoo.compose.gate import instantiate
 from ssl_zoo.data.tokenizer import Tokenizer
 from ssl_zoo.export import doors
-from ssl_zoo.export._base import Door, ExportError, Source
-from ssl_zoo.export.card import Told, card
+from ssl_zoo.export._base import Door, ExportError, Head, Source
+from ssl_zoo.export.card import Told, card, model_card
 from ssl_zoo.export.doors import Exported
 from ssl_zoo.export.push import push
 from ssl_zoo.export.receipt import FORMAT
@@ -29,6 +30,8 @@ from ssl_zoo.leaderboard.unit import LOCK
 from ssl_zoo.messages import note
 from ssl_zoo.pretrain.checkpoint import newest, read_checkpoint
 from ssl_zoo.pretrain.export import behind, read_summary
+from ssl_zoo.transfer import kept
+from ssl_zoo.transfer.model_file import holds_model, task_of
 
 DATA = "DATA"  # stands for the folder of data sets in the recipe of a receipt
 PLACES = ("run", "resume", "wandb", "logger", "data_dir")  # keys that say where and how, not what
@@ -48,11 +51,11 @@ def export_from(cfg: DictConfig, own: Backbone | None = None) -> Shipped:
         own: the trained backbone, for a class outside of this library, which the folder alone does not open.
 
     Raises:
-        ConfigError: no run or no way out is named, the run has not ended, or the backbone cannot go out so.
-        HubError: the backbone is damaged.
+        ConfigError: no run or no way out is named, the run has not ended, or what is there cannot go out so.
+        HubError: the backbone or the classifier is damaged.
     """
     for key, words in (
-        ("run", "which run? ssl-zoo export RUN to=NAME"),
+        ("run", "which run, or which classifier? ssl-zoo export RUN to=NAME"),
         ("to", f"for which library? to={', to='.join(doors.WAYS)}"),
     ):
         if OmegaConf.is_missing(cfg, key):
@@ -66,13 +69,43 @@ def export_from(cfg: DictConfig, own: Backbone | None = None) -> Shipped:
     try:
         doors.door(cfg.to)
         doors.refuse_taken(out)
-        source, config = opened(where, cfg.part, own)
-        told = about(where, config, cfg.license)
-        write: Callable[[Door, Path], str] = lambda way, folder: card(way, source, told, folder)  # noqa: E731
+        write: Callable[[Door, Path], str]
+        if holds_model(where):
+            source = classifier(where, main)
+            write = lambda way, folder: model_card(way, source, cfg.license, folder)  # noqa: E731
+        else:
+            source, config = opened(where, cfg.part, own)
+            told = about(where, config, cfg.license)
+            write = lambda way, folder: card(way, source, told, folder)  # noqa: E731
         exported = doors.export(source, cfg.to, out, write)
         return Shipped(exported, None if cfg.push is None else push(out, cfg.push, cfg.private))
     except ExportError as error:
         raise ConfigError(str(error)) from error
+
+
+def classifier(where: Path, main: bool) -> Source:
+    """What is exported of a classifier that `ssl-zoo finetune` made.
+
+    Raises:
+        ConfigError: the model is for another task, or another backbone than its own is asked for.
+        HubError: the model is damaged.
+    """
+    if (task := task_of(where)) != kept.TASK:
+        raise ConfigError(
+            f"{where} holds a model for {task}, and export writes backbones of runs and classifiers: "
+            f'ssl_zoo.load("{where}") opens it in Python'
+        )
+    if not main:
+        raise ConfigError(f"part= is for runs, and {where} holds a classifier, which has one backbone")
+    model = kept.load(where, "cpu")
+    one = model.subject
+    source = Source(one.backbone.eval(), {}, head=Head(model.head, model.classes, model.about))
+    if one.tokenizer is None:
+        return source
+    limit = one.backbone.max_length if isinstance(one.backbone, TokenBackbone) else None
+    return source._replace(
+        tokenizer=one.tokenizer, context=one.length if limit is None else min(one.length, limit)
+    )
 
 
 def opened(where: Path, part: str, own: Backbone | None) -> tuple[Source, DictConfig]:

@@ -67,6 +67,7 @@ EXAMPLES = {
     ),
     "export": (
         "ssl-zoo export runs/photos to=timm",
+        "ssl-zoo export classifier to=onnx",
         "ssl-zoo export runs/reviews to=sentence-transformers out=encoder license=cc-by-4.0",
     ),
     "reproduce": ("ssl-zoo reproduce encoder/model.safetensors out=runs/again",),

@@ -13,16 +13,31 @@ from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from ssl_zoo.backbones._base import Backbone, ImageBackbone
 from ssl_zoo.data.tokenizer import Tokenizer
 
 KEY = "ssl_zoo"  # under which the receipt stands in the metadata of safetensors and of ONNX
+MODEL = "ssl_zoo_model"  # under which a classifier's facts stand, which has no receipt
 
 
 class ExportError(ValueError):
     """A backbone cannot be exported so; says why, and what would work."""
+
+
+class Head(NamedTuple):
+    """What names classes on the pooled features of a backbone.
+
+    Attributes:
+        layer: (D -> C), on the CPU, in evaluation mode.
+        classes: C names.
+        about: how it was made and what it scored, plain JSON values (see `transfer.kept`).
+    """
+
+    layer: nn.Linear
+    classes: tuple[str, ...]
+    about: dict[str, Any]
 
 
 class Source(NamedTuple):
@@ -30,15 +45,17 @@ class Source(NamedTuple):
 
     Attributes:
         backbone: on the CPU, in evaluation mode.
-        receipt: where it comes from (see `receipt`), plain JSON values.
+        receipt: where it comes from (see `receipt`), plain JSON values; {} for a classifier.
         tokenizer: of a text backbone, else None.
         context: tokens that a text is cut to, prefix and suffix included; None for images.
+        head: of a classifier; None for a backbone alone.
     """
 
     backbone: Backbone
     receipt: dict[str, Any]
     tokenizer: Tokenizer | None = None
     context: int | None = None
+    head: Head | None = None
 
     @property
     def title(self) -> str:
@@ -66,7 +83,8 @@ class Source(NamedTuple):
         return self.backbone
 
 
-# What a peer gives for rows: images (B, C, H, W) in [0, 1] or texts -> (B, D), beside `Features.pooled`.
+# What a peer gives for rows: images (B, C, H, W) in [0, 1] or texts -> (B, D), beside `Features.pooled`, or
+# (B, C), beside the probabilities of a classifier.
 Reader = Callable[[Any], Tensor]
 
 
@@ -77,9 +95,11 @@ class Door(ABC):
         name: what `to` is called.
         library: what the Hugging Face hub calls the peer; None: it knows none.
         tolerance: the largest difference of features that is taken, in units of the largest feature or of 1.
+        heads: whether classifiers go out so, too.
     """
 
     name: ClassVar[str]
+    heads: ClassVar[bool] = False
     library: ClassVar[str | None] = None
     tolerance: ClassVar[float] = 1e-5
 
@@ -104,9 +124,16 @@ class Door(ABC):
         """Sentences for the card: what is in the folder, and how rows are prepared."""
 
 
+def carried(source: Source) -> dict[str, str]:
+    """What the metadata of a file say: the receipt, or what a classifier is."""
+    if source.head is None:
+        return {KEY: json.dumps(source.receipt)}
+    return {MODEL: json.dumps({"classes": source.head.classes, **source.head.about})}
+
+
 def metadata(source: Source) -> dict[str, str]:
-    """The metadata of a safetensors file, with the receipt."""
-    return {"format": "pt", KEY: json.dumps(source.receipt)}
+    """The metadata of a safetensors file."""
+    return {"format": "pt", **carried(source)}
 
 
 def write_weights(state: dict[str, Tensor], source: Source, file: Path) -> None:
@@ -118,6 +145,6 @@ def write_weights(state: dict[str, Tensor], source: Source, file: Path) -> None:
         shutil.copymode(about, file)
 
 
-def write_json(about: dict[str, Any], file: Path) -> None:
+def write_json(about: dict[str, Any] | list[str], file: Path) -> None:
     """Write plain values as JSON."""
     file.write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")

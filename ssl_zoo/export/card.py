@@ -5,6 +5,7 @@ Its head is the YAML that the Hugging Face hub reads.
 
 from __future__ import annotations
 
+import json
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -106,6 +107,63 @@ def card(door: Door, source: Source, told: Told, folder: Path) -> str:
     )
 
 
+def model_card(door: Door, source: Source, license: str | None, folder: Path) -> str:
+    """The text of the card of a classifier."""
+    assert source.head is not None
+    about, classes, kind = source.head.about, source.head.classes, source.backbone.modality
+    made = about.get("made") or {}
+    began = made.get("pretraining") or {}
+    task = f"{kind}-classification"
+    head = {
+        **({} if license is None else {"license": license}),
+        "library_name": door.library,
+        "pipeline_tag": task,
+        "tags": ["ssl-zoo", "self-supervised", task],
+    }
+    named = ", ".join(classes[:20]) + (f" and {len(classes) - 20:,} more" if len(classes) > 20 else "")
+    count = sum(weight.numel() for weight in source.backbone.parameters())
+    facts = [
+        f"Labels: {made.get('rows', 0):,} rows of {made.get('data', 'data that nobody named')}.",
+        f"Before that, without labels: {began.get('objective', 'an objective that nobody noted')}, "
+        f"{began.get('steps', 0):,} steps, run {made.get('run')}.",
+        f"Chosen on validation rows: {json.dumps(made.get('chosen'))}.",
+        f"ssl_zoo {made.get('ssl_zoo')}.",
+    ]
+    scores = []
+    for split, one in (about.get("scores") or {}).items():
+        value = format_score(one["metric"], one["value"], spanned(one))
+        hopeful = ", on which it was chosen: too hopeful" if split == "validation" else ""
+        scores.append(f"{split}: {any_metric(one['metric']).title}: {value}, {one['rows']:,} rows{hopeful}")
+    wrong = [
+        "It names one of its classes whatever it is shown.",
+        "What the data hold of bias is in its answers, and nobody has looked for it.",
+        *(
+            []
+            if license
+            else ["No licence was named when it was exported. That of the data may bind the weights."]
+        ),
+        *([f"It reads the first {source.context} tokens of a text."] if kind == "text" else []),
+    ]
+    return TEXT.format(
+        head=yaml.safe_dump(head, sort_keys=False, allow_unicode=True),
+        title=f"{len(classes)} classes of {made.get('data', kind)}",
+        what=f"A classifier of {kind}s, of {count:,} weights, made with ssl_zoo: {named}.",
+        lines=door.lines(source, folder),
+        notes=bullets(door.notes(source)),
+        facts=bullets(facts),
+        command="`ssl-zoo finetune` made it of that run and those labels.",
+        figures=bullets(scores) or "Nobody has measured it yet.",
+        limits=bullets(wrong),
+        receipt="A classifier has none: its labels are not in it. The run that it began with has one.",
+    )
+
+
+def spanned(one: Mapping[str, Any]) -> tuple[float, float] | None:
+    """The interval of a score, where it has one."""
+    span = one.get("interval")
+    return None if span is None else (span[0], span[1])
+
+
 def bullets(sentences: Sequence[str]) -> str:
     """Sentences as a list."""
     return "\n".join(f"- {one}" for one in sentences)
@@ -140,8 +198,7 @@ def table(figures: Mapping[str, Mapping[str, Any]]) -> str:
     for report in figures.values():
         for name, one in report["results"].items():
             labels = "all" if one.get("labels") is None else one["labels"]
-            span = one.get("interval")
-            score = format_score(one["metric"], one["mean"], None if span is None else (span[0], span[1]))
+            score = format_score(one["metric"], one["mean"], spanned(one))
             told = any_metric(one["metric"]).title
             seeds = len(one.get("values") or [0])
             score += f" ({seeds} seed{'s' * (seeds != 1)})"

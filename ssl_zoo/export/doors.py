@@ -108,6 +108,8 @@ def export(
     """
     began = time.perf_counter()
     way = door(name)
+    if source.head is not None and not way.heads:
+        raise ExportError(f"to={name} takes backbones alone; a classifier goes out by to=onnx or to=torch")
     refuse_taken(folder)
     found = [math.nan]
 

@@ -3,7 +3,8 @@
     image (B, C, H, W) float in [0, 1]                          -> pooled (B, D), tokens (B, N, D)
     input_ids (B, T) int64, attention_mask (B, T) int64 0 or 1  -> pooled (B, D), tokens (B, T, D)
 
-Normalisation of images and positions of texts are inside.
+A classifier gives probabilities (B, classes) and pooled (B, D). Normalisation of images and positions of
+texts are inside.
 """
 
 from __future__ import annotations
@@ -20,38 +21,52 @@ from ssl_zoo.backbones.vision import TimmViT
 from ssl_zoo.export._base import ExportError, Source
 from ssl_zoo.export.rows import images
 
-OUTPUTS = ("pooled", "tokens")
+
+def outputs(source: Source) -> tuple[str, str]:
+    """The names of what the function gives."""
+    return ("pooled", "tokens") if source.head is None else ("probabilities", "pooled")
 
 
-class Images(nn.Module):
+class Program(nn.Module):
+    """A function of rows. head: (D -> C), whose probabilities then come first; None: features alone."""
+
+    def __init__(self, head: nn.Module | None):
+        super().__init__()
+        self.head = head
+
+    def told(self, pooled: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
+        return (pooled, tokens) if self.head is None else (self.head(pooled).softmax(1), pooled)
+
+
+class Images(Program):
     """Images in [0, 1] of the backbone's size -> features. Pixels are not checked."""
 
-    def __init__(self, backbone: Backbone):
-        super().__init__()
+    def __init__(self, backbone: Backbone, head: nn.Module | None):
+        super().__init__(head)
         self.backbone = backbone
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
         found = self.backbone(image)
-        return found.pooled, found.tokens
+        return self.told(found.pooled, found.tokens)
 
 
-class Patches(nn.Module):
+class Patches(Program):
     """The same of a vision transformer, by timm's own way through it, which a batch of any size can take."""
 
-    def __init__(self, backbone: TimmViT):
-        super().__init__()
+    def __init__(self, backbone: TimmViT, head: nn.Module | None):
+        super().__init__(head)
         self.normalise, self.model, self.prefix = backbone.normalise, backbone.model, backbone.prefix
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
         tokens = self.model.forward_features(self.normalise(image))[:, self.prefix :]
-        return tokens.mean(1), tokens
+        return self.told(tokens.mean(1), tokens)
 
 
-class Texts(nn.Module):
+class Texts(Program):
     """Ids, and which of them are no padding -> features. Padding may stand on either side."""
 
-    def __init__(self, backbone: Backbone):
-        super().__init__()
+    def __init__(self, backbone: Backbone, head: nn.Module | None):
+        super().__init__(head)
         self.backbone = cast(TokenBackbone, backbone)
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, Tensor]:
@@ -62,7 +77,7 @@ class Texts(nn.Module):
         at = (attention_mask.cumsum(1) - 1).clamp_min(0)
         tokens = self.backbone.embed(input_ids)
         found = self.backbone.encode(tokens, at, attention_mask - 1, order=order)
-        return found.pooled, found.tokens
+        return self.told(found.pooled, found.tokens)
 
 
 def wrapped(source: Source) -> tuple[nn.Module, dict[str, Tensor], dict[str, dict[int, Any]]]:
@@ -74,15 +89,16 @@ def wrapped(source: Source) -> tuple[nn.Module, dict[str, Tensor], dict[str, dic
     batch = length = Dim.DYNAMIC
     # Weights without gradients: a program would else hold operations that refuse them.
     backbone = copy.deepcopy(source.backbone).requires_grad_(False)
+    head = None if source.head is None else copy.deepcopy(source.head.layer).requires_grad_(False)
     if backbone.modality == "image":
         refuse_causal_patches(source)
-        made = Patches(backbone) if isinstance(backbone, TimmViT) else Images(backbone)
+        made = Patches(backbone, head) if isinstance(backbone, TimmViT) else Images(backbone, head)
         return made, {"image": images(source.pictures(), 2)}, {"image": {0: batch}}
     context = source.words()[1]
     ids = torch.randint(3, (2, min(7, context)), generator=torch.Generator().manual_seed(0))
     names = ("input_ids", "attention_mask")
     return (
-        Texts(backbone),
+        Texts(backbone, head),
         dict(zip(names, (ids, torch.ones_like(ids)), strict=True)),
         {name: {0: batch, 1: length} for name in names},
     )

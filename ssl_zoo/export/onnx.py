@@ -1,6 +1,7 @@
 """One ONNX file: onnxruntime opens it, with a batch of any size, and texts of any length.
 
 model.onnx    operator set 18; its metadata hold the receipt, and what goes in
+classes.json  of a classifier, the names of its classes
 tokenizer/    of texts, as this library writes it; tokenizer.json is the `tokenizers` library's
 """
 
@@ -8,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import json
 import logging
 import warnings
 from collections.abc import Iterator, Sequence
@@ -19,9 +19,9 @@ import onnxruntime
 import torch
 from torch import Tensor
 
-from ssl_zoo.export._base import KEY, Door, ExportError, Reader, Source
-from ssl_zoo.export.graph import OUTPUTS, inputs, wrapped
-from ssl_zoo.export.torch import example_shape, ids_lines, plain_reading, traced
+from ssl_zoo.export._base import Door, ExportError, Reader, Source, carried
+from ssl_zoo.export.graph import inputs, outputs, wrapped
+from ssl_zoo.export.torch import example_shape, ids_lines, naming, plain_reading, traced, write_beside
 
 FILE, OPSET = "model.onnx", 18
 
@@ -29,6 +29,7 @@ FILE, OPSET = "model.onnx", 18
 class OnnxDoor(Door):
     name = "onnx"
     library = "onnx"
+    heads = True
     tolerance = 1e-4  # its kernels sum in another order
 
     def write(self, source: Source, folder: Path) -> None:
@@ -41,18 +42,17 @@ class OnnxDoor(Door):
                     dynamo=True,
                     opset_version=OPSET,
                     input_names=[*example],
-                    output_names=[*OUTPUTS],
+                    output_names=[*outputs(source)],
                     verbose=False,
                 )
                 assert made is not None
-                told = {KEY: json.dumps(source.receipt), "reads": " ".join(plain_reading(source))}
+                told = {**carried(source), "reads": " ".join(plain_reading(source))}
                 made.model.metadata_props.update(told)
                 made.save(folder / FILE)  # weights of more than 2 GB lie beside it
             except Exception as error:  # an operation that ONNX does not have, of whatever part
                 first = (str(error).strip().splitlines() or [repr(error)])[0]
                 raise ExportError(f"ONNX has no words for this network: {first[:300]}") from error
-        if source.tokenizer is not None:
-            source.tokenizer.save(folder / "tokenizer")
+        write_beside(source, folder)
 
     def open(self, source: Source, folder: Path) -> Reader:
         options = onnxruntime.SessionOptions()
@@ -62,24 +62,25 @@ class OnnxDoor(Door):
 
         def read(rows: Any) -> Tensor:
             given = {name: value.numpy() for name, value in inputs(source, rows).items()}
-            return torch.from_numpy(model.run([OUTPUTS[0]], given)[0])
+            return torch.from_numpy(model.run([outputs(source)[0]], given)[0])
 
         return read
 
     def lines(self, source: Source, folder: Path) -> str:
         start = f'import numpy as np, onnxruntime\nmodel = onnxruntime.InferenceSession("{folder / FILE}")\n'
+        given, end = ", ".join(outputs(source)), naming(source, folder)
         if source.backbone.modality == "image":
             shape = ", ".join(map(str, example_shape(source)))
             return (
                 f"{start}x = np.random.rand({shape}).astype(np.float32)  # images in [0, 1]\n"
-                'pooled, tokens = model.run(None, {"image": x})'
+                f'{given} = model.run(None, {{"image": x}}){end}'
             )
-        return f"{start}{ids_lines(source, folder, 'np.array')}\npooled, tokens = model.run(None, batch)"
+        return f"{start}{ids_lines(source, folder, 'np.array')}\n{given} = model.run(None, batch){end}"
 
     def notes(self, source: Source) -> Sequence[str]:
         return [
-            f"{FILE} is of operator set {OPSET} and runs in float32. Its features may differ from those of "
-            "PyTorch by 1e-4 at most, which was looked at when it was written.",
+            f"{FILE} is of operator set {OPSET} and runs in float32. When it was written, it differed from "
+            "PyTorch by 1e-4 at most.",
             *plain_reading(source),
         ]
 

@@ -34,7 +34,7 @@ def read(path: Path) -> dict[str, Any]:
     text = next(filter(None, map(found, files)), None)
     if text is None:
         raise ExportError(
-            f"{path} holds no receipt: only exports of ssl_zoo have one, in a .safetensors or .onnx file"
+            f"{path} holds no receipt: only exports of runs have one, in a .safetensors or .onnx file"
         )
     return checked(text, path)
 

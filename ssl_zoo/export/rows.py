@@ -36,14 +36,17 @@ def images(backbone: ImageBackbone, count: int = 4) -> Tensor:
 
 
 def ours(source: Source, texts: Sequence[str] = TEXTS) -> tuple[Tensor | list[str], Tensor]:
-    """Rows, and what the backbone pools of them (B, D): of made-up images, or of texts."""
+    """Rows, made-up images or texts, and what the backbone pools of them (B, D), or what a classifier says
+    of them (B, C)."""
     with torch.no_grad():
         if source.backbone.modality == "image":
             rows = images(source.pictures())
-            return rows, source.backbone(rows).pooled
-        tokenizer, context = source.words()
-        batch = DocumentRows(texts, tokenizer, context).read(np.arange(len(texts)))
-        return list(texts), source.backbone(batch.x, batch.segments).pooled
+            pooled = source.backbone(rows).pooled
+        else:
+            tokenizer, context = source.words()
+            batch = DocumentRows(texts, tokenizer, context).read(np.arange(len(texts)))
+            rows, pooled = list(texts), source.backbone(batch.x, batch.segments).pooled
+        return rows, pooled if source.head is None else source.head.layer(pooled).softmax(1)
 
 
 def difference(source: Source, reader: Reader) -> float:

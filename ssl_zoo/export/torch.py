@@ -3,6 +3,7 @@
 model.pt2           the program; a batch, and a text, may have any length
 model.safetensors   the weights once more, by the names of this library, with the receipt
 config.json         what the weights are of: `ssl_zoo.load(FOLDER)` opens the folder as a backbone
+classes.json        of a classifier, the names of its classes
 tokenizer/          of texts, as this library writes it; tokenizer.json is the `tokenizers` library's
 """
 
@@ -18,13 +19,14 @@ from torch import Tensor
 
 from ssl_zoo import hub
 from ssl_zoo.export._base import Door, ExportError, Reader, Source, write_json, write_weights
-from ssl_zoo.export.graph import inputs, wrapped
+from ssl_zoo.export.graph import inputs, outputs, wrapped
 
-PROGRAM = "model.pt2"
+PROGRAM, CLASSES = "model.pt2", "classes.json"
 
 
 class TorchDoor(Door):
     name = "torch"
+    heads = True
 
     def write(self, source: Source, folder: Path) -> None:
         module, example, dynamic = wrapped(source)
@@ -33,8 +35,7 @@ class TorchDoor(Door):
             torch.export.save(traced(module, example, dynamic), folder / PROGRAM)
         write_json(hub.describe(source.backbone), folder / "config.json")
         write_weights(source.backbone.state_dict(), source, folder / "model.safetensors")
-        if source.tokenizer is not None:
-            source.tokenizer.save(folder / "tokenizer")
+        write_beside(source, folder)
 
     def open(self, source: Source, folder: Path) -> Reader:
         with warnings.catch_warnings():
@@ -48,10 +49,11 @@ class TorchDoor(Door):
 
     def lines(self, source: Source, folder: Path) -> str:
         start = f'import torch\nmodel = torch.export.load("{folder / PROGRAM}").module()\n'
+        given, end = ", ".join(outputs(source)), naming(source, folder)
         if source.backbone.modality == "image":
             shape = ", ".join(map(str, example_shape(source)))
-            return f"{start}x = torch.rand({shape})  # images in [0, 1]\npooled, tokens = model(x)"
-        return f"{start}{ids_lines(source, folder, 'torch.tensor')}\npooled, tokens = model(**batch)"
+            return f"{start}x = torch.rand({shape})  # images in [0, 1]\n{given} = model(x){end}"
+        return f"{start}{ids_lines(source, folder, 'torch.tensor')}\n{given} = model(**batch){end}"
 
     def notes(self, source: Source) -> Sequence[str]:
         return [
@@ -75,6 +77,24 @@ def traced(module: torch.nn.Module, example: dict[str, Tensor], dynamic: Any) ->
             raise ExportError(f"torch.export cannot trace this network: {first[:300]}") from error
 
 
+def write_beside(source: Source, folder: Path) -> None:
+    """What stands beside a program: the names of classes, and the tokenizer."""
+    if source.head is not None:
+        write_json(list(source.head.classes), folder / CLASSES)
+    if source.tokenizer is not None:
+        source.tokenizer.save(folder / "tokenizer")
+
+
+def naming(source: Source, folder: Path) -> str:
+    """Python that names the likeliest class of the first row; "" without classes."""
+    if source.head is None:
+        return ""
+    return (
+        f'\nimport json, pathlib\nclasses = json.loads(pathlib.Path("{folder / CLASSES}").read_text())\n'
+        "print(classes[probabilities[0].argmax()])"
+    )
+
+
 def example_shape(source: Source) -> tuple[int, ...]:
     """The shape of a batch of one image."""
     backbone = source.pictures()
@@ -96,19 +116,21 @@ def ids_lines(source: Source, folder: Path, as_tensor: str) -> str:
 
 
 def plain_reading(source: Source) -> list[str]:
-    """How rows are prepared for the function of `graph`."""
+    """How rows are prepared for the function of `graph`, and what it gives."""
+    gives = f"pooled features (B, {source.backbone.dim})"
+    alone, of_each = f"{gives} and those of each cell", f"{gives} and those of each token"
+    if source.head is not None:
+        alone = of_each = f"the probability of each class (B, {len(source.head.classes)}) and {gives}"
     if source.backbone.modality == "image":
         shape = ", ".join(map(str, example_shape(source)[1:]))
         return [
             f"It takes images (B, {shape}) as float32 in [0, 1], resized by yourself (ssl_zoo: bilinear, "
-            "antialiased, whatever their shape), and normalises them itself. It gives pooled features "
-            f"(B, {source.backbone.dim}) and those of each cell."
+            f"antialiased, whatever their shape), and normalises them itself. It gives {alone}."
         ]
     context = source.words()[1]
     return [
-        f"It takes input_ids and attention_mask (B, T) int64, with T up to {context}, and gives pooled "
-        f"features (B, {source.backbone.dim}) and those of each token. Padding counts for nothing, wherever "
-        "it stands.",
+        f"It takes input_ids and attention_mask (B, T) int64, with T up to {context}, and gives {of_each}. "
+        "Padding counts for nothing, wherever it stands.",
         "Ids are those of tokenizer/tokenizer.json, moved up by the number of special ids that it does not "
         "know, with prefix and suffix of tokenizer/vocabulary.json around them.",
     ]

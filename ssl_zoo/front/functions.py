@@ -331,7 +331,7 @@ def report(
 
 
 def export(
-    run: Run | str | PathLike[str],
+    run: Run | Model | str | PathLike[str],
     to: str,
     *,
     out: str | PathLike[str] | None = None,
@@ -339,12 +339,13 @@ def export(
     progress: Progress = True,
     **overrides: Any,
 ) -> Path:
-    """Write the backbone of a run for another library, as `ssl-zoo export` does.
+    """Write the backbone of a run, or a classifier, for another library, as `ssl-zoo export` does.
 
     The peer's own loader opens the folder before it gets its place, and has to read the same features.
 
     Args:
-        run: what `pretrain` returned, or the folder of a run.
+        run: what `pretrain` returned, or `finetune` (a classifier goes out by to="onnx" or "torch"); or the
+            folder of either.
         to: "timm", "transformers", "sentence-transformers", "onnx" or "torch".
         out: the folder, in the place of an earlier export; None = RUN/exports/TO.
         push: USER/NAME on the Hugging Face hub, to which the folder is uploaded; None = nowhere.

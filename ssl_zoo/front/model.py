@@ -72,6 +72,9 @@ class Model:
                 predict_from(cfg, choices, found.append, self._kept, parts, file=False)
         return found
 
+    def __fspath__(self) -> str:
+        return str(self.path)
+
     def __repr__(self) -> str:
         scores = self.about.get("scores", {})
         told = [f"{split} {one['metric']} {one['value']:.3f}" for split, one in scores.items()]
