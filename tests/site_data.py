@@ -36,6 +36,7 @@ def write(folder: Path) -> None:
     for i in range(32):
         shape(folder / "photos" / f"{i:02}.png", SHAPES[i % 2], draw)
     shape(folder / "photos/beach.png", "circle", draw)
+    shape(folder / "asked.png", "circle", draw)
     for i in range(80):
         shape(folder / "labelled" / SHAPES[i % 2] / f"{i:02}.png", SHAPES[i % 2], draw)
     for i in range(6):

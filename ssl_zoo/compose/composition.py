@@ -262,7 +262,7 @@ def settle(
         if value is None and prefix != "~":
             raise ConfigError(f"{word!r} is not KEY=VALUE")
     made = own_data.chosen(verb, made, options("data", place)) if "data" in groups(place) else made
-    made = [overrides.quoted(word, sweeps) for word in made]
+    made = [overrides.opened(overrides.quoted(word, sweeps)) for word in made]
     added = {}
     for one in overrides.spread(made) if sweeps else [made]:
         added |= checked(verb, one, place, objects)

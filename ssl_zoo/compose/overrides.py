@@ -162,6 +162,14 @@ def quoted(word: str, sweeps: bool = False) -> str:
     return f"{prefix}{key}={quote(value)}" if isinstance(made, HydraException) else word
 
 
+def opened(word: str) -> str:
+    """A word that sets several keys within a key, KEY={NAME: VALUE}, as Hydra takes it where some of them are
+    not there yet: they are checked as keys are that stand alone."""
+    prefix, key, value = split(word)
+    inside = not prefix and "." in key and (value or "").lstrip().startswith("{")
+    return f"++{word}" if inside and isinstance(parsed(word), dict) else word
+
+
 def parsed(word: str) -> Any:
     """The value that Hydra reads in a word, or its complaint."""
     try:

@@ -389,3 +389,22 @@ def test_old_words_are_answered_with_the_new_ones():
     with pytest.raises(ConfigError, match=r"it is now called ssl_zoo\.views\.view\.View"):
         composition.refuse_unknown_targets(OmegaConf.create({"view": {"_target_": old}}))
     assert all(is_own(new) and not is_own(old) for old, new in renamed.PARTS.items())
+
+
+def test_several_keys_within_a_key_in_one_word():
+    """They are merged into what is there, with a class of another kind if one is named, and checked."""
+    view = "objective.view={_target_: ssl_zoo.views.view.View, scale: [0.5, 1.0], flip: 0.0}"
+    made = composed("pretrain", *IMAGES, view)
+    assert made.objective.view == {
+        "_target_": "ssl_zoo.views.view.View", "size": 32, "scale": [0.5, 1.0], "flip": 0.0,
+    }  # fmt: skip
+    each = ("_target_=ssl_zoo.views.view.View", "scale=[0.5,1.0]", "flip=0.0")
+    apart = [f"objective.view.{one}" for one in each]
+    assert made == composed("pretrain", *IMAGES, *apart)
+    for word, said in (
+        ("objective.view={_target_: ssl_zoo.views.view.View, scal: [0.5, 1.0]}", "did you mean 'scale'?"),
+        ("objective.view={flip: 0.0}", "objective.view.flip: simclr_small takes no 'flip'; it takes size"),
+        ("objective.vieww={size: 8}", "did you mean 'view'?"),
+    ):
+        with pytest.raises(ConfigError, match=re.escape(said)):
+            composition.check("pretrain", [*IMAGES, word])
