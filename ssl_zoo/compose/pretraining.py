@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -152,7 +152,7 @@ def train(cfg: DictConfig, settings: dict[str, Any], where: Path, objects: Objec
         assert tokenizer is not None
         text, words = data, tokenizer
         how = {"layout": objective.layout, "lookahead": objective.lookahead, "even": True}
-        read = lambda split: text.rows(split, words, cfg.context, **how)  # noqa: E731
+        read = cache(lambda split: text.rows(split, words, cfg.context, **how))  # a monitor reads them, too
         rows = read("train")
     monitor = None
     if held_out and (data.modality == "image" or objective.layout == "document"):

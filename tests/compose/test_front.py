@@ -18,6 +18,7 @@ import ssl_zoo
 from ssl_zoo import ConfigError, DataError
 from ssl_zoo.compose import overrides
 from ssl_zoo.compose.arguments import as_words
+from ssl_zoo.data.text_rows import DocumentRows
 from ssl_zoo.views.recipes import simclr_small
 
 SMALL = {"batch_size": 32, "steps": 2, "evaluate_every": 0, "trainer": "cpu", "progress": False}
@@ -307,3 +308,21 @@ def test_editors_are_told_all_but_the_objectives():
     assert names <= set(ssl_zoo.__all__)
     found = [getattr(ssl_zoo, name) for name in set(ssl_zoo.__all__) - names]
     assert all(issubclass(one, ssl_zoo.Objective) for one in found if isinstance(one, type))
+
+
+def test_documents_are_encoded_once_a_split(tmp_path, monkeypatch):
+    """Training and the monitor of features read the same rows."""
+    encoded, begin = [], DocumentRows.__init__
+
+    def counted(self, documents, *args, **options):
+        begin(self, documents, *args, **options)
+        encoded.append(len(self))
+
+    monkeypatch.setattr(DocumentRows, "__init__", counted)
+    (tmp_path / "notes.csv").write_text("text\n" + "".join(f"note {i} of many\n" for i in range(60)))
+    size = {"backbone__depth": 1, "backbone__width": 16, "backbone__heads": 2, "backbone__dropout": 0.1}
+    ssl_zoo.pretrain(
+        "simcse", backbone="transformer_micro", data=tmp_path / "notes.csv", tokenizer="bytes", batch_size=8,
+        out=tmp_path / "run", steps=2, context=16, trainer="cpu", evaluate_every=1, progress=False, **size,
+    )  # fmt: skip
+    assert encoded == [54, 6]
