@@ -1,8 +1,14 @@
-"""The data of the boards: what a page says lies where, and a script that lays it out."""
+"""The data of the boards: what a page says lies where, and scripts that lay it out."""
 
+import gzip
+import hashlib
 import importlib.util
+import io
+import lzma
+import os
 import pickle
 import re
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -15,13 +21,18 @@ from ssl_zoo.data.images import ImageData
 REPOSITORY = Path(__file__).parents[1]
 
 
-@pytest.fixture(scope="module")
-def script():
-    place = REPOSITORY / "benchmarks/data/images.py"
-    spec = importlib.util.spec_from_file_location("lay_out_images", place)
+def opened(name):
+    """A script of benchmarks/data as a module."""
+    place = REPOSITORY / f"benchmarks/data/{name}.py"
+    spec = importlib.util.spec_from_file_location(f"lay_out_{name}", place)
     made = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(made)
     return made
+
+
+@pytest.fixture(scope="module")
+def script():
+    return opened("images")
 
 
 def test_the_page_names_every_file_of_every_named_set():
@@ -89,3 +100,79 @@ def test_a_fifth_of_each_class_of_eurosat_is_for_the_test(script, tmp_path):
     assert {(one.split, one.name) for one in samples} == {
         (one.split, one.name) for one in script.eurosat(tmp_path)
     }
+
+
+@pytest.fixture(scope="module")
+def texts():
+    return opened("texts")
+
+
+def test_an_article_by_hand(texts):
+    raw = (
+        "A (B)\n\nA (; ) is, as  said,&lt;ref name=x&gt;no&lt;/ref&gt; b&lt;br&gt;c ( ). \n\n"
+        "It has [ ] &amp; 3&nbsp;x.\n"
+    )
+    assert texts.article(raw) == ["A (B)", "A is, as said, no b c.", "It has [ ] & 3 x."]
+    assert texts.article("one&lt;ref? a &quot;b&quot;, c.&lt;/ref&gt;\ntwo") == ["one", "two"]
+
+
+def test_a_book_by_hand(texts):
+    head = "# Title: T\n\n## Author: A\n\n-------\n\n"
+    raw = f"{head}### Chapter 1 \n\nOne line\nand  its end.\n \n**Bold** -- _x_\n"
+    assert texts.book(raw) == "Chapter 1\nOne line and its end.\n**Bold** -- _x_"
+
+
+def test_articles_are_parted_by_the_number_of_their_page(texts, monkeypatch):
+    """In the order of its SHA-1, each once, and long enough, until a split is large enough."""
+    monkeypatch.setattr(texts, "SPLITS", (("valid", 700), ("train", 300)))
+    page = '<doc id="{0}" url="?curid={0}" title="T{1}">\nT{1}\n\n{2}\n</doc>\n'
+    numbers = sorted("12345", key=lambda one: hashlib.sha1(one.encode()).hexdigest())
+    long = "x" * 300
+    rows = [(one, one, long) for one in "12345"] + [("6", numbers[0], long), ("7", "7", "short")]
+    whole = "".join(page.format(*row) for row in rows).encode()
+    made = dict(texts.wikipedia(lambda place, path: whole if path.endswith("_00") else b""))
+    taken = [f"T{one}\n{long}" for one in numbers]
+    later = hashlib.sha1(b"6").hexdigest() > hashlib.sha1(numbers[0].encode()).hexdigest()
+    assert later, "the copy comes second"
+    assert made["valid.txt.xz"].decode() == "\n\n".join(taken[:3]) + "\n"
+    assert made["train.txt.xz"].decode() == taken[3] + "\n"
+
+
+def test_sentences_and_what_is_latin(texts):
+    given = dict(texts.sst2(lambda place, path: b"1 good film\n0 bad one\n"))
+    assert given["dev.tsv.gz"] == b"sentence\tlabel\ngood film\t1\nbad one\t0\n"
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("qc/train.txt", "LOC:city Où ?".encode("latin-1"))
+        archive.writestr("qc/test.txt", "LOC:city Où ?".encode())
+    found = dict(texts.of_nltk("qc", "train.txt", "test.txt")(lambda place, path: file.getvalue()))
+    assert set(found.values()) == {"LOC:city Où ?".encode()}
+
+
+def test_another_file_is_refused_and_the_right_one_packed(texts, tmp_path, monkeypatch):
+    name = "text/tinyshakespeare/input.txt.xz"
+    with pytest.raises(SystemExit, match="is not what the boards were run on"):
+        texts.write(name, b"other", tmp_path)
+    assert not list(tmp_path.rglob("*.*"))
+    monkeypatch.setattr(texts, "sums", lambda: {name: hashlib.sha256(b"other").hexdigest()})
+    texts.write(name, b"other", tmp_path)
+    assert lzma.decompress((tmp_path / name).read_bytes()) == b"other"
+
+
+def test_every_text_that_a_board_reads_has_a_sum_and_a_set(texts):
+    folders = {one.folder for one in texts.SETS.values()}
+    for file in sorted((composition.config_folder() / "data").glob("*.yaml")):
+        for place in re.findall(r"\$\{data_dir\}/(text[\w/.*-]+)", file.read_text()):
+            assert place in texts.sums(), place
+            assert place.rpartition("/")[0] in folders
+
+
+@pytest.mark.data
+def test_what_is_here_is_what_the_sums_say(texts):
+    where = os.environ.get("SSL_ZOO_DATA")
+    if not where:
+        pytest.skip("SSL_ZOO_DATA names no data folder")
+    for name, digest in texts.sums().items():
+        raw = (Path(where) / name).read_bytes()
+        content = lzma.decompress(raw) if name.endswith(".xz") else gzip.decompress(raw)
+        assert hashlib.sha256(content).hexdigest() == digest, name
