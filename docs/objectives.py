@@ -255,9 +255,10 @@ def choosing(found: list[Card]) -> str:
     parts = [
         "# Which objective to take",
         "Written by `python docs/objectives.py` from the boards' results: of every measure the three best "
-        "pretrained lines, how many were measured so, and the best floor, which takes no pretraining. Figures are means over seeds with "
-        "half of their 95 % interval. What was learned in five minutes of one core need not hold for hours "
-        "or for larger networks; a line that a floor beats is not worth its minutes for that measure.",
+        "pretrained lines, how many were measured so, and the best floor, which takes no pretraining. "
+        "Figures are means over seeds with half of their 95 % interval. What was learned in five minutes of "
+        "one core need not hold for hours or for larger networks; a line that a floor beats is not worth its "
+        "minutes for that measure.",
     ]
     for board in boards():
         if rows := leading(board):

@@ -67,9 +67,16 @@ def test_cifar_stays_as_it_is(script, tmp_path, monkeypatch, capsys):
     pixels, labels = cifar(tmp_path / "cifar-10-batches-py")
     words = ["images.py", "cifar10", str(tmp_path / "out"), "--source", str(tmp_path)]
     monkeypatch.setattr("sys.argv", words)
+    asked = []
+    with pytest.raises(SystemExit, match="not found or corrupted"):  # made up, as torchvision sees
+        script.main()
+    monkeypatch.setattr(script.torchvision.datasets, "CIFAR10", lambda *where, **how: asked.append(how))
     script.main()
+    assert asked == [{"download": False}]
     folder = tmp_path / "out/cifar10"
-    assert f"{folder}: train 25, test 5; now SSL_ZOO_DATA=" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert f"{folder}: train 25, test 5; 0 of 6 shards hold what those of the boards hold\n" in said
+    assert f"now SSL_ZOO_DATA={folder.parent}\n" in said
     assert (folder / "classes.txt").read_text().split() == ["plane", "car", "bird"]
     data = ImageData(
         "cifar10", train=f"{folder}/train-*.tar.gz", test=f"{folder}/test-*.tar.gz", image_size=32,
@@ -86,7 +93,11 @@ def test_cifar_stays_as_it_is(script, tmp_path, monkeypatch, capsys):
     first = [file.read_bytes() for file in sorted(folder.glob("*.tar.gz"))]
     script.main()
     assert [file.read_bytes() for file in sorted(folder.glob("*.tar.gz"))] == first
-    assert not list(folder.glob("*.part"))
+    assert {file.name for file in folder.iterdir()} == {
+        "classes.txt",
+        "train-000000.tar.gz",
+        "test-000000.tar.gz",
+    }
 
 
 def test_a_fifth_of_each_class_of_eurosat_is_for_the_test(script, tmp_path):
@@ -165,6 +176,13 @@ def test_every_text_that_a_board_reads_has_a_sum_and_a_set(texts):
         for place in re.findall(r"\$\{data_dir\}/(text[\w/.*-]+)", file.read_text()):
             assert place in texts.sums(), place
             assert place.rpartition("/")[0] in folders
+
+
+def test_a_clone_that_is_not_there_is_named(texts, tmp_path):
+    with pytest.raises(
+        SystemExit, match=r"git clone https://github.com/karpathy/char-rnn .*karpathy\+char-rnn"
+    ):
+        texts.of_clones(tmp_path)(texts.SHAKESPEARE, "data/tinyshakespeare/input.txt")
 
 
 @pytest.mark.data

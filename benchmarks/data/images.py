@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import argparse
 import gzip
+import hashlib
 import io
-import os
 import pickle
 import random
 import tarfile
@@ -22,7 +22,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import torchvision.datasets
 from PIL import Image
+
+from ssl_zoo.pretrain.writing import write_atomically
 
 SEED, SHARD = 20250, 10_000
 ENCODED: dict[str, dict[str, Any]] = {
@@ -54,7 +57,7 @@ def pickles(folder: Path, files: dict[str, str], labels: str, classes: tuple[str
 
 
 def opened(file: Path) -> dict[str, Any]:
-    """A pickle of CIFAR's, whose checksum torchvision compared when it was downloaded: it may run code."""
+    """A pickle of CIFAR's. It may run code: `main` has torchvision compare its checksum first."""
     return pickle.loads(file.read_bytes(), encoding="latin1")
 
 
@@ -95,19 +98,15 @@ def write(name: str, samples: list[Sample], out: Path) -> dict[str, int]:
             file = out / f"{split}-{number // SHARD:06d}.tar.gz"
             shard(file, rows[number : number + SHARD], number, ENCODED[name])
     classes = {one.label: one.name.partition("/")[0] for one in samples}
-    (out / "classes.txt").write_text("".join(f"{classes[i]}\n" for i in sorted(classes)))
+    write_atomically(out / "classes.txt", "".join(f"{classes[i]}\n" for i in sorted(classes)).encode())
     return counts
 
 
 def shard(file: Path, rows: list[Sample], first: int, encoded: dict[str, Any]) -> None:
-    """One file, which is there only when it is whole."""
-    part = file.with_suffix(".part")
+    """One file, which is whole or absent."""
+    plain = io.BytesIO()
     ending = "webp" if encoded["format"] == "webp" else "jpg"
-    with (
-        open(part, "wb") as raw,
-        gzip.GzipFile("", "wb", fileobj=raw, mtime=0) as packed,
-        tarfile.open(fileobj=packed, mode="w") as archive,
-    ):
+    with tarfile.open(fileobj=plain, mode="w") as archive:
         for i, one in enumerate(rows):
             kept = io.BytesIO()
             one.image().convert("RGB").save(kept, **encoded)
@@ -115,7 +114,21 @@ def shard(file: Path, rows: list[Sample], first: int, encoded: dict[str, Any]) -
                 member = tarfile.TarInfo(f"{first + i:06d}.{suffix}")
                 member.size = len(content)
                 archive.addfile(member, io.BytesIO(content))
-    os.replace(part, file)
+    write_atomically(file, gzip.compress(plain.getvalue(), mtime=0))
+
+
+def compared(folder: Path, name: str) -> str:
+    """How many shards are, unpacked, those that the boards were run on."""
+    lines = (Path(__file__).parent / "images.sha256").read_text().splitlines()
+    sums = {
+        file: digest for digest, file in (line.split("  ") for line in lines) if file.startswith(f"{name}/")
+    }
+    same = 0
+    for file, digest in sums.items():
+        if (folder / file).exists():
+            plain = gzip.decompress((folder / file).read_bytes())
+            same += hashlib.sha256(plain).hexdigest() == digest
+    return f"{same} of {len(sums)} shards hold what those of the boards hold"
 
 
 def main() -> None:
@@ -126,15 +139,15 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--source", type=Path, help="what torchvision downloaded, as it unpacked it")
     options = parser.parse_args()
-    source = options.source
-    if source is None:
-        import torchvision.datasets
-
-        source = options.folder / "downloads"
-        getattr(torchvision.datasets, TORCHVISION[options.name])(str(source), download=True)
+    source = options.source or options.folder / "downloads"
+    try:
+        getattr(torchvision.datasets, TORCHVISION[options.name])(str(source), download=options.source is None)
+    except (OSError, RuntimeError) as error:
+        raise SystemExit(f"{source}: {error}") from error
     counts = write(options.name, list(READERS[options.name](source)), options.folder / options.name)
     told = ", ".join(f"{split} {count:,}" for split, count in counts.items())
-    print(f"{options.folder / options.name}: {told}; now SSL_ZOO_DATA={options.folder}")
+    print(f"{options.folder / options.name}: {told}; {compared(options.folder, options.name)}")
+    print(f"now SSL_ZOO_DATA={options.folder}")
 
 
 if __name__ == "__main__":

@@ -16,7 +16,6 @@ import hashlib
 import html
 import io
 import lzma
-import os
 import re
 import subprocess
 import urllib.parse
@@ -26,6 +25,8 @@ from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
+
+from ssl_zoo.pretrain.writing import write_atomically
 
 HERE = Path(__file__).parent
 Get = Callable[["Place", str], bytes]  # a repository, and a path in it -> the file
@@ -184,8 +185,13 @@ def downloaded(place: Place, path: str) -> bytes:
     address = (
         f"https://raw.githubusercontent.com/{place.repository}/{place.commit}/{urllib.parse.quote(path)}"
     )
-    with urllib.request.urlopen(address, timeout=60) as answer:
-        return answer.read()
+    try:
+        with urllib.request.urlopen(address, timeout=60) as answer:
+            return answer.read()
+    except OSError as error:
+        raise SystemExit(
+            f"{address}: {error}; the same command goes on, or name clones (--clones)"
+        ) from error
 
 
 def of_clones(folder: Path) -> Get:
@@ -194,7 +200,11 @@ def of_clones(folder: Path) -> Get:
     def get(place: Place, path: str) -> bytes:
         clone = folder / place.repository.replace("/", "+")
         found = ["git", "-C", clone, "show", f"{place.commit}:{path}"]
-        return subprocess.run(found, check=True, capture_output=True).stdout
+        done = subprocess.run(found, check=False, capture_output=True)
+        if done.returncode:
+            where = f"git clone https://github.com/{place.repository} {clone}"
+            raise SystemExit(f"{done.stderr.decode().strip()}; a clone with this commit is needed: {where}")
+        return done.stdout
 
     return get
 
@@ -218,9 +228,8 @@ def write(name: str, content: bytes, folder: Path) -> None:
         )
     file = folder / name
     file.parent.mkdir(parents=True, exist_ok=True)
-    part = file.with_suffix(".part")
-    part.write_bytes(lzma.compress(content) if file.suffix == ".xz" else gzip.compress(content, mtime=0))
-    os.replace(part, file)
+    packed = lzma.compress(content) if file.suffix == ".xz" else gzip.compress(content, mtime=0)
+    write_atomically(file, packed)
     print(f"{file}: {len(content):,} bytes")
 
 

@@ -169,7 +169,7 @@ def show(board: str, lines: list[str]) -> None:
 
 def score(said: Setting, one: dict[str, Any]) -> float:
     """What a setting is chosen by: the mean of some measures."""
-    return round(fmean(one[kind] for kind in said["chosen_by"]), 1)
+    return fmean(one[kind] for kind in said["chosen_by"])
 
 
 def best_of(said: Setting, several: list[Setting], scores: dict[str, dict[str, Any]]) -> Setting:
@@ -207,7 +207,7 @@ def write(board: str, lines: list[str]) -> None:
         settled = with_setting(recipes[line].pretrain, best) | {"budget.steps": steps}
         file = board_folder(board) / "recipes" / f"{line}.yaml"
         text = file.read_text()
-        tried = ", ".join(f"{name_of(one)} {score(said, found[line][name_of(one)])}" for one in several)
+        tried = ", ".join(f"{name_of(one)} {score(said, found[line][name_of(one)]):.1f}" for one in several)
         by = "linear probe" if said["chosen_by"] == ["linear"] else f"mean of {', '.join(said['chosen_by'])}"
         search = f"# Search: {by} on validation after {said['minutes']:g} min, seed 0: {tried}"
         minutes, rows = said["board_minutes"], settled["batch_size"]

@@ -84,13 +84,13 @@ def facts() -> dict[str, tuple[Path, dict[str, Any]]]:
     for file in sorted(OBJECTIVES.glob("*.py")):
         for node in syntax(file).body:
             if isinstance(node, ast.ClassDef):
-                said = assigned(node, ("family", "takes"))
+                said = class_facts(node, ("family", "takes"))
                 if "takes" in said:
                     found[f"ssl_zoo.objectives.{file.stem}.{node.name}"] = (file, said)
     return found
 
 
-def assigned(node: ast.ClassDef, names: Sequence[str]) -> dict[str, Any]:
+def class_facts(node: ast.ClassDef, names: Sequence[str]) -> dict[str, Any]:
     """What the body of a class assigns to some names, each by itself or several in one line."""
     said = {}
     for statement in node.body:
@@ -99,7 +99,7 @@ def assigned(node: ast.ClassDef, names: Sequence[str]) -> dict[str, Any]:
         target = statement.targets[0] if isinstance(statement, ast.Assign) else statement.target
         pairs = [(target, statement.value)]
         if isinstance(target, ast.Tuple) and isinstance(statement.value, ast.Tuple):
-            pairs = list(zip(target.elts, statement.value.elts, strict=True))
+            pairs = list(zip(target.elts, statement.value.elts, strict=False))  # what is starred is no fact
         for one, value in pairs:
             if isinstance(one, ast.Name) and one.id in names:
                 said[one.id] = ast.literal_eval(value)

@@ -262,12 +262,13 @@ def settle(
         if value is None and prefix != "~":
             raise ConfigError(f"{word!r} is not KEY=VALUE")
     made = own_data.chosen(verb, made, options("data", place)) if "data" in groups(place) else made
-    made = [overrides.opened(overrides.quoted(word, sweeps)) for word in made]
+    made = [overrides.quoted(word, sweeps) for word in made]
     added = {}
     for one in overrides.spread(made) if sweeps else [made]:
         added |= checked(verb, one, place, objects)
     return [
-        f"+{word}" if overrides.split(word).key in added and word[0] not in "+~" else word for word in made
+        f"+{word}" if overrides.split(word).key in added and word[0] not in "+~" else overrides.opened(word)
+        for word in made
     ]
 
 
@@ -315,6 +316,11 @@ def checked(verb: str, made: list[str], place: Place, objects: Given = NOTHING) 
         for _, key, value in map(overrides.split, made)
         if key.endswith("._target_")
     }
+    targets |= {
+        overrides.split(word).key: str(inner["_target_"])
+        for word in made
+        if "_target_" in (inner := overrides.inner(word))
+    }
     added: dict[str, str] = {}
     for word in made:
         prefix, key, _ = overrides.split(word)
@@ -337,7 +343,8 @@ def checked(verb: str, made: list[str], place: Place, objects: Given = NOTHING) 
     if missing:
         own = " A path of your own, or a name." if missing[0] == "data" else ""
         raise ConfigError(f"{missing[0]}=... is missing.{own} {known(missing[0], place)}")
-    full = composed(verb, [f"+{w}" if overrides.split(w).key in added else w for w in made], place, objects)
+    whole = [f"+{w}" if overrides.split(w).key in added else overrides.opened(w) for w in made]
+    full = composed(verb, whole, place, objects)
     refuse_values(verb, keys, full)
     refuse_unread(verb, full)
     return added

@@ -29,6 +29,7 @@ from ssl_zoo.data.rows import DataError, Rows, Subset
 from ssl_zoo.data.text import TextData
 from ssl_zoo.data.text_pairs import TextPairs
 from ssl_zoo.data.tokenizer import Tokenizer
+from ssl_zoo.leaderboard.standings import format_point
 from ssl_zoo.pretrain import export
 from ssl_zoo.pretrain.saying import say
 from ssl_zoo.pretrain.writing import write_atomically
@@ -40,7 +41,7 @@ from ssl_zoo.transfer.protocols import Finetune, Linear
 from ssl_zoo.transfer.report import Result, any_metric
 from ssl_zoo.transfer.table import Table
 
-SIMPLE = ("raw pixels", "TF-IDF")  # floors without a network
+PIXELS, TFIDF = "raw pixels", "TF-IDF"  # floors without a network
 FLOORS = ("scratch", "random", "simple")  # the kinds of floors, of which floors=true measures all
 
 
@@ -207,9 +208,9 @@ def rows_of_table(
     if "simple" not in wanted:
         return
     if isinstance(data, TextData):
-        yield SIMPLE[1], tfidf(data, how, cfg.score)
+        yield TFIDF, tfidf(data, how, cfg.score)
     else:
-        yield SIMPLE[0], evaluate(floors.Pixels(splits.train), *splits, Linear(), **how)
+        yield PIXELS, evaluate(floors.Pixels(splits.train), *splits, Linear(), **how)
 
 
 def tfidf(data: TextData, how: dict[str, Any], scored: str = "test") -> Result:
@@ -298,12 +299,11 @@ def below_random(found: dict[str, Result]) -> list[str]:
 def below_simple(points: Sequence[dict[str, Result]]) -> list[str]:
     """What a floor without any network says: nothing, or at which points of a sweep it does as well."""
     doubts = []
-    for name in SIMPLE:
+    for name in (PIXELS, TFIDF):
         ahead = [one for one in points if name in one and one[name].mean >= one["pretrained"].mean]
         if ahead:
-            labels = [one[name].labels for one in ahead]
-            how_many = " and ".join("all" if one is None else str(one) for one in labels)
-            doubts.append(f"{name}, without any pretraining, is as good or better with {how_many} labels")
+            where = "; ".join(format_point(one[name].labels, one["pretrained"].steps) for one in ahead)
+            doubts.append(f"{name}, without any pretraining, is as good as pretrained, or better: {where}")
     return doubts
 
 

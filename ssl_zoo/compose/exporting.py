@@ -16,10 +16,11 @@ from ssl_zoo.backbones._base import Backbone, TokenBackbone
 from ssl_zoo.compose import evaluation, reporting
 from ssl_zoo.compose.boards import targets
 from ssl_zoo.compose.composition import EXPECTED, ConfigError, explain, plain
+from ssl_zoo.compose.finetuning import format_score
 from ssl_zoo.compose.gate import instantiate
 from ssl_zoo.data.tokenizer import Tokenizer
 from ssl_zoo.export import doors
-from ssl_zoo.export._base import Door, ExportError, Head, Source
+from ssl_zoo.export._base import Door, ExportError, Head, Source, spelt
 from ssl_zoo.export.card import Told, card, model_card
 from ssl_zoo.export.doors import Exported
 from ssl_zoo.export.push import push
@@ -30,8 +31,9 @@ from ssl_zoo.leaderboard.unit import LOCK
 from ssl_zoo.messages import note
 from ssl_zoo.pretrain.checkpoint import newest, read_checkpoint
 from ssl_zoo.pretrain.export import behind, read_summary
-from ssl_zoo.transfer import kept
+from ssl_zoo.transfer import kept, tuned_completion
 from ssl_zoo.transfer.model_file import holds_model, task_of
+from ssl_zoo.transfer.tasks.model import GOALS
 
 DATA = "DATA"  # stands for the folder of data sets in the recipe of a receipt
 PLACES = ("run", "resume", "wandb", "logger", "data_dir")  # keys that say where and how, not what
@@ -67,12 +69,13 @@ def export_from(cfg: DictConfig, own: Backbone | None = None) -> Shipped:
         where / "exports" / (cfg.to if main else f"{cfg.to}-{cfg.part}") if cfg.out is None else Path(cfg.out)
     )
     try:
-        doors.door(cfg.to)
+        doors.door(cfg.to, holds_model(where))
         doors.refuse_taken(out)
         write: Callable[[Door, Path], str]
         if holds_model(where):
             source = classifier(where, main)
-            write = lambda way, folder: model_card(way, source, cfg.license, folder)  # noqa: E731
+            scores = [format_score(split, one) for split, one in source.facts().get("scores", {}).items()]
+            write = lambda way, folder: model_card(way, source, scores, cfg.license, folder)  # noqa: E731
         else:
             source, config = opened(where, cfg.part, own)
             told = about(where, config, cfg.license)
@@ -90,10 +93,10 @@ def classifier(where: Path, main: bool) -> Source:
         ConfigError: the model is for another task, or another backbone than its own is asked for.
         HubError: the model is damaged.
     """
-    if (task := task_of(where)) != kept.TASK:
+    if (task := task_of(where)) in (*GOALS, tuned_completion.TASK):
         raise ConfigError(
             f"{where} holds a model for {task}, and export writes backbones of runs and classifiers: "
-            f'ssl_zoo.load("{where}") opens it in Python'
+            f"ssl_zoo.load({spelt(where)}) opens it in Python"
         )
     if not main:
         raise ConfigError(f"part= is for runs, and {where} holds a classifier, which has one backbone")

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Quote, QuotedString, Sweep
+from hydra.core.override_parser.types import ChoiceSweep, Quote, QuotedString, Sweep
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -164,10 +164,20 @@ def quoted(word: str, sweeps: bool = False) -> str:
 
 def opened(word: str) -> str:
     """A word that sets several keys within a key, KEY={NAME: VALUE}, as Hydra takes it where some of them are
-    not there yet: they are checked as keys are that stand alone."""
-    prefix, key, value = split(word)
-    inside = not prefix and "." in key and (value or "").lstrip().startswith("{")
-    return f"++{word}" if inside and isinstance(parsed(word), dict) else word
+    not there yet; or a sweep over such values."""
+    return f"++{word}" if not split(word).prefix and inner(word) else word
+
+
+def inner(word: str) -> dict[str, Any]:
+    """What KEY={NAME: VALUE} sets within its key, the first of a sweep; {} for a word of another kind, and
+    for a group."""
+    _, key, value = split(word)
+    if "." not in key or not (value or "").lstrip().startswith("{"):
+        return {}
+    made = parsed(word)
+    if isinstance(made, ChoiceSweep) and all(isinstance(one, dict) for one in made.list):
+        made = made.list[0]
+    return {str(name): one for name, one in made.items()} if isinstance(made, dict) else {}
 
 
 def parsed(word: str) -> Any:

@@ -62,6 +62,10 @@ class Source(NamedTuple):
         """The class of the backbone."""
         return type(self.backbone).__name__
 
+    def facts(self) -> dict[str, Any]:
+        """What is known of the classifier; {} for a backbone alone."""
+        return {} if self.head is None else self.head.about
+
     def words(self) -> tuple[Tokenizer, int]:
         """The tokenizer, and the most tokens of a text.
 
@@ -95,11 +99,9 @@ class Door(ABC):
         name: what `to` is called.
         library: what the Hugging Face hub calls the peer; None: it knows none.
         tolerance: the largest difference of features that is taken, in units of the largest feature or of 1.
-        heads: whether classifiers go out so, too.
     """
 
     name: ClassVar[str]
-    heads: ClassVar[bool] = False
     library: ClassVar[str | None] = None
     tolerance: ClassVar[float] = 1e-5
 
@@ -122,6 +124,11 @@ class Door(ABC):
     @abstractmethod
     def notes(self, source: Source) -> Sequence[str]:
         """Sentences for the card: what is in the folder, and how rows are prepared."""
+
+
+def spelt(path: Path | str) -> str:
+    """A path as Python spells it, in double quotes."""
+    return json.dumps(str(path), ensure_ascii=False)
 
 
 def carried(source: Source) -> dict[str, str]:

@@ -53,6 +53,7 @@ TEXT = """\
 
 
 LABELLED = ("Supervised", "SupCon")  # objectives that read labels
+UNLICENSED = "No licence was named when it was exported. That of the data may bind the weights too."
 
 
 class Told(NamedTuple):
@@ -107,8 +108,8 @@ def card(door: Door, source: Source, told: Told, folder: Path) -> str:
     )
 
 
-def model_card(door: Door, source: Source, license: str | None, folder: Path) -> str:
-    """The text of the card of a classifier."""
+def model_card(door: Door, source: Source, scores: Sequence[str], license: str | None, folder: Path) -> str:
+    """The text of the card of a classifier. scores: sentences."""
     assert source.head is not None
     about, classes, kind = source.head.about, source.head.classes, source.backbone.modality
     made = about.get("made") or {}
@@ -124,24 +125,16 @@ def model_card(door: Door, source: Source, license: str | None, folder: Path) ->
     count = sum(weight.numel() for weight in source.backbone.parameters())
     facts = [
         f"Labels: {made.get('rows', 0):,} rows of {made.get('data', 'data that nobody named')}.",
-        f"Before that, without labels: {began.get('objective', 'an objective that nobody noted')}, "
-        f"{began.get('steps', 0):,} steps, run {made.get('run')}.",
+        f"Before that, {'with' if began.get('objective') in LABELLED else 'without'} labels: "
+        f"{began.get('objective', 'an objective that nobody noted')}, {began.get('steps', 0):,} steps, run "
+        f"{made.get('run')}.",
         f"Chosen on validation rows: {json.dumps(made.get('chosen'))}.",
         f"ssl_zoo {made.get('ssl_zoo')}.",
     ]
-    scores = []
-    for split, one in (about.get("scores") or {}).items():
-        value = format_score(one["metric"], one["value"], spanned(one))
-        hopeful = ", on which it was chosen: too hopeful" if split == "validation" else ""
-        scores.append(f"{split}: {any_metric(one['metric']).title}: {value}, {one['rows']:,} rows{hopeful}")
     wrong = [
         "It names one of its classes whatever it is shown.",
         "What the data hold of bias is in its answers, and nobody has looked for it.",
-        *(
-            []
-            if license
-            else ["No licence was named when it was exported. That of the data may bind the weights."]
-        ),
+        *([] if license else [UNLICENSED]),
         *([f"It reads the first {source.context} tokens of a text."] if kind == "text" else []),
     ]
     return TEXT.format(
@@ -220,7 +213,7 @@ def limits(source: Source, told: Told) -> list[str]:
         "What the data hold of bias is in the features, and nobody has looked for it.",
     ]
     if told.license is None:
-        found.append("No licence was named when it was exported. That of the data may bind the weights too.")
+        found.append(UNLICENSED)
     if source.backbone.modality == "text":
         found.append(f"It reads the first {source.context} tokens of a text, and nothing after them.")
     return found

@@ -29,11 +29,13 @@ class Way(NamedTuple):
         place: module and class.
         packages: by the name that is imported.
         extra: the extra of this library that installs them.
+        heads: whether classifiers go out so, too.
     """
 
     place: tuple[str, str]
     packages: tuple[str, ...] = ()
     extra: str = ""
+    heads: bool = False
 
 
 WAYS = {
@@ -44,8 +46,8 @@ WAYS = {
         ("transformers", "sentence_transformers"),
         "hf",
     ),
-    "onnx": Way(("onnx", "OnnxDoor"), ("onnx", "onnxscript", "onnxruntime"), "onnx"),
-    "torch": Way(("torch", "TorchDoor")),
+    "onnx": Way(("onnx", "OnnxDoor"), ("onnx", "onnxscript", "onnxruntime"), "onnx", heads=True),
+    "torch": Way(("torch", "TorchDoor"), heads=True),
 }
 
 
@@ -69,15 +71,21 @@ class Exported(NamedTuple):
     seconds: float
 
 
-def door(name: str) -> Door:
+def door(name: str, head: bool = False) -> Door:
     """The door of this name.
 
+    head: whether a classifier is to go out.
+
     Raises:
-        ExportError: there is none, or its packages are not installed; with the command that installs them.
+        ExportError: there is none, or none for classifiers, or its packages are not installed; with the
+            command that installs them.
     """
     if name not in WAYS:
         raise ExportError(f"to={name} is no way out; take {', '.join(WAYS)}")
     way = WAYS[name]
+    if head and not way.heads:
+        others = " or ".join(f"to={one}" for one, way in WAYS.items() if way.heads)
+        raise ExportError(f"to={name} takes backbones alone; a classifier goes out by {others}")
     if missing := [one for one in way.packages if find_spec(one) is None]:
         told = " and ".join(missing)
         raise ExportError(f"to={name} needs {told}: pip install 'ssl-zoo[{way.extra}]'")
@@ -107,9 +115,7 @@ def export(
             The folder is then as it was before.
     """
     began = time.perf_counter()
-    way = door(name)
-    if source.head is not None and not way.heads:
-        raise ExportError(f"to={name} takes backbones alone; a classifier goes out by to=onnx or to=torch")
+    way = door(name, source.head is not None)
     refuse_taken(folder)
     found = [math.nan]
 

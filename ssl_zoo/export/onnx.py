@@ -1,6 +1,6 @@
 """One ONNX file: onnxruntime opens it, with a batch of any size, and texts of any length.
 
-model.onnx    operator set 18; its metadata hold the receipt, and what goes in
+model.onnx    operator set 18; its metadata hold the receipt of a run, and what goes in
 classes.json  of a classifier, the names of its classes
 tokenizer/    of texts, as this library writes it; tokenizer.json is the `tokenizers` library's
 """
@@ -19,7 +19,7 @@ import onnxruntime
 import torch
 from torch import Tensor
 
-from ssl_zoo.export._base import Door, ExportError, Reader, Source, carried
+from ssl_zoo.export._base import Door, ExportError, Reader, Source, carried, spelt
 from ssl_zoo.export.graph import inputs, outputs, wrapped
 from ssl_zoo.export.torch import example_shape, ids_lines, naming, plain_reading, traced, write_beside
 
@@ -29,7 +29,6 @@ FILE, OPSET = "model.onnx", 18
 class OnnxDoor(Door):
     name = "onnx"
     library = "onnx"
-    heads = True
     tolerance = 1e-4  # its kernels sum in another order
 
     def write(self, source: Source, folder: Path) -> None:
@@ -67,7 +66,9 @@ class OnnxDoor(Door):
         return read
 
     def lines(self, source: Source, folder: Path) -> str:
-        start = f'import numpy as np, onnxruntime\nmodel = onnxruntime.InferenceSession("{folder / FILE}")\n'
+        start = (
+            f"import numpy as np, onnxruntime\nmodel = onnxruntime.InferenceSession({spelt(folder / FILE)})\n"
+        )
         given, end = ", ".join(outputs(source)), naming(source, folder)
         if source.backbone.modality == "image":
             shape = ", ".join(map(str, example_shape(source)))
@@ -79,8 +80,9 @@ class OnnxDoor(Door):
 
     def notes(self, source: Source) -> Sequence[str]:
         return [
-            f"{FILE} is of operator set {OPSET} and runs in float32. When it was written, it differed from "
-            "PyTorch by 1e-4 at most.",
+            f"{FILE} is of operator set {OPSET} and runs in float32. When it was written, its "
+            f"{outputs(source)[0]} of a few rows differed from PyTorch's by 1e-4 at most, in units of the "
+            "largest or of 1.",
             *plain_reading(source),
         ]
 

@@ -19,7 +19,7 @@ from sentence_transformers.sentence_transformer.modules import Pooling, StaticEm
 from torch import Tensor
 
 from ssl_zoo.backbones.bag import TokenBag
-from ssl_zoo.export._base import Door, ExportError, Reader, Source, write_weights
+from ssl_zoo.export._base import Door, ExportError, Reader, Source, spelt, write_weights
 from ssl_zoo.export.tokens import whole
 from ssl_zoo.export.transformers import quiet, reading, write_text
 
@@ -60,7 +60,7 @@ class SentenceTransformersDoor(Door):
     def lines(self, source: Source, folder: Path) -> str:
         return (
             "from sentence_transformers import SentenceTransformer\n"
-            f'model = SentenceTransformer("{folder}")\n'
+            f"model = SentenceTransformer({spelt(folder)})\n"
             f'features = model.encode(["a text"])  # (1, {source.backbone.dim})'
         )
 

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from ssl_zoo.backbones.cnn import TimmCNN
 from ssl_zoo.backbones.vision import TimmViT
-from ssl_zoo.export._base import Door, ExportError, Reader, Source, write_json, write_weights
+from ssl_zoo.export._base import Door, ExportError, Reader, Source, spelt, write_json, write_weights
 from ssl_zoo.export.graph import refuse_causal_patches
 from ssl_zoo.export.rows import images
 
@@ -55,7 +55,7 @@ class TimmDoor(Door):
         pooled = f"model.forward_features(x).mean({within})" if within else "model(x)"
         return (
             "import timm\n"
-            f'model = timm.create_model("local-dir:{folder}", pretrained=True).eval()\n'
+            f"model = timm.create_model({spelt(f'local-dir:{folder}')}, pretrained=True).eval()\n"
             "prepare = timm.data.create_transform(**timm.data.resolve_model_data_config(model))\n"
             "x = prepare(image).unsqueeze(0)  # an image of PIL\n"
             f"features = {pooled}  # (1, {source.backbone.dim})"

@@ -1,7 +1,7 @@
 """A program of torch.export: PyTorch alone opens it, without this library or timm or transformers.
 
 model.pt2           the program; a batch, and a text, may have any length
-model.safetensors   the weights once more, by the names of this library, with the receipt
+model.safetensors   the backbone's weights once more, by the names of this library, with the receipt of a run
 config.json         what the weights are of: `ssl_zoo.load(FOLDER)` opens the folder as a backbone
 classes.json        of a classifier, the names of its classes
 tokenizer/          of texts, as this library writes it; tokenizer.json is the `tokenizers` library's
@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from ssl_zoo import hub
-from ssl_zoo.export._base import Door, ExportError, Reader, Source, write_json, write_weights
+from ssl_zoo.export._base import Door, ExportError, Reader, Source, spelt, write_json, write_weights
 from ssl_zoo.export.graph import inputs, outputs, wrapped
 
 PROGRAM, CLASSES = "model.pt2", "classes.json"
@@ -26,7 +26,6 @@ PROGRAM, CLASSES = "model.pt2", "classes.json"
 
 class TorchDoor(Door):
     name = "torch"
-    heads = True
 
     def write(self, source: Source, folder: Path) -> None:
         module, example, dynamic = wrapped(source)
@@ -48,7 +47,7 @@ class TorchDoor(Door):
         return read
 
     def lines(self, source: Source, folder: Path) -> str:
-        start = f'import torch\nmodel = torch.export.load("{folder / PROGRAM}").module()\n'
+        start = f"import torch\nmodel = torch.export.load({spelt(folder / PROGRAM)}).module()\n"
         given, end = ", ".join(outputs(source)), naming(source, folder)
         if source.backbone.modality == "image":
             shape = ", ".join(map(str, example_shape(source)))
@@ -90,7 +89,7 @@ def naming(source: Source, folder: Path) -> str:
     if source.head is None:
         return ""
     return (
-        f'\nimport json, pathlib\nclasses = json.loads(pathlib.Path("{folder / CLASSES}").read_text())\n'
+        f"\nimport json, pathlib\nclasses = json.loads(pathlib.Path({spelt(folder / CLASSES)}).read_text())\n"
         "print(classes[probabilities[0].argmax()])"
     )
 
@@ -108,7 +107,7 @@ def ids_lines(source: Source, folder: Path, as_tensor: str) -> str:
     shift = f"[i + {moved} for i in ids]" if moved else "ids"
     return (
         "from tokenizers import Tokenizer\n"
-        f'words = Tokenizer.from_file("{folder / "tokenizer" / "tokenizer.json"}")\n'
+        f"words = Tokenizer.from_file({spelt(folder / 'tokenizer' / 'tokenizer.json')})\n"
         f'ids = words.encode("a text", add_special_tokens=False).ids[:{context - around}]\n'
         f"ids = {[*tokenizer.prefix]} + {shift} + {[*tokenizer.suffix]}\n"
         f'batch = {{"input_ids": {as_tensor}([ids]), "attention_mask": {as_tensor}([[1] * len(ids)])}}'

@@ -21,7 +21,7 @@ from ssl_zoo.backbones._base import TokenBackbone
 from ssl_zoo.backbones.hf import HFBackbone
 from ssl_zoo.backbones.transformer import TextTransformer
 from ssl_zoo.export import trunk
-from ssl_zoo.export._base import Door, ExportError, Reader, Source, write_weights
+from ssl_zoo.export._base import Door, ExportError, Reader, Source, spelt, write_weights
 from ssl_zoo.export.timm import inside, preparing, write_timm
 from ssl_zoo.export.tokens import fast
 
@@ -45,19 +45,19 @@ class TransformersDoor(Door):
             return text_reader(AutoTokenizer.from_pretrained(folder), model)
 
     def lines(self, source: Source, folder: Path) -> str:
-        start = f'model = AutoModel.from_pretrained("{folder}").eval()\n'
+        start = f"model = AutoModel.from_pretrained({spelt(folder)}).eval()\n"
         if source.backbone.modality == "image":
             within = inside(source)
             pooled = f"found.last_hidden_state.mean({within})" if within else "found.pooler_output"
             return (
                 f"from transformers import AutoImageProcessor, AutoModel\n{start}"
-                f'prepare = AutoImageProcessor.from_pretrained("{folder}")\n'
+                f"prepare = AutoImageProcessor.from_pretrained({spelt(folder)})\n"
                 'found = model(**prepare(image, return_tensors="pt"))  # image: of PIL\n'
                 f"features = {pooled}  # (1, {source.backbone.dim})"
             )
         return (
             f"from transformers import AutoModel, AutoTokenizer\n{start}"
-            f'tokenizer = AutoTokenizer.from_pretrained("{folder}")\n'
+            f"tokenizer = AutoTokenizer.from_pretrained({spelt(folder)})\n"
             'batch = tokenizer(["a text"], padding=True, truncation=True, return_tensors="pt")\n'
             'seen = batch["attention_mask"][..., None]\n'
             "features = (model(**batch).last_hidden_state * seen).sum(1) / seen.sum(1)"

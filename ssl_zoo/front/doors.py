@@ -22,8 +22,8 @@ def as_folder(run: Any) -> str:
     from ssl_zoo.compose.gate import ConfigError
 
     raise ConfigError(
-        f"run: {type(run).__name__} is no run. Take what pretrain returned, or the folder of a run; a "
-        "backbone is saved first, by ssl_zoo.save(backbone, FOLDER)"
+        f"run: {type(run).__name__} is no run. Take what pretrain returned, or the folder of a run (or, to "
+        "export it, of a classifier); a backbone is saved first, by ssl_zoo.save(backbone, FOLDER)"
     )
 
 

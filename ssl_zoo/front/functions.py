@@ -356,8 +356,9 @@ def export(
         The folder, whose README.md says how to open it.
 
     Raises:
-        ConfigError: the run has not ended, or its backbone cannot be said so; says what would work.
-        HubError: the backbone is damaged.
+        ConfigError: the run has not ended, its backbone cannot be said so, or it is a model of another task;
+            says what would work.
+        HubError: the backbone or the classifier is damaged.
     """
     with at_the_door(progress):
         from ssl_zoo.compose.arguments import as_words

@@ -69,7 +69,7 @@ class MSN(MultiCrop):
             raise ValueError(f"{masked=} is in (0, 1), {above}")
         if self.large < 2:
             raise ValueError("MSN takes a target and anchors of one size first, and here is one such crop")
-        self.masked, self.weight, self.rounds = masked, weight, 0 if power else 3
+        self.masked, self.weight, self.balanced = masked, weight, not power
         self.temperature, self.sharpening = temperature, sharpening
         self.register_buffer("prior", (-power * torch.arange(1.0, prototypes + 1).log()).softmax(0), False)
         self.project = bottleneck_head(backbone.dim, width, out, "batch")
@@ -84,7 +84,7 @@ class MSN(MultiCrop):
             slow, project = self.teacher
             target = self.compare(project(slow(large[: len(batch.x)]).pooled)) / self.temperature
             sharp = sharpen(target.softmax(1), self.sharpening)  # (B, K)
-            q = sinkhorn(sharp.clamp_min(1e-37).log(), 1.0, self.rounds)
+            q = sinkhorn(sharp.clamp_min(1e-37).log(), 1.0) if self.balanced else sharp
         match, far = siamese(self.compare(self.project(anchors)), q, self.prior, self.temperature)
         told = {"match": match.detach(), "from_prior": far.detach(), "target_entropy": entropy(q)}
         return Loss(match + self.weight * far, told)

@@ -73,7 +73,7 @@ class WordVectors(Objective[TokenBackbone]):
         self.register_buffer("counts", torch.ones(self.words.num_embeddings))
         self.seen = Stash()
 
-    def thinned(self, noise: Tensor, ids: Tensor, segments: Tensor) -> tuple[Tensor, Tensor]:
+    def without_frequent(self, noise: Tensor, ids: Tensor, segments: Tensor) -> tuple[Tensor, Tensor]:
         """Ids and segments (B, T) without frequent words; noise (B, T)."""
         frequency = self.counts[ids] / self.counts.sum()
         return moved_up((segments >= 0) & (noise < (self.threshold / frequency).sqrt()), ids, segments)
@@ -83,7 +83,7 @@ class WordVectors(Objective[TokenBackbone]):
         ids, words = batch.x.long(), self.words
         segments = torch.zeros_like(ids) if batch.segments is None else batch.segments
         left_out, reach = rand(*ids.shape, 2, device=ids.device).unbind(2)
-        kept, documents = self.thinned(left_out, ids, segments)
+        kept, documents = self.without_frequent(left_out, ids, segments)
         pairs = neighbours(documents, 1 + (reach * self.window).long(), STRETCH, self.window).to(words.weight)
         likely = self.counts.double().pow(0.75).cumsum(0)
         noise = rand_shared(self.shared).to(likely) * likely[-1]

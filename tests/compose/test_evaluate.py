@@ -58,7 +58,10 @@ def test_a_floor_without_a_network_that_is_ahead_is_said_once():
         "TF-IDF": few(labels=labels, values=(floor,)),
     }
     said = below_simple([point(5, 0.39), point(25, 0.4), point(None, 0.9)])
-    assert said == ["TF-IDF, without any pretraining, is as good or better with 25 and all labels"]
+    where = "25 labels a class; all labels"
+    assert said == [f"TF-IDF, without any pretraining, is as good as pretrained, or better: {where}"]
+    swept = {"pretrained": few(labels=0.1, steps=40), "raw pixels": few(labels=0.1)}
+    assert below_simple([swept])[0].endswith("or better: 10 % of labels, 40 steps")
     assert below_simple([point(5, 0.39), {"pretrained": few()}]) == []
 
 

@@ -404,7 +404,22 @@ def test_several_keys_within_a_key_in_one_word():
     for word, said in (
         ("objective.view={_target_: ssl_zoo.views.view.View, scal: [0.5, 1.0]}", "did you mean 'scale'?"),
         ("objective.view={flip: 0.0}", "objective.view.flip: simclr_small takes no 'flip'; it takes size"),
-        ("objective.vieww={size: 8}", "did you mean 'view'?"),
+        ("objective.vieww={size: 8}", "objective.vieww"),
+        ("seed.x={a: 1}", "there is no key 'seed.x'"),
+        ("wandb.x={a: 1}", "there is no key 'wandb.x'"),
+        ("foo.bar={a: 1}", "there is no key 'foo.bar'"),
     ):
         with pytest.raises(ConfigError, match=re.escape(said)):
             composition.check("pretrain", [*IMAGES, word])
+
+
+def test_a_class_named_in_one_word_takes_keys_of_others():
+    """And a sweep goes over such words."""
+    view = "objective.view={_target_: ssl_zoo.views.view.View, scale: [0.5, 1.0]}"
+    made = composed("pretrain", *IMAGES, view, "objective.view.flip=0.0")
+    assert made.objective.view.flip == 0
+    several = f"{view},{{_target_: ssl_zoo.views.view.View, flip: 0.0}}"
+    (word,) = [
+        one for one in composition.settle("pretrain", [*IMAGES, several], sweeps=True) if "view=" in one
+    ]
+    assert word.startswith("++objective.view=")

@@ -1,6 +1,7 @@
 """A classifier for others: probabilities out of onnxruntime and PyTorch alone, its names, its card."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -12,8 +13,10 @@ import yaml
 import ssl_zoo
 from ssl_zoo import ConfigError
 from ssl_zoo.cli.verb import run_verb
-from ssl_zoo.export import doors
+from ssl_zoo.compose.exporting import classifier
+from ssl_zoo.export import doors, graph
 from ssl_zoo.export._base import ExportError
+from ssl_zoo.export.card import model_card
 
 SMALL = {"batch_size": 16, "steps": 2, "evaluate_every": 0, "trainer": "cpu", "progress": False, "threads": 1}
 
@@ -83,7 +86,7 @@ def test_onnxruntime_names_the_classes_of_images(images, capsys, monkeypatch):
 
 @pytest.mark.filterwarnings("ignore:No complete tensor found")  # of torch's loader
 def test_pytorch_alone_names_the_classes_of_texts(texts, tmp_path, capsys):
-    folder = ssl_zoo.export(texts, "torch", out=tmp_path / "out", progress=False)
+    folder = ssl_zoo.export(texts, "torch", out=tmp_path / 'the "best" one', progress=False)
     card = (folder / "README.md").read_text()
     row, lines, told = "waves and salt 3", card.split("```python\n")[1].split("```")[0], {}
     exec(compile(lines.replace("a text", row), "card", "exec"), told)
@@ -110,12 +113,25 @@ def test_what_cannot_go_out_so(images, texts, tmp_path):
     (copy / "model.json").write_text(json.dumps(about))
     with pytest.raises(ConfigError, match="holds a model for regression, and export writes backbones"):
         ssl_zoo.export(copy, "onnx", progress=False)
+    (copy / "model.json").write_text("{")
+    with pytest.raises(ssl_zoo.HubError, match=r"model\.json"):
+        ssl_zoo.export(copy, "onnx", progress=False)
+
+
+@pytest.mark.parametrize(
+    ("objective", "said"), [("SupCon", "with labels: SupCon"), ("MAE", "without labels: MAE")]
+)
+def test_the_card_says_whether_labels_taught_the_backbone(images, objective, said):
+    source = classifier(images.path, True)
+    made = source.head.about["made"] | {"pretraining": {"objective": objective, "steps": 7}}
+    source = source._replace(head=source.head._replace(about={"made": made}))
+    text = model_card(doors.door("torch"), source, ["validation: 90.0"], None, Path("out"))
+    assert f"- Before that, {how} labels: {objective}, 7 steps, run run." in text
+    assert "- validation: 90.0" in text
+    assert "No licence was named" in text
 
 
 def test_a_head_that_reads_otherwise_is_not_shipped(images, tmp_path, monkeypatch):
-    from ssl_zoo.compose.exporting import classifier
-    from ssl_zoo.export import graph
-
     source = classifier(images.path, True)
     monkeypatch.setattr(graph.Program, "told", lambda self, pooled, tokens: (self.head(pooled), pooled))
     with pytest.raises(ExportError, match="reads other features in what was written"):

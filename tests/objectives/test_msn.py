@@ -121,15 +121,6 @@ def test_two_steps_are_the_equation(power):
             torch.testing.assert_close(mine, m * old + (1 - m) * new)
 
 
-def test_only_msn_asks_for_equal_shares_of_the_targets():
-    """Where one prototype has nearly all, MSN's targets are balanced and PMSN's are as the average says."""
-    rounds = [build(MSN, backbone("vit"), power=power).rounds for power in (0.0, 0.25)]
-    said = torch.tensor([[9.0, 0.0, 0.0], [9.0, 1.0, 0.0], [9.0, 0.0, 1.0]], dtype=torch.float64).softmax(1)
-    msn, pmsn = (sinkhorn(said.log(), 1.0, count) for count in rounds)
-    torch.testing.assert_close(msn.sum(0), torch.ones(3, dtype=torch.float64), rtol=0.1, atol=0)
-    torch.testing.assert_close(pmsn, said)
-
-
 def test_prototypes_do_not_decay():
     objective = build(MSN, backbone("vit"))
     asked = {name: objective.tune(name, weight).decay for name, weight in objective.named_parameters()}
