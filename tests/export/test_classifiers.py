@@ -118,10 +118,8 @@ def test_what_cannot_go_out_so(images, texts, tmp_path):
         ssl_zoo.export(copy, "onnx", progress=False)
 
 
-@pytest.mark.parametrize(
-    ("objective", "said"), [("SupCon", "with labels: SupCon"), ("MAE", "without labels: MAE")]
-)
-def test_the_card_says_whether_labels_taught_the_backbone(images, objective, said):
+@pytest.mark.parametrize(("objective", "how"), [("SupCon", "with"), ("MAE", "without")])
+def test_the_card_says_whether_labels_taught_the_backbone(images, objective, how):
     source = classifier(images.path, True)
     made = source.head.about["made"] | {"pretraining": {"objective": objective, "steps": 7}}
     source = source._replace(head=source.head._replace(about={"made": made}))
