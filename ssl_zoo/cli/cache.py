@@ -10,7 +10,7 @@ import sys
 from ssl_zoo.cli.start import begin
 
 HELP = """\
-ssl-zoo cache: decoded images, encoded texts and shards of streams, which are made again when they are missing
+ssl-zoo cache: decoded images, encoded texts, tokenizers and shards of streams, made again if missing
 
   list [FOLDER]     what there is, and its size; without FOLDER, that of SSL_ZOO_CACHE or ~/.cache/ssl_zoo
   verify [FOLDER]   read every byte and compare it with what was written; exit code 1 if something is damaged

@@ -106,7 +106,7 @@ class BoardComposer:
     ) -> None:
         make: Any = gate.instantiate(config.backbone, _convert_="all", _partial_=True)
         if isinstance(data, TextData):
-            tokenizer = new_tokenizer(config, data.texts("train"), config.backbone)
+            tokenizer = new_tokenizer(config, data, config.backbone)
             tokenizer.save(where / "tokenizer")
             vocabulary = tokenizer.vocabulary
             backbone = floors.fresh(lambda: make(vocabulary=vocabulary), seed)

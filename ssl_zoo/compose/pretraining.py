@@ -131,7 +131,7 @@ def train(cfg: DictConfig, settings: dict[str, Any], where: Path, objects: Objec
     if pairs is not None:
         tokenizer = read_tokenizer(cfg, where, pairs.captions("train"), tower, begun)
     elif isinstance(data, TextData):
-        tokenizer = read_tokenizer(cfg, where, data.texts("train"), cfg.backbone, begun)
+        tokenizer = read_tokenizer(cfg, where, data, cfg.backbone, begun)
     objective = build_objective(cfg, tokenizer, objects, begin=new)
     if cfg.recompute:
         recompute(objective)
@@ -209,7 +209,7 @@ def train(cfg: DictConfig, settings: dict[str, Any], where: Path, objects: Objec
 
 
 def read_tokenizer(
-    cfg: DictConfig, where: Path, texts: Iterable[str], reader: DictConfig | None, begun: bool
+    cfg: DictConfig, where: Path, texts: TextData | Iterable[str], reader: DictConfig | None, begun: bool
 ) -> Tokenizer:
     """The tokenizer of the run that was begun, else a new one from the training texts."""
     if begun and (where / "tokenizer").exists():

@@ -58,7 +58,7 @@ def open_data(cfg: DictConfig) -> tuple[ImageData | ImageCaptions | TextData, To
         )
     if not isinstance(data, TextData):
         return data, None
-    return data, new_tokenizer(cfg, data.texts("train"), cfg.backbone)
+    return data, new_tokenizer(cfg, data, cfg.backbone)
 
 
 def cost(cfg: DictConfig, data: ImageData | ImageCaptions | TextData, tokenizer: Tokenizer | None) -> Cost:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -12,12 +13,15 @@ from ssl_zoo.compose.composition import ConfigError, plain
 from ssl_zoo.compose.gate import config_folder, instantiate
 from ssl_zoo.compose.keys import groups_of
 from ssl_zoo.data.rows import DataError
+from ssl_zoo.data.text import TextData
 from ssl_zoo.data.tokenizer import Tokenizer
 from ssl_zoo.data.tokenizer_pretrained import pretrained
 from ssl_zoo.pretrain.saying import say
 
+LEARNED = "ssl_zoo.data.tokenizer.bpe"  # takes as long as it is worth keeping; others are made in a moment
 
-def new_tokenizer(cfg: DictConfig, texts: Iterable[str], reader: DictConfig) -> Tokenizer:
+
+def new_tokenizer(cfg: DictConfig, texts: TextData | Iterable[str], reader: DictConfig) -> Tokenizer:
     """A tokenizer of the training texts, for the backbone that `reader` configures.
 
     To pretrained weights an id of another tokenizer means another word. So they bring their own, unless
@@ -25,7 +29,7 @@ def new_tokenizer(cfg: DictConfig, texts: Iterable[str], reader: DictConfig) -> 
 
     Args:
         cfg: the whole configuration of the run.
-        texts: the training texts.
+        texts: the training texts, or the data that hold them.
         reader: the configuration of the backbone that reads the ids.
 
     Raises:
@@ -35,7 +39,12 @@ def new_tokenizer(cfg: DictConfig, texts: Iterable[str], reader: DictConfig) -> 
     if cfg.get("init") is not None and reader is cfg.backbone:
         return of_run(Path(cfg.init), asked)
     if reader.get("pretrained") is not True or asked.get("name") == name:
-        return instantiate(cfg.tokenizer, _convert_="all")(texts)
+        learn = instantiate(cfg.tokenizer, _convert_="all")
+        if not isinstance(texts, TextData):
+            return learn(texts)
+        if asked.get("_target_") != LEARNED:
+            return learn(texts.texts("train"))
+        return texts.tokenizer(learn, json.dumps(asked, sort_keys=True))
     instead = "for another one, whose ids mean other words to them, say backbone.pretrained=weights"
     if asked != default():
         raise ConfigError(

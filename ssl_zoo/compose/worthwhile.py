@@ -213,7 +213,7 @@ class Work:
             make = instantiate(cfg.backbone, _convert_="all", _partial_=True)
             run.mkdir(parents=True, exist_ok=True)
             if isinstance(data, TextData):
-                tokenizer = new_tokenizer(cfg, data.texts("train"), cfg.backbone)
+                tokenizer = new_tokenizer(cfg, data, cfg.backbone)
                 tokenizer.save(run / "tokenizer")
                 backbone = make(vocabulary=tokenizer.vocabulary)
             else:

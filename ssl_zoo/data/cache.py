@@ -27,7 +27,7 @@ from ssl_zoo.data.rows import DataError
 from ssl_zoo.messages import note
 from ssl_zoo.portable import lock_file, remove_held, sync
 
-ROOMS = ("images", "listings", "text")  # the folders of a cache that hold stores
+ROOMS = ("images", "listings", "text", "tokenizers")  # the folders of a cache that hold stores
 SEAL = "seal.json"
 SMALL = 1 << 24  # bytes: files up to this size are digested wholly each time they are opened
 BLOCKS, BLOCK = 64, 1 << 14  # of a larger one, so many blocks of so many bytes

@@ -8,7 +8,7 @@ part, then validation, then test (nanoGPT's int(0.9 * n) rule for tinyshakespear
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
@@ -16,7 +16,7 @@ from typing import Literal
 
 import numpy as np
 
-from ssl_zoo.data.cache import root
+from ssl_zoo.data.cache import root, store
 from ssl_zoo.data.rows import DataError, Rows
 from ssl_zoo.data.split_files import Assigned, Given, dealt, read_assigned, refuse_both
 from ssl_zoo.data.split_names import PARTS
@@ -27,7 +27,7 @@ from ssl_zoo.data.text_rows import DocumentRows, PackedRows, write_stream
 from ssl_zoo.data.text_sources import Fetched, Source, read, stamp
 from ssl_zoo.data.text_tables import label_of
 from ssl_zoo.data.text_tally import Tally
-from ssl_zoo.data.tokenizer import Tokenizer
+from ssl_zoo.data.tokenizer import Tokenizer, version
 from ssl_zoo.messages import note
 
 READING = 2  # raise it when the same files would be read otherwise: encoded text in caches is then not used
@@ -51,7 +51,8 @@ class TextData:
             their place.
         max_document_bytes, max_unpacking_ratio: limits that keep a file from filling memory or disk (see
             text_files.py).
-        cache: folder for encoded text; None: the environment's SSL_ZOO_CACHE, else ~/.cache/ssl_zoo.
+        cache: folder for encoded text and learned tokenizers; None: the environment's SSL_ZOO_CACHE, else
+            ~/.cache/ssl_zoo.
 
     Raises:
         DataError: fractions that leave no training samples. Files are read, and refused, when asked for.
@@ -96,7 +97,8 @@ class TextData:
         self._limits = Limits(max_document_bytes, max_unpacking_ratio)
         self._said: list[str] = []
         self._names = None if classes is None else self._named(classes)
-        self._cache, self._fetched = root(cache) / "text", Fetched(root(cache))
+        self._cache, self._tokenizers = root(cache) / "text", root(cache) / "tokenizers"
+        self._fetched = Fetched(root(cache))
 
     def _named(self, classes: Mapping[str, str]) -> dict[str, str]:
         names = {label_of(label, f"{self.name}: a key of classes"): str(n) for label, n in classes.items()}
@@ -168,6 +170,22 @@ class TextData:
         rows = PackedRows(folder, length, lookahead)
         self._say(rows.notes)
         return rows
+
+    def tokenizer(self, learn: Callable[[Iterable[str]], Tokenizer], settings: str) -> Tokenizer:
+        """What is learned of the training texts: once, then it is read from the cache.
+
+        Args:
+            learn: the same texts give the same tokenizer.
+            settings: what `learn` is, in words that differ where it does.
+
+        Raises:
+            DataError: a fault in the files, or texts that nothing can be learned from.
+        """
+        facts = (READING, self._stamp, version(), settings)
+        folder = self._tokenizers / hashlib.sha256(repr(facts).encode()).hexdigest()[:24]
+        title = f"a tokenizer of {self.name}"
+        store(folder, title, lambda draft: learn(self.texts("train")).save(draft))
+        return Tokenizer.load(folder)
 
     @cached_property
     def _assigned(self) -> Assigned | None:

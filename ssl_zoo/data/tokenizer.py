@@ -38,6 +38,11 @@ _CUT = re.compile(r"\S(?=\s)")
 _HALF = re.compile("[\ud800-\udfff]")
 
 
+def version() -> str:
+    """What a learned tokenizer depends on beside its texts and settings: this file, and the library."""
+    return f"{tokenizers.__version__}-{hashlib.sha256(Path(__file__).read_bytes()).hexdigest()[:16]}"
+
+
 class Tokenizer:
     """A vocabulary, and what turns text into its ids and ids into text.
 

@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 import types
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +25,7 @@ from ssl_zoo.data.text_formats import Prefixed, Table, Text, lines
 from ssl_zoo.data.text_pairs import TextPairs
 from ssl_zoo.data.text_rows import PackedRows, shift, write_stream
 from ssl_zoo.data.text_sources import read
-from ssl_zoo.data.tokenizer import bytes_tokenizer, characters
+from ssl_zoo.data.tokenizer import bpe, bytes_tokenizer, characters
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
@@ -500,3 +501,40 @@ def test_every_text_config_names_itself():
         node = OmegaConf.load(path)
         if ".text" in node._target_:
             assert node.name == path.stem, path
+
+
+def test_a_tokenizer_is_learned_once(tmp_path):
+    """Again where texts or settings are others, or what is kept is damaged; several objects share it."""
+    file = tmp_path / "a.txt"
+    file.write_text("\n\n".join("the cat sat on the mat" for _ in range(40)))
+    learned = []
+
+    def learn(texts, size=270):
+        learned.append(size)
+        return bpe(texts, size=size)
+
+    def made(settings="270", size=270):
+        data = TextData("t", file, validation_fraction=0.1, cache=tmp_path / "cache")
+        return data.tokenizer(partial(learn, size=size), settings)
+
+    first, again = made(), made()
+    assert learned == [270]
+    assert first.fingerprint == again.fingerprint
+    texts = TextData("t", file, validation_fraction=0.1).texts("train")
+    assert first.fingerprint == bpe(texts, 270).fingerprint
+    assert made("265", 265).vocabulary.size == 265
+    file.write_text("\n\n".join("a dog ran to the door" for _ in range(40)))
+    assert made().fingerprint != first.fingerprint
+    assert learned == [270, 265, 270]
+    for one in (tmp_path / "cache/tokenizers").glob("*/tokenizer.json"):
+        one.write_text("{}")
+    made()
+    assert learned == [270, 265, 270, 270]
+
+
+def test_a_tokenizer_of_no_text_leaves_nothing(tmp_path):
+    (tmp_path / "a.txt").write_text("ab\n\ncd\n\nef")
+    data = TextData("t", tmp_path / "a.txt", validation_fraction=0, cache=tmp_path / "cache")
+    with pytest.raises(DataError, match="no pair of bytes occurs twice"):
+        data.tokenizer(bpe, "bpe")
+    assert list((tmp_path / "cache/tokenizers").iterdir()) == []
