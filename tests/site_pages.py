@@ -28,7 +28,7 @@ ELSEWHERE = {
 NOT_RUN = {
     r"^make demo$": "sets up .venv; tests/cli/test_demo.py runs the demo",
     r"^pip install ": "installs",
-    r"^python benchmarks/data/(images|texts).py ": "downloads; tests/test_datasets.py",
+    r"^python benchmarks/data/(images|texts).py ": "downloads; tests/test_board_data.py",
     r"trainer=(gpu|ddp|fsdp2)( |$)": "needs GPUs",
     r"^(torchrun|srun) ": "needs a launcher",
     r"(https|s3)://": "needs a network; tests/data/test_image_streams.py and test_text_streams.py",
