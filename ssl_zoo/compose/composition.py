@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import re
 from argparse import Namespace
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -266,10 +266,13 @@ def settle(
     added = {}
     for one in overrides.spread(made) if sweeps else [made]:
         added |= checked(verb, one, place, objects)
-    return [
-        f"+{word}" if overrides.split(word).key in added and word[0] not in "+~" else overrides.opened(word)
-        for word in made
-    ]
+    return [handed(word, added) for word in made]
+
+
+def handed(word: str, added: Collection[str]) -> str:
+    """A word as Hydra takes it. added: keys that no YAML file spells out."""
+    prefix, key, _ = overrides.split(word)
+    return f"+{word}" if key in added and not prefix else overrides.opened(word)
 
 
 def check(verb: str, given: list[str], place: Place = SHIPPED) -> None:
@@ -343,8 +346,7 @@ def checked(verb: str, made: list[str], place: Place, objects: Given = NOTHING) 
     if missing:
         own = " A path of your own, or a name." if missing[0] == "data" else ""
         raise ConfigError(f"{missing[0]}=... is missing.{own} {known(missing[0], place)}")
-    whole = [f"+{w}" if overrides.split(w).key in added else overrides.opened(w) for w in made]
-    full = composed(verb, whole, place, objects)
+    full = composed(verb, [handed(word, added) for word in made], place, objects)
     refuse_values(verb, keys, full)
     refuse_unread(verb, full)
     return added

@@ -69,10 +69,11 @@ def export_from(cfg: DictConfig, own: Backbone | None = None) -> Shipped:
         where / "exports" / (cfg.to if main else f"{cfg.to}-{cfg.part}") if cfg.out is None else Path(cfg.out)
     )
     try:
-        doors.door(cfg.to, holds_model(where))
+        tuned = holds_model(where)
+        doors.door(cfg.to, tuned)
         doors.refuse_taken(out)
         write: Callable[[Door, Path], str]
-        if holds_model(where):
+        if tuned:
             source = classifier(where, main)
             scores = [format_score(split, one) for split, one in source.facts().get("scores", {}).items()]
             write = lambda way, folder: model_card(way, source, scores, cfg.license, folder)  # noqa: E731
@@ -101,14 +102,8 @@ def classifier(where: Path, main: bool) -> Source:
     if not main:
         raise ConfigError(f"part= is for runs, and {where} holds a classifier, which has one backbone")
     model = kept.load(where, "cpu")
-    one = model.subject
-    source = Source(one.backbone.eval(), {}, head=Head(model.head, model.classes, model.about))
-    if one.tokenizer is None:
-        return source
-    limit = one.backbone.max_length if isinstance(one.backbone, TokenBackbone) else None
-    return source._replace(
-        tokenizer=one.tokenizer, context=one.length if limit is None else min(one.length, limit)
-    )
+    one, head = model.subject, Head(model.head, model.classes, model.about)
+    return source_of(one.backbone, {}, one.tokenizer, one.length, head)
 
 
 def opened(where: Path, part: str, own: Backbone | None) -> tuple[Source, DictConfig]:
@@ -132,12 +127,21 @@ def opened(where: Path, part: str, own: Backbone | None) -> tuple[Source, DictCo
         note(f"note: {words}")
     backbone = own if own is not None and part == hub.MAIN else hub.load(where, name=part)
     receipt = make_receipt(where, config, summary, part)
-    if backbone.modality == "image":
-        return Source(backbone.cpu().eval(), receipt), config
+    tokenizer = Tokenizer.load(where / "tokenizer") if backbone.modality == "text" else None
+    return source_of(backbone, receipt, tokenizer, int(config.context)), config
+
+
+def source_of(
+    backbone: Backbone,
+    receipt: dict[str, Any],
+    tokenizer: Tokenizer | None,
+    length: int,
+    head: Head | None = None,
+) -> Source:
+    """What is exported; a text is cut to `length` tokens, or to as many as the backbone reads."""
     limit = backbone.max_length if isinstance(backbone, TokenBackbone) else None
-    context = int(config.context) if limit is None else min(int(config.context), limit)
-    tokenizer = Tokenizer.load(where / "tokenizer")
-    return Source(backbone.cpu().eval(), receipt, tokenizer, context), config
+    context = None if tokenizer is None else length if limit is None else min(length, limit)
+    return Source(backbone.cpu().eval(), receipt, tokenizer, context, head)
 
 
 def make_receipt(where: Path, config: DictConfig, summary: dict[str, Any], part: str) -> dict[str, Any]:

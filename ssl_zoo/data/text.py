@@ -97,8 +97,7 @@ class TextData:
         self._limits = Limits(max_document_bytes, max_unpacking_ratio)
         self._said: list[str] = []
         self._names = None if classes is None else self._named(classes)
-        self._cache, self._tokenizers = root(cache) / "text", root(cache) / "tokenizers"
-        self._fetched = Fetched(root(cache))
+        self._cache, self._fetched = root(cache), Fetched(root(cache))
 
     def _named(self, classes: Mapping[str, str]) -> dict[str, str]:
         names = {label_of(label, f"{self.name}: a key of classes"): str(n) for label, n in classes.items()}
@@ -164,8 +163,7 @@ class TextData:
             return DocumentRows(texts, tokenizer, length, labels, self.classes, even)
         if layout != "packed":
             raise DataError(f"layout is document or packed, not {layout}")
-        facts = (READING, self._stamp, split, tokenizer.fingerprint)
-        folder = self._cache / hashlib.sha256(repr(facts).encode()).hexdigest()[:24]
+        folder = self._place("text", split, tokenizer.fingerprint)
         write_stream(self.texts(split), tokenizer, folder, f"{self.name} ({split})", self._said)
         rows = PackedRows(folder, length, lookahead)
         self._say(rows.notes)
@@ -181,11 +179,15 @@ class TextData:
         Raises:
             DataError: a fault in the files, or texts that nothing can be learned from.
         """
-        facts = (READING, self._stamp, version(), settings)
-        folder = self._tokenizers / hashlib.sha256(repr(facts).encode()).hexdigest()[:24]
+        folder = self._place("tokenizers", version(), settings)
         title = f"a tokenizer of {self.name}"
         store(folder, title, lambda draft: learn(self.texts("train")).save(draft))
         return Tokenizer.load(folder)
+
+    def _place(self, room: str, *facts: str) -> Path:
+        """Where the cache keeps what is made of the files and of these facts."""
+        key = hashlib.sha256(repr((READING, self._stamp, *facts)).encode()).hexdigest()[:24]
+        return self._cache / room / key
 
     @cached_property
     def _assigned(self) -> Assigned | None:

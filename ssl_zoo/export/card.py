@@ -80,12 +80,8 @@ class Told(NamedTuple):
 def card(door: Door, source: Source, told: Told, folder: Path) -> str:
     """The text of a card."""
     text = source.backbone.modality == "text"
-    head = {
-        **({} if told.license is None else {"license": told.license}),
-        "library_name": door.library,
-        "pipeline_tag": "feature-extraction" if text else "image-feature-extraction",
-        "tags": ["ssl-zoo", "self-supervised", told.objective.lower(), "feature-extraction"],
-    }
+    task = "feature-extraction" if text else "image-feature-extraction"
+    head = heading(door, told.license, task, (told.objective.lower(), "feature-extraction"))
     count = sum(weight.numel() for weight in source.backbone.parameters())
     reads = (
         f"A backbone that reads {source.backbone.modality}s and gives {source.backbone.dim} features for each"
@@ -95,7 +91,7 @@ def card(door: Door, source: Source, told: Told, folder: Path) -> str:
         learned = f"trained by {told.objective} with the labels of {told.data}"
     what = f"{reads}: {count:,} weights, {learned} with ssl_zoo."
     return TEXT.format(
-        head=yaml.safe_dump(head, sort_keys=False, allow_unicode=True),
+        head=head,
         title=told.title,
         what=what,
         lines=door.lines(source, folder),
@@ -115,12 +111,6 @@ def model_card(door: Door, source: Source, scores: Sequence[str], license: str |
     made = about.get("made") or {}
     began = made.get("pretraining") or {}
     task = f"{kind}-classification"
-    head = {
-        **({} if license is None else {"license": license}),
-        "library_name": door.library,
-        "pipeline_tag": task,
-        "tags": ["ssl-zoo", "self-supervised", task],
-    }
     named = ", ".join(classes[:20]) + (f" and {len(classes) - 20:,} more" if len(classes) > 20 else "")
     count = sum(weight.numel() for weight in source.backbone.parameters())
     facts = [
@@ -134,11 +124,11 @@ def model_card(door: Door, source: Source, scores: Sequence[str], license: str |
     wrong = [
         "It names one of its classes whatever it is shown.",
         "What the data hold of bias is in its answers, and nobody has looked for it.",
-        *([] if license else [UNLICENSED]),
+        *([] if license is not None else [UNLICENSED]),
         *([f"It reads the first {source.context} tokens of a text."] if kind == "text" else []),
     ]
     return TEXT.format(
-        head=yaml.safe_dump(head, sort_keys=False, allow_unicode=True),
+        head=heading(door, license, task, (task,)),
         title=f"{len(classes)} classes of {made.get('data', kind)}",
         what=f"A classifier of {kind}s, of {count:,} weights, made with ssl_zoo: {named}.",
         lines=door.lines(source, folder),
@@ -151,10 +141,15 @@ def model_card(door: Door, source: Source, scores: Sequence[str], license: str |
     )
 
 
-def spanned(one: Mapping[str, Any]) -> tuple[float, float] | None:
-    """The interval of a score, where it has one."""
-    span = one.get("interval")
-    return None if span is None else (span[0], span[1])
+def heading(door: Door, license: str | None, task: str, tags: Sequence[str]) -> str:
+    """The YAML at the head of a card. task, tags: as the hub calls them."""
+    told = {
+        **({} if license is None else {"license": license}),
+        "library_name": door.library,
+        "pipeline_tag": task,
+        "tags": ["ssl-zoo", "self-supervised", *tags],
+    }
+    return yaml.safe_dump(told, sort_keys=False, allow_unicode=True)
 
 
 def bullets(sentences: Sequence[str]) -> str:
@@ -191,7 +186,8 @@ def table(figures: Mapping[str, Mapping[str, Any]]) -> str:
     for report in figures.values():
         for name, one in report["results"].items():
             labels = "all" if one.get("labels") is None else one["labels"]
-            score = format_score(one["metric"], one["mean"], spanned(one))
+            span = one.get("interval")
+            score = format_score(one["metric"], one["mean"], None if span is None else (span[0], span[1]))
             told = any_metric(one["metric"]).title
             seeds = len(one.get("values") or [0])
             score += f" ({seeds} seed{'s' * (seeds != 1)})"
