@@ -96,7 +96,7 @@ OLD := -o filterwarnings=default --disable-warnings -k "not cannot_work" tests/t
 
 .venv-lowest/.ready: .venv/.ready
 	$(BIN)/uv venv --quiet --clear --python $(BIN)/python .venv-lowest
-	$(BIN)/uv pip install --python .venv-lowest/bin/python --resolution lowest-direct --editable . --group dev
+	UV_COMPILE_BYTECODE=0 $(BIN)/uv pip install --python .venv-lowest/bin/python --resolution lowest-direct --editable . --group dev
 	touch $@
 
 .venv/.docs: .venv/.ready

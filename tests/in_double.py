@@ -13,6 +13,10 @@ from ssl_zoo.objectives._base import Batch, Objective
 from ssl_zoo.views.view import View
 
 ZOO = {f"{cls.__name__} {kind}": (cls, kind) for cls, kind in zoo_backbones.pairs()}
+# Of each objective one kind of backbone; the others are tried by `make slow`. Contract and pairs of processes
+# take the last that it names, divided weights and resumption the first.
+FIRST = tuple(name for name, (cls, kind) in ZOO.items() if kind == cls.takes[0])
+LAST = tuple(name for name, (cls, kind) in ZOO.items() if kind == cls.takes[-1])
 
 
 def in_double(view: nn.Module, images: Any, shown: torch.Tensor) -> torch.Tensor:

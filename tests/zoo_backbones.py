@@ -11,6 +11,7 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any, TypeVar
 
+import pytest
 import torch
 from torch import Tensor, nn
 
@@ -92,6 +93,14 @@ def discover(folder: Path = OBJECTIVES) -> list[type[Objective]]:
 def pairs() -> list[tuple[type[Objective], Kind]]:
     """Every objective with every kind of backbone it takes."""
     return [(cls, kind) for cls in discover() for kind in cls.takes]
+
+
+def cases() -> list[Any]:
+    """`pairs` for a test, all but the last kind that an objective names for `make slow` alone."""
+    return [
+        pytest.param(cls, kind, marks=[] if kind == cls.takes[-1] else [pytest.mark.slow])
+        for cls, kind in pairs()
+    ]
 
 
 def refusals() -> list[tuple[type[Objective], Kind]]:

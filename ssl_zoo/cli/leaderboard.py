@@ -187,7 +187,6 @@ def check(positional: list[str], options: Options) -> None:
     from ssl_zoo.compose.boards import BoardComposer
     from ssl_zoo.leaderboard.check import check as checked
     from ssl_zoo.leaderboard.datasets import AbsentDatasets
-    from ssl_zoo.transfer.report import table
 
     only(options, "strict")
     strict = {"true": True, "false": False, None: False}.get(options.get("strict"))
@@ -203,7 +202,9 @@ def check(positional: list[str], options: Options) -> None:
         if not found.kept:
             print(f"{board.folder} takes no file: what was found is not kept for `show`", file=sys.stderr)
         standing += [(f"{board.name}/{line}", found.problems(line) or "stands") for line in board.recipes]
-    print(table(("line", "standing"), standing))
+    width = max((len(line) for line, _ in standing), default=0)
+    for line, how in standing:
+        print(f"{line:<{width}}  {how}")
     for fault in faults:
         print(fault, file=sys.stderr)
     marked = sum(how != "stands" for _, how in standing)

@@ -1,8 +1,8 @@
 """Two processes of N rows equal one of 2 N: loss, gradient and three steps, in double precision.
 
-Every objective that a file of ssl_zoo/objectives defines, on every kind of backbone that it takes, in one
-pair of processes: raw torch.distributed over gloo, with gradients averaged by hand as DDP does. One run
-goes through Lightning.
+Every objective that a file of ssl_zoo/objectives defines, on every kind of backbone that it takes (on one
+where `make slow` does not run), in one pair of processes: raw torch.distributed over gloo, with gradients
+averaged by hand as DDP does. One run goes through Lightning.
 """
 
 import functools
@@ -20,7 +20,7 @@ import ranks
 import tiny
 import torch
 import torch.distributed as dist
-from in_double import ZOO, build
+from in_double import LAST, ZOO, build
 from torch import nn
 
 from ssl_zoo import distributed, norm
@@ -33,6 +33,9 @@ from ssl_zoo.distributed import rank, world
 from ssl_zoo.memory import Centre
 from ssl_zoo.noise import free_noise, rand, seed_noise
 
+REST = tuple(name for name in ZOO if name not in LAST)
+EACH = [*LAST, *(pytest.param(name, marks=pytest.mark.slow) for name in REST)]
+
 
 def learned(name: str, accumulate: int = 1) -> dict[str, Any]:
     return learn(*build(name), accumulate)
@@ -43,9 +46,13 @@ def own_chunk(ctx, *grads):
     return grads[0].chunk(world())[rank()]
 
 
+def several(names: tuple[str, ...]) -> dict[str, Any]:
+    return {name: learned(name) for name in names}
+
+
 def everything() -> dict[str, Any]:
     """What one pair of processes does for all tests here."""
-    found: dict[str, Any] = {name: learned(name) for name in ZOO}
+    found = several(LAST)
     found |= {"norms": norms(), "gathered": gathered(), "noise": noise(), "assigned": assigned()}
     found["contrast of two"] = contrast_of_two()
     found["summed"] = summed()
@@ -66,15 +73,20 @@ def pair(tmp_path_factory, worker_id):
     return ranks.once(tmp_path_factory, worker_id, "two-processes", everything)
 
 
+@pytest.fixture(scope="module")
+def rest(tmp_path_factory, worker_id):
+    return ranks.once(tmp_path_factory, worker_id, "rest-of-pairs", functools.partial(several, REST))
+
+
 @functools.cache
 def alone(name: str) -> dict[str, Any]:
     """What one process learns."""
     return learned(name)
 
 
-@pytest.mark.parametrize("name", ZOO)
-def test_two_processes_equal_one(pair, name):
-    two, one = pair[name], alone(name)
+@pytest.mark.parametrize("name", EACH)
+def test_two_processes_equal_one(request, name):
+    two, one = request.getfixturevalue("pair" if name in LAST else "rest")[name], alone(name)
     assert two["losses"] == pytest.approx(one["losses"], rel=1e-9)
     assert len({f"{loss:.12g}" for loss in one["losses"]}) == STEPS  # the weights do move
     assert two["gradient"].keys() == one["gradient"].keys()
@@ -99,7 +111,7 @@ def test_batch_norm_of_a_process_alone_is_noticed(pair):
     assert furthest(wrong["gradient"], right["gradient"], faint(right["gradient"])) > 1e-2
 
 
-@pytest.mark.parametrize("name", ZOO)
+@pytest.mark.parametrize("name", EACH)
 def test_accumulated_parts_equal_one_batch(name):
     """Where each sample has a loss of its own; else they are smaller batches, as the trainer says."""
     whole, halves = alone(name), learned(name, accumulate=2)

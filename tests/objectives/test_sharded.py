@@ -11,7 +11,7 @@ import ranks
 import test_distributed
 import torch
 import torch.distributed as dist
-from in_double import ZOO, build
+from in_double import FIRST, ZOO, build
 from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor import DTensor
@@ -32,10 +32,6 @@ OPTIMIZERS = {
     "larc": partial(optim.larc, lr=0.3),
 }
 IN_FOUR = ("MAE vit", "SwAV cnn", "MoCo vit", "MaskedLM encoder", "DocumentCrops bag")
-
-
-# Of each objective one kind of backbone; the others are tried by `make slow`.
-FIRST = tuple({cls: name for name, (cls, _) in reversed(ZOO.items())}.values())
 REST = tuple(name for name in ZOO if name not in FIRST)
 
 

@@ -1,4 +1,5 @@
-"""The contract of an objective, checked for every objective on every kind of backbone it takes.
+"""The contract of an objective, checked for every objective on every kind of backbone it takes: one of them
+in each test run, the others by `make slow`.
 
 A class in a new file of ssl_zoo/objectives/ is found by itself.
 """
@@ -10,7 +11,7 @@ from importlib import import_module
 import pytest
 import torch
 import yaml
-from zoo_backbones import backbone, batch, build, discover, images, pairs, refusals, text
+from zoo_backbones import backbone, batch, build, cases, discover, images, refusals, text
 
 from ssl_zoo import hub
 from ssl_zoo.backbones._base import KINDS, Kind, TokenBackbone, pool
@@ -31,7 +32,7 @@ def check_contract(cls: type[Objective], kind: Kind) -> None:
     assert not found, "\n".join(found)
 
 
-@pytest.mark.parametrize(("cls", "kind"), pairs(), ids=case_name)
+@pytest.mark.parametrize(("cls", "kind"), cases(), ids=case_name)
 def test_contract(cls, kind):
     check_contract(cls, kind)
 
