@@ -37,9 +37,10 @@ lint: .venv/.ready ## ruff check, ruff format --check, pyright
 
 check: test lint ## test, then lint
 
-boards: .venv/.ready ## run the digits board from nothing, and say which lines of all boards still stand
+boards: .venv/.ready ## run a seed of the digits board from nothing, and say which lines of all boards still stand
 	rm -rf .cache/boards && mkdir -p .cache/boards/digits
-	cp -r benchmarks/leaderboard/digits/board.yaml benchmarks/leaderboard/digits/recipes .cache/boards/digits/
+	sed 's/^seeds: .*/seeds: [0]/' benchmarks/leaderboard/digits/board.yaml > .cache/boards/digits/board.yaml
+	cp -r benchmarks/leaderboard/digits/recipes .cache/boards/digits/
 	OMP_NUM_THREADS=1 timeout 2400 $(BIN)/ssl-zoo leaderboard run .cache/boards/digits jobs=$(JOBS) runs=.cache/boards/runs
 	$(BIN)/ssl-zoo leaderboard check .cache/boards/digits strict=true
 	$(BIN)/ssl-zoo leaderboard check

@@ -50,7 +50,7 @@ def first_step(words: list[str]) -> float:
     import torch
 
     torch.set_num_threads(1)
-    stepper(words, rows=64)()  # what is loaded and compiled once
+    stepper(words, rows=128)()  # what is loaded and compiled once
     # What that has freed goes back to the system: memory that is there already would not be seen to grow.
     ctypes.CDLL(None).malloc_trim(0)
     return peak(stepper(words))

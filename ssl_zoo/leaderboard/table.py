@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from ssl_zoo.leaderboard.curves import KINDS, Curves, curves, longer
 from ssl_zoo.leaderboard.standings import Cell, Line, Standings, format_point, in_order
@@ -22,7 +23,7 @@ def show(board: Standings) -> str:
         table(["", *header], [[name, *cells] for name, cells in zip(names, body, strict=True)]),
     ]
     if any(line.cells for line in board.lines):
-        parts.append(table(["measure", *names], measured(board, board.lines)))
+        parts.append(table(*lengthwise(["measure", *names], measured(board, board.lines))))
     parts += [f"stale: {name}: {board.stale[name]}" for name in names if name in board.stale]
     parts += filter(None, [vouched(board)])
     return "\n\n".join([*parts, board.checked])
@@ -81,6 +82,14 @@ def measured(board: Standings, lines: Sequence[Line]) -> list[list[str]]:
         ]
         for name in board.measures
     ]
+
+
+def lengthwise(header: list[str], body: list[list[Any]]) -> tuple[list[str], list[list[Any]]]:
+    """A table of measures by lines, turned where it is wider than long: pages scroll down, not sideways."""
+    if len(header) <= len(body) + 1:
+        return header, body
+    turned = [list(column) for column in zip(header, *body, strict=True)]
+    return ["line", *turned[0][1:]], turned[1:]
 
 
 def heading(board: Standings, measure: str) -> str:
@@ -191,7 +200,7 @@ def markdown(board: Standings, pictures: Mapping[str, str]) -> str:
         parts.append(_image(f"{board.heading(board.primary)} by line", pictures["primary"]))
         parts += [
             "## All measures",
-            grid(["measure", *(line.title for line in board.ran)], measured(board, board.ran)),
+            grid(*lengthwise(["measure", *(line.title for line in board.ran)], measured(board, board.ran))),
         ]
     for kind in WORDS:
         parts += _worth(board, kind)
@@ -219,7 +228,7 @@ def _worth(board: Standings, kind: str) -> list[str]:
     return [
         f"## What pretraining gains over {WORDS[kind]}",
         f"{worth_words(kind)}. **Bold**: all of it is above 0. ▼: all of it is below 0.",
-        grid(["measure", *(line.title for line in compared)], body),
+        grid(*lengthwise(["measure", *(line.title for line in compared)], body)),
     ]
 
 

@@ -21,6 +21,7 @@ from ssl_zoo.leaderboard.table import (
     OVER,
     chosen_words,
     cost,
+    lengthwise,
     saved_labels,
     saved_words,
     standing,
@@ -144,12 +145,11 @@ def worth(board: Standings, kind: str) -> dict[str, Any]:
     if not (found := gains(board, kind)):
         return {}
     compared = lines_of(board, found)
-    return {
-        "floor": WORDS[kind],
-        "words": worth_words(kind),
-        "titles": [line.title for line in compared],
-        "gains": [(one.title, [one.gains.get(line.name) for line in compared]) for one in found],
-    }
+    header, body = lengthwise(
+        ["measure", *(line.title for line in compared)],
+        [[one.title, *(one.gains.get(line.name) for line in compared)] for one in found],
+    )
+    return {"floor": WORDS[kind], "words": worth_words(kind), "header": header, "gains": body}
 
 
 def column(board: Standings, measure: str) -> Column:

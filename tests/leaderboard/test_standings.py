@@ -12,7 +12,7 @@ from boards import ROWS, record, result, write
 from ssl_zoo.leaderboard.board import FLOORS
 from ssl_zoo.leaderboard.curves import DIAGNOSTICS, classes, curves
 from ssl_zoo.leaderboard.standings import Cell, format_point, load
-from ssl_zoo.leaderboard.table import cost, markdown, show, time_taken
+from ssl_zoo.leaderboard.table import cost, lengthwise, markdown, show, time_taken
 from ssl_zoo.leaderboard.worth import HOW, WORDS, difference, gains, leads, saved
 from ssl_zoo.pages import board_charts
 from ssl_zoo.transfer import diagnostics
@@ -385,12 +385,20 @@ def test_show_is_aligned_and_flags_what_is_stale(folder):
     assert line.split()[1:8] == ["SimCLR,", "small", "ResNet", "1", "51.0", "±", "2.5"]
     assert line.split()[8:] == ["+21.0", "±", "2.5", "+12.0", "pretrained", "3"]
     header, _, *lines = measured.splitlines()
-    assert header.split() == ["measure", *names(board)]
-    assert lines[1].startswith("Fine-tuned, 1 label a class, accuracy, %  ")
+    assert header.startswith("line  ")  # with more lines than measures, each line is a row
+    assert "  Fine-tuned, 1 label a class, accuracy, %  " in header
+    assert [line.split()[0] for line in lines] == names(board)
     assert len({len(line) for line in measured.splitlines()}) == 1
     assert checked == "Whether its lines still stand was not checked: ssl-zoo leaderboard check made-up"
     board = replace(board, stale={"mae-vit": "views changed"})
     assert show(board).split("\n\n")[3] == "stale: mae-vit: views changed"
+
+
+def test_a_table_that_is_wider_than_long_is_turned():
+    wide = ["measure", "a", "b"], [["linear", "1", "2"]]
+    assert lengthwise(*wide) == (["line", "linear"], [["a", "1"], ["b", "2"]])
+    square = ["measure", "a"], [["linear", "1"]]
+    assert lengthwise(*square) == square
 
 
 def test_markdown_escapes_and_says_how_protocols_differ(folder):
