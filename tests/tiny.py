@@ -39,6 +39,7 @@ from ssl_zoo import cli, optim
 from ssl_zoo.backbones._base import Backbone, Vocabulary
 from ssl_zoo.backbones.transformer import TextTransformer
 from ssl_zoo.backbones.vision import timm_backbone
+from ssl_zoo.compose.gate import usual_hydra
 from ssl_zoo.objectives._base import Batch, Objective, Sum
 from ssl_zoo.objectives.mae import MAE
 from ssl_zoo.objectives.masked_lm import MaskedLM
@@ -50,6 +51,7 @@ from ssl_zoo.pretrain.sharding import whole
 from ssl_zoo.views.kernels import warm_up
 
 warm_up()  # compiled once, in the server
+usual_hydra(())  # composed once
 gc.collect()
 gc.freeze()  # what is imported is not looked through again, nor are its pages copied, in each fork
 atexit.register(gc.unfreeze)

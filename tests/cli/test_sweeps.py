@@ -68,6 +68,7 @@ def test_a_launcher_trains_in_a_process_of_its_own(tmp_path):
     assert "is a job, which prints into .submitit/JOB/*.out; this command waits" in said
 
 
+@pytest.mark.slow
 def test_a_job_of_a_sweep_that_fails_says_why(tmp_path):
     words = [*TINY, "seed=3", "evaluate_every=0", "run=runs/a", "hydra/launcher=submitit_local"]
     with locked(tmp_path / "runs/a"):

@@ -177,6 +177,7 @@ def test_a_way_that_fails_is_said_and_the_others_go_on(photos, tmp_path):
     assert any("mae-vit failed" in one for one in made.left)
 
 
+@pytest.mark.slow
 def test_unlabelled_photos_are_measured_on_labelled_ones(photos, tmp_path):
     (tmp_path / "heap").mkdir()
     for i, file in enumerate(photos.glob("*/*.png")):

@@ -385,7 +385,7 @@ def test_a_killed_board_goes_on_and_repeats_no_line(board):
     assert results.read_text().splitlines() == lines
 
 
-@pytest.mark.parametrize("jobs", [1, 2])
+@pytest.mark.parametrize("jobs", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_a_board_that_is_stopped_ends_and_records_nothing_half_trained(board, jobs):
     recipe = board / "recipes/rotation.yaml"
     recipe.write_text(recipe.read_text().replace("budget.steps: 12", "budget.steps: 1000000"))

@@ -4,6 +4,7 @@ in each test run, the others by `make slow`.
 A class in a new file of ssl_zoo/objectives/ is found by itself.
 """
 
+import functools
 import inspect
 import re
 from importlib import import_module
@@ -155,6 +156,7 @@ def test_a_file_dropped_into_the_folder_is_found_and_checked(tmp_path, fault):
     assert re.search(complaint, said) if complaint else not said, said
 
 
+@functools.cache
 def objective_files() -> dict[str, dict]:
     """The YAML files of objectives as they are written, `custom` (the user's own) aside."""
     files = sorted((config_folder() / "objective").glob("*.yaml"))

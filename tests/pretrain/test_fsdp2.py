@@ -149,7 +149,7 @@ def dying_in(folder: Path, at: str, **options) -> None:
 @pytest.mark.fault(
     "kill", how="one of two processes that divide the weights, at three moments of a checkpoint"
 )
-@pytest.mark.parametrize("at", ["apart", "about", "put"])
+@pytest.mark.parametrize("at", [slow("apart"), slow("about"), "put"])
 def test_a_process_killed_while_it_writes_leaves_what_was_there(tmp_path, unbroken, at):
     """Before anything is written, before the manifest, and before the folder gets its name."""
     codes, _ = run(tmp_path, function=dying_in, at=at, build=QUIET)
