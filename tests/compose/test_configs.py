@@ -1,6 +1,5 @@
 """Every YAML composes, names what exists with arguments that it takes, and builds."""
 
-import copy
 import inspect
 import re
 from collections.abc import Iterator
@@ -207,19 +206,21 @@ kept = cache(backbone)
 
 
 @pytest.mark.parametrize("name", options("objective"))
-def test_objective_builds_on_every_kind_it_is_meant_for(name):
+def test_objective_builds_on_every_kind_it_is_meant_for(name, monkeypatch):
+    # Heads are as large as the paper's: to draw their weights takes longer than all else.
+    monkeypatch.setattr(torch.Tensor, "uniform_", lambda weight, *_, **more: weight)
     cfg = with_objective(name)
     assert cfg.data.get("image_size", SIDE) == SIDE, "as the tiny backbones have"
     make = with_vocabulary(instantiate(cfg.objective, _convert_="all"), VOCABULARY)
-    works = set()
+    works, meant = set(), kinds(plain(cfg)["objective"])
     for kind in KINDS:
         try:
-            made = make(copy.deepcopy(kept(kind)))
+            made = make(backbone(kind) if kind in meant else kept(kind))
         except ValueError:
             continue
         assert isinstance(made, Objective)
         works.add(kind)
-    assert works == kinds(plain(cfg)["objective"])
+    assert works == meant
     assert works
 
 
