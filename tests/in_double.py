@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 import torch
 import zoo_backbones
 from torch import nn
@@ -17,6 +18,11 @@ ZOO = {f"{cls.__name__} {kind}": (cls, kind) for cls, kind in zoo_backbones.pair
 # take the last that it names, divided weights and resumption the first.
 FIRST = tuple(name for name, (cls, kind) in ZOO.items() if kind == cls.takes[0])
 LAST = tuple(name for name, (cls, kind) in ZOO.items() if kind == cls.takes[-1])
+
+
+def each(chosen: tuple[str, ...]) -> list[Any]:
+    """The names of ZOO for a test, all but the chosen ones for `make slow` alone."""
+    return [name if name in chosen else pytest.param(name, marks=pytest.mark.slow) for name in ZOO]
 
 
 def in_double(view: nn.Module, images: Any, shown: torch.Tensor) -> torch.Tensor:

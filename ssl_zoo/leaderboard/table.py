@@ -23,7 +23,7 @@ def show(board: Standings) -> str:
         table(["", *header], [[name, *cells] for name, cells in zip(names, body, strict=True)]),
     ]
     if any(line.cells for line in board.lines):
-        parts.append(table(*lengthwise(["measure", *names], measured(board, board.lines))))
+        parts.append(table(*measured(board, board.lines, names)))
     parts += [f"stale: {name}: {board.stale[name]}" for name in names if name in board.stale]
     parts += filter(None, [vouched(board)])
     return "\n\n".join([*parts, board.checked])
@@ -73,15 +73,18 @@ def vouched(board: Standings) -> str:
     )
 
 
-def measured(board: Standings, lines: Sequence[Line]) -> list[list[str]]:
-    """A row of cells for each measure: its title, and what each of these lines scored."""
-    return [
+def measured(
+    board: Standings, lines: Sequence[Line], names: Sequence[str]
+) -> tuple[list[str], list[list[str]]]:
+    """The table of all measures: what each of these lines, called by these names, scored."""
+    body = [
         [
             heading(board, name),
             *(cell.text() if (cell := line.headline(name)) else "-" for line in lines),
         ]
         for name in board.measures
     ]
+    return lengthwise(["measure", *names], body)
 
 
 def lengthwise(header: list[str], body: list[list[Any]]) -> tuple[list[str], list[list[Any]]]:
@@ -200,7 +203,7 @@ def markdown(board: Standings, pictures: Mapping[str, str]) -> str:
         parts.append(_image(f"{board.heading(board.primary)} by line", pictures["primary"]))
         parts += [
             "## All measures",
-            grid(*lengthwise(["measure", *(line.title for line in board.ran)], measured(board, board.ran))),
+            grid(*measured(board, board.ran, [line.title for line in board.ran])),
         ]
     for kind in WORDS:
         parts += _worth(board, kind)

@@ -20,7 +20,7 @@ import ranks
 import tiny
 import torch
 import torch.distributed as dist
-from in_double import LAST, ZOO, build
+from in_double import LAST, ZOO, build, each
 from torch import nn
 
 from ssl_zoo import distributed, norm
@@ -34,7 +34,6 @@ from ssl_zoo.memory import Centre
 from ssl_zoo.noise import free_noise, rand, seed_noise
 
 REST = tuple(name for name in ZOO if name not in LAST)
-EACH = [*LAST, *(pytest.param(name, marks=pytest.mark.slow) for name in REST)]
 
 
 def learned(name: str, accumulate: int = 1) -> dict[str, Any]:
@@ -84,7 +83,7 @@ def alone(name: str) -> dict[str, Any]:
     return learned(name)
 
 
-@pytest.mark.parametrize("name", EACH)
+@pytest.mark.parametrize("name", each(LAST))
 def test_two_processes_equal_one(request, name):
     two, one = request.getfixturevalue("pair" if name in LAST else "rest")[name], alone(name)
     assert two["losses"] == pytest.approx(one["losses"], rel=1e-9)
@@ -111,7 +110,7 @@ def test_batch_norm_of_a_process_alone_is_noticed(pair):
     assert furthest(wrong["gradient"], right["gradient"], faint(right["gradient"])) > 1e-2
 
 
-@pytest.mark.parametrize("name", EACH)
+@pytest.mark.parametrize("name", each(LAST))
 def test_accumulated_parts_equal_one_batch(name):
     """Where each sample has a loss of its own; else they are smaller batches, as the trainer says."""
     whole, halves = alone(name), learned(name, accumulate=2)

@@ -11,7 +11,7 @@ import ranks
 import test_distributed
 import torch
 import torch.distributed as dist
-from in_double import FIRST, ZOO, build
+from in_double import FIRST, ZOO, build, each
 from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor import DTensor
@@ -112,7 +112,7 @@ def assert_equal(found: dict[str, Any], one: dict[str, Any]) -> None:
     assert furthest(found["weights"], one["weights"]) < 1e-9
 
 
-@pytest.mark.parametrize("name", [*FIRST, *(pytest.param(name, marks=pytest.mark.slow) for name in REST)])
+@pytest.mark.parametrize("name", each(FIRST))
 def test_two_processes_with_half_the_weights_each_equal_one(request, name):
     found = request.getfixturevalue("two" if name in FIRST else "rest")[name]
     assert_equal(found, test_distributed.alone(name))
