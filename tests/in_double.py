@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-import pytest
 import torch
 import zoo_backbones
+from alike import some_of
 from torch import nn
 
 from ssl_zoo.contract.pair import ROWS
@@ -22,7 +22,7 @@ LAST = tuple(name for name, (cls, kind) in ZOO.items() if kind == cls.takes[-1])
 
 def each(chosen: tuple[str, ...]) -> list[Any]:
     """The names of ZOO for a test, all but the chosen ones for `make slow` alone."""
-    return [name if name in chosen else pytest.param(name, marks=pytest.mark.slow) for name in ZOO]
+    return some_of(ZOO, chosen)
 
 
 def in_double(view: nn.Module, images: Any, shown: torch.Tensor) -> torch.Tensor:

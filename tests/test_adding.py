@@ -8,6 +8,8 @@ import sys
 from functools import partial
 from pathlib import Path
 
+import tiny
+
 from ssl_zoo.leaderboard.board import load
 
 REPOSITORY = Path(__file__).parents[1]
@@ -87,13 +89,6 @@ def test_value():
     apart = sum(torch.exp(-2 * ((a - b) ** 2).sum()) for a in unit for b in unit) / 64
     assert torch.allclose(align_uniform(z, z), align + apart)
 """
-DRIVE = """\
-import json, sys
-from ssl_zoo.cli import main
-for words in json.loads(sys.argv[1]):
-    sys.argv = ["ssl-zoo", *words]
-    main()
-"""
 SMALL = ("backbone=resnet_micro", "backbone.channels=[4,4,8,8]", "data=digits", "data.image_size=8")
 STEPS = ("budget.steps=4", "batch_size=16", "evaluate_every=2", "validation_limit=16", "log_every=2")
 VERBS = (
@@ -106,7 +101,7 @@ VERBS = (
 
 
 def test_one_file_one_yaml_and_one_test(tmp_path):
-    skipped = shutil.ignore_patterns("__pycache__", ".*")
+    skipped = shutil.ignore_patterns(".*")
     for name in ("ssl_zoo", "configs", "tests", "benchmarks"):
         shutil.copytree(REPOSITORY / name, tmp_path / name, ignore=skipped)
     shutil.copy(REPOSITORY / "pyproject.toml", tmp_path)
@@ -122,9 +117,9 @@ def test_one_file_one_yaml_and_one_test(tmp_path):
     done = run([sys.executable, "-m", "pytest", "-q", str(contract), str(added), *chosen], check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.split()[0].count(".") >= 6, "contract, refusals, YAML, and its own test"
-    done = run([sys.executable, "-c", DRIVE, json.dumps(VERBS)], check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "align_uniform" in done.stdout.split("saved in run")[0]
+    code, said = tiny.forked(tmp_path, tiny.called_from, tmp_path, tmp_path, tmp_path / "cache", [*VERBS])
+    assert code == 0, said
+    assert "align_uniform" in said.split("saved in run")[0]
     page = (tmp_path / "run/report.html").read_text()
     assert "Two views of each image." in page
     assert "loss (squared distance)" in page

@@ -294,6 +294,22 @@ def called(folder: Path, cache: Path, words: tuple[str, ...]) -> None:
     cli.main()
 
 
+def called_from(source: Path, folder: Path, cache: Path, commands: list[tuple[str, ...]]) -> None:
+    """`ssl-zoo WORDS` of each command with the package in another folder, in this process, which has imported
+    the rest."""
+    for name in [name for name in sys.modules if name.partition(".")[0] == "ssl_zoo"]:
+        del sys.modules[name]
+    sys.path.insert(0, str(source))
+    from ssl_zoo import cli
+
+    assert Path(cli.__file__).is_relative_to(source)
+    os.chdir(folder)
+    os.environ["SSL_ZOO_CACHE"] = str(cache)
+    for words in commands:
+        sys.argv = ["ssl-zoo", *words]
+        cli.main()
+
+
 def command(folder: Path, cache: Path, *words: str) -> tuple[int, str]:
     """Exit code and output of `ssl-zoo WORDS`, called in `folder`."""
     return forked(folder, called, folder, cache, words)

@@ -12,9 +12,11 @@ from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.utils import create_config_search_path
 from hydra.core.config_search_path import SearchPathQuery
 from hydra.core.config_store import ConfigStore
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
@@ -26,6 +28,7 @@ from ssl_zoo.compose.gate import (
     Loader,
     config_folder,
     hydra_words,
+    is_hydra,
     of_hydra,
     refuse_unknown_targets,
 )
@@ -234,10 +237,28 @@ def compose(verb: str, words: list[str], place: Place = SHIPPED, given: Given = 
 
 def composed(verb: str, words: list[str], place: Place, given: Given = NOTHING) -> DictConfig:
     """`compose`, whose errors are ConfigErrors."""
-    try:
+    with explained():
         return compose(verb, words, place, given).cfg
+
+
+@contextlib.contextmanager
+def explained() -> Iterator[None]:
+    """Within, errors of a composition become ConfigErrors."""
+    try:
+        yield
     except (HydraException, OmegaConfBaseException, ValueError) as error:
         raise ConfigError(explain(error)) from error
+
+
+def valued(cfg: DictConfig, words: list[str]) -> DictConfig | None:
+    """The configuration with the values that words give, as Hydra's composition ends with them: in a quarter
+    of the time of another one. None where a word is Hydra's own or a sweep, which is for all of Hydra."""
+    with explained():
+        values = OverridesParser.create().parse_overrides(words)
+        if any(is_hydra(one) or one.is_sweep_override() for one in values):
+            return None
+        ConfigLoaderImpl._apply_overrides_to_config(values, cfg)  # pyright: ignore
+    return cfg
 
 
 def settle(
@@ -346,7 +367,10 @@ def checked(verb: str, made: list[str], place: Place, objects: Given = NOTHING) 
     if missing:
         own = " A path of your own, or a name." if missing[0] == "data" else ""
         raise ConfigError(f"{missing[0]}=... is missing.{own} {known(missing[0], place)}")
-    full = composed(verb, [handed(word, added) for word in made], place, objects)
+    made = [handed(word, added) for word in made]
+    full = None if objects else valued(base, [word for word in made if word not in choosing])
+    if full is None:
+        full = composed(verb, made, place, objects)
     refuse_values(verb, keys, full)
     refuse_unread(verb, full)
     return added

@@ -276,10 +276,29 @@ class Loader(ConfigLoaderImpl):
     def __init__(self, typed: tuple[str, ...], config_search_path: Any):
         super().__init__(config_search_path)
         self.typed = typed
+        self.ahead: tuple[list[str], DictConfig] | None = None
 
     def load_configuration(
         self, config_name: Any, overrides: list[str], run_mode: RunMode, *args: Any, **options: Any
     ) -> DictConfig:
+        """As Hydra's, which composes once to look up its mode, and the same again to run it: that is one."""
+        looking = options.get("validate_sweep_overrides") is False
+        if looking and not any(one.is_sweep_override() for one in parsed(overrides)):
+            with contextlib.suppress(HydraException):  # a group may be left to a sweeper: then as Hydra does
+                cfg = self.refusing(config_name, overrides, RunMode.RUN, *args, **options)
+                self.ahead = [*overrides, f"{MODE}=RUN"], cfg
+                return cfg
+        if self.ahead and self.ahead[0] == overrides and run_mode is RunMode.RUN:
+            cfg, self.ahead = self.ahead[1], None
+            cfg.hydra.mode = run_mode
+            cfg.hydra.overrides.hydra.append(overrides[-1])
+            return cfg
+        return self.refusing(config_name, overrides, run_mode, *args, **options)
+
+    def refusing(
+        self, config_name: Any, overrides: list[str], run_mode: RunMode, *args: Any, **options: Any
+    ) -> DictConfig:
+        """Hydra's composition, without `hydra.*` keys of YAML files."""
         cfg = super().load_configuration(config_name, overrides, run_mode, *args, **options)
         own = tuple(word for word in hydra_words(overrides) if not word.startswith(MODE))
         found, usual = leaves(cfg), usual_hydra(own)

@@ -84,6 +84,7 @@ class Unit:
         if recipe.options:
             self.config["floor"] = dict(recipe.options)
         self.datasets = datasets
+        self.known: dict[str, dict[str, Any]] = {}
         self.data = {str(self.cfg.data.name): datasets.fingerprint(self.cfg.data)}
         depends = {"config": self.config, "code": self.code, "data": self.data, "floor": recipe.floor}
         key = hashlib.blake2b(json.dumps(depends, sort_keys=True).encode(), digest_size=4).hexdigest()
@@ -139,7 +140,7 @@ class Unit:
         codes = [(part, record["code"].get(part), self.code.get(part)) for part in self.code | record["code"]]
         for name in self.board.measures_of(self.recipe):
             if (before := record["measures"].get(name)) is not None:
-                codes.append((name, before["code"], self.facts(name, self.measure(name))["code"]))
+                codes.append((name, before["code"], self.facts(name)["code"]))
         differ: dict[str, list[str]] = {}
         for name, before, now in codes:
             differ.setdefault(code.differs(before, now), []).append(name)
@@ -154,7 +155,7 @@ class Unit:
             if before is None:
                 found.append(f"{name}: not measured")
                 continue
-            now = self.facts(name, self.measure(name))
+            now = self.facts(name)
             found += [] if before["overrides"] == now["overrides"] else [f"overrides of {name} changed"]
             found += [] if agree(before["data"], now["data"]) else [f"data of {name} changed"]
         return found
@@ -163,13 +164,16 @@ class Unit:
         """The configuration of a measure."""
         return self.composer.evaluation(self.board.evaluate_overrides(name))
 
-    def facts(self, name: str, cfg: Config) -> dict[str, Any]:
+    def facts(self, name: str) -> dict[str, Any]:
         """What a measure depends on besides the backbone."""
-        return {
-            "overrides": self.board.evaluate_overrides(name),
-            "code": code.transfer(self.composer.targets(cfg.protocol)),
-            "data": {str(cfg.data.name): self.datasets.fingerprint(cfg.data)},
-        }
+        if name not in self.known:
+            cfg = self.measure(name)
+            self.known[name] = {
+                "overrides": self.board.evaluate_overrides(name),
+                "code": code.transfer(self.composer.targets(cfg.protocol)),
+                "data": {str(cfg.data.name): self.datasets.fingerprint(cfg.data)},
+            }
+        return self.known[name]
 
     def prepare(self) -> dict[str, Any]:
         """Stage 1, or what stands in for it; the summary of pretraining."""
@@ -226,7 +230,7 @@ class Unit:
     def measured(self, name: str) -> dict[str, Any]:
         """Results of one measure, from its file where that has the same overrides, code and data."""
         cfg = self.measure(name)
-        facts = self.facts(name, cfg)
+        facts = self.facts(name)
         file = self.where / "measures" / f"{name}.json"
         if file.exists():
             before = json.loads(file.read_text())

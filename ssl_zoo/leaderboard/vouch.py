@@ -210,7 +210,7 @@ def kinds(unit: Unit, record: Record) -> dict[str, Kind]:
     """See `Case`."""
     network = [unit.config["backbone"], unit.code.get("backbone"), unit.recipe.floor]
     return {
-        name: (name, one["code"], unit.facts(name, unit.measure(name))["code"], json.dumps(network))
+        name: (name, one["code"], unit.facts(name)["code"], json.dumps(network))
         for name, one in record["measures"].items()
     }
 
@@ -243,10 +243,7 @@ def same(case: Case, source: Path, steps: int, runs: Path, trust: Trust, shown: 
 def renewed(case: Case, record: Record, steps: int) -> Record:
     """A record with the hashes of today's code, and with who vouched for that."""
     unit, facts = case.unit, environment.environment()
-    measures = {
-        name: one | {"code": unit.facts(name, unit.measure(name))["code"]}
-        for name, one in record["measures"].items()
-    }
+    measures = {name: one | {"code": unit.facts(name)["code"]} for name, one in record["measures"].items()}
     made = time.strftime("%Y-%m-%dT%H:%M:%S%z")
     told = {"commit": facts["commit"], "steps": steps, "made": made, "processor": facts["processor"]}
     new = {"config": unit.config, "code": unit.code, "measures": measures}

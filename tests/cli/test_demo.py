@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 
 from ssl_zoo.cli import demo_parts as demo
+from ssl_zoo.cli import demo_plots
 from ssl_zoo.cli.demo import demo as run_verb
 from ssl_zoo.compose import composition
 from ssl_zoo.data import stdlib_roles
@@ -55,6 +56,7 @@ def toy(tmp_path_factory: pytest.TempPathFactory):
         patch.setenv("SSL_ZOO_CACHE", str(folder / "cache"))
         patch.setattr(demo, "PARTS", TOYS)
         patch.setattr(demo, "say", said.append)
+        patch.setattr(demo_plots, "SHOWN", 100)
         # tensorboard's protobuf, at its first import.
         warnings.filterwarnings("ignore", category=DeprecationWarning)
         outcomes = demo.run(folder / "a, b=c", seed=3)  # a folder that Hydra does not read unquoted

@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow.parquet
 import pytest
 import torch
+from alike import some_of
 from PIL import Image
 
 import ssl_zoo
@@ -134,6 +135,14 @@ IMAGES = (
     shards,
 )
 TEXTS = (class_folders_of_texts, csv_table, tsv_table, jsonl_table, parquet_table)
+OF_EACH_KIND = (
+    class_folders,
+    folder_with_a_table,
+    parquet_of_images,
+    shards,
+    class_folders_of_texts,
+    csv_table,
+)
 UNLABELLED = {"flat": "images", "one.png": "images", "one.txt": "texts", "folder of texts": "texts"}
 
 
@@ -145,7 +154,7 @@ def pretrained(kind, data, out):
     return ssl_zoo.pretrain("masked_lm", backbone="transformer_micro", data=data, out=out, context=8, **SMALL)
 
 
-@pytest.mark.parametrize("make", [*IMAGES, *TEXTS])
+@pytest.mark.parametrize("make", some_of([*IMAGES, *TEXTS], OF_EACH_KIND))
 def test_labelled_data_of_any_shape_is_one_word(tmp_path, make):
     data = make(tmp_path)
     run = pretrained("images" if make in IMAGES else "texts", data, tmp_path / "run")

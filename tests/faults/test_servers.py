@@ -147,6 +147,7 @@ def test_a_server_that_does_not_tell_the_size_at_first_is_asked_again(tmp_path, 
         size = addresses.size_of(f"{server.address}/{address}")
         assert size == (tmp_path / address).stat().st_size
         assert "asked again" in capfd.readouterr().err
+        monkeypatch.setattr(addresses, "PAUSE", 0.01)
         server.heads, server.faults[address] = [403] * 9, ["403"] * 9
         with pytest.raises(DataError, match=r"train-00.tar may not be read: 403"):
             addresses.size_of(f"{server.address}/{address}")

@@ -1,5 +1,5 @@
-"""The wheel alone, as it lies on a machine of others: site-packages read-only, no home, no network; and as it
-and the sdist are installed into a fresh environment, without extras and development tools."""
+"""The wheel and the sdist, installed into a fresh environment without extras and development tools, which is
+run as on a machine of others: site-packages read-only, no home, no network."""
 
 import json
 import os
@@ -9,7 +9,6 @@ import sys
 import tarfile
 import time
 import tomllib
-import zipfile
 from pathlib import Path
 
 import pytest
@@ -35,53 +34,6 @@ for words in json.loads(sys.argv[1]):
     sys.argv = ["ssl-zoo", *words]
     ssl_zoo.cli.main()
 """
-
-
-@pytest.mark.fault(
-    "wheel", how="built, unpacked and mounted read-only; no home, a namespace without a network, from /"
-)
-def test_the_wheel_alone(tmp_path):
-    uv = Path(sys.executable).with_name("uv")
-    if not uv.exists():
-        pytest.skip("uv is not there")
-    build = [uv, "build", "--wheel", "--quiet", "--out-dir", tmp_path / "dist", REPOSITORY]
-    built = subprocess.run(build, capture_output=True, text=True, check=False)
-    if built.returncode and "resolve requirements from `build-system.requires`" in built.stderr:
-        pytest.skip("the build backend cannot be fetched")
-    assert built.returncode == 0, built.stderr
-    site, work = tmp_path / "site", tmp_path / "work"
-    (wheel,) = (tmp_path / "dist").glob("*.whl")
-    with zipfile.ZipFile(wheel) as archive:
-        archive.extractall(site)
-    for path in (site, *site.rglob("*")):
-        path.chmod(0o555 if path.is_dir() else 0o444)
-    before = sorted(site.rglob("*"))
-    work.mkdir()
-    environment = {
-        name: value
-        for name, value in os.environ.items()
-        if name not in ("HOME", "PYTHONPATH", "XDG_CACHE_HOME", "SSL_ZOO_DATA")
-    }
-    environment |= {"PYTHONPATH": str(site), "SSL_ZOO_CACHE": str(work / "cache"), "HOME": "/nonexistent"}
-
-    run = work / "run"
-    digits = ("data=digits", "data.image_size=8", f"run={run}")
-    words = [
-        ("list",),
-        ("pretrain", "objective=rotation", "backbone=resnet_micro", *digits, "budget.steps=2", "trainer=cpu"),
-        ("evaluate", *digits, "protocol=knn", "data.test_fraction=0.2", "device=cpu"),
-    ]
-    program = [sys.executable, "-c", PROGRAM, json.dumps(words)]
-    ended = subprocess.run(
-        program, cwd="/", env=environment, capture_output=True, text=True, timeout=400, check=False
-    )
-    assert ended.returncode == 0, ended.stderr
-    assert "mae_small" in ended.stdout
-    assert "pretrained: accuracy" in ended.stdout
-    assert (run / "backbone/model.safetensors").exists()
-    assert sorted(site.rglob("*")) == before
-    for path in (site, *site.rglob("*")):  # so that pytest can remove it
-        path.chmod(0o755)
 
 
 # Seconds on a quiet machine, and how many times as long a busy one may take, whose tests run side by side.
@@ -115,6 +67,10 @@ def built(folder: Path) -> tuple[Path, Path]:
     return wheel, sdist
 
 
+@pytest.mark.fault(
+    "wheel",
+    how="installed without extras and mounted read-only; no home, a namespace without a network, from /",
+)
 def test_a_fresh_environment(tmp_path, capsys):
     wheel, sdist = built(tmp_path / "dist")
     with tarfile.open(sdist) as archive:
@@ -166,14 +122,44 @@ def test_a_fresh_environment(tmp_path, capsys):
         assert least < MARGIN * most, (asked, tries)
     assert tries[-1][0].startswith(f"ssl-zoo {' '.join(words)}: begins")
 
-    trained = subprocess.run([command, *words], capture_output=True, text=True, check=False, **how)
-    assert trained.returncode == 0, trained.stderr
-    assert "loggers     CSV (TensorBoard: pip install 'ssl-zoo[tensorboard]')" in trained.stdout
+    alone(site, work, environment)
     reported = subprocess.run([command, "report", "run"], capture_output=True, text=True, check=False, **how)
     assert reported.returncode == 1
     assert reported.stderr.splitlines()[-1] == (
         "ssl-zoo report: pages and charts need vl-convert: pip install 'ssl-zoo[pages]'"
     )
+
+
+def alone(site: Path, work: Path, environment: dict[str, str]) -> None:
+    """A run and its evaluation from a folder of packages that nobody may write into, without a home."""
+    run, package = work / "run", site / "ssl_zoo"
+    digits = ("data=digits", "data.image_size=8", f"run={run}")
+    words = [
+        ("list",),
+        ("pretrain", "objective=rotation", "backbone=resnet_micro", *digits, "budget.steps=2", "trainer=cpu"),
+        ("evaluate", *digits, "protocol=knn", "data.test_fraction=0.2", "device=cpu"),
+    ]
+    homeless = {
+        key: value for key, value in environment.items() if key not in ("XDG_CACHE_HOME", "SSL_ZOO_DATA")
+    }
+    homeless |= {"PYTHONPATH": str(site), "HOME": "/nonexistent"}
+    before = sorted(package.rglob("*"))
+    for path in (package, *before):
+        path.chmod(0o555 if path.is_dir() else 0o444)
+    program = [site.parents[2] / "bin/python", "-c", PROGRAM, json.dumps(words)]
+    try:
+        ended = subprocess.run(
+            program, cwd="/", env=homeless, capture_output=True, text=True, timeout=400, check=False
+        )
+    finally:
+        for path in (package, *before):  # so that pytest can remove it
+            path.chmod(0o755 if path.is_dir() else 0o644)
+    assert ended.returncode == 0, ended.stderr
+    assert "mae_small" in ended.stdout
+    assert "loggers     CSV (TensorBoard: pip install 'ssl-zoo[tensorboard]')" in ended.stdout
+    assert "pretrained: accuracy" in ended.stdout
+    assert (run / "backbone/model.safetensors").exists()
+    assert sorted(package.rglob("*")) == before
 
 
 def test_one_version_is_written_everywhere():

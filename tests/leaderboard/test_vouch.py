@@ -54,29 +54,14 @@ def board(tmp_path, cache, monkeypatch, seeds):
 
 
 def earlier(tmp_path, file, before, after):
-    """A copy of the package in which one file differs."""
+    """A copy of the package, with its bytecode, in which one file differs."""
     source = tmp_path / "earlier"
     for name in ("ssl_zoo", "configs"):
-        ignored = shutil.ignore_patterns("__pycache__")
-        shutil.copytree(REPOSITORY / name, source / name, ignore=ignored)
+        shutil.copytree(REPOSITORY / name, source / name)
     text = (source / file).read_text()
     assert text.count(before) == 1
     (source / file).write_text(text.replace(before, after))
     return source
-
-
-def commanded_from(source, folder, cache, words):
-    """`ssl-zoo WORDS` with the package in another folder, in this process, which has imported the rest."""
-    for name in [name for name in sys.modules if name.partition(".")[0] == "ssl_zoo"]:
-        del sys.modules[name]
-    sys.path.insert(0, source)
-    from ssl_zoo import cli
-
-    assert Path(cli.__file__).is_relative_to(source)
-    os.chdir(folder)
-    os.environ["SSL_ZOO_CACHE"] = cache
-    sys.argv = ["ssl-zoo", *words]
-    cli.main()
 
 
 @pytest.fixture
@@ -90,7 +75,7 @@ def in_forks(tmp_path, monkeypatch):
         env = how["env"]
         source = env["PYTHONPATH"].partition(os.pathsep)[0]
         folder, place = tmp_path / f"fork-{next(number)}", (source, Path.cwd(), env["SSL_ZOO_CACHE"])
-        code, said = tiny.forked(folder, commanded_from, *place, command[4:])
+        code, said = tiny.forked(folder, tiny.called_from, *place, [command[4:]])
         assert code == 0, said
         return SimpleNamespace(stdout=said)
 

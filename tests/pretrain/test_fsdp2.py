@@ -15,6 +15,7 @@ import pytest
 import ranks
 import tiny
 import torch
+from alike import some_of
 from lightning.pytorch.callbacks import ModelCheckpoint
 from safetensors.torch import load_file
 from torch import nn
@@ -35,13 +36,9 @@ def quiet_mae() -> Objective:
 
 
 QUIET = (quiet_mae, tiny.Pictures)
-OF_EACH_KIND = ("masked_lm", "mae", "simclr")  # of the others, which are like these, `make slow` is sure
+OF_EACH_KIND = ("masked_lm", "simclr")  # of the others, which are like these, `make slow` is sure
 LABELLED = partial(tiny.Pictures, y=np.arange(22) % 3)
 STEPS = 11
-
-
-def slow(*values):
-    return pytest.param(*values, marks=pytest.mark.slow)
 
 
 def run(folder: Path, *args, processes: int = 2, function=tiny.train, **options) -> tuple[list[int], str]:
@@ -77,7 +74,7 @@ def unbroken(tmp_path_factory) -> Path:
     return ran(tmp_path_factory.mktemp("unbroken"), build=QUIET)
 
 
-@pytest.mark.parametrize("name", [one if one in OF_EACH_KIND else slow(one) for one in tiny.ZOO])
+@pytest.mark.parametrize("name", some_of(tiny.ZOO, OF_EACH_KIND))
 def test_a_divided_run_is_that_of_whole_weights(tmp_path, name):
     """With gradients clipped by their length over all processes."""
     divided = ran(tmp_path / "divided", name)
@@ -87,6 +84,7 @@ def test_a_divided_run_is_that_of_whole_weights(tmp_path, name):
     assert all(whole(path) is None for path in checkpoints(divided / "checkpoints"))
 
 
+@pytest.mark.slow  # four processes that go on, below, are in every run
 def test_accumulated_parts_and_four_processes(tmp_path, unbroken):
     assert_same(unbroken, ran(tmp_path / "parts", build=QUIET, accumulate=2))
     assert_same(unbroken, ran(tmp_path / "four", build=QUIET, processes=4))
@@ -122,7 +120,7 @@ def weighing(folder: Path, **options) -> None:
 
 
 @pytest.mark.fault("kill", how="both of two processes that divide the weights")
-@pytest.mark.parametrize("die_at", [slow(2), 6])
+@pytest.mark.parametrize("die_at", some_of([2, 6], [6]))
 def test_a_killed_run_ends_with_the_same_bits(tmp_path, unbroken, die_at):
     codes, _ = run(tmp_path, build=QUIET, die_at=die_at)
     assert codes == [-9, -9]
@@ -149,7 +147,7 @@ def dying_in(folder: Path, at: str, **options) -> None:
 @pytest.mark.fault(
     "kill", how="one of two processes that divide the weights, at three moments of a checkpoint"
 )
-@pytest.mark.parametrize("at", [slow("apart"), slow("about"), "put"])
+@pytest.mark.parametrize("at", some_of(["apart", "about", "put"], ["put"]))
 def test_a_process_killed_while_it_writes_leaves_what_was_there(tmp_path, unbroken, at):
     """Before anything is written, before the manifest, and before the folder gets its name."""
     codes, _ = run(tmp_path, function=dying_in, at=at, build=QUIET)
@@ -164,7 +162,7 @@ def test_a_process_killed_while_it_writes_leaves_what_was_there(tmp_path, unbrok
 
 
 @pytest.mark.fault("world", how="weights divided over two processes, then over one or four; in float32")
-@pytest.mark.parametrize("processes", [slow(1), 4])
+@pytest.mark.parametrize("processes", some_of([1, 4], [4]))
 def test_another_number_of_processes_goes_on(tmp_path, unbroken, processes):
     run(tmp_path, build=QUIET, die_at=6)
     assert_same(unbroken, ran(tmp_path, build=QUIET, processes=processes))
