@@ -84,7 +84,7 @@ class Unit:
         if recipe.options:
             self.config["floor"] = dict(recipe.options)
         self.datasets = datasets
-        self.known: dict[str, dict[str, Any]] = {}
+        self._facts: dict[str, dict[str, Any]] = {}
         self.data = {str(self.cfg.data.name): datasets.fingerprint(self.cfg.data)}
         depends = {"config": self.config, "code": self.code, "data": self.data, "floor": recipe.floor}
         key = hashlib.blake2b(json.dumps(depends, sort_keys=True).encode(), digest_size=4).hexdigest()
@@ -166,14 +166,14 @@ class Unit:
 
     def facts(self, name: str) -> dict[str, Any]:
         """What a measure depends on besides the backbone."""
-        if name not in self.known:
+        if name not in self._facts:
             cfg = self.measure(name)
-            self.known[name] = {
+            self._facts[name] = {
                 "overrides": self.board.evaluate_overrides(name),
                 "code": code.transfer(self.composer.targets(cfg.protocol)),
                 "data": {str(cfg.data.name): self.datasets.fingerprint(cfg.data)},
             }
-        return self.known[name]
+        return self._facts[name]
 
     def prepare(self) -> dict[str, Any]:
         """Stage 1, or what stands in for it; the summary of pretraining."""
