@@ -1,4 +1,5 @@
-"""One optimizer step of a recipe on random images, to be timed or weighed: no data set, no trainer."""
+"""One optimizer step of a recipe, to be timed or weighed, without a trainer: on random images, or on the texts
+that the recipe reads."""
 
 from __future__ import annotations
 
@@ -6,6 +7,10 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from functools import cache
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ssl_zoo.objectives._base import Batch, Objective
 
 BATCH, SIZE = 256, 32  # images, and their side in pixels
 
@@ -23,28 +28,58 @@ def full_rate() -> ExitStack:
 
 
 def stepper(words: list[str], rows: int = BATCH) -> Callable[[], None]:
-    """A function that makes one optimizer step of a recipe, on the same images each time."""
+    """A function that makes one optimizer step of a recipe for images, on the same images each time."""
     import torch
 
     from ssl_zoo.compose.composition import build
     from ssl_zoo.compose.objective import build_objective
-    from ssl_zoo.noise import seed_noise
     from ssl_zoo.objectives._base import Batch
 
-    full_rate()
     cfg = build("pretrain", [*words, "data=cifar10", "trainer=cpu"])
     torch.manual_seed(0)
-    objective = build_objective(cfg, None).train()
-    optimizer = torch.optim.AdamW([p for p in objective.parameters() if p.requires_grad], 1e-4, fused=True)
+    objective = build_objective(cfg, None)
     x = torch.randint(0, 256, (rows, 3, SIZE, SIZE), dtype=torch.uint8)
     batch = Batch(x, y=torch.randint(10, (rows,)), index=torch.arange(rows))
+    return stepping(objective, lambda number: batch)
+
+
+def text_stepper(words: list[str]) -> Callable[[], None]:
+    """A function that makes one optimizer step of a recipe for texts, on the next batch of its data."""
+    import torch
+
+    from ssl_zoo.compose.composition import build
+    from ssl_zoo.compose.objective import build_objective
+    from ssl_zoo.compose.step_cost import open_data
+    from ssl_zoo.data.plan import Plan
+    from ssl_zoo.data.text import TextData
+
+    cfg = build("pretrain", [*words, "trainer=cpu"])
+    data, tokenizer = open_data(cfg)
+    assert isinstance(data, TextData)
+    assert tokenizer is not None
+    torch.manual_seed(0)
+    objective = build_objective(cfg, tokenizer)
+    rows = data.rows("train", tokenizer, cfg.context, objective.layout, objective.lookahead, even=True)
+    plan = Plan(len(rows), cfg.batch_size, cfg.seed)
+    return stepping(objective, lambda number: rows.read(plan.rows(number)))
+
+
+def stepping(objective: Objective[Any], batch: Callable[[int], Batch]) -> Callable[[], None]:
+    """A function that makes one optimizer step on the batch of the next number."""
+    import torch
+
+    from ssl_zoo.noise import seed_noise
+
+    full_rate()
+    objective.train()
+    optimizer = torch.optim.AdamW([p for p in objective.parameters() if p.requires_grad], 1e-4, fused=True)
     steps = 0
 
     def step() -> None:
         nonlocal steps
         seed_noise(0, steps)
         optimizer.zero_grad()
-        objective(batch).value.backward()
+        objective(batch(steps)).value.backward()
         optimizer.step()
         objective.advance(0.5)
         steps += 1

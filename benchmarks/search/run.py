@@ -33,7 +33,7 @@ from ssl_zoo.leaderboard import records
 from ssl_zoo.leaderboard.board import HEADER, Board, load, overrides
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "cost"))
-from stepping import spent, stepper
+from stepping import spent, stepper, text_stepper
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
@@ -66,12 +66,12 @@ def crop_key(objective: str) -> str:
     return next(key for key in keys if re.fullmatch(r"objective\.views?\.(view\.)?size", key))
 
 
-def step_seconds(words: list[str], rows: int) -> float:
+def step_seconds(words: list[str], rows: int, texts: bool) -> float:
     """Median processor seconds of a step."""
     import torch
 
     torch.set_num_threads(1)
-    step = stepper(words, rows)
+    step = text_stepper(words) if texts else stepper(words, rows)
     return median([spent(step) for _ in range(WARM + TIMED)][WARM:])
 
 
@@ -100,7 +100,7 @@ def attempt(board: str, lines: list[str], jobs: int) -> None:
     }
     while todo:
         some = dict(list(todo.items())[: 4 * jobs])
-        seconds = measured(list(some.values()), jobs)
+        seconds = measured(whole, list(some.values()), jobs)
         for key, took in zip(some, seconds, strict=True):
             some[key] |= {"budget.steps": steps_in(said["minutes"], took)}
         for (line, name), took, record in zip(some, seconds, scored(whole, said, some, jobs), strict=True):
@@ -117,11 +117,17 @@ def attempt(board: str, lines: list[str], jobs: int) -> None:
         show(board, sorted({line for line, _ in some}))
 
 
-def measured(several: list[Setting], jobs: int) -> list[float]:
+def measured(board: Board, several: list[Setting], jobs: int) -> list[float]:
     """Processor seconds of a step of each of these recipes, `jobs` of them at a time."""
-    words = [overrides({k: v for k, v in one.items() if not k.startswith("budget")}) for one in several]
+    texts = ["context" in one for one in several]
+    words = [
+        overrides({k: v for k, v in one.items() if not k.startswith("budget")})
+        + ([f"data={board.fixed['data']}"] if reads else [])
+        for one, reads in zip(several, texts, strict=True)
+    ]
+    rows = [one["batch_size"] for one in several]
     with multiprocessing.get_context("spawn").Pool(jobs) as pool:
-        return pool.starmap(step_seconds, zip(words, [one["batch_size"] for one in several], strict=True))
+        return pool.starmap(step_seconds, zip(words, rows, texts, strict=True))
 
 
 def scored(whole: Board, said: Setting, some: Mapping[Key, Setting], jobs: int) -> list[dict[str, Any]]:
@@ -180,10 +186,11 @@ def best_of(said: Setting, several: list[Setting], scores: dict[str, dict[str, A
 def time_again(board: str, lines: list[str], jobs: int) -> None:
     """Measure how long a step of the best setting of each line takes now."""
     said, settings = searched(board, lines)
-    found, recipes = kept(board), load(board_folder(board)).recipes
+    whole, found = load(board_folder(board)), kept(board)
+    recipes = whole.recipes
     best = {line: best_of(said, several, found[line]) for line, several in settings.items() if line in found}
     words = [with_setting(recipes[line].pretrain, one) for line, one in best.items()]
-    for (line, one), seconds in zip(best.items(), measured(words, jobs), strict=True):
+    for (line, one), seconds in zip(best.items(), measured(whole, words, jobs), strict=True):
         own = found[line][name_of(one)]
         own["step_seconds_now"] = round(seconds, 4)
         print(f"{line:<34} {name_of(one):<22} {own['step_seconds']} -> {own['step_seconds_now']}")
