@@ -1,5 +1,5 @@
-"""One optimizer step of a recipe, to be timed or weighed, without a trainer: on random images, or on the texts
-that the recipe reads."""
+"""One optimizer step of a recipe, to be timed or weighed, without a trainer: on random images, or on the
+texts that the recipe reads."""
 
 from __future__ import annotations
 
