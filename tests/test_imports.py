@@ -268,6 +268,18 @@ def test_a_table_is_shown_without_torch_data_and_composing():
     assert "SimCLR, small ResNet" in done.stdout
 
 
+def test_what_does_not_pretrain_starts_without_the_trainer():
+    """Lightning imports torchmetrics, which imports transformers, torchvision and scipy.signal: five seconds."""
+    verbs = ", ".join(
+        f"ssl_zoo.cli.{verb}"
+        for verb in ("evaluate", "embed", "predict", "generate", "export", "report", "look", "finetune")
+    )
+    heavy = "{'lightning', 'torchmetrics', 'transformers', 'torchvision'}"
+    code = f"import sys, {verbs}\nheavy = {heavy} & set(sys.modules)\nassert not heavy, heavy"
+    done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
 def test_every_public_name_is_there():
     for name in ssl_zoo.__all__:
         assert getattr(ssl_zoo, name).__name__ == name

@@ -39,7 +39,7 @@ def composed(verb: str, overrides: tuple[str, ...], trust: Trust | None) -> Dict
         ConfigError: it names what it may not build. Errors of Hydra and OmegaConf pass.
     """
     cfg = composition.build(verb, list(overrides))
-    gate.refuse_unknown_targets(cfg, targets(cfg.objective) if trust is None else trust)
+    gate.refuse_unknown_targets(cfg, gate.named_in(cfg.objective) if trust is None else trust)
     return cfg
 
 
@@ -51,11 +51,6 @@ def first(overrides: Sequence[str]) -> list[str]:
 def second(overrides: Sequence[str]) -> list[str]:
     """The words of stage 2, `ssl-zoo evaluate`, whose run a board chooses itself."""
     return gate.refuse_hydra_words([*overrides, "run=.", "device=auto"])
-
-
-def targets(part: Any) -> list[str]:
-    """The value of every `_target_` of a part of a configuration."""
-    return [value for _, value in gate.targets(OmegaConf.to_container(part))]
 
 
 class BoardComposer:
@@ -81,7 +76,7 @@ class BoardComposer:
         return OmegaConf.to_container(part, resolve=True)
 
     def targets(self, part: DictConfig) -> list[str]:
-        return targets(part)
+        return gate.named_in(part)
 
     def foreign(self, overrides: Sequence[str]) -> Trust:
         named = (word.split("=", 1) for word in overrides)

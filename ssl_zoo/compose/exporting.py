@@ -14,10 +14,9 @@ from omegaconf import DictConfig, OmegaConf
 from ssl_zoo import hub
 from ssl_zoo.backbones._base import Backbone, TokenBackbone
 from ssl_zoo.compose import evaluation, reporting
-from ssl_zoo.compose.boards import targets
 from ssl_zoo.compose.composition import EXPECTED, ConfigError, explain, plain
 from ssl_zoo.compose.finetuning import format_score
-from ssl_zoo.compose.gate import instantiate
+from ssl_zoo.compose.gate import instantiate, named_in
 from ssl_zoo.data.tokenizer import Tokenizer
 from ssl_zoo.export import doors
 from ssl_zoo.export._base import Door, ExportError, Head, Source, spelt
@@ -192,13 +191,13 @@ def recipe(config: DictConfig) -> dict[str, Any]:
 
 def code_of(config: DictConfig) -> dict[str, str]:
     """Hashes of the code behind a run, by part, as boards keep them."""
-    update = [name for part in ("optimizer", "schedule", "decay") for name in targets(config[part])]
+    update = [name for part in ("optimizer", "schedule", "decay") for name in named_in(config[part])]
     return code.pretraining(
-        targets(config.objective),
-        targets(config.backbone),
+        named_in(config.objective),
+        named_in(config.backbone),
         update,
-        targets(config.data),
-        targets(config.tokenizer),
+        named_in(config.data),
+        named_in(config.tokenizer),
     )
 
 

@@ -161,6 +161,11 @@ def targets(tree: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
             yield key, value if last == TARGET else None
 
 
+def named_in(part: DictConfig) -> list[str]:
+    """The value of every `_target_` of a part of a configuration."""
+    return [value for _, value in targets(OmegaConf.to_container(part))]
+
+
 def nodes(tree: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
     """Full key and value of everything in nested dicts and lists, outer ones first."""
     if isinstance(tree, (dict, list)):

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from torchmetrics.functional.classification import (
         multiclass_matthews_corrcoef as multiclass_matthews_corrcoef,
     )
+    from torchmetrics.functional.classification import (
+        multilabel_average_precision as multilabel_average_precision,
+    )
 else:
 
     class Late:
@@ -35,3 +38,4 @@ else:
     multiclass_accuracy = Late("torchmetrics.functional.classification.multiclass_accuracy")
     multiclass_f1_score = Late("torchmetrics.functional.classification.multiclass_f1_score")
     multiclass_matthews_corrcoef = Late("torchmetrics.functional.classification.multiclass_matthews_corrcoef")
+    multilabel_average_precision = Late("torchmetrics.functional.classification.multilabel_average_precision")

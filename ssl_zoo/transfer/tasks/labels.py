@@ -17,10 +17,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torchmetrics.functional.classification import multilabel_average_precision
 
 from ssl_zoo.data.items import Item
 from ssl_zoo.data.rows import DataError
+from ssl_zoo.transfer.late import multilabel_average_precision
 from ssl_zoo.transfer.linear import fit_path
 from ssl_zoo.transfer.protocols import linear_head
 from ssl_zoo.transfer.tasks.goal import DRAWS, Examples, Goal, Score, listed, ratio, resampled
