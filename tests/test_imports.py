@@ -269,7 +269,7 @@ def test_a_table_is_shown_without_torch_data_and_composing():
 
 
 def test_what_does_not_pretrain_starts_without_the_trainer():
-    """Lightning imports torchmetrics, which imports transformers, torchvision and scipy.signal: five seconds."""
+    """Lightning imports torchmetrics, which imports transformers and torchvision: five seconds."""
     verbs = ", ".join(
         f"ssl_zoo.cli.{verb}"
         for verb in ("evaluate", "embed", "predict", "generate", "export", "report", "look", "finetune")

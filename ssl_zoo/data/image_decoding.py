@@ -193,13 +193,13 @@ def _open(image: bytes | Path, max_pixels: int) -> Image.Image:
         raise ValueError(f"its pixels are more than max_pixels={max_pixels} ({error})") from None
 
 
-def open_image(file: Path, max_pixels: int = MAX_PIXELS) -> Image.Image:
+def open_image(image: bytes | Path, max_pixels: int = MAX_PIXELS) -> Image.Image:
     """An image whose pixels are not decoded yet, of a format that `decode` takes.
 
     Raises:
         Exception: of several kinds, where it is no image, or of more than `max_pixels`.
     """
-    opened = _open(file, max_pixels)
+    opened = _open(image, max_pixels)
     if (pixels := opened.width * opened.height) > max_pixels:
         raise ValueError(f"its {pixels} pixels are more than max_pixels={max_pixels}")
     return opened

@@ -21,6 +21,7 @@ from ssl_zoo.backbones._base import Modality
 from ssl_zoo.data.cache import root
 from ssl_zoo.data.image_decoding import FAST, MAX_PIXELS, check_size, decode_fast
 from ssl_zoo.data.image_stream_shards import Opened, Shards, find
+from ssl_zoo.data.image_undecoded import Encoded, Undecoded, damaged, decodes
 from ssl_zoo.data.permutation import permuted
 from ssl_zoo.data.rows import DataError, Rows
 from ssl_zoo.data.shelf import ROOM, File, Shelf
@@ -49,10 +50,12 @@ class ImageStream:
         max_pixels: an image with more is refused before it is decoded.
         reducing_gap: a JPEG is decoded at a half, a quarter or an eighth of its sides where the shorter one
             still has so many times image_size; None: in full.
+        decode: "cpu", or "cuda": JPEGs that are pretrained on are decoded by the GPU that trains (nvJPEG), in
+            full, whatever reducing_gap says; nearly the same pixels.
         cache: folder of the shards; else the environment's SSL_ZOO_CACHE, else ~/.cache/ssl_zoo.
 
     Raises:
-        DataError: an argument is out of range. `rows` raises more, later.
+        DataError: an argument is out of range, or there is no such GPU. `rows` raises more, later.
     """
 
     modality: ClassVar[Modality] = "image"
@@ -72,6 +75,7 @@ class ImageStream:
         limit: float = 64.0,
         max_pixels: int = MAX_PIXELS,
         reducing_gap: float | None = 2.0,
+        decode: str = "cpu",
         cache: str | None = None,
     ):
         for key, value in (("image_size", image_size), ("window", window), ("max_pixels", max_pixels)):
@@ -83,24 +87,32 @@ class ImageStream:
             raise DataError(f"{name}: validation_fraction is from 0 to below 1, not {validation_fraction!r}")
         if reducing_gap is not None and not reducing_gap >= 1:
             raise DataError(f"{name}: reducing_gap is a number from 1, or null, not {reducing_gap!r}")
+        if decode not in ("cpu", "cuda"):
+            raise DataError(f"{name}: decode is cpu or cuda, not {decode!r}")
+        if decode == "cuda" and not torch.cuda.is_available():
+            raise DataError(f"{name}: decode=cuda, and no CUDA device is here: take data.decode=cpu")
+        if decode == "cuda" and not decodes():
+            raise DataError(f"{name}: decode=cuda, but torchvision has no decoders: take data.decode=cpu")
         if not train:
             raise DataError(f"{name}: train names no shards: give their address")
         self.name, self.image_size, self.window, self.max_pixels = name, image_size, window, max_pixels
         self.train, self.validation, self.gap = train, validation, reducing_gap
         self.fraction, self.seed = 0.0 if validation else validation_fraction, split_seed
         self.image, self.limit, self.cache = image, int(limit * GIB), root(cache)
+        self.decode = decode
 
     def splits(self) -> tuple[str, ...]:
         """Which of train and validation there are. "pretrain" is train."""
         return ("train", "validation") if self.validation or self.fraction else ("train",)
 
     def rows(self, split: str) -> StreamRows:
-        """The rows of "train" (or "pretrain") or "validation".
+        """The rows of "train" or "validation". "pretrain" are those of train, decoded where `decode` says.
 
         Raises:
             DataError: no such split, or its shards cannot be listed, or one window of them is more than the
                 limit.
         """
+        late = split == "pretrain" and self.decode == "cuda"
         split = "train" if split == "pretrain" else split
         if split not in self.splits():
             raise DataError(
@@ -110,7 +122,7 @@ class ImageStream:
         if split == "validation" and self.validation:
             shards = find(self.validation, self.image, self._shelf)
             return self._rows(shards, np.arange(len(shards.files)))
-        return self._rows(self._shards, self._parted[split])
+        return self._rows(self._shards, self._parted[split], late)
 
     def labelled(self, split: str) -> Rows:
         """Always raises DataError: the labels of a stream are not read."""
@@ -144,9 +156,10 @@ class ImageStream:
             )
         return {"train": np.sort(order[out:]), "validation": np.sort(order[:out])}
 
-    def _rows(self, shards: Shards, index: np.ndarray) -> StreamRows:
+    def _rows(self, shards: Shards, index: np.ndarray, late: bool = False) -> StreamRows:
         shelf = Shelf(self.cache / ROOM, self.limit, shards.unpack)
-        return StreamRows(shards, index, shelf, self.window, self.image_size, self.max_pixels, self.gap)
+        size, most = self.image_size, self.max_pixels
+        return StreamRows(shards, index, shelf, self.window, size, most, self.gap, late)
 
 
 class StreamRows:
@@ -156,6 +169,7 @@ class StreamRows:
         shards: all of the stream. index: (S,) int64, which of them.
         shelf: what has them here.
         window: see `Windows`. size: pixels a side. max_pixels, gap: see `decode_fast`.
+        late: whether images are decoded when a batch is sent to its device (see `Undecoded`).
 
     Attributes:
         windows: the order in which training reads them.
@@ -175,13 +189,14 @@ class StreamRows:
         size: int,
         max_pixels: int,
         gap: float | None = None,
+        late: bool = False,
     ):
         self.shards, self.index, self.shelf = shards, index, shelf
-        self.size, self.max_pixels, self.gap = size, max_pixels, gap
+        self.size, self.max_pixels, self.gap, self.late = size, max_pixels, gap, late
         self.windows = Windows(shards.rows[index], window)
         files = [shards.files[i] for i in index.tolist()]
         names = [(file.address.rpartition("/")[2], file.size, file.digest) for file in files]
-        about = (FAST, size, gap, window, names, self.windows.sizes.tolist())
+        about = (FAST, size, "late" if late else gap, window, names, self.windows.sizes.tolist())
         self.fingerprint = hashlib.blake2b(repr(about).encode(), digest_size=16).hexdigest()
         self._opened: OrderedDict[int, Opened] = OrderedDict()
         self._coming: _Ahead | None = None
@@ -210,18 +225,27 @@ class StreamRows:
         return self.__dict__ | {"_opened": OrderedDict(), "_coming": None}  # each process opens its own
 
     def read(self, index: np.ndarray, epoch: int = 0) -> Batch:
-        """The rows `index` (B,): x uint8 (B, 3, size, size). `epoch` changes nothing.
+        """The rows `index` (B,): x uint8 (B, 3, size, size), or what becomes that on its device. `epoch`
+        changes nothing.
 
         Raises:
             DataError: a shard cannot be fetched, or an image is damaged.
         """
         index = np.asarray(index, np.int64)
-        x = np.empty((len(index), 3, self.size, self.size), np.uint8)
+        x = np.empty((0 if self.late else len(index), 3, self.size, self.size), np.uint8)
+        encoded: dict[int, Encoded] = {}
         shard = np.searchsorted(self.windows.starts, index, side="right") - 1
         # One shard after the other: a batch may be of more than are open.
         for at in np.argsort(shard, kind="stable").tolist():
             number = int(shard[at])
-            x[at] = self._decode(number, int(index[at] - self.windows.starts[number]))
+            one = self._read(number, int(index[at] - self.windows.starts[number]))
+            if self.late:
+                encoded[at] = one
+            else:
+                x[at] = self._decode(one)
+        if self.late:
+            images = [encoded[at] for at in range(len(index))]
+            return Batch(Undecoded(images, self.size, self.max_pixels))  # pyright: ignore[reportArgumentType]
         return Batch(torch.from_numpy(x))
 
     def prepare(self, shards: np.ndarray) -> None:
@@ -236,18 +260,17 @@ class StreamRows:
                 self._coming = _Ahead()
             self._coming.fetch(self.shelf, [self.shards.files[self.index[i]] for i in shards.tolist()])
 
-    def _decode(self, number: int, i: int) -> np.ndarray:
+    def _read(self, number: int, i: int) -> Encoded:
         opened = self._open(number)
-        try:
-            image = opened.read(i)
-            if isinstance(image, bytes):
-                check_size(len(image), self.max_pixels)
-            return decode_fast(image, self.size, self.max_pixels, self.gap)
-        except Exception as error:  # on damaged files Pillow raises OSError, SyntaxError, struct.error, ...
-            file = self.shards.files[self.index[number]]
-            raise DataError(
-                f"{file.address}, image {i}: {error} (repair the shard, or leave it out)"
-            ) from error
+        where = f"{self.shards.files[self.index[number]].address}, image {i}"
+        with damaged(where):
+            return Encoded(opened.read(i), where)
+
+    def _decode(self, image: Encoded) -> np.ndarray:
+        with damaged(image.where):
+            if isinstance(image.data, bytes):
+                check_size(len(image.data), self.max_pixels)
+            return decode_fast(image.data, self.size, self.max_pixels, self.gap)
 
     def _open(self, number: int) -> Opened:
         if number in self._opened:

@@ -4,23 +4,28 @@ Where there is none they are skipped. With SSL_ZOO_GPU_TESTS=cpu they run on the
 themselves alone; benchmarks/gpu/all.py --tiny does so.
 """
 
+import io
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import tiny
 import torch
 import zoo_backbones
 from in_double import ZOO, build
+from PIL import Image
 from torch import Tensor
 
 from ssl_zoo import optim
 from ssl_zoo.backbones._base import KINDS, Vocabulary
 from ssl_zoo.backbones.transformer import TextTransformer
 from ssl_zoo.contract.pair import faint, furthest
+from ssl_zoo.data.image_decoding import MAX_PIXELS
+from ssl_zoo.data.image_undecoded import Encoded, Undecoded
 from ssl_zoo.noise import free_noise, seed_noise
 from ssl_zoo.objectives._base import Batch, Objective
 from ssl_zoo.transfer.features import move
@@ -133,6 +138,20 @@ def test_views_are_the_cpus(name):
     difference = (made[0] - made[1]).abs()
     assert difference.mean() < 1e-4
     assert (difference > 0.02).float().mean() < 1e-3  # a threshold that rounding decides
+
+
+def test_jpegs_are_decoded_as_on_the_cpu():
+    """Nearly: nvJPEG rounds otherwise, and enlarges the colours, which lie at half the sides, otherwise."""
+    noise = np.random.default_rng(0)
+    data = []
+    for width, height in ((640, 427), (224, 224), (300, 500)):
+        values = noise.integers(0, 256, (height // 20, width // 20, 3), np.uint8)
+        file = io.BytesIO()
+        Image.fromarray(values).resize((width, height)).save(file, "JPEG", quality=95)
+        data.append(Encoded(file.getvalue(), f"{width} x {height}"))
+    late = Undecoded(data, 224, MAX_PIXELS)
+    difference = (late.to(DEVICE).cpu().int() - late.to("cpu").int()).abs().float()
+    assert difference.mean() < 2
 
 
 @pytest.mark.parametrize("options", [{}, {"precision": "bf16-mixed"}, {"strategy": "fsdp2"}])
