@@ -49,17 +49,14 @@ def text_stepper(words: list[str]) -> Callable[[], None]:
 
     from ssl_zoo.compose.composition import build
     from ssl_zoo.compose.objective import build_objective
-    from ssl_zoo.compose.step_cost import open_data
+    from ssl_zoo.compose.step_cost import open_data, training_rows
     from ssl_zoo.data.plan import Plan
-    from ssl_zoo.data.text import TextData
 
     cfg = build("pretrain", [*words, "trainer=cpu"])
     data, tokenizer = open_data(cfg)
-    assert isinstance(data, TextData)
-    assert tokenizer is not None
     torch.manual_seed(0)
     objective = build_objective(cfg, tokenizer)
-    rows = data.rows("train", tokenizer, cfg.context, objective.layout, objective.lookahead, even=True)
+    rows = training_rows(cfg, data, tokenizer, objective)
     plan = Plan(len(rows), cfg.batch_size, cfg.seed)
     return stepping(objective, lambda number: rows.read(plan.rows(number)))
 

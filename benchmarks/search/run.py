@@ -119,15 +119,14 @@ def attempt(board: str, lines: list[str], jobs: int) -> None:
 
 def measured(board: Board, several: list[Setting], jobs: int) -> list[float]:
     """Processor seconds of a step of each of these recipes, `jobs` of them at a time."""
-    texts = ["context" in one for one in several]
-    words = [
-        overrides({k: v for k, v in one.items() if not k.startswith("budget")})
-        + ([f"data={board.fixed['data']}"] if reads else [])
-        for one, reads in zip(several, texts, strict=True)
-    ]
-    rows = [one["batch_size"] for one in several]
+    asked = []
+    for one in several:
+        words = {key: value for key, value in one.items() if not key.startswith("budget")}
+        if texts := "context" in one:
+            words["data"] = board.fixed["data"]
+        asked.append((overrides(words), one["batch_size"], texts))
     with multiprocessing.get_context("spawn").Pool(jobs) as pool:
-        return pool.starmap(step_seconds, zip(words, rows, texts, strict=True))
+        return pool.starmap(step_seconds, asked)
 
 
 def scored(whole: Board, said: Setting, some: Mapping[Key, Setting], jobs: int) -> list[dict[str, Any]]:

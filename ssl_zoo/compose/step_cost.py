@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from omegaconf import DictConfig
@@ -14,11 +15,12 @@ from ssl_zoo.compose.tokenizer import new_tokenizer
 from ssl_zoo.data.image_captions import ImageCaptions
 from ssl_zoo.data.images import ImageData
 from ssl_zoo.data.plan import Plan
-from ssl_zoo.data.rows import DataError
+from ssl_zoo.data.rows import DataError, Rows
 from ssl_zoo.data.text import TextData
 from ssl_zoo.data.tokenizer import Tokenizer
 from ssl_zoo.flops import step_flops
 from ssl_zoo.noise import free_noise, seed_noise
+from ssl_zoo.objectives._base import Objective
 from ssl_zoo.transfer.features import move
 
 
@@ -61,6 +63,19 @@ def open_data(cfg: DictConfig) -> tuple[ImageData | ImageCaptions | TextData, To
     return data, new_tokenizer(cfg, data, cfg.backbone)
 
 
+def training_rows(
+    cfg: DictConfig,
+    data: ImageData | ImageCaptions | TextData,
+    tokenizer: Tokenizer | None,
+    objective: Objective[Any],
+) -> Rows:
+    """What the objective trains on; `data` and `tokenizer` as `open_data` gives them."""
+    if not isinstance(data, TextData):
+        return data.rows("pretrain")
+    assert tokenizer is not None
+    return data.rows("train", tokenizer, cfg.context, objective.layout, objective.lookahead, even=True)
+
+
 def cost(cfg: DictConfig, data: ImageData | ImageCaptions | TextData, tokenizer: Tokenizer | None) -> Cost:
     """What one optimizer step of a configuration of pretraining costs.
 
@@ -70,11 +85,7 @@ def cost(cfg: DictConfig, data: ImageData | ImageCaptions | TextData, tokenizer:
     """
     torch.manual_seed(cfg.seed)
     objective = build_objective(cfg, tokenizer)
-    if not isinstance(data, TextData):
-        rows = data.rows("pretrain")
-    else:
-        assert tokenizer is not None
-        rows = data.rows("train", tokenizer, cfg.context, objective.layout, objective.lookahead, even=True)
+    rows = training_rows(cfg, data, tokenizer, objective)
     on_gpu = cfg.trainer.accelerator != "cpu" and torch.cuda.is_available()
     device = torch.device("cuda" if on_gpu else "cpu")
     parts = cfg.trainer.accumulate_grad_batches

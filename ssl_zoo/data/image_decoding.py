@@ -19,9 +19,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from io import BufferedReader
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image, ImageOps
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 from ssl_zoo.portable import after_fork, open_to_read
 
@@ -143,17 +147,23 @@ def decode_fast(
         is not needed) where the shorter one still has so many times `size`; None: in full.
     """
     import torch  # takes seconds, which who lists images does without
-    from torch.nn.functional import interpolate
 
     def square(rgb: Image.Image) -> np.ndarray:
         side = min(rgb.size)
         left, top = (rgb.width - side) // 2, (rgb.height - side) // 2
         pixels = torch.from_numpy(np.array(rgb.crop((left, top, left + side, top + side))))
         channels = pixels.permute(2, 0, 1)[None]  # (S, S, 3) -> (1, 3, S, S)
-        return interpolate(channels, (size, size), mode="bicubic", antialias=True)[0].numpy()
+        return resampled(channels, size)[0].numpy()
 
     least = None if reducing_gap is None else math.ceil(reducing_gap * size)
     return _squared(image, size, max_pixels, square, least)
+
+
+def resampled(squares: Tensor, size: int) -> Tensor:
+    """(B, 3, S, S) as (B, 3, size, size), by torch's antialiased bicubic filter."""
+    from torch.nn.functional import interpolate
+
+    return interpolate(squares, (size, size), mode="bicubic", antialias=True)
 
 
 def _squared(

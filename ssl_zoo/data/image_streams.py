@@ -11,6 +11,7 @@ import hashlib
 import os
 import threading
 from collections import OrderedDict
+from collections.abc import Iterator
 from functools import cached_property
 from typing import Any, ClassVar
 
@@ -232,21 +233,21 @@ class StreamRows:
             DataError: a shard cannot be fetched, or an image is damaged.
         """
         index = np.asarray(index, np.int64)
-        x = np.empty((0 if self.late else len(index), 3, self.size, self.size), np.uint8)
-        encoded: dict[int, Encoded] = {}
-        shard = np.searchsorted(self.windows.starts, index, side="right") - 1
-        # One shard after the other: a batch may be of more than are open.
-        for at in np.argsort(shard, kind="stable").tolist():
-            number = int(shard[at])
-            one = self._read(number, int(index[at] - self.windows.starts[number]))
-            if self.late:
-                encoded[at] = one
-            else:
-                x[at] = self._decode(one)
         if self.late:
+            encoded = dict(self._encoded(index))
             images = [encoded[at] for at in range(len(index))]
             return Batch(Undecoded(images, self.size, self.max_pixels))  # pyright: ignore[reportArgumentType]
+        x = np.empty((len(index), 3, self.size, self.size), np.uint8)
+        for at, image in self._encoded(index):
+            x[at] = self._decode(image)
         return Batch(torch.from_numpy(x))
+
+    def _encoded(self, index: np.ndarray) -> Iterator[tuple[int, Encoded]]:
+        """Place in the batch and image, one shard after the other: a batch may be of more than are open."""
+        shard = np.searchsorted(self.windows.starts, index, side="right") - 1
+        for at in np.argsort(shard, kind="stable").tolist():
+            number = int(shard[at])
+            yield at, self._read(number, int(index[at] - self.windows.starts[number]))
 
     def prepare(self, shards: np.ndarray) -> None:
         """Be told which shards will be read from now on: they are fetched in a thread, and others are closed.

@@ -15,9 +15,8 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from torch.nn.functional import interpolate
 
-from ssl_zoo.data.image_decoding import check_size, decode_fast, open_image
+from ssl_zoo.data.image_decoding import check_size, decode_fast, open_image, resampled
 from ssl_zoo.data.rows import DataError
 
 AT_ONCE = 1 << 26  # pixels that are decoded in one call: 192 MiB of RGB
@@ -30,6 +29,16 @@ class Encoded(NamedTuple):
 
     data: bytes | Image.Image
     where: str
+
+
+class JPEG(NamedTuple):
+    """What a device may decode. at: its place in the batch. orientation: of its EXIF header, 1 to 8."""
+
+    at: int
+    data: bytes
+    where: str
+    orientation: int
+    pixels: int
 
 
 @contextmanager
@@ -76,59 +85,56 @@ class Undecoded:
         """
         device = torch.device(device)
         x = torch.empty(len(self), 3, self.size, self.size, dtype=torch.uint8, device=device)
-        jpegs: list[tuple[int, int, int]] = []  # place in the batch, orientation, pixels
-        for i, (data, where) in enumerate(self.images):
-            with damaged(where):
-                turned = None if isinstance(data, Image.Image) else self._orientation(data)
-                if turned is None:
-                    here = decode_fast(data, self.size, self.max_pixels)
-                    x[i] = torch.from_numpy(here.copy()).to(device)
+        jpegs: list[JPEG] = []
+        for at, image in enumerate(self.images):
+            with damaged(image.where):
+                if jpeg := self._jpeg(at, image):
+                    jpegs.append(jpeg)
                 else:
-                    jpegs.append((i, *turned))
+                    here = decode_fast(image.data, self.size, self.max_pixels)
+                    x[at] = torch.from_numpy(here.copy()).to(device)
         for some in grouped(jpegs):
-            for (i, orientation, _), pixels in zip(some, self._decoded(some, device), strict=True):
-                x[i] = square(upright(pixels, orientation), self.size)
+            for one, pixels in zip(some, self._decoded(some, device), strict=True):
+                x[one.at] = square(upright(pixels, one.orientation), self.size)
         return x
 
-    def _orientation(self, data: bytes) -> tuple[int, int] | None:
-        """EXIF orientation (1 to 8) and pixels of a whole JPEG in RGB or grey; None for any other image."""
+    def _jpeg(self, at: int, image: Encoded) -> JPEG | None:
+        """What the header of a whole JPEG in RGB or grey says; None for any other image."""
+        data = image.data
+        if isinstance(data, Image.Image):
+            return None
         check_size(len(data), self.max_pixels)
-        with open_image(data, self.max_pixels) as image:
+        with open_image(data, self.max_pixels) as opened:
             whole = END in data[-TAIL:]  # of one that breaks off, other decoders tell nothing
-            if image.format != "JPEG" or image.mode not in ("RGB", "L") or not whole:
+            if opened.format != "JPEG" or opened.mode not in ("RGB", "L") or not whole:
                 return None
-            orientation: Any = image.getexif().get(ORIENTATION, 1)
-            return orientation, image.width * image.height
+            orientation: Any = opened.getexif().get(ORIENTATION, 1)
+            return JPEG(at, data, image.where, orientation, opened.width * opened.height)
 
-    def _decoded(self, some: Sequence[tuple[int, int, int]], device: torch.device) -> Sequence[Tensor]:
-        """RGB (3, H, W) of each of these JPEGs, as they lie in the file."""
+    def _decoded(self, some: Sequence[JPEG], device: torch.device) -> Sequence[Tensor]:
+        """RGB (3, H, W) of each of these, as they lie in the file."""
         from torchvision.io import ImageReadMode, decode_jpeg  # takes a second
 
-        encoded = [torch.frombuffer(bytearray(self._bytes(i)), dtype=torch.uint8) for i, *_ in some]
+        encoded = [torch.frombuffer(bytearray(one.data), dtype=torch.uint8) for one in some]
         try:
             with warnings.catch_warnings():  # torchvision 0.29 wants to leave decoding to torchcodec
                 warnings.simplefilter("ignore", DeprecationWarning)
                 found = decode_jpeg(encoded, mode=ImageReadMode.RGB, device=device)
         except RuntimeError:  # one is damaged, or of a kind that this decoder does not know: which one?
-            found = [self._alone(i, device) for i, *_ in some]
+            found = [self._alone(one, device) for one in some]
         return found  # pyright: ignore[reportReturnType]
 
-    def _alone(self, i: int, device: torch.device) -> Tensor:
-        """One JPEG by Pillow, as it lies in the file."""
-        with damaged(self.images[i].where), open_image(self._bytes(i), self.max_pixels) as image:
+    def _alone(self, one: JPEG, device: torch.device) -> Tensor:
+        """One of them by Pillow, as it lies in the file."""
+        with damaged(one.where), open_image(one.data, self.max_pixels) as image:
             return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1).to(device)
 
-    def _bytes(self, i: int) -> bytes:
-        data = self.images[i].data
-        assert isinstance(data, bytes)
-        return data
 
-
-def grouped(images: Sequence[tuple[int, int, int]]) -> Iterator[list[tuple[int, int, int]]]:
-    """Groups of at most AT_ONCE pixels, which the last number counts; a larger image is alone."""
-    group: list[tuple[int, int, int]] = []
-    for one in images:
-        if group and sum(pixels for *_, pixels in group) + one[-1] > AT_ONCE:
+def grouped(jpegs: Sequence[JPEG]) -> Iterator[list[JPEG]]:
+    """Groups of at most AT_ONCE pixels; a larger image is alone."""
+    group: list[JPEG] = []
+    for one in jpegs:
+        if group and sum(each.pixels for each in group) + one.pixels > AT_ONCE:
             yield group
             group = []
         group.append(one)
@@ -158,7 +164,3 @@ def square(x: Tensor, size: int) -> Tensor:
     if x.is_cuda:  # which has this filter for floats alone
         return resampled(x.float(), size).round_().clamp_(0, 255)[0].byte()
     return resampled(x, size)[0]
-
-
-def resampled(x: Tensor, size: int) -> Tensor:
-    return interpolate(x, (size, size), mode="bicubic", antialias=True)

@@ -13,9 +13,9 @@ from PIL import Image, ImageOps
 from shard_files import EACH, SHARDS, opened, pictures, write_mds
 
 from ssl_zoo.data import image_undecoded
-from ssl_zoo.data.image_decoding import decode_fast
+from ssl_zoo.data.image_decoding import decode_fast, resampled
 from ssl_zoo.data.image_streams import ImageStream
-from ssl_zoo.data.image_undecoded import Encoded, Undecoded, resampled, square, upright
+from ssl_zoo.data.image_undecoded import JPEG, Encoded, Undecoded, square, upright
 from ssl_zoo.data.rows import DataError
 from ssl_zoo.objectives._base import Batch
 from ssl_zoo.transfer.features import move
@@ -97,8 +97,8 @@ def test_a_decoder_that_knows_no_such_file_leaves_it_to_pillow(monkeypatch):
 
 def test_few_pixels_are_decoded_at_once(monkeypatch):
     monkeypatch.setattr(image_undecoded, "AT_ONCE", 3000)
-    taken = [(0, 1, 1000), (1, 1, 2000), (2, 1, 1), (3, 1, 9000), (4, 1, 5)]
-    assert [[i for i, *_ in some] for some in image_undecoded.grouped(taken)] == [[0, 1], [2], [3], [4]]
+    taken = [JPEG(at, b"", "", 1, pixels) for at, pixels in enumerate((1000, 2000, 1, 9000, 5))]
+    assert [[one.at for one in some] for some in image_undecoded.grouped(taken)] == [[0, 1], [2], [3], [4]]
     assert images(*[KINDS["rgb"]] * 5).to("cpu").shape == (5, 3, SIZE, SIZE)
 
 
