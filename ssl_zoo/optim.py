@@ -139,14 +139,8 @@ def muon(
     Updates are scaled to AdamW's RMS (Liu et al. 2025, eq. 4), so one learning rate serves both.
 
     Raises:
-        ValueError: the machine has no instructions for bfloat16, or the blocks have no matrices.
+        ValueError: the blocks have no matrices.
     """
-    if not fast_bfloat16():
-        raise ValueError(
-            "optimizer=muon runs its Newton-Schulz iteration in bfloat16, which this CPU has no instructions "
-            "for: a step would take about ten times as long as one of AdamW. Take optimizer=adamw here, "
-            "or train on a GPU."
-        )
     inner = {id(p) for block in objective.backbone.blocks() for p in block.parameters() if p.dim() == 2}
     named = list(objective.named_parameters())
     matrices, rest = (
@@ -155,29 +149,64 @@ def muon(
     )
     if not matrices:
         raise ValueError("optimizer=muon found no matrices in the backbone's blocks; take adamw, sgd or lars")
-    return Together(
-        torch.optim.Muon(
-            matrices,  # pyright: ignore[reportArgumentType]
-            lr=lr,
-            weight_decay=weight_decay,
-            momentum=momentum,
-            adjust_lr_fn="match_rms_adamw",
-        ),
-        _fused_adamw(rest, lr, betas),
-    )
-
-
-def fast_bfloat16() -> bool:
-    """Whether bfloat16 matrix products are fast here: any CUDA device, or a CPU with the instructions."""
-    if torch.cuda.is_available():
-        return True
-    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return Together(Muon(matrices, lr, momentum), _fused_adamw(rest, lr, betas))
 
 
 def length(x: Tensor) -> Tensor:
     """|x|, a scalar; of all of it where each process holds a part (a collective call there)."""
     found = x.norm()
     return found.full_tensor() if hasattr(found, "full_tensor") else found  # pyright: ignore
+
+
+def orthogonal(x: Tensor) -> Tensor:
+    """About U V^T of each of the matrices (N, A, B) = U S V^T: S comes to between 0.5 and 1.5.
+
+    Five of Jordan's (2024) quintic Newton-Schulz iterations, in the dtype of x.
+    """
+    a, b, c = 3.4445, -4.7750, 2.0315
+    tall = x.size(-2) > x.size(-1)
+    x = x.mT if tall else x
+    x = x / x.norm(dim=(-2, -1), keepdim=True).clamp_min(1e-7)
+    for _ in range(5):
+        gram = x @ x.mT
+        x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
+    return x.mT if tall else x
+
+
+class Muon(Optimizer):
+    """Momentum whose steps are made orthogonal (Jordan et al. 2024), at AdamW's RMS (Liu et al. 2025, eq. 4):
+
+        v <- m v + (1 - m) g;  w <- (1 - lr d) w - 0.2 lr sqrt(max(A, B)) orthogonal(m v + (1 - m) g)
+
+    for matrices w (A, B). That is torch.optim.Muon with match_rms_adamw, whose state it reads; but matrices
+    of one shape are made orthogonal together, and in float32 on a CPU: many are slow in torch's bfloat16.
+    """
+
+    def __init__(self, params: Iterable[dict[str, Any]], lr: float, momentum: float):
+        super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": 0.0})
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None):  # pyright: ignore[reportIncompatibleMethodOverride]
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            moves: dict[torch.Size, list[tuple[Tensor, Tensor]]] = {}
+            for w in group["params"]:
+                if w.grad is not None:
+                    if not self.state[w]:
+                        self.state[w]["momentum_buffer"] = torch.zeros_like(w)
+                    v = self.state[w]["momentum_buffer"]
+                    v.lerp_(w.grad, 1 - group["momentum"])
+                    moves.setdefault(w.shape, []).append((w, w.grad.lerp(v, group["momentum"])))
+            for shape, alike in moves.items():
+                move = torch.stack([each for _, each in alike])
+                move = orthogonal(move.to(torch.bfloat16 if move.is_cuda else torch.float32))
+                for (w, _), each in zip(alike, move, strict=True):
+                    w.mul_(1 - group["lr"] * group["weight_decay"])
+                    w.add_(each, alpha=-0.2 * group["lr"] * max(shape) ** 0.5)
+        return loss
 
 
 class _Layerwise(Optimizer, ABC):

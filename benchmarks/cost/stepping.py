@@ -40,7 +40,7 @@ def stepper(words: list[str], rows: int = BATCH) -> Callable[[], None]:
     objective = build_objective(cfg, None)
     x = torch.randint(0, 256, (rows, 3, SIZE, SIZE), dtype=torch.uint8)
     batch = Batch(x, y=torch.randint(10, (rows,)), index=torch.arange(rows))
-    return stepping(objective, lambda number: batch)
+    return stepping(cfg, objective, lambda number: batch)
 
 
 def text_stepper(words: list[str]) -> Callable[[], None]:
@@ -58,18 +58,18 @@ def text_stepper(words: list[str]) -> Callable[[], None]:
     objective = build_objective(cfg, tokenizer)
     rows = training_rows(cfg, data, tokenizer, objective)
     plan = Plan(len(rows), cfg.batch_size, cfg.seed)
-    return stepping(objective, lambda number: rows.read(plan.rows(number)))
+    return stepping(cfg, objective, lambda number: rows.read(plan.rows(number)))
 
 
-def stepping(objective: Objective[Any], batch: Callable[[int], Batch]) -> Callable[[], None]:
-    """A function that makes one optimizer step on the batch of the next number."""
-    import torch
+def stepping(cfg: Any, objective: Objective[Any], batch: Callable[[int], Batch]) -> Callable[[], None]:
+    """A function that makes one step of a recipe's optimizer on the batch of the next number."""
+    from hydra.utils import instantiate
 
     from ssl_zoo.noise import seed_noise
 
     full_rate()
     objective.train()
-    optimizer = torch.optim.AdamW([p for p in objective.parameters() if p.requires_grad], 1e-4, fused=True)
+    optimizer = instantiate(cfg.optimizer, _convert_="all")(objective)
     steps = 0
 
     def step() -> None:

@@ -14,7 +14,7 @@ from hydra.utils import get_object, instantiate
 from omegaconf import DictConfig, OmegaConf, open_dict
 from zoo_backbones import SIDE, VOCABULARY, backbone, build
 
-from ssl_zoo import hub, optim
+from ssl_zoo import hub
 from ssl_zoo.backbones._base import KINDS
 from ssl_zoo.backbones._timm import ResNet, VisionTransformer
 from ssl_zoo.backbones.cnn import TimmCNN
@@ -226,8 +226,7 @@ def test_objective_builds_on_every_kind_it_is_meant_for(name, monkeypatch):
 
 
 @pytest.mark.parametrize("name", options("optimizer"))
-def test_optimizer_builds_and_steps(monkeypatch, name):
-    monkeypatch.setattr(optim, "fast_bfloat16", lambda: True)
+def test_optimizer_builds_and_steps(name):
     words = ("objective=next_token", "backbone=transformer_micro", "data=stdlib", f"optimizer={name}")
     cfg = composed("pretrain", *words).optimizer
     objective = build(NextToken, backbone("transformer"))

@@ -2,6 +2,7 @@
 
 import io
 import math
+from copy import deepcopy
 
 import pytest
 import torch
@@ -425,10 +426,33 @@ def test_sgd_and_adamw_are_torchs():
         assert all(group["base_lr"] == 0.1 for group in mine.param_groups)
 
 
-def test_muon_is_refused_without_fast_bfloat16(monkeypatch):
-    monkeypatch.setattr(optim, "fast_bfloat16", lambda: False)
-    with pytest.raises(ValueError, match="Take optimizer=adamw here"):
-        optim.muon(build(NextToken, backbone("transformer")))
+@pytest.mark.parametrize("shape", [(3, 24, 16), (2, 16, 24), (1, 8, 8)])
+def test_orthogonal_applies_its_polynomial_to_the_singular_values(shape):
+    x = torch.randn(shape, dtype=torch.float64)
+    u, s, v = torch.linalg.svd(x, full_matrices=False)
+    s = s / s.norm(dim=-1, keepdim=True)
+    for _ in range(5):
+        s = 3.4445 * s - 4.7750 * s**3 + 2.0315 * s**5
+    torch.testing.assert_close(optim.orthogonal(x), u @ torch.diag_embed(s) @ v)
+
+
+def test_muon_is_torchs_but_for_bfloat16():
+    shapes = ((12, 4), (12, 4), (4, 4), (4, 12))
+    ours = [nn.Parameter(torch.randn(shape)) for shape in shapes]
+    theirs = [nn.Parameter(w.detach().clone()) for w in ours]
+    mine = optim.Muon([{"params": ours, "weight_decay": 0.1}], lr=0.1, momentum=0.9)
+    other = torch.optim.Muon(theirs, 0.1, 0.1, 0.9, adjust_lr_fn="match_rms_adamw")
+    for step in range(3):
+        if step == 2:  # goes on from torch's state
+            mine.load_state_dict(mine.state_dict() | {"state": deepcopy(other.state_dict()["state"])})
+        for w, v in zip(ours, theirs, strict=True):
+            w.grad = torch.randn(w.shape)
+            v.grad = w.grad.clone()
+            v.data.copy_(w.data)
+        mine.step()
+        other.step()
+        for w, v in zip(ours, theirs, strict=True):  # bfloat16 has 8 bits; a step moves a number by 0.02
+            torch.testing.assert_close(w, v, atol=2e-3, rtol=0)
 
 
 def gradients(objective: Objective, step: int) -> None:
@@ -438,8 +462,7 @@ def gradients(objective: Objective, step: int) -> None:
     objective(batch(objective)).value.backward()
 
 
-def test_muon_steps_and_its_state_returns(monkeypatch):
-    monkeypatch.setattr(optim, "fast_bfloat16", lambda: True)
+def test_muon_steps_and_its_state_returns():
     one = build(NextToken, backbone("transformer"))
     optimizer = optim.muon(one, lr=0.01)
     names = {id(p): name for name, p in one.named_parameters()}
@@ -481,8 +504,7 @@ def test_muon_steps_and_its_state_returns(monkeypatch):
     assert all(p.grad is None for p in one.parameters())
 
 
-def test_muon_needs_matrices(monkeypatch):
-    monkeypatch.setattr(optim, "fast_bfloat16", lambda: True)
+def test_muon_needs_matrices():
     with pytest.raises(ValueError, match="no matrices"):
         optim.muon(build(SimCLR, backbone("cnn")))
 
