@@ -31,7 +31,7 @@ NOT_RUN = {
     r"^python benchmarks/data/(images|texts).py ": "downloads; tests/test_board_data.py",
     r"trainer=(gpu|ddp|fsdp2)( |$)": "needs GPUs",
     r"^(torchrun|srun) ": "needs a launcher",
-    r"(https|s3)://": "needs a network; tests/data/test_image_streams.py and test_text_streams.py",
+    r"(https|s3)://": "needs a network; tests/data/test_{image,text,token}_streams.py",
     r"backbone.name=resnet18 backbone.pretrained=true": "needs weights from the hub",
     r"backbone=hf backbone.name=answerdotai": "needs weights from the hub",
     r"^ssl-zoo leaderboard vouch ": "needs the code of earlier commits; tests/leaderboard/test_vouch.py",

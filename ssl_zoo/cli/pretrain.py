@@ -28,7 +28,8 @@ def run(cfg: DictConfig, choices: dict[str, str]) -> float | None:
         if not found.labelled:
             print(f"to measure it, name data with labels: ssl-zoo evaluate {run} data=LABELLED")
         verb = "evaluate" if found.labelled else "embed"
-        print(f"saved in {found.where}; next: ssl-zoo {verb} {' '.join([run, *data])}")
+        after = f"; next: ssl-zoo {verb} {' '.join([run, *data])}" if found.named else ""
+        print(f"saved in {found.where}{after}")
     return optimized(cfg.optimized_metric, found.summary)
 
 

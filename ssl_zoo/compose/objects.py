@@ -23,9 +23,10 @@ from ssl_zoo.data.images import ImageData
 from ssl_zoo.data.own import PARTS, OwnData, refuse_others
 from ssl_zoo.data.text import TextData
 from ssl_zoo.data.text_pairs import TextPairs
+from ssl_zoo.data.text_streams import TextStream
 from ssl_zoo.objectives._base import Objective
 
-DATA = (ImageData, ImageCaptions, ImageStream, TextData, TextPairs, OwnData)
+DATA = (ImageData, ImageCaptions, ImageStream, TextData, TextStream, TextPairs, OwnData)
 
 
 @dataclass(frozen=True)

@@ -31,6 +31,13 @@ def at_address(verb: str, address: str, given: list[str]) -> list[str]:
     kind = kind_of(Path(last))
     name = f"data.name={overrides.quote(re.sub(r'[^A-Za-z0-9_-]+', '_', last) or 'stream')}"
     train = f"data.train={overrides.quote(address)}"
+    if last.endswith(".bin"):
+        if verb not in ("pretrain", "scale"):
+            raise ConfigError(
+                f"data={address}: a stream of tokens has no labels, and is for pretrain; {verb} takes texts"
+            )
+        note(f"data={address}: shards of tokens, read from where they are (data=text_stream data.train=...)")
+        return ["data=text_stream", train, name]
     if kind in ("texts", "tables"):
         suffix = re.sub(r"\.(gz|xz|bz2|zst)$", "", last.lower())
         formed = any(overrides.split(word).key.startswith(("data.format", "+data.format")) for word in given)
@@ -40,7 +47,10 @@ def at_address(verb: str, address: str, given: list[str]) -> list[str]:
                 f"data=text_files '{train}' "
                 "'data.format={_target_:ssl_zoo.data.text_formats.Table,text:COLUMN}'"
             )
-        note(f"data={address}: texts, fetched once into the cache (data=text_files data.train=...)")
+        note(
+            f"data={address}: texts, whose tokens are all kept in the cache (data=text_files data.train=...; "
+            "data=text_stream keeps a part of them)"
+        )
         return ["data=text_files", train, name]
     if kind not in (None, "shards") or (kind == "shards" and not last.endswith(".tar")):
         raise ConfigError(

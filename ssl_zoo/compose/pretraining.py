@@ -23,7 +23,7 @@ from ssl_zoo.data.image_captions import ImageCaptions
 from ssl_zoo.data.images import ImageData
 from ssl_zoo.data.own import OwnData
 from ssl_zoo.data.rows import Rows
-from ssl_zoo.data.text import TextData
+from ssl_zoo.data.text_streams import Texts, TextStream
 from ssl_zoo.data.tokenizer import Tokenizer
 from ssl_zoo.loggers import refuse_absent
 from ssl_zoo.pretrain import Budget, Pretraining, PretrainingData, launch, pretrain
@@ -64,6 +64,7 @@ class Trained(NamedTuple):
         backbone: the trained one.
         leads: whether this is the process that looks after the folder.
         labelled: whether its data has classes, which were not read, to measure it by.
+        named: whether its samples can be named, so that their vectors can be written.
     """
 
     where: Path
@@ -71,6 +72,7 @@ class Trained(NamedTuple):
     backbone: Backbone
     leads: bool
     labelled: bool
+    named: bool
 
 
 def pretrain_from(cfg: DictConfig, choices: dict[str, str], objects: Objects = NONE) -> Trained:
@@ -120,7 +122,7 @@ def train(cfg: DictConfig, settings: dict[str, Any], where: Path, objects: Objec
     budget = Budget(**settings["budget"])
     logger = instantiate(cfg.logger) if cfg.get("logger") else None
     refuse_absent(logger)
-    data: ImageData | ImageCaptions | OwnData | TextData
+    data: ImageData | ImageCaptions | OwnData | Texts
     data = objects.data or instantiate(cfg.data, _convert_="all")
     tower = text_tower(cfg.objective)
     pairs = None if tower is None else captioned(data, cfg.templates)
@@ -130,7 +132,7 @@ def train(cfg: DictConfig, settings: dict[str, Any], where: Path, objects: Objec
         say(f"captions    {names} class names in {ways} templates, such as {one!r} (templates=)")
     if pairs is not None:
         tokenizer = read_tokenizer(cfg, where, pairs.captions("train"), tower, begun)
-    elif isinstance(data, TextData):
+    elif isinstance(data, Texts):
         tokenizer = read_tokenizer(cfg, where, data, cfg.backbone, begun)
     objective = build_objective(cfg, tokenizer, objects, begin=new)
     if cfg.recompute:
@@ -146,7 +148,7 @@ def train(cfg: DictConfig, settings: dict[str, Any], where: Path, objects: Objec
     if pairs is not None and tokenizer is not None:
         read = partial(pairs.pairs, tokenizer=tokenizer, length=cfg.context, seed=cfg.seed)
         rows = read("train")
-    elif not isinstance(data, TextData):
+    elif not isinstance(data, Texts):
         read, rows = data.rows, data.rows("pretrain")
     else:
         assert tokenizer is not None
@@ -156,7 +158,7 @@ def train(cfg: DictConfig, settings: dict[str, Any], where: Path, objects: Objec
         rows = read("train")
     monitor = None
     if held_out and (data.modality == "image" or objective.layout == "document"):
-        look = read if isinstance(data, TextData) else data.rows
+        look = read if isinstance(data, Texts) else data.rows
         monitor = Monitor(look("train"), look(held_out), cfg.evaluate_every)
     validation = None
     if held_out:
@@ -205,11 +207,16 @@ def train(cfg: DictConfig, settings: dict[str, Any], where: Path, objects: Objec
             **trainer,
         )
     labelled = bool(getattr(data, "classes", ()))
-    return Trained(where, summary, objective.export()[hub.MAIN], session.leads, labelled)
+    named = not (isinstance(data, TextStream) and data.holds_tokens)
+    return Trained(where, summary, objective.export()[hub.MAIN], session.leads, labelled, named)
 
 
 def read_tokenizer(
-    cfg: DictConfig, where: Path, texts: TextData | Iterable[str], reader: DictConfig | None, begun: bool
+    cfg: DictConfig,
+    where: Path,
+    texts: Texts | Iterable[str],
+    reader: DictConfig | None,
+    begun: bool,
 ) -> Tokenizer:
     """The tokenizer of the run that was begun, else a new one from the training texts."""
     if begun and (where / "tokenizer").exists():

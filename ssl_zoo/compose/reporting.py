@@ -20,6 +20,7 @@ from ssl_zoo.data.captions import captioned
 from ssl_zoo.data.rows import DataError, Rows, Subset
 from ssl_zoo.data.text import TextData
 from ssl_zoo.data.text_pairs import TextPairs
+from ssl_zoo.data.text_streams import Texts, TextStream
 from ssl_zoo.objectives._base import Objective, Sum
 from ssl_zoo.pages.feature_views import FeatureView, layer_scores, maps, neighbours
 from ssl_zoo.pages.page import drawing
@@ -214,15 +215,17 @@ def surroundings(environment: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 def rows_of(opened: Opened, data: Images | TextData, split: str) -> Rows:
-    """The rows of a split: of text its documents, or packed rows where these are too few for a map.
+    """The rows of a split: of text its documents, or packed rows of a stream or where these are too few.
 
     Raises:
         DataError: the data is text, and the run has no tokenizer.
     """
-    if not isinstance(data, TextData):
+    if not isinstance(data, Texts):
         return data.rows(split)
     if opened.tokenizer is None:
         raise DataError(f"{data.name} is text, and the run has no tokenizer")
+    if isinstance(data, TextStream):
+        return data.rows(split, opened.tokenizer, opened.config.context)
     rows = data.rows(split, opened.tokenizer, opened.config.context, "document")
     if len(rows) >= FEWEST or data.classes:
         return rows
@@ -278,7 +281,7 @@ def predictions(opened: Opened) -> list[Prediction]:
             assert opened.tokenizer is not None
             pairs = captioned(data, opened.config.get("templates"))
             rows = pairs.pairs("validation", opened.tokenizer, context)
-        elif not isinstance(data, TextData):
+        elif not isinstance(data, Texts):
             rows = data.rows("validation")
         else:
             assert opened.tokenizer is not None

@@ -16,7 +16,7 @@ from ssl_zoo.data.image_captions import ImageCaptions
 from ssl_zoo.data.images import ImageData
 from ssl_zoo.data.plan import Plan
 from ssl_zoo.data.rows import DataError, Rows
-from ssl_zoo.data.text import TextData
+from ssl_zoo.data.text_streams import Texts
 from ssl_zoo.data.tokenizer import Tokenizer
 from ssl_zoo.flops import step_flops
 from ssl_zoo.noise import free_noise, seed_noise
@@ -42,7 +42,7 @@ class Cost:
     backbone_parameters: int
 
 
-def open_data(cfg: DictConfig) -> tuple[ImageData | ImageCaptions | TextData, Tokenizer | None]:
+def open_data(cfg: DictConfig) -> tuple[ImageData | ImageCaptions | Texts, Tokenizer | None]:
     """The data and, for text, its tokenizer, once for all rungs.
 
     Raises:
@@ -52,31 +52,31 @@ def open_data(cfg: DictConfig) -> tuple[ImageData | ImageCaptions | TextData, To
     refuse_mixed_modalities(cfg)
     if text_tower(cfg.objective) is not None:
         raise ConfigError("scale compares backbones by their sizes, and this objective has two of them")
-    data: ImageData | ImageCaptions | TextData = instantiate(cfg.data, _convert_="all")
+    data: ImageData | ImageCaptions | Texts = instantiate(cfg.data, _convert_="all")
     if "validation" not in data.splits():
         raise DataError(
             f"{data.name} has no validation split, whose loss scale compares; name its source, or carve it "
             "with data.validation_fraction=0.05"
         )
-    if not isinstance(data, TextData):
+    if not isinstance(data, Texts):
         return data, None
     return data, new_tokenizer(cfg, data, cfg.backbone)
 
 
 def training_rows(
     cfg: DictConfig,
-    data: ImageData | ImageCaptions | TextData,
+    data: ImageData | ImageCaptions | Texts,
     tokenizer: Tokenizer | None,
     objective: Objective[Any],
 ) -> Rows:
     """What the objective trains on; `data` and `tokenizer` as `open_data` gives them."""
-    if not isinstance(data, TextData):
+    if not isinstance(data, Texts):
         return data.rows("pretrain")
     assert tokenizer is not None
     return data.rows("train", tokenizer, cfg.context, objective.layout, objective.lookahead, even=True)
 
 
-def cost(cfg: DictConfig, data: ImageData | ImageCaptions | TextData, tokenizer: Tokenizer | None) -> Cost:
+def cost(cfg: DictConfig, data: ImageData | ImageCaptions | Texts, tokenizer: Tokenizer | None) -> Cost:
     """What one optimizer step of a configuration of pretraining costs.
 
     Args:

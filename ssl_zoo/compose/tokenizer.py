@@ -13,7 +13,7 @@ from ssl_zoo.compose.composition import ConfigError, plain
 from ssl_zoo.compose.gate import config_folder, instantiate
 from ssl_zoo.compose.keys import groups_of
 from ssl_zoo.data.rows import DataError
-from ssl_zoo.data.text import TextData
+from ssl_zoo.data.text_streams import Texts
 from ssl_zoo.data.tokenizer import Tokenizer
 from ssl_zoo.data.tokenizer_pretrained import pretrained
 from ssl_zoo.pretrain.saying import say
@@ -21,7 +21,7 @@ from ssl_zoo.pretrain.saying import say
 LEARNED = "ssl_zoo.data.tokenizer.bpe"  # takes as long as it is worth keeping; others are made in a moment
 
 
-def new_tokenizer(cfg: DictConfig, texts: TextData | Iterable[str], reader: DictConfig) -> Tokenizer:
+def new_tokenizer(cfg: DictConfig, texts: Texts | Iterable[str], reader: DictConfig) -> Tokenizer:
     """A tokenizer of the training texts, for the backbone that `reader` configures.
 
     To pretrained weights an id of another tokenizer means another word. So they bring their own, unless
@@ -40,7 +40,7 @@ def new_tokenizer(cfg: DictConfig, texts: TextData | Iterable[str], reader: Dict
         return of_run(Path(cfg.init), asked)
     if reader.get("pretrained") is not True or asked.get("name") == name:
         learn = instantiate(cfg.tokenizer, _convert_="all")
-        if not isinstance(texts, TextData):
+        if not isinstance(texts, Texts):
             return learn(texts)
         if asked.get("_target_") != LEARNED:
             return learn(texts.texts("train"))

@@ -17,6 +17,7 @@ from ssl_zoo.data.image_captions import ImageCaptions
 from ssl_zoo.data.images import ImageData
 from ssl_zoo.data.own import OwnData
 from ssl_zoo.data.rows import DataError
+from ssl_zoo.data.streams import Stream
 from ssl_zoo.data.text import TextData
 from ssl_zoo.data.text_pairs import TextPairs
 from ssl_zoo.trial.answer import Asked
@@ -44,6 +45,8 @@ def look(cfg: DictConfig, words: list[str]) -> Asked:
         name = choices["data"]
     if isinstance(data, TextPairs | ImageCaptions):
         raise DataError(f"{data.name} holds pairs: take data of single images or texts, with classes")
+    if isinstance(data, Stream):
+        raise DataError(f"{data.name} is a stream, whose labels are not read: take data that lies here")
     for split in evaluation.Splits._fields:
         if split not in data.splits():
             raise DataError(f"{data.name} has no {split} split: carve it with data.{split}_fraction=0.2")

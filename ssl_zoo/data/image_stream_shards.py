@@ -5,11 +5,8 @@ Shards are .tar files in WebDataset form, or MosaicML's (see `mds`), with their 
 
 from __future__ import annotations
 
-import hashlib
 import json
 import mmap
-import os
-import secrets
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -24,10 +21,9 @@ from ssl_zoo.data import addresses, mds
 from ssl_zoo.data.image_shards import list_shard
 from ssl_zoo.data.rows import DataError
 from ssl_zoo.data.schemes import is_address
-from ssl_zoo.data.shelf import File, Shelf, digest
+from ssl_zoo.data.shelf import File, Shelf, Unpack, digest
+from ssl_zoo.data.stream_counts import TOGETHER, Counts
 from ssl_zoo.messages import note
-
-TOGETHER = 8  # shards that are counted at the same time
 
 
 class Opened(Protocol):
@@ -44,7 +40,7 @@ class Shards(NamedTuple):
     rows: np.ndarray
     sizes: np.ndarray
     open: Callable[[int, Path], Opened]
-    unpack: Callable[[Path, Path], None] | None = None
+    unpack: Unpack | None = None
 
 
 def find(spec: str, image: str | None, shelf: Shelf) -> Shards:
@@ -120,18 +116,18 @@ class _Members:
 
 def _tars(files: list[File], rows: list[int], shelf: Shelf) -> Shards:
     """Shards in WebDataset form; those of which nobody tells the number of images are fetched and counted."""
-    counts = _Counts(shelf)
+    counts = Counts(shelf.folder)
     told = [n >= 0 and file.size >= 0 for n, file in zip(rows, files, strict=True)]
-    unknown = [i for i, known in enumerate(told) if not known and counts.of(files[i]) is None]
+    unknown = [i for i, known in enumerate(told) if not known and _counted(counts, files[i]) is None]
     if unknown:
         note(
             f"{files[unknown[0]].address}: the images of {len(unknown)} shard{'s' * (len(unknown) > 1)} are "
             "counted, for which each is read once; an index of them (see data.train) spares that"
         )
     with ThreadPoolExecutor(TOGETHER) as threads:
-        list(threads.map(lambda i: counts.count(files[i].address), unknown))
+        list(threads.map(lambda i: _count(counts, shelf, files[i].address), unknown))
     known = zip(rows, files, told, strict=True)
-    settled = [one for n, file, is_told in known if (one := (n, file) if is_told else counts.of(file))]
+    settled = [one for n, file, is_told in known if (one := (n, file) if is_told else _counted(counts, file))]
     numbers = np.array([n for n, _ in settled], np.int64)
     if not numbers.sum():
         raise DataError(f"the {len(files)} shards from {files[0].address} on hold no images")
@@ -158,40 +154,16 @@ def _places(path: Path, file: File) -> np.ndarray:
     return np.array(found, np.int64).reshape(-1, 2)
 
 
-class _Counts:
-    """How many images each shard has, and how many bytes, kept in a folder: found out once."""
+def _counted(counts: Counts, file: File) -> tuple[int, File] | None:
+    """The number of images of a shard, and the file with its size and digest; None if nobody has counted."""
+    found = counts.of(file)
+    if not isinstance(found, list) or len(found) != 3:
+        return None
+    rows, size, known = found
+    return int(rows), File(file.address, int(size), str(known))
 
-    def __init__(self, shelf: Shelf):
-        self.shelf, self.folder = shelf, shelf.folder / "counts"
 
-    def _file(self, file: File) -> Path:
-        about = file.address
-        if not is_address(about):  # written anew, it is counted anew
-            stat = os.stat(about)
-            about = f"{stat.st_size} {stat.st_mtime_ns} {about}"
-        return (
-            self.folder
-            / hashlib.blake2b(about.encode("utf-8", "surrogateescape"), digest_size=10).hexdigest()
-        )
-
-    def of(self, file: File) -> tuple[int, File] | None:
-        """The number of images, and the file with its size and digest; None if nobody has counted them."""
-        try:
-            rows, size, known = json.loads(self._file(file).read_text())
-            return int(rows), File(file.address, int(size), str(known))
-        except (OSError, ValueError, TypeError):
-            return None
-
-    def count(self, address: str) -> None:
-        file = File(address, addresses.size_of(address))
-        with self.shelf.pinned(file) as path:
-            found = len(_places(path, file)), path.stat().st_size, digest(path)
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            part = self.folder / f".{self._file(file).name}.{secrets.token_hex(4)}.part"
-            part.write_text(json.dumps(found))
-            part.replace(self._file(file))
-        except OSError as error:
-            raise DataError(
-                f"{self.folder} cannot be written ({error}): choose another, SSL_ZOO_CACHE=FOLDER"
-            ) from error
+def _count(counts: Counts, shelf: Shelf, address: str) -> None:
+    file = File(address, addresses.size_of(address))
+    with shelf.pinned(file) as path:
+        counts.keep(file, [len(_places(path, file)), path.stat().st_size, digest(path)])

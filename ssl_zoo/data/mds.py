@@ -117,8 +117,8 @@ def _shard(
     return file, rows, size, Layout(found[0], encodings[found[0]], tuple(sizes)), packed
 
 
-def unpack(packed: str, raw: Path, into: Path) -> None:
-    """Unpack a shard.
+def unpack(packed: str, raw: Path, into: Path, address: str) -> None:
+    """Unpack a shard, which errors call by its address.
 
     Raises:
         DataError: it is damaged.
@@ -130,7 +130,7 @@ def unpack(packed: str, raw: Path, into: Path) -> None:
     except (OSError, EOFError, ValueError, zlib.error) as error:
         if isinstance(error, OSError) and error.errno in WRITING:
             raise
-        raise DataError(f"cannot be unpacked ({packed}): {error}") from error
+        raise DataError(f"{address} cannot be unpacked ({packed}): {error}") from error
 
 
 class Samples:

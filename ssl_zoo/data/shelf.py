@@ -25,7 +25,7 @@ from ssl_zoo.data.rows import DataError
 from ssl_zoo.data.schemes import is_address
 
 ROOM = "streams"  # the folder of a cache that is a shelf
-LEFT = re.compile(r"\.(?P<name>.+?)(\.[0-9a-f]{8}\.(part|raw)|\.lock)")
+LEFT = re.compile(r"\.(?P<name>.+?)(\.[0-9a-f]{8}\.(part|raw(\.\w+)*)|\.lock)")
 UNPACKED = "unpacked-"  # stands before the names of files that are kept unpacked
 PINNED = 3600.0  # seconds after which no process still uses a path
 
@@ -39,7 +39,7 @@ class File(NamedTuple):
     digest: str = ""
 
 
-Unpack = Callable[[Path, Path], None]
+Unpack = Callable[[Path, Path, str], None]  # what was fetched, what to make of it, and its address
 
 
 class Shelf:
@@ -48,18 +48,21 @@ class Shelf:
     Args:
         folder: that all streams of a cache share.
         limit: bytes on it at most. A file that is larger by itself is kept alone.
-        unpack: makes of a fetched file the one that is kept; None keeps it as it is.
+        unpack: makes of a fetched file the one that is kept; None keeps it as it is. The name of what it is
+            given ends as that of the file at its address.
+        made: tells apart what different `unpack` make of one file.
     """
 
-    def __init__(self, folder: Path, limit: int, unpack: Unpack | None = None):
+    def __init__(self, folder: Path, limit: int, unpack: Unpack | None = None, made: str = ""):
         self.folder, self.limit, self.unpack, self.swept = folder, limit, unpack, False
+        self.made = f"{UNPACKED}{made}-" if made else UNPACKED
 
     def place(self, file: File) -> Path:
         """Where a file is kept; a local one that is not unpacked stays where it is."""
         if self.unpack is None and not is_address(file.address):
             return Path(file.address).expanduser()
         name = re.sub(r"[^\w.-]", "_", file.address.rstrip("/").rpartition("/")[2])
-        kind = "" if self.unpack is None else UNPACKED
+        kind = "" if self.unpack is None else self.made
         return self.folder / f"{_key(file)}-{kind}{name[-60:]}"
 
     @contextmanager
@@ -115,7 +118,8 @@ class Shelf:
 
     def _fetch(self, file: File, place: Path) -> None:
         part = place.with_name(f".{place.name}.{secrets.token_hex(4)}.part")
-        raw = part.with_suffix(".raw") if self.unpack else part
+        ending = "".join(re.findall(r"\.\w+", place.name)[-2:])
+        raw = part.with_suffix(f".raw{ending}") if self.unpack else part
         try:
             self._make_room(max(file.size, 0))
             if is_address(file.address):
@@ -124,10 +128,7 @@ class Shelf:
                 shutil.copyfile(Path(file.address).expanduser(), raw)
             self._check(file, raw)
             if self.unpack:
-                try:
-                    self.unpack(raw, part)
-                except DataError as error:
-                    raise DataError(f"{file.address} {error}") from error
+                self.unpack(raw, part, file.address)
             os.replace(part, place)
         finally:
             part.unlink(missing_ok=True)

@@ -57,19 +57,18 @@ def _write(
     bar = tqdm(desc=f"tokenizing {title}", unit="B", unit_scale=True, disable=None)
     around = len(tokenizer.prefix) + len(tokenizer.suffix)
     with (folder / "tokens.bin").open("wb") as file, bar:
-        for batch in _batches(documents):
-            for text, parts in zip(batch, _encoded(batch, tokenizer), strict=True):
-                offsets.append(total)
-                content -= around
-                for part in parts:
-                    row = part.astype(dtype).tobytes()
-                    file.write(row)
-                    digest.update(row)
-                    total += len(part)
-                    content += len(part)
-                length = len(text.encode())
-                size += length
-                bar.update(length)
+        for text, parts in encoded(documents, tokenizer):
+            offsets.append(total)
+            content -= around
+            for part in parts:
+                row = part.astype(dtype).tobytes()
+                file.write(row)
+                digest.update(row)
+                total += len(part)
+                content += len(part)
+            length = len(text.encode())
+            size += length
+            bar.update(length)
     np.save(folder / "offsets.npy", np.asarray(offsets, dtype=np.int64))
     digest.update(np.asarray(offsets, dtype=np.int64).tobytes())
     facts = {
@@ -83,8 +82,14 @@ def _write(
     (folder / "facts.json").write_text(json.dumps(facts), encoding="utf-8")
 
 
+def encoded(documents: Iterable[str], tokenizer: Tokenizer) -> Iterator[tuple[str, Iterable[np.ndarray]]]:
+    """Each document, and prefix + ids + suffix of it, int64, in parts."""
+    for batch in _batches(documents):
+        yield from zip(batch, _encoded(batch, tokenizer), strict=True)
+
+
 def _encoded(batch: list[str], tokenizer: Tokenizer) -> Iterator[Iterable[np.ndarray]]:
-    """prefix + ids + suffix of each text, int64; those of a text that is alone come in parts."""
+    """prefix + ids + suffix of each text; those of a text that is alone come in parts."""
     if len(batch) == 1:
         ids = (tokenizer.encode([part])[0] for part in tokenizer.parts(batch[0]))
         yield chain([np.asarray(tokenizer.prefix)], ids, [np.asarray(tokenizer.suffix)])

@@ -25,6 +25,7 @@ from ssl_zoo.data.own import OwnRows
 from ssl_zoo.data.rows import DataError, Rows
 from ssl_zoo.data.text import TextData
 from ssl_zoo.data.text_rows import DocumentRows
+from ssl_zoo.data.text_streams import Texts
 from ssl_zoo.transfer.features import evaluating, extract
 from ssl_zoo.transfer.measures import Images, Subject
 
@@ -86,7 +87,7 @@ def pieces(
             f"{type(subject.backbone).__name__} reads {subject.backbone.modality}s, and {data.name} holds "
             f"{data.modality}s"
         )
-    if isinstance(data, TextData):
+    if isinstance(data, Texts):
         found, total = text_pieces(subject, data, split, account), None
     else:
         images = data.rows(split)
@@ -142,9 +143,7 @@ def read(backbone: Backbone, rows: Rows, depth: int | None) -> Tensor:
     return found.layers[depth - found.first]
 
 
-def text_pieces(
-    subject: Subject, data: TextData, split: str, account: Account
-) -> Iterator[tuple[Names, Rows]]:
+def text_pieces(subject: Subject, data: Texts, split: str, account: Account) -> Iterator[tuple[Names, Rows]]:
     """The documents of a split, encoded a piece at a time."""
     stream = data.samples(split)
     while samples := list(islice(stream, TEXTS)):

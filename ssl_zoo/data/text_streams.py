@@ -1,0 +1,385 @@
+"""Texts that stay where they are, in shards at any address: fetched and tokenized while a run reads them.
+
+For sets whose tokens neither the disk nor the memory holds; what fits is read by `TextData`, which stores all
+of it. Shards are files of text, or of tokens (see `token_shards`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
+from pathlib import Path
+from typing import ClassVar, Literal, NamedTuple
+
+import numpy as np
+import torch
+
+from ssl_zoo.backbones._base import Modality
+from ssl_zoo.data import addresses
+from ssl_zoo.data.cache import store
+from ssl_zoo.data.rows import DataError
+from ssl_zoo.data.schemes import is_address
+from ssl_zoo.data.shelf import File, Shelf
+from ssl_zoo.data.stream_counts import TOGETHER, Counts
+from ssl_zoo.data.streams import ShardRows, Stream
+from ssl_zoo.data.text import TextData
+from ssl_zoo.data.text_files import LIMITS, Errors, Limits
+from ssl_zoo.data.text_folders import find
+from ssl_zoo.data.text_formats import Format, Sample, Text
+from ssl_zoo.data.text_rows import shift
+from ssl_zoo.data.text_tally import Tally
+from ssl_zoo.data.token_shards import read_tokens, write_tokens
+from ssl_zoo.data.tokenizer import Tokenizer, version
+from ssl_zoo.messages import note
+from ssl_zoo.objectives._base import Batch
+
+READING = 1  # raise it when the same files would be read otherwise
+LEARNED_OF = 1 << 28  # characters that a tokenizer is learned from at most
+
+
+class Counted(NamedTuple):
+    """What is known of a shard.
+
+    Attributes:
+        at_address: bytes of the file at its address when it was counted.
+        first, each: where the tokens begin in the file that is kept here, and bytes of one.
+        tokens: how many there are.
+        bytes, content, digest: see `Tokens`.
+    """
+
+    at_address: int
+    first: int
+    each: int
+    tokens: int
+    bytes: int = 0
+    content: int = 0
+    digest: str = ""
+
+    @property
+    def size(self) -> int:
+        """Bytes of the file that is kept here."""
+        return self.first + self.each * self.tokens
+
+
+class Reading(NamedTuple):
+    """How files are read, as arguments of `TextStream` of these names say."""
+
+    format: Format
+    errors: Errors
+    limits: Limits
+
+    def samples(self, path: Path, name: str) -> Iterator[Sample]:
+        """The samples of a file, which notes and errors call by a name."""
+        tally = Tally()
+        tally.called = str(path), name
+        try:
+            for sample in self.format.samples(path, self.errors, self.limits, tally):
+                if sample.text.strip():
+                    yield sample._replace(file=name, label=None)
+        except DataError as error:
+            raise DataError(f"{error}".replace(*tally.called)) from error
+        for line in tally.lines():
+            note(line)
+
+
+class Tokenize(NamedTuple):
+    """Makes a shard of tokens of a file of text (see `Shelf`)."""
+
+    reading: Reading
+    tokenizer: Tokenizer
+
+    def __call__(self, raw: Path, into: Path, address: str) -> None:
+        texts = (sample.text for sample in self.reading.samples(raw, address))
+        write_tokens(texts, self.tokenizer, into, address)
+
+    @property
+    def made(self) -> str:
+        """Tells apart what is made of one file."""
+        about = repr((READING, self.reading, self.tokenizer.fingerprint))
+        return hashlib.blake2b(about.encode(), digest_size=6).hexdigest()
+
+
+class TextStream(Stream):
+    """Texts for pretraining in shards at addresses, or shards of their tokens.
+
+    Args:
+        name, validation, window, validation_fraction, split_seed, limit, cache: see `Stream`.
+        train: the address of files of text, packed or not, with {000..127} or, where the protocol lists
+            files, with *; or of shards of tokens (.bin), which the tokenizer of the run must have made.
+            Paths, folders and patterns here are addresses too.
+        format: how documents are written down in a file (see text_formats.py).
+        errors, max_document_bytes, max_unpacking_ratio: see `TextData`.
+
+    Raises:
+        DataError: an argument is out of range. `rows` raises more, later.
+    """
+
+    modality: ClassVar[Modality] = "text"
+
+    def __init__(
+        self,
+        name: str,
+        train: str,
+        validation: str | None = None,
+        *,
+        format: Format | None = None,
+        window: int = 16384,
+        validation_fraction: float = 0.01,
+        split_seed: int = 0,
+        limit: float = 64.0,
+        errors: Errors = "strict",
+        max_document_bytes: int = LIMITS.max_document_bytes,
+        max_unpacking_ratio: int = LIMITS.max_unpacking_ratio,
+        cache: str | None = None,
+    ):
+        super().__init__(name, train, validation, window, validation_fraction, split_seed, limit, cache)
+        if errors not in ("strict", "replace"):
+            raise DataError(f"{name}: errors is strict or replace, not {errors}")
+        self.reading = Reading(format or Text(), errors, Limits(max_document_bytes, max_unpacking_ratio))
+
+    def rows(
+        self,
+        split: str,
+        tokenizer: Tokenizer,
+        length: int,
+        layout: Literal["document", "packed"] = "packed",
+        lookahead: int = 0,
+        even: bool = False,
+    ) -> TokenRows:
+        """The rows of a split, `length` ids each and `lookahead` more; `even` changes nothing.
+
+        Shards of text are fetched and tokenized once, so that the number of their rows is known.
+
+        Raises:
+            DataError: no such split, or layout; shards that cannot be listed, fetched or read; or one window
+                of them is more than the limit.
+        """
+        if layout != "packed":
+            raise DataError(
+                f"{self.name}: a stream of texts has packed rows, and this objective reads a document a row: "
+                "take data=text_files, or an objective that reads packed rows"
+            )
+        files, shelf = self._files(split), self.shelf()
+        if not _are_tokens(files):
+            tokenize = Tokenize(self.reading, tokenizer)
+            shelf = self.shelf(tokenize, tokenize.made)
+        counted = self._counted(files, shelf)
+        return TokenRows(files, counted, shelf, tokenizer, length, lookahead, self.window)
+
+    def texts(self, split: str) -> Iterator[str]:
+        """The texts of `samples`.
+
+        Raises:
+            DataError: the shards hold tokens, with what to do about it.
+        """
+        if self.holds_tokens:
+            raise DataError(
+                f"{self.name}: its shards hold tokens, and not the text that a tokenizer is learned from: "
+                "name the tokenizer that made them, tokenizer=pretrained tokenizer.name=FOLDER_OR_NAME"
+            )
+        for sample in self.samples(split):
+            yield sample.text
+
+    def samples(self, split: str) -> Iterator[Sample]:
+        """The texts of a split, without labels, one shard after the other, each of them fetched.
+
+        Raises:
+            DataError: no such split, or a fault in a file.
+        """
+        if self.holds_tokens:
+            raise DataError(f"{self.name}: its shards hold tokens, and only pretraining reads these")
+        files, shelf = self._files(split), self.shelf()
+        for file in files:
+            with shelf.pinned(file) as path:
+                yield from self.reading.samples(path, file.address)
+
+    def name_of(self, label: str | None) -> None:
+        """No sample has a label."""
+
+    def tokenizer(self, learn: Callable[[Iterable[str]], Tokenizer], settings: str) -> Tokenizer:
+        """What is learned of the first texts: once, then it is read from the cache (see `TextData`)."""
+        files = self._files("train")
+        known = (READING, version(), files, self.reading, LEARNED_OF, settings)
+        key = hashlib.sha256(repr(known).encode()).hexdigest()[:24]
+        folder = self.cache / "tokenizers" / key
+        store(folder, f"a tokenizer of {self.name}", lambda draft: learn(self._first()).save(draft))
+        return Tokenizer.load(folder)
+
+    def _first(self) -> Iterator[str]:
+        total = 0
+        for text in self.texts("train"):
+            yield text
+            total += len(text)
+            if total >= LEARNED_OF:
+                note(f"{self.name}: the tokenizer is learned from the first {LEARNED_OF:,} characters")
+                return
+
+    @property
+    def holds_tokens(self) -> bool:
+        """Whether the shards hold tokens, and not text."""
+        return _are_tokens(self._shards)
+
+    def _files(self, split: str) -> list[File]:
+        if split not in self.splits():
+            raise DataError(f"{self.name} has no split {split}: it has {', '.join(self.splits())}")
+        if split == "validation" and self.validation:
+            return _found(self.validation)
+        return [self._shards[i] for i in self._parted[split].tolist()]
+
+    @cached_property
+    def _shards(self) -> list[File]:
+        return _found(self.train)
+
+    @cached_property
+    def _parted(self) -> dict[str, np.ndarray]:
+        return self.parted(len(self._shards))
+
+    def _counted(self, files: list[File], shelf: Shelf) -> list[Counted]:
+        """What is known of each of the shards; those of which nothing is are had here for that."""
+        counts = Counts(shelf.folder, f"tokens {shelf.made}")
+
+        def known(file: File) -> Counted | None:
+            found = counts.of(file)
+            return Counted(*found) if found is not None and found[0] == file.size else None
+
+        def count(file: File) -> Counted:
+            with shelf.pinned(file) as path:
+                made = read_tokens(path, file.address)
+            ids = made.ids
+            text = made.bytes, made.content, made.digest
+            found = Counted(file.size, ids.offset, ids.itemsize, len(ids), *text)
+            counts.keep(file, found)
+            return found
+
+        settled = {file: found for file in files if (found := known(file))}
+        if _are_tokens(files):  # their sizes tell how many there are
+            like = settled.get(files[0]) or count(files[0])
+            for file in files:
+                if file.size >= 0:
+                    tokens = (file.size - like.first) // like.each
+                    settled[file] = Counted(file.size, like.first, like.each, tokens)
+        unknown = [file for file in files if file not in settled]
+        if unknown:
+            several = "s are" if len(unknown) > 1 else " is"
+            note(
+                f"{self.name}: {len(unknown)} shard{several} fetched and read once before training, since "
+                f"the number of rows has to be known (the first is {unknown[0].address})"
+            )
+        with ThreadPoolExecutor(TOGETHER) as threads:
+            settled |= zip(unknown, threads.map(count, unknown), strict=True)
+        return [settled[file] for file in files]
+
+
+def _found(spec: str) -> list[File]:
+    """The shards at an address, at a path, or in a folder here.
+
+    Raises:
+        DataError: there are none.
+    """
+    folder = Path(spec).expanduser()
+    if is_address(spec) or not folder.is_dir():
+        found = addresses.expanded(spec)
+    else:
+        found = [str(path) for path in sorted(folder.glob("*.bin"))] or [str(one) for one in find(folder)]
+    with ThreadPoolExecutor(TOGETHER) as threads:
+        return [
+            File(one, size) for one, size in zip(found, threads.map(addresses.size_of, found), strict=True)
+        ]
+
+
+def _are_tokens(files: list[File]) -> bool:
+    """Whether these are shards of tokens. Raises DataError if only some are."""
+    tokens = [file.address for file in files if file.address.endswith(".bin")]
+    if 0 < len(tokens) < len(files):
+        raise DataError(f"{tokens[0]} holds tokens by its name, and other shards hold text: take one of them")
+    return bool(tokens)
+
+
+Texts = TextData | TextStream
+
+
+class TokenRows(ShardRows[np.ndarray]):
+    """Packed rows of shards of tokens (see `Rows`).
+
+    Row i of a shard holds `length + lookahead` ids from i * length + shift(epoch, length) on, or its last
+    ones; no row is of two shards, and what is left at the end of one is read when the cuts have moved.
+
+    Args:
+        files, counted: the shards, and what is known of each.
+        shelf, window: see `ShardRows`.
+        tokenizer: whose ids they are.
+        length, lookahead: as of `PackedRows`.
+
+    Attributes:
+        bytes_per_token: as of `PackedRows`; None where nobody tells.
+
+    Raises:
+        DataError: all shards are shorter than a row, or one window of them is more than the shelf holds.
+    """
+
+    unit: str = "tokens"
+    y: np.ndarray | None = None
+    classes: tuple[str, ...] = ()
+
+    def __init__(
+        self,
+        files: list[File],
+        counted: list[Counted],
+        shelf: Shelf,
+        tokenizer: Tokenizer,
+        length: int,
+        lookahead: int,
+        window: int,
+    ):
+        self.tokens = np.array([one.tokens for one in counted], np.int64)
+        rows = np.maximum(self.tokens - lookahead, 0) // length
+        if not rows.any():
+            raise DataError(
+                f"the largest of {len(files)} shards has {self.tokens.max():,} tokens, and one row needs "
+                f"{length} + {lookahead} of lookahead: take shorter rows, or larger shards"
+            )
+        super().__init__(files, rows, np.array([one.size for one in counted]), shelf, window)
+        self.units_per_row, self.lookahead = length, lookahead
+        self.opens, self.vocabulary = tokenizer.prefix[0], tokenizer.vocabulary.size
+        content = sum(one.content for one in counted)
+        told = all(one.content for one in counted)
+        self.bytes_per_token = sum(one.bytes for one in counted) / content if told else None
+        names = [(file.address.rpartition("/")[2], file.size) for file in files]
+        about = (tokenizer.fingerprint, length, lookahead, window, names, counted)
+        self.fingerprint = hashlib.blake2b(repr(about).encode(), digest_size=16).hexdigest()
+
+    def open(self, number: int) -> np.ndarray:
+        file = self.files[number]
+        with self.shelf.pinned(file) as path:
+            ids = read_tokens(path, file.address).ids
+        if len(ids) != self.tokens[number]:
+            raise DataError(
+                f"{file.address} holds {len(ids):,} tokens, and {self.tokens[number]:,} were counted before: "
+                "it has changed, or is another kind of shard than the first one"
+            )
+        return ids
+
+    def read(self, index: np.ndarray, epoch: int = 0) -> Batch:
+        """The rows `index` (B,): x (B, length + lookahead) int64, and segments of the same shape, the numbers
+        of the documents within each row.
+
+        Raises:
+            DataError: a shard cannot be fetched or read, or holds ids that the tokenizer has not.
+        """
+        index = np.asarray(index, np.int64)
+        length, width = self.units_per_row, self.units_per_row + self.lookahead
+        x, shard = np.empty((len(index), width), np.int64), self.shards_of(index)
+        for number in np.unique(shard).tolist():
+            ids, here = self.opened(number), shard == number
+            start = (index[here] - self.windows.starts[number]) * length + shift(epoch, length)
+            x[here] = ids[np.minimum(start, len(ids) - width)[:, None] + np.arange(width)]
+            if (most := x[here].max()) >= self.vocabulary:
+                raise DataError(
+                    f"{self.files[number].address} holds the id {most:,}, and the tokenizer has "
+                    f"{self.vocabulary:,}: name the one that made it, tokenizer=pretrained "
+                    "tokenizer.name=FOLDER_OR_NAME"
+                )
+        opened = np.cumsum(x == self.opens, axis=1)
+        return Batch(torch.from_numpy(x), torch.from_numpy(opened - opened[:, :1]))
