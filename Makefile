@@ -1,6 +1,6 @@
 # Everything starts from Python 3.11-3.13, make and git; the rest is installed into .venv on first use.
 .DEFAULT_GOAL := help
-.PHONY: help install demo test slow lowest lint check boards docs site links bench torture clean
+.PHONY: help install demo test slow lowest lint check boards tiny docs site links bench torture clean
 
 PYTHON ?= python3
 # Processes of boards and of the site's build; each has one thread.
@@ -44,6 +44,10 @@ boards: .venv/.ready ## run a seed of the digits board from nothing, and say whi
 	OMP_NUM_THREADS=1 timeout 2400 $(BIN)/ssl-zoo leaderboard run .cache/boards/digits jobs=$(JOBS) runs=.cache/boards/runs
 	$(BIN)/ssl-zoo leaderboard check .cache/boards/digits strict=true
 	$(BIN)/ssl-zoo leaderboard check
+
+tiny: .venv/.ready ## try out on a CPU, small, all that waits for a GPU, in three minutes
+	rm -rf .cache/tiny
+	$(BIN)/python benchmarks/gpu/all.py --tiny --out .cache/tiny --minutes 14
 
 docs: .venv/.docs ## write docs/architecture.md, docs/objectives, docs/leaderboard and the README's tables, then the site
 	$(BIN)/python docs/architecture.py

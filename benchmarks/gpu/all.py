@@ -227,7 +227,8 @@ def main() -> None:
         raise SystemExit(
             f"{file} is of {results['card']}, and this is {name}: name another folder with --out"
         )
-    end = time.monotonic() + 60 * options.minutes
+    began = time.monotonic()
+    end = began + 60 * options.minutes
     for stage in STAGES:
         if (options.only and stage.name not in options.only) or (options.tiny and stage.name in ALIKE):
             continue
@@ -244,6 +245,7 @@ def main() -> None:
             file.write_text(json.dumps(results, indent=1) + "\n")
             how = "done" if "found" in kept else f"FAILED ({kept['code']})"
             print(f"{stage.name:<18} {how}, {kept['seconds']} s", flush=True)
+    print(f"{time.monotonic() - began:.0f} s in all")
     failed = [one for one, kept in results["stages"].items() if kept["code"] != 0 or "found" not in kept]
     if failed:
         raise SystemExit(f"failed: {', '.join(failed)}; see their logs in {out}")

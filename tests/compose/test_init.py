@@ -123,7 +123,7 @@ def test_public_weights_from_a_file_are_what_the_backbone_starts_from(tmp_path):
 
 
 def test_absent_public_weights_are_told_with_what_would_work(monkeypatch):
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)  # the variable is read at import
     cfg = build("pretrain", settle("pretrain", ["objective=simclr", "backbone=dinov3_small", "data=digits"]))
     with pytest.raises(ConfigError, match=r"vit_small_patch16_dinov3.*backbone\.pretrained=FILE"):
         build_objective(cfg, None)
