@@ -26,7 +26,8 @@ from ssl_zoo.backbones._base import Vocabulary
 from ssl_zoo.data.rows import DataError
 from ssl_zoo.untrusted import read_json, refuse_odd_values
 
-# Loader workers never tokenize; without a value the library warns at each fork after a parallel encode.
+# Without a value the library warns at each fork after a parallel encode. Loader workers say false (workers.py): they
+# have none of the threads that it would wait for.
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
 
 SPECIAL = ("<pad>", "<sep>", "<mask>")
@@ -79,6 +80,10 @@ class Tokenizer:
             "offset": self._offset,
             "divisible": self._divisible,
         }
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__ |= state
+        plain(self._inner)  # which the library's pickle forgets
 
     def encode(self, texts: Sequence[str]) -> list[np.ndarray]:
         """Content ids of each text, int64 (n,), without prefix and suffix. All cores work on it.

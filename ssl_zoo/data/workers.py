@@ -36,6 +36,7 @@ def may_have_children() -> bool:
 
 def deafen(_: int) -> None:
     """The first thing that a worker does; it was started with these signals blocked."""
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"  # threads of the tokenizers did not come along in a fork
     if hasattr(signal, "sigwaitinfo"):  # not on macOS
         portable.block({signal.SIGTERM})
         threading.Thread(target=leave_when_told, daemon=True).start()
