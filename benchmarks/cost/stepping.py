@@ -57,7 +57,7 @@ def text_stepper(words: list[str]) -> Callable[[], None]:
     torch.manual_seed(0)
     objective = build_objective(cfg, tokenizer)
     rows = training_rows(cfg, data, tokenizer, objective)
-    plan = Plan(len(rows), cfg.batch_size, cfg.seed)
+    plan = Plan(len(rows), cfg.batch_size, cfg.seed, getattr(rows, "windows", None))
     return stepping(cfg, objective, lambda number: rows.read(plan.rows(number)))
 
 

@@ -19,6 +19,7 @@ from ssl_zoo.data.images import ImageData
 from ssl_zoo.data.rows import DataError, Rows
 from ssl_zoo.data.text import TextData
 from ssl_zoo.data.text_rows import DocumentRows
+from ssl_zoo.data.text_streams import Texts
 from ssl_zoo.data.tokenizer import Tokenizer
 from ssl_zoo.messages import note
 from ssl_zoo.pretrain.export import read_summary
@@ -140,7 +141,7 @@ def query_rows(query: str, one: Subject, data: Images | TextData) -> Rows:
         DataError: it cannot be read.
     """
     path = Path(query).expanduser()
-    if isinstance(data, TextData):
+    if isinstance(data, Texts):
         try:
             text = path.read_text(encoding="utf-8") if path.is_file() else query
         except ValueError as error:

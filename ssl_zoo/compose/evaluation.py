@@ -28,6 +28,7 @@ from ssl_zoo.data.own import OwnData
 from ssl_zoo.data.rows import DataError, Rows, Subset
 from ssl_zoo.data.text import TextData
 from ssl_zoo.data.text_pairs import TextPairs
+from ssl_zoo.data.text_streams import TextStream
 from ssl_zoo.data.tokenizer import Tokenizer
 from ssl_zoo.leaderboard.standings import format_point
 from ssl_zoo.pretrain import export
@@ -329,6 +330,8 @@ def measured(
         ConfigError: the protocol does not measure such data, or has no floors.
         DataError: see `read_splits`.
     """
+    if isinstance(data, TextStream):
+        raise DataError(f"{data.name} is a stream, which is not measured on: take data=text_files")
     if isinstance(protocol, Measure):
         if cfg.floors:
             raise ConfigError(f"floors=true is for protocols that predict classes, not for {protocol.name}")

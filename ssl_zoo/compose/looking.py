@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 from ssl_zoo.compose.evaluation import single_samples
 from ssl_zoo.compose.objects import NONE, Objects
 from ssl_zoo.data.survey import Split, lines, shared, survey_images, survey_texts
-from ssl_zoo.data.text import TextData
+from ssl_zoo.data.text_streams import Texts
 from ssl_zoo.data.tokenizer import Tokenizer
 from ssl_zoo.pretrain.writing import write_atomically
 
@@ -55,14 +55,14 @@ def look_from(cfg: DictConfig, objects: Objects = NONE) -> Looked:
     """
     data = single_samples(cfg, objects)
     tokenizer, length = None, None
-    if isinstance(data, TextData):
+    if isinstance(data, Texts):
         if cfg.run is not None and (Path(cfg.run) / "tokenizer").is_dir():
             tokenizer = Tokenizer.load(Path(cfg.run) / "tokenizer")
             length = int(OmegaConf.load(Path(cfg.run) / "config.yaml").context)
         splits = {split: survey_texts(data, split, cfg.limit, tokenizer) for split in data.splits()}
     else:
         splits = {split: survey_images(data.rows(split), cfg.limit) for split in data.splits()}
-    made = Looked(data.name, splits, isinstance(data, TextData), length)
+    made = Looked(data.name, splits, isinstance(data, Texts), length)
     if cfg.page is not None:
         from ssl_zoo.pages.look import look_page  # brings what draws charts
 

@@ -21,6 +21,7 @@ from ssl_zoo.data.rows import DataError, Rows, Subset
 from ssl_zoo.data.text import TextData
 from ssl_zoo.data.text_pairs import TextPairs
 from ssl_zoo.data.text_streams import Texts, TextStream
+from ssl_zoo.data.windows import Windows
 from ssl_zoo.objectives._base import Objective, Sum
 from ssl_zoo.pages.feature_views import FeatureView, layer_scores, maps, neighbours
 from ssl_zoo.pages.page import drawing
@@ -233,7 +234,10 @@ def rows_of(opened: Opened, data: Images | TextData, split: str) -> Rows:
 
 
 def some(rows: Rows, limit: int) -> Subset:
-    """At most `limit` rows in an order drawn by seed 0."""
+    """At most `limit` rows in an order drawn by seed 0; of rows in shards, those of one window."""
+    windows: Windows | None = getattr(rows, "windows", None)
+    if windows is not None:
+        return Subset(rows, windows.order(np.arange(min(limit, len(rows))), 0, 0))
     return Subset(rows, np.random.default_rng(0).permutation(len(rows))[:limit])
 
 

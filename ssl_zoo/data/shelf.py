@@ -63,7 +63,7 @@ class Shelf:
             return Path(file.address).expanduser()
         name = re.sub(r"[^\w.-]", "_", file.address.rstrip("/").rpartition("/")[2])
         kind = "" if self.unpack is None else self.made
-        return self.folder / f"{_key(file)}-{kind}{name[-60:]}"
+        return self.folder / f"{shelf_key(file)}-{kind}{name[-60:]}"
 
     @contextmanager
     def pinned(self, file: File) -> Iterator[Path]:
@@ -125,7 +125,7 @@ class Shelf:
             if is_address(file.address):
                 addresses.fetch(file.address, raw, file.size)
             else:
-                shutil.copyfile(Path(file.address).expanduser(), raw)
+                _copy(file, raw)
             self._check(file, raw)
             if self.unpack:
                 self.unpack(raw, part, file.address)
@@ -137,7 +137,7 @@ class Shelf:
 
     def _check(self, file: File, raw: Path) -> None:
         """Raise DataError unless a file's content is the one that was listed, or that came the first time."""
-        found, note = digest(raw), self.folder / "digests" / _key(file)
+        found, note = digest(raw), self.folder / "digests" / shelf_key(file)
         if file.digest and found != file.digest:
             raise DataError(f"{file.address}: its bytes are not those that were listed, or counted, before")
         try:
@@ -171,6 +171,16 @@ class Shelf:
             if path != spare:
                 path.unlink(missing_ok=True)
                 total -= size
+
+
+def _copy(file: File, into: Path) -> None:
+    """Copy a local file."""
+    with contextlib.ExitStack() as both:
+        try:
+            source = both.enter_context(open(Path(file.address).expanduser(), "rb"))
+        except OSError as error:
+            raise DataError(f"{file.address} cannot be read: {error.strerror or error}") from error
+        shutil.copyfileobj(source, both.enter_context(open(into, "wb")), 1 << 20)
 
 
 def files(folder: Path) -> list[Path]:
@@ -220,7 +230,7 @@ def _link(place: Path, pin: Path) -> None:
         shutil.copyfile(place, pin)
 
 
-def _key(file: File) -> str:
+def shelf_key(file: File) -> str:
     """A file that has another size today is another file, and one here that was written anew."""
     about = f"{file.size} {file.address}"
     if not is_address(file.address):

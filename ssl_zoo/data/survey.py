@@ -20,7 +20,7 @@ from PIL import Image
 from ssl_zoo.data.image_decoding import MAX_PIXELS, decode
 from ssl_zoo.data.image_encoded import EncodedRows
 from ssl_zoo.data.rows import Rows
-from ssl_zoo.data.text import TextData
+from ssl_zoo.data.text_streams import Texts
 from ssl_zoo.data.tokenizer import Tokenizer
 
 SIDE = 96  # pixels of a thumbnail
@@ -142,7 +142,7 @@ def drawn(count: int, limit: int | None) -> list[int]:
     return np.sort(np.random.default_rng(0).permutation(count)[:limit]).tolist()
 
 
-def survey_texts(data: TextData, split: str, limit: int | None, tokenizer: Tokenizer | None) -> Split:
+def survey_texts(data: Texts, split: str, limit: int | None, tokenizer: Tokenizer | None) -> Split:
     """Look at the texts of a split; all are read, and at most `limit` become tokens."""
     found, some = Split(), []
     for sample in data.samples(split):

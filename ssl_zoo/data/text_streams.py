@@ -9,9 +9,9 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
-from typing import ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -21,10 +21,10 @@ from ssl_zoo.data import addresses
 from ssl_zoo.data.cache import store
 from ssl_zoo.data.rows import DataError
 from ssl_zoo.data.schemes import is_address
-from ssl_zoo.data.shelf import File, Shelf
+from ssl_zoo.data.shelf import File, Shelf, shelf_key
 from ssl_zoo.data.stream_counts import TOGETHER, Counts
 from ssl_zoo.data.streams import ShardRows, Stream
-from ssl_zoo.data.text import TextData
+from ssl_zoo.data.text import READING, TextData
 from ssl_zoo.data.text_files import LIMITS, Errors, Limits
 from ssl_zoo.data.text_folders import find
 from ssl_zoo.data.text_formats import Format, Sample, Text
@@ -35,7 +35,6 @@ from ssl_zoo.data.tokenizer import Tokenizer, version
 from ssl_zoo.messages import note
 from ssl_zoo.objectives._base import Batch
 
-READING = 1  # raise it when the same files would be read otherwise
 LEARNED_OF = 1 << 28  # characters that a tokenizer is learned from at most
 
 
@@ -70,6 +69,11 @@ class Reading(NamedTuple):
     errors: Errors
     limits: Limits
 
+    @property
+    def facts(self) -> tuple[Any, ...]:
+        """What decides which texts a file has; what passes limits is the same for all of them."""
+        return READING, self.format, self.errors
+
     def samples(self, path: Path, name: str) -> Iterator[Sample]:
         """The samples of a file, which notes and errors call by a name."""
         tally = Tally()
@@ -81,7 +85,13 @@ class Reading(NamedTuple):
         except DataError as error:
             raise DataError(f"{error}".replace(*tally.called)) from error
         for line in tally.lines():
-            note(line)
+            told(line)
+
+
+@cache
+def told(line: str) -> None:
+    """Say something once: a file may be read again in each epoch."""
+    note(line)
 
 
 class Tokenize(NamedTuple):
@@ -97,8 +107,8 @@ class Tokenize(NamedTuple):
     @property
     def made(self) -> str:
         """Tells apart what is made of one file."""
-        about = repr((READING, self.reading, self.tokenizer.fingerprint))
-        return hashlib.blake2b(about.encode(), digest_size=6).hexdigest()
+        about = (*self.reading.facts, self.tokenizer.fingerprint)
+        return hashlib.blake2b(repr(about).encode(), digest_size=6).hexdigest()
 
 
 class TextStream(Stream):
@@ -201,7 +211,7 @@ class TextStream(Stream):
     def tokenizer(self, learn: Callable[[Iterable[str]], Tokenizer], settings: str) -> Tokenizer:
         """What is learned of the first texts: once, then it is read from the cache (see `TextData`)."""
         files = self._files("train")
-        known = (READING, version(), files, self.reading, LEARNED_OF, settings)
+        known = (version(), *map(shelf_key, files), *self.reading.facts, LEARNED_OF, settings)
         key = hashlib.sha256(repr(known).encode()).hexdigest()[:24]
         folder = self.cache / "tokenizers" / key
         store(folder, f"a tokenizer of {self.name}", lambda draft: learn(self._first()).save(draft))
@@ -247,9 +257,8 @@ class TextStream(Stream):
         def count(file: File) -> Counted:
             with shelf.pinned(file) as path:
                 made = read_tokens(path, file.address)
-            ids = made.ids
-            text = made.bytes, made.content, made.digest
-            found = Counted(file.size, ids.offset, ids.itemsize, len(ids), *text)
+            ids, text = made.ids, (made.bytes, made.content, made.digest)
+            found = Counted(file.size, made.first, ids.itemsize, len(ids), *text)
             counts.keep(file, found)
             return found
 
@@ -278,11 +287,19 @@ def _found(spec: str) -> list[File]:
     Raises:
         DataError: there are none.
     """
-    folder = Path(spec).expanduser()
-    if is_address(spec) or not folder.is_dir():
+    if is_address(spec):
         found = addresses.expanded(spec)
+    elif not (folder := Path(spec).expanduser().absolute()).is_dir():
+        found = addresses.expanded(str(folder))
+    elif found := [str(path) for path in sorted(folder.glob("*.bin"))]:
+        if held_out := [path for path in found if "val" in Path(path).stem.lower()]:
+            raise DataError(
+                f"{held_out[0]} is for validation by its name, and {folder} was named for training: name "
+                f"both, data.train='{folder}/*train*.bin' data.validation='{folder}/*val*.bin'"
+            )
+        note(f"{folder}: {len(found)} shards of tokens (.bin) are read; other files are not")
     else:
-        found = [str(path) for path in sorted(folder.glob("*.bin"))] or [str(one) for one in find(folder)]
+        found = [str(one) for one in find(folder)]
     with ThreadPoolExecutor(TOGETHER) as threads:
         return [
             File(one, size) for one, size in zip(found, threads.map(addresses.size_of, found), strict=True)
@@ -333,19 +350,19 @@ class TokenRows(ShardRows[np.ndarray]):
         lookahead: int,
         window: int,
     ):
-        self.tokens = np.array([one.tokens for one in counted], np.int64)
-        rows = np.maximum(self.tokens - lookahead, 0) // length
+        self.counted, tokens = counted, np.array([one.tokens for one in counted], np.int64)
+        rows = np.maximum(tokens - lookahead, 0) // length
         if not rows.any():
             raise DataError(
-                f"the largest of {len(files)} shards has {self.tokens.max():,} tokens, and one row needs "
+                f"the largest of {len(files)} shards has {tokens.max():,} tokens, and one row needs "
                 f"{length} + {lookahead} of lookahead: take shorter rows, or larger shards"
             )
         super().__init__(files, rows, np.array([one.size for one in counted]), shelf, window)
         self.units_per_row, self.lookahead = length, lookahead
         self.opens, self.vocabulary = tokenizer.prefix[0], tokenizer.vocabulary.size
         content = sum(one.content for one in counted)
-        told = all(one.content for one in counted)
-        self.bytes_per_token = sum(one.bytes for one in counted) / content if told else None
+        known = all(one.content for one in counted if one.tokens)
+        self.bytes_per_token = sum(one.bytes for one in counted) / content if known else None
         names = [(file.address.rpartition("/")[2], file.size) for file in files]
         about = (tokenizer.fingerprint, length, lookahead, window, names, counted)
         self.fingerprint = hashlib.blake2b(repr(about).encode(), digest_size=16).hexdigest()
@@ -353,13 +370,20 @@ class TokenRows(ShardRows[np.ndarray]):
     def open(self, number: int) -> np.ndarray:
         file = self.files[number]
         with self.shelf.pinned(file) as path:
-            ids = read_tokens(path, file.address).ids
-        if len(ids) != self.tokens[number]:
+            made = read_tokens(path, file.address)
+        known = self.counted[number]
+        if len(made.ids) != known.tokens or (known.digest and made.digest != known.digest):
             raise DataError(
-                f"{file.address} holds {len(ids):,} tokens, and {self.tokens[number]:,} were counted before: "
-                "it has changed, or is another kind of shard than the first one"
+                f"{file.address} holds {len(made.ids):,} tokens, and is not what was counted before, "
+                f"{known.tokens:,} of {known.each} bytes: it has changed, or is laid out otherwise than the "
+                f"first shard. If it has not, remove what was kept of it, {self.shelf.place(file)}"
             )
-        return ids
+        if made.ids.itemsize == 2 and self.vocabulary > 1 << 16:
+            raise DataError(
+                f"{file.address} holds ids of two bytes, and the tokenizer has {self.vocabulary:,}: it was "
+                "made by another one, or lacks the header that llm.c writes before ids of four bytes"
+            )
+        return made.ids
 
     def read(self, index: np.ndarray, epoch: int = 0) -> Batch:
         """The rows `index` (B,): x (B, length + lookahead) int64, and segments of the same shape, the numbers

@@ -28,12 +28,14 @@ class Tokens(NamedTuple):
     """What a shard holds.
 
     Attributes:
-        ids: (n,) uint16 or uint32, mapped; `offset` tells where they begin.
+        ids: (n,) uint16 or uint32, mapped.
+        first: the byte where they begin.
         bytes, content: of the text, in UTF-8, and how many of the ids are no separators; 0 = not known.
         digest: of the ids; "" = not known.
     """
 
-    ids: np.memmap
+    ids: np.ndarray
+    first: int
     bytes: int = 0
     content: int = 0
     digest: str = ""
@@ -54,20 +56,19 @@ def read_tokens(path: Path, name: str) -> Tokens:
     if magic not in KINDS:
         if size < 2 or size % 2:
             raise DataError(f"{name} is no shard of tokens: it has {size:,} bytes, and an id has two")
-        return Tokens(np.memmap(path, "<u2", mode="r"))
+        return Tokens(np.memmap(path, "<u2", mode="r"), 0)
     version, kind = KINDS[magic]
     count, each = int(header[2]), np.dtype(kind).itemsize
     if header[1] != version:
         raise DataError(f"{name} is of version {header[1]} of its kind, and {version} is read")
-    if count < 1 or size != HEADER + count * each:
+    if count < 0 or size != HEADER + count * each:
         raise DataError(
             f"{name} says that it holds {count:,} tokens of {each} bytes, and has {size - HEADER:,} bytes"
         )
     told = header[8:12].view("<i8")
     digest = header[12:16].tobytes().hex() if header[12:16].any() else ""
-    return Tokens(
-        np.memmap(path, kind, mode="r", offset=HEADER, shape=(count,)), int(told[0]), int(told[1]), digest
-    )
+    ids = np.memmap(path, kind, mode="r", offset=HEADER, shape=(count,)) if count else np.empty(0, kind)
+    return Tokens(ids, HEADER, int(told[0]), int(told[1]), digest)
 
 
 def write_tokens(documents: Iterable[str], tokenizer: Tokenizer, file: Path, name: str) -> None:
@@ -77,7 +78,7 @@ def write_tokens(documents: Iterable[str], tokenizer: Tokenizer, file: Path, nam
         name: what errors call the documents.
 
     Raises:
-        DataError: there are none, or too many for a shard.
+        DataError: they have too many tokens for a shard.
         OSError: the file cannot be written.
     """
     small = tokenizer.vocabulary.size <= 1 << 16
@@ -96,8 +97,8 @@ def write_tokens(documents: Iterable[str], tokenizer: Tokenizer, file: Path, nam
                 digest.update(row)
                 total += len(part)
             size += len(text.encode())
-        if not 0 < total <= MOST:
-            raise DataError(f"{name} holds {total:,} tokens, and a shard has from 1 to {MOST:,}: part it")
+        if total > MOST:
+            raise DataError(f"{name} holds {total:,} tokens, and a shard has at most {MOST:,}: part it")
         header[:3] = magic, version, total
         header[8:12] = np.array([size, content + total], "<i8").view("<i4")
         header[12:16] = np.frombuffer(digest.digest(), "<i4")
