@@ -89,9 +89,8 @@ def cost(cfg: DictConfig, data: ImageData | ImageCaptions | Texts, tokenizer: To
     on_gpu = cfg.trainer.accelerator != "cpu" and torch.cuda.is_available()
     device = torch.device("cuda" if on_gpu else "cpu")
     parts = cfg.trainer.accumulate_grad_batches
-    index = Plan(len(rows), cfg.batch_size, cfg.seed, getattr(rows, "windows", None)).rows(0)[
-        : cfg.batch_size // parts
-    ]
+    plan = Plan(len(rows), cfg.batch_size, cfg.seed, getattr(rows, "windows", None))
+    index = plan.rows(0)[: cfg.batch_size // parts]
     batch = move(rows.read(index), device)
     objective.to(device).train()
     seed_noise(cfg.seed, 0, 0, parts)

@@ -26,8 +26,8 @@ from ssl_zoo.backbones._base import Vocabulary
 from ssl_zoo.data.rows import DataError
 from ssl_zoo.untrusted import read_json, refuse_odd_values
 
-# Without a value the library warns at each fork after a parallel encode. Loader workers say false (workers.py),
-# as they have none of the threads that it would wait for.
+# Without a value the library warns at each fork after a parallel encode. Loader workers say
+# false (workers.py): the threads that it would wait for are not theirs.
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
 
 SPECIAL = ("<pad>", "<sep>", "<mask>")
