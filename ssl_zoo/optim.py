@@ -17,6 +17,9 @@ from torch.optim import Optimizer
 
 from ssl_zoo.objectives._base import Objective, Tune
 
+TOGETHER = (
+    1 << 24
+)  # numbers of matrices that are made orthogonal together, which take several times their memory
 POSITIONS = ("pos_embed", "position_embeddings", "wpe")  # tables of positions: do not decay
 
 
@@ -192,21 +195,31 @@ class Muon(Optimizer):
             with torch.enable_grad():
                 loss = closure()
         for group in self.param_groups:
-            moves: dict[torch.Size, list[tuple[Tensor, Tensor]]] = {}
+            shapes: dict[torch.Size, list[Tensor]] = {}
             for w in group["params"]:
                 if w.grad is not None:
-                    if not self.state[w]:
-                        self.state[w]["momentum_buffer"] = torch.zeros_like(w)
-                    v = self.state[w]["momentum_buffer"]
-                    v.lerp_(w.grad, 1 - group["momentum"])
-                    moves.setdefault(w.shape, []).append((w, w.grad.lerp(v, group["momentum"])))
-            for shape, alike in moves.items():
-                move = torch.stack([each for _, each in alike])
-                move = orthogonal(move.to(torch.bfloat16 if move.is_cuda else torch.float32))
-                for (w, _), each in zip(alike, move, strict=True):
-                    w.mul_(1 - group["lr"] * group["weight_decay"])
-                    w.add_(each, alpha=-0.2 * group["lr"] * max(shape) ** 0.5)
+                    shapes.setdefault(w.shape, []).append(w)
+            for shape, alike in shapes.items():
+                some = max(1, TOGETHER // shape.numel())
+                for first in range(0, len(alike), some):
+                    self.move(alike[first : first + some], group)
         return loss
+
+    def move(self, ws: list[Tensor], group: dict[str, Any]) -> None:
+        """One step of weights of one shape, in place."""
+        moves = []
+        for w in ws:
+            if not self.state[w]:
+                self.state[w]["momentum_buffer"] = torch.zeros_like(w)
+            v = self.state[w]["momentum_buffer"]
+            assert w.grad is not None
+            v.lerp_(w.grad, 1 - group["momentum"])
+            moves.append(w.grad.lerp(v, group["momentum"]))
+        move = torch.stack(moves)
+        move = orthogonal(move.to(torch.bfloat16 if move.is_cuda else torch.float32))
+        for w, each in zip(ws, move, strict=True):
+            w.mul_(1 - group["lr"] * group["weight_decay"])
+            w.add_(each, alpha=-0.2 * group["lr"] * max(w.shape) ** 0.5)
 
 
 class _Layerwise(Optimizer, ABC):

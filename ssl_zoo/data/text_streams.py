@@ -373,10 +373,14 @@ class TokenRows(ShardRows[np.ndarray]):
             made = read_tokens(path, file.address)
         known = self.counted[number]
         if len(made.ids) != known.tokens or (known.digest and made.digest != known.digest):
+            place = self.shelf.place(file)
+            kept = f". If it has not, remove what was kept of it, {place}" * (
+                place.parent == self.shelf.folder
+            )
             raise DataError(
                 f"{file.address} holds {len(made.ids):,} tokens, and is not what was counted before, "
                 f"{known.tokens:,} of {known.each} bytes: it has changed, or is laid out otherwise than the "
-                f"first shard. If it has not, remove what was kept of it, {self.shelf.place(file)}"
+                f"first shard{kept}"
             )
         if made.ids.itemsize == 2 and self.vocabulary > 1 << 16:
             raise DataError(

@@ -1,6 +1,7 @@
 """Streams of texts and of tokens: the rows of the same texts here, whatever the workers and the faults."""
 
 import json
+import pickle
 import shutil
 from functools import partial
 from pathlib import Path
@@ -13,11 +14,13 @@ import torch
 from web import Server, served
 
 from ssl_zoo.backbones.transformer import TextTransformer
+from ssl_zoo.data.plan import Parts, Plan, loader
 from ssl_zoo.data.rows import DataError
 from ssl_zoo.data.text_rows import PackedRows, write_stream
 from ssl_zoo.data.text_streams import TextStream, TokenRows
 from ssl_zoo.data.token_shards import KINDS, read_tokens, write_tokens
 from ssl_zoo.data.tokenizer import Tokenizer, bpe
+from ssl_zoo.data.tokenizer_pretrained import pretrained
 from ssl_zoo.objectives.next_token import NextToken
 
 SHARDS, LENGTH = 6, 16
@@ -166,6 +169,73 @@ def test_workers_and_two_resumes_read_the_same_batches(server, tmp_path):
     assert (tmp_path / "two/sha256").read_text() == (tmp_path / "one/sha256").read_text()
 
 
+def read_in_a_worker(address: str, kept: Path, limit: float, out: Path) -> None:
+    rows = opened(address, kept, limit=limit)  # which tokenizes with threads that no fork has
+    plan = Plan(len(rows), 8, 0, rows.windows)
+    feed = loader(Parts(rows, plan, 1, 1, 0), lambda: 0, plan.steps_per_epoch, workers=2, pin=False)
+    torch.save([batch.x for _, batch in feed], out)
+
+
+def test_workers_tokenize_what_had_to_go(server, tmp_path):
+    """A worker has the locks of the tokenizers' threads, and not the threads."""
+    address = f"{server.address}/{TEXTS}"
+    wanted = everything(address, tmp_path / "all")
+    size = max(one.stat().st_size for one in (tmp_path / "all/streams").glob("*-unpacked-*"))
+    limit = 4.5 * size / (1 << 30)
+    code, log = tiny.forked(tmp_path, read_in_a_worker, address, tmp_path / "few", limit, tmp_path / "read")
+    assert code == 0, log
+    read = torch.cat(torch.load(tmp_path / "read"))
+    assert len(read) > len(wanted) - 8
+    rows = {tuple(row) for row in wanted.tolist()}
+    assert {tuple(row) for row in read.tolist()} <= rows
+    assert max(server.asked.values()) > 2
+
+
+def test_an_empty_shard_has_no_rows(site, tmp_path):
+    before = len(opened(f"{site}/c4-*.jsonl.zst", tmp_path / "a"))
+    (site / "c4-2x.jsonl.zst").write_bytes(pyarrow.Codec("zstd").compress(b'{"text": " "}', asbytes=True))
+    rows = opened(f"{site}/c4-*.jsonl.zst", tmp_path / "b")
+    assert len(rows) == before
+    assert rows.windows.sizes.tolist()[3] == 0
+    assert len(rows.read(np.arange(len(rows))).x) == before
+
+
+def test_a_tokenizer_is_learned_again_of_texts_that_changed(tmp_path, monkeypatch):
+    monkeypatch.setattr("ssl_zoo.data.text_streams.LEARNED_OF", 40)  # of the first text
+    learned = []
+
+    def learn(texts):
+        learned.append(list(texts))
+        return words()
+
+    for folder, text in (("a", "one text of so many letters"), ("b", "two text of so many letters")):
+        (tmp_path / folder).mkdir()
+        monkeypatch.chdir(tmp_path / folder)
+        Path("t.txt").write_text(f"{text}\n\n{'more of it ' * 9}\n\nand the rest")
+        for most in (1 << 28, 1 << 20):  # what passes limits is the same text
+            options = {"validation_fraction": 0, "cache": str(tmp_path / "cache"), "max_document_bytes": most}
+            TextStream("s", "t.txt", **options).tokenizer(learn, "settings")
+    assert [len(texts) for texts in learned] == [2, 2]
+    assert learned[0] != learned[1]
+
+
+def test_paths_from_home(site, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(site))
+    assert len(opened("~/own-{0..5}.bin", tmp_path)) == len(opened(f"{site}/own-{{0..5}}.bin", tmp_path))
+    assert len(opened("~/c4-0.jsonl.zst", tmp_path)) > 0
+
+
+def test_a_tokenizer_that_travelled_reads_no_special_tokens(tmp_path):
+    inner = words()._inner
+    inner.add_special_tokens(["<|endoftext|>"])
+    inner.save(str(tmp_path / "tokenizer.json"))
+    one = pretrained(name=str(tmp_path / "tokenizer.json"))
+    (wanted,) = one.encode(["a<|endoftext|>b"])
+    (found,) = pickle.loads(pickle.dumps(one)).encode(["a<|endoftext|>b"])
+    assert len(wanted) > 5
+    assert found.tolist() == wanted.tolist()
+
+
 # Faults
 
 
@@ -194,7 +264,7 @@ def cut(path: Path) -> None:
         (
             "own-{0..5}.bin",
             lambda path: shutil.copy(path.with_name("wide-3.bin"), path),
-            r"own-3.bin holds [\d,]+ tokens, and [\d,]+ were counted before",
+            r"own-3.bin holds [\d,]+ tokens, and is not what was counted before, [\d,]+ of 2 bytes",
         ),
         (
             "raw-{0..5}.bin",
@@ -208,7 +278,8 @@ def test_damaged_shards_are_named(site, server, tmp_path, kind, spoil, says):
     spoil(name)
     with pytest.raises(DataError, match=says) as error:
         everything(f"{server.address}/{kind}", tmp_path)
-    assert "streams" not in f"{error.value}"  # where it was kept here is told to nobody
+    where = f"{error.value}".partition("remove what was kept of it")[0]
+    assert "streams" not in where  # where it was kept here is told to nobody else
     left = [one.name for one in (tmp_path / "streams").glob(".*") if not one.name.endswith(".lock")]
     assert not left
 
@@ -230,11 +301,15 @@ def test_a_server_that_stumbles_is_asked_again(server: Server, tmp_path, fault):
         ),
         ({"spec": "own-0.bin", "validation_fraction": 0.5}, "1 shard cannot be parted"),
         ({"spec": "nothing-*.bin"}, "nothing lies at"),
+        ({"spec": "part"}, "val.bin is for validation by its name, and .*part was named for training"),
         ({"spec": "own-{0..5}.bin", "window": 0}, "window is a whole number"),
         ({"spec": "own-{0..5}.bin", "errors": "quiet"}, "errors is strict or replace"),
     ],
 )
 def test_arguments_are_checked(site, tmp_path, options, says):
+    (site / "part").mkdir()
+    for name in ("train.bin", "val.bin"):
+        shutil.copy(site / "own-0.bin", site / "part" / name)
     with pytest.raises(DataError, match=says):
         opened(f"{site}/{options.pop('spec')}", tmp_path, **options)
 
@@ -275,7 +350,10 @@ def test_texts_from_the_command_line(server, tmp_path):
     assert "136 vectors" in log  # of the shards that are not held out
     code, log = tiny.command(tmp_path, tmp_path / "cache", "evaluate", "run=run", *more)
     assert code == 1
-    assert "text_stream has no labels to learn from" in log
+    assert "text_stream is a stream, which is not measured on: take data=text_files" in log
+    code, log = tiny.command(tmp_path, tmp_path / "cache", "look", *more)
+    assert code == 0, log
+    assert "136" in log
 
 
 def test_tokens_from_the_command_line(server, tmp_path):

@@ -436,7 +436,9 @@ def test_orthogonal_applies_its_polynomial_to_the_singular_values(shape):
     torch.testing.assert_close(optim.orthogonal(x), u @ torch.diag_embed(s) @ v)
 
 
-def test_muon_is_torchs_but_for_bfloat16():
+@pytest.mark.parametrize("together", [optim.TOGETHER, 1])
+def test_muon_is_torchs_but_for_bfloat16(monkeypatch, together):
+    monkeypatch.setattr(optim, "TOGETHER", together)
     shapes = ((12, 4), (12, 4), (4, 4), (4, 12))
     ours = [nn.Parameter(torch.randn(shape)) for shape in shapes]
     theirs = [nn.Parameter(w.detach().clone()) for w in ours]
