@@ -17,9 +17,7 @@ from torch.optim import Optimizer
 
 from ssl_zoo.objectives._base import Objective, Tune
 
-TOGETHER = (
-    1 << 24
-)  # numbers of matrices that are made orthogonal together, which take several times their memory
+TOGETHER = 1 << 24  # numbers that are made orthogonal together, in several times their memory
 POSITIONS = ("pos_embed", "position_embeddings", "wpe")  # tables of positions: do not decay
 
 

@@ -373,10 +373,9 @@ class TokenRows(ShardRows[np.ndarray]):
             made = read_tokens(path, file.address)
         known = self.counted[number]
         if len(made.ids) != known.tokens or (known.digest and made.digest != known.digest):
-            place = self.shelf.place(file)
-            kept = f". If it has not, remove what was kept of it, {place}" * (
-                place.parent == self.shelf.folder
-            )
+            place, kept = self.shelf.place(file), ""
+            if place.parent == self.shelf.folder:
+                kept = f". If it has not, remove what was kept of it, {place}"
             raise DataError(
                 f"{file.address} holds {len(made.ids):,} tokens, and is not what was counted before, "
                 f"{known.tokens:,} of {known.each} bytes: it has changed, or is laid out otherwise than the "
