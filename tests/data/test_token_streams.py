@@ -17,7 +17,8 @@ from ssl_zoo.backbones.transformer import TextTransformer
 from ssl_zoo.data.plan import Parts, Plan, loader
 from ssl_zoo.data.rows import DataError
 from ssl_zoo.data.text_rows import PackedRows, write_stream
-from ssl_zoo.data.text_streams import TextStream, TokenRows
+from ssl_zoo.data.text_streams import TextStream
+from ssl_zoo.data.token_rows import TokenRows
 from ssl_zoo.data.token_shards import KINDS, read_tokens, write_tokens
 from ssl_zoo.data.tokenizer import Tokenizer, bpe
 from ssl_zoo.data.tokenizer_pretrained import pretrained
