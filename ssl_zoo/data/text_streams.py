@@ -266,10 +266,11 @@ def _found(spec: str) -> list[File]:
     elif not (folder := Path(spec).expanduser().absolute()).is_dir():
         found = addresses.expanded(str(folder))
     elif found := [str(path) for path in sorted(folder.glob("*.bin"))]:
-        if held_out := [path for path in found if "val" in Path(path).stem.lower()]:
+        held_out = [path for path in found if "val" in Path(path).stem.lower()]
+        if 0 < len(held_out) < len(found):
             raise DataError(
-                f"{held_out[0]} is for validation by its name, and {folder} was named for training: name "
-                f"both, data.train='{folder}/*train*.bin' data.validation='{folder}/*val*.bin'"
+                f"{held_out[0]} is for validation by its name, and others of {folder} are not: name both, "
+                f"data.train='{folder}/*train*.bin' data.validation='{folder}/*val*.bin'"
             )
         note(f"{folder}: {len(found)} shards of tokens (.bin) are read; other files are not")
     else:

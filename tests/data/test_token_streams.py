@@ -302,7 +302,7 @@ def test_a_server_that_stumbles_is_asked_again(server: Server, tmp_path, fault):
         ),
         ({"spec": "own-0.bin", "validation_fraction": 0.5}, "1 shard cannot be parted"),
         ({"spec": "nothing-*.bin"}, "nothing lies at"),
-        ({"spec": "part"}, "val.bin is for validation by its name, and .*part was named for training"),
+        ({"spec": "part"}, "val.bin is for validation by its name, and others of .*part are not"),
         ({"spec": "own-{0..5}.bin", "window": 0}, "window is a whole number"),
         ({"spec": "own-{0..5}.bin", "errors": "quiet"}, "errors is strict or replace"),
     ],
