@@ -172,7 +172,7 @@ def test_training_from_scratch_for_longer_is_for_random_weights_alone(board):
 def test_the_boards_of_the_repository_compose():
     for file in BOARDS.glob("*/board.yaml"):
         board = load(file.parent)
-        assert len(board.seeds) >= 3
+        assert len(board.seeds) >= (1 if board.name == "text-hour" else 3)  # two hours a seed
         assert board.seeds == tuple(range(len(board.seeds)))
         for recipe in board.recipes.values():
             assert recipe.command.startswith(f"ssl-zoo leaderboard run {board.name} {recipe.name}")
