@@ -19,7 +19,7 @@ def first_overrides(board: Board, recipe: Recipe, seed: int) -> list[str]:
     if recipe.floor is not None:
         found += ["objective=supervised", "budget.steps=1"]
         if not any(one.startswith("backbone=") for one in found):
-            found.append("backbone=resnet_micro")
+            found.append("backbone=bag" if recipe.floor == "tfidf" else "backbone=resnet_micro")
     return found
 
 

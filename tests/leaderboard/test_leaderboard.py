@@ -24,6 +24,7 @@ from ssl_zoo.leaderboard.check import changed
 from ssl_zoo.leaderboard.datasets import AbsentDatasets, Datasets
 from ssl_zoo.leaderboard.find import find
 from ssl_zoo.leaderboard.reproduce import bounds, compared, empty, only_measure
+from ssl_zoo.leaderboard.stages import first_overrides
 from ssl_zoo.leaderboard.standings import standings
 from ssl_zoo.leaderboard.unit import Unit, alone
 
@@ -170,6 +171,7 @@ def test_training_from_scratch_for_longer_is_for_random_weights_alone(board):
 
 
 def test_the_boards_of_the_repository_compose():
+    composer = BoardComposer()
     for file in BOARDS.glob("*/board.yaml"):
         board = load(file.parent)
         assert len(board.seeds) >= (1 if board.name == "text-hour" else 3)  # two hours a seed
@@ -177,6 +179,9 @@ def test_the_boards_of_the_repository_compose():
         for recipe in board.recipes.values():
             assert recipe.command.startswith(f"ssl-zoo leaderboard run {board.name} {recipe.name}")
             assert board.pretrain_overrides(recipe)
+            if recipe.floor:
+                config = composer.pretraining(first_overrides(board, recipe, 0), frozenset())
+                assert "backbone" in composer.settled(config)
 
 
 TUNED = {"data": "digits", "protocol": "finetune"}
