@@ -6,7 +6,7 @@ A stage that FOLDER/results.json holds is not run again, so that the next call, 
 on; one for which less time is left than it may take is left for then. Each stage is a process of its own,
 with a limit and a log beside the results. A stage that needs what is not installed (Hydra, lightly) is left
 out, and said to be. --tiny runs all of it on a CPU, small, so that nothing but the hardware is new on the
-day; its figures say nothing.
+day; two stages run at a time, and their figures say nothing.
 """
 
 from __future__ import annotations
@@ -21,8 +21,10 @@ import sys
 import time
 import xml.etree.ElementTree as ET
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 ROOT = Path(__file__).parents[2]
@@ -77,13 +79,13 @@ def speed(case: str, seconds: float) -> Stage:
 
     def words(out: Path, tiny: bool) -> Sequence[str]:
         small = ["--tiny", "--rounds", "1"] if tiny else []
-        return ["benchmarks/speed/gpu.py", "--out", str(out / "speed.json"), "--only", case, *small]
+        return ["benchmarks/speed/gpu.py", "--out", str(out / f"speed-{case}.json"), "--only", case, *small]
 
     return Stage(
         f"speed-{case}",
         seconds,
         words,
-        lambda out: json.loads((out / "speed.json").read_text())[case],
+        lambda out: json.loads((out / f"speed-{case}.json").read_text())[case],
         PEERS.get(case, ()),
     )
 
@@ -228,11 +230,10 @@ def main() -> None:
         raise SystemExit(
             f"{file} is of {results['card']}, and this is {name}: name another folder with --out"
         )
-    began = time.monotonic()
+    began, alone = time.monotonic(), Lock()
     end = began + 60 * options.minutes
-    for stage in STAGES:
-        if (options.only and stage.name not in options.only) or (options.tiny and stage.name in ALIKE):
-            continue
+
+    def attempt(stage: Stage) -> None:
         if "found" in results["stages"].get(stage.name, {}):
             print(f"{stage.name:<18} done before")
         elif missing := [one for one in stage.needs if importlib.util.find_spec(one) is None]:
@@ -242,10 +243,16 @@ def main() -> None:
                 f"{stage.name:<18} left for later: it may take {stage.seconds:g} s, and {left:.0f} are left"
             )
         else:
-            kept = results["stages"][stage.name] = run(stage, out, options.tiny)
-            file.write_text(json.dumps(results, indent=1) + "\n")
+            kept = run(stage, out, options.tiny)
+            with alone:
+                results["stages"][stage.name] = kept
+                file.write_text(json.dumps(results, indent=1) + "\n")
             how = "done" if "found" in kept else f"FAILED ({kept['code']})"
             print(f"{stage.name:<18} {how}, {kept['seconds']} s", flush=True)
+
+    stages = [one for one in STAGES if not options.only or one.name in options.only]
+    with ThreadPoolExecutor(2 if options.tiny else 1) as threads:
+        list(threads.map(attempt, [one for one in stages if not options.tiny or one.name not in ALIKE]))
     print(f"{time.monotonic() - began:.0f} s in all")
     failed = [one for one, kept in results["stages"].items() if kept["code"] != 0 or "found" not in kept]
     if failed:
