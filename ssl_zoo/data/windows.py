@@ -11,6 +11,8 @@ import numpy as np
 
 from ssl_zoo.data.permutation import permuted
 
+BLOCK = 1 << 14  # shards whose places are computed together
+
 
 class Windows:
     """Rows 0, 1, ... lie in shards, as many as `sizes` (S,) says of each, one shard after the other.
@@ -49,7 +51,9 @@ class Windows:
     def _shards(self, seed: int, epoch: int) -> tuple[np.ndarray, np.ndarray]:
         """The shards in the order of an epoch, and where the rows of each end in it."""
         if (seed, epoch) not in self._epochs:
-            shards = permuted(np.arange(len(self.sizes)), len(self.sizes), seed, "shards", epoch)
+            every = np.arange(len(self.sizes))
+            parts = np.split(every, range(BLOCK, len(every), BLOCK))  # each of which stays in the cache
+            shards = np.concatenate([permuted(one, len(every), seed, "shards", epoch) for one in parts])
             for oldest in list(self._epochs)[:-1]:
                 del self._epochs[oldest]
             self._epochs[seed, epoch] = shards, np.cumsum(self.sizes[shards])
