@@ -159,6 +159,14 @@ def length(x: Tensor) -> Tensor:
     return found.full_tensor() if hasattr(found, "full_tensor") else found  # pyright: ignore
 
 
+def loss_of(closure: Callable[[], Any] | None) -> Any:
+    """What the closure of a step computes, with gradients; None without one."""
+    if closure is None:
+        return None
+    with torch.enable_grad():
+        return closure()
+
+
 def orthogonal(x: Tensor) -> Tensor:
     """About U V^T of each of the matrices (N, A, B) = U S V^T: S comes to between 0.5 and 1.5.
 
@@ -188,10 +196,7 @@ class Muon(Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None):  # pyright: ignore[reportIncompatibleMethodOverride]
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
+        loss = loss_of(closure)
         for group in self.param_groups:
             shapes: dict[torch.Size, list[Tensor]] = {}
             for w in group["params"]:
@@ -229,10 +234,7 @@ class _Layerwise(Optimizer, ABC):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None):  # pyright: ignore[reportIncompatibleMethodOverride]
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
+        loss = loss_of(closure)
         for group in self.param_groups:
             for w in group["params"]:
                 if w.grad is None:
@@ -293,10 +295,7 @@ class Together(Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None):  # pyright: ignore[reportIncompatibleMethodOverride]
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
+        loss = loss_of(closure)
         for part in self.parts:
             part.step()
         return loss

@@ -49,22 +49,20 @@ def text_stepper(words: list[str]) -> Callable[[], None]:
 
     from ssl_zoo.compose.composition import build
     from ssl_zoo.compose.objective import build_objective
-    from ssl_zoo.compose.step_cost import open_data, training_rows
-    from ssl_zoo.data.plan import Plan
+    from ssl_zoo.compose.step_cost import open_data, training_plan, training_rows
 
     cfg = build("pretrain", [*words, "trainer=cpu"])
     data, tokenizer = open_data(cfg)
     torch.manual_seed(0)
     objective = build_objective(cfg, tokenizer)
     rows = training_rows(cfg, data, tokenizer, objective)
-    plan = Plan(len(rows), cfg.batch_size, cfg.seed, getattr(rows, "windows", None))
+    plan = training_plan(cfg, rows)
     return stepping(cfg, objective, lambda number: rows.read(plan.rows(number)))
 
 
 def stepping(cfg: Any, objective: Objective[Any], batch: Callable[[int], Batch]) -> Callable[[], None]:
     """A function that makes one step of a recipe's optimizer on the batch of the next number."""
-    from hydra.utils import instantiate
-
+    from ssl_zoo.compose.gate import instantiate
     from ssl_zoo.noise import seed_noise
 
     full_rate()

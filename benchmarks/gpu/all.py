@@ -250,9 +250,9 @@ def main() -> None:
             how = "done" if "found" in kept else f"FAILED ({kept['code']})"
             print(f"{stage.name:<18} {how}, {kept['seconds']} s", flush=True)
 
-    stages = [one for one in STAGES if not options.only or one.name in options.only]
+    names = set(options.only or [stage.name for stage in STAGES]) - (ALIKE if options.tiny else set())
     with ThreadPoolExecutor(2 if options.tiny else 1) as threads:
-        list(threads.map(attempt, [one for one in stages if not options.tiny or one.name not in ALIKE]))
+        list(threads.map(attempt, [stage for stage in STAGES if stage.name in names]))
     print(f"{time.monotonic() - began:.0f} s in all")
     failed = [one for one, kept in results["stages"].items() if kept["code"] != 0 or "found" not in kept]
     if failed:

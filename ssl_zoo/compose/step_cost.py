@@ -76,6 +76,11 @@ def training_rows(
     return data.rows("train", tokenizer, cfg.context, objective.layout, objective.lookahead, even=True)
 
 
+def training_plan(cfg: DictConfig, rows: Rows) -> Plan:
+    """Which of these rows make which batch."""
+    return Plan(len(rows), cfg.batch_size, cfg.seed, getattr(rows, "windows", None))
+
+
 def cost(cfg: DictConfig, data: ImageData | ImageCaptions | Texts, tokenizer: Tokenizer | None) -> Cost:
     """What one optimizer step of a configuration of pretraining costs.
 
@@ -89,8 +94,7 @@ def cost(cfg: DictConfig, data: ImageData | ImageCaptions | Texts, tokenizer: To
     on_gpu = cfg.trainer.accelerator != "cpu" and torch.cuda.is_available()
     device = torch.device("cuda" if on_gpu else "cpu")
     parts = cfg.trainer.accumulate_grad_batches
-    plan = Plan(len(rows), cfg.batch_size, cfg.seed, getattr(rows, "windows", None))
-    index = plan.rows(0)[: cfg.batch_size // parts]
+    index = training_plan(cfg, rows).rows(0)[: cfg.batch_size // parts]
     batch = move(rows.read(index), device)
     objective.to(device).train()
     seed_noise(cfg.seed, 0, 0, parts)
