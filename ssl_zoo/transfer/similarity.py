@@ -3,17 +3,25 @@
 Spearman's correlation, over pairs of sentences, between the cosine of their features and the score that
 people gave. Nothing is trained. Features of language models share one large direction, which hides the
 others in the cosine (Ethayarajh 2019; Mu & Viswanath 2018, "All-but-the-Top"), so validation chooses whether
-their mean over the train sentences is taken away, or mean and scale. It also chooses the depth at which they
-are read, from the mean of the embeddings to what a probe reads, as the `layers` protocol does.
+their mean over the train sentences is taken away, or mean and scale, or mean and covariance, which is
+whitening (Su et al. 2021, arXiv:2103.15316):
+
+    z = L^-1 (x - m),  L L^T = C + s (tr C / D) I,
+
+whose cosines are those of (C + ...)^-1/2 (x - m). Without s, whitening makes directions that few sentences
+have as long as all others; validation chooses how far the covariance C is shrunk to a multiple of the
+identity (Ledoit & Wolf 2004). It also chooses the depth at which features are read, from the mean of the
+embeddings to what a probe reads, as the `layers` protocol does.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
+import torch
 from scipy import stats
 from torch import Tensor
 from torch.nn import functional as F
@@ -25,6 +33,8 @@ from ssl_zoo.transfer.features import extract
 from ssl_zoo.transfer.measures import Measured, Subject
 
 Ready = Callable[[Tensor], Tensor]
+
+SHRINKAGES = (0.01, 0.1, 1.0, 10.0)
 
 
 def correlations(guess: np.ndarray, truth: np.ndarray) -> dict[str, float]:
@@ -46,10 +56,30 @@ def train_sentences(data: TextPairs) -> list[str]:
     return sorted({sentence for pair in data.pairs("train") for sentence in pair})
 
 
-def readiness(train: Tensor) -> dict[str, Ready]:
-    """Ways to make features (N, D) ready for a cosine, from those of the train sentences (M, D)."""
+def readiness(train: Tensor) -> Iterator[tuple[str, Ready]]:
+    """Ways to make features (N, D) ready for a cosine, from those of the train sentences (M, D).
+
+    One after the other, since whitening holds D x D numbers.
+    """
     mean, std = train.mean(0), train.std(0).clamp_min(1e-6)
-    return {"raw": lambda x: x, "centred": lambda x: x - mean, "standardised": lambda x: (x - mean) / std}
+    yield "raw", lambda x: x
+    yield "centred", lambda x: x - mean
+    yield "standardised", lambda x: (x - mean) / std
+    centred = train.double() - mean
+    covariance = centred.T @ centred / len(train)
+    for shrinkage in SHRINKAGES:
+        yield f"whitened-{shrinkage:g}", whitening(mean, covariance, shrinkage)
+
+
+def whitening(mean: Tensor, covariance: Tensor, shrinkage: float) -> Ready:
+    """Whitening by a mean (D,) and a covariance (D, D) float64 that is shrunk first."""
+    own = (shrinkage * covariance.diagonal().mean()).clamp_min(1e-12)
+    root = torch.linalg.cholesky(covariance + own * torch.eye(len(mean), dtype=torch.float64))
+
+    def whiten(x: Tensor) -> Tensor:
+        return torch.linalg.solve_triangular(root, (x - mean).double().T, upper=False).T
+
+    return whiten
 
 
 def cosines(first: Tensor, second: Tensor) -> np.ndarray:
@@ -83,31 +113,31 @@ class Similarity:
             return read(first), read(second)
 
         train = train_sentences(data)
-        ways = {
-            (depth, way): ready
-            for depth, features in read(train).items()
-            for way, ready in readiness(features).items()
-        }
-
-        def scored(
-            choice: tuple[str, str], first: dict[str, Tensor], second: dict[str, Tensor], truth: np.ndarray
-        ) -> dict[str, float]:
-            ready, depth = ways[choice], choice[0]
-            return correlations(cosines(ready(first[depth]), ready(second[depth])), truth)
-
         first, second = sides(data, "validation")
         truth = data.scores("validation")
-        found = {choice: scored(choice, first, second, truth)["spearman"] for choice in ways}
-        best = max(found, key=lambda choice: found[choice])
+        tried: dict[str, float] = {}
+
+        def attempts() -> Iterator[tuple[float, str, str, Ready]]:
+            every = read(train)
+            for depth, features in every.items():
+                if depth != "pooled" and torch.equal(features, every["pooled"]):
+                    continue  # a bag has one depth
+                for way, ready in readiness(features):
+                    cosine = cosines(ready(first[depth]), ready(second[depth]))
+                    tried[f"{depth} {way}"] = found = correlations(cosine, truth)["spearman"]
+                    yield found, depth, way, ready
+
+        validation, depth, way, ready = max(attempts(), key=lambda attempt: attempt[0])
 
         def score(data: TextPairs) -> Measured:
-            scores = scored(best, *sides(data, "test"), data.scores("test"))
+            first, second = (ready(side[depth]) for side in sides(data, "test"))
+            scores = correlations(cosines(first, second), data.scores("test"))
             return Measured(
                 "spearman",
                 scores.pop("spearman"),
                 others=scores,
-                chosen={"depth": best[0], "features": best[1], "validation": found[best]},
-                details={"validation": {" ".join(choice): value for choice, value in found.items()}},
+                chosen={"depth": depth, "features": way, "validation": validation},
+                details={"validation": tried},
                 train=len(train),
                 validation=len(truth),
                 test=len(data.scores("test")),

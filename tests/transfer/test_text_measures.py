@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import sacrebleu
 import torch
-from scipy import stats
+from scipy import linalg, stats
 from torch.nn import functional as F
 
 from ssl_zoo.backbones.bag import TokenBag
@@ -129,7 +129,18 @@ def test_similarity_is_scipys_correlation_of_cosines(tmp_path):
 
     sentences = sorted({s for pair in data.pairs("train") for s in pair})
     train = {depth: features(sentences, depth) for depth in ("pooled", "0", "1")}
-    ways = {
+
+    def whitened(shrinkage):
+        """The inverse square root of the shrunk covariance; the library inverts a triangle."""
+
+        def ready(x, depth):
+            covariance = np.cov(train[depth].T, bias=True)
+            shrunk = covariance + shrinkage * np.trace(covariance) / len(covariance) * np.eye(len(covariance))
+            return (x - train[depth].mean(0)) @ np.linalg.inv(linalg.sqrtm(shrunk).real)
+
+        return ready
+
+    ways = {f"whitened-{shrinkage}": whitened(shrinkage) for shrinkage in (0.01, 0.1, 1, 10)} | {
         "raw": lambda x, depth: x,
         "centred": lambda x, depth: x - train[depth].mean(0),
         "standardised": lambda x, depth: (x - train[depth].mean(0)) / train[depth].std(0, ddof=1),
@@ -189,8 +200,9 @@ def test_constant_features_are_worth_nothing():
         "spearman": 0.0,
         "pearson": 0.0,
     }
-    ready = readiness(torch.ones(3, 2))["standardised"]
-    assert ready(torch.ones(2, 2)).tolist() == [[0, 0], [0, 0]]
+    ways = dict(readiness(torch.ones(3, 2)))
+    assert ways["standardised"](torch.ones(2, 2)).tolist() == [[0, 0], [0, 0]]
+    assert ways["whitened-0.1"](torch.ones(2, 2)).tolist() == [[0, 0], [0, 0]]
 
 
 def test_tfidf_finds_shared_words(tmp_path):
