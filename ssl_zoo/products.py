@@ -11,7 +11,7 @@ from __future__ import annotations
 import ctypes
 import platform
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -82,6 +82,16 @@ class Linears(TorchFunctionMode):
         if func is F.linear and not kwargs:  # as modules call it
             return linear(*args)
         return func(*args, **(kwargs or {}))
+
+
+def as_now() -> AbstractContextManager[Any]:
+    """Within it linear layers are what they are where this is called.
+
+    For what is computed again in a backward pass and has to come out alike: torch suspends function modes
+    there.
+    """
+    modes = torch.overrides._get_current_function_mode_stack()  # there is no public way to ask
+    return Linears() if any(isinstance(mode, Linears) for mode in modes) else nullcontext()
 
 
 class Heap:

@@ -7,6 +7,7 @@ gradients are the same to the bit: dropout is drawn again from the same state.
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from functools import partial
 
 from torch import nn
@@ -15,6 +16,7 @@ from torch.utils.checkpoint import checkpoint
 
 from ssl_zoo.backbones._base import Backbone
 from ssl_zoo.objectives._base import Objective
+from ssl_zoo.products import as_now
 
 
 def blocks(objective: Objective) -> list[nn.Module]:
@@ -42,4 +44,6 @@ def recompute(objective: Objective) -> None:
             "twice: leave it out, or take a backbone without batch norm (any ViT, any transformer)"
         )
     for block in found:
-        block.forward = partial(checkpoint, block.forward, use_reentrant=False)
+        block.forward = partial(
+            checkpoint, block.forward, use_reentrant=False, context_fn=lambda: (nullcontext(), as_now())
+        )
