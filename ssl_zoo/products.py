@@ -109,6 +109,15 @@ class Heap:
         libc = ctypes.CDLL(None)
         return all(libc.mallopt(option, value) for option, value in zip(self.OPTIONS, values, strict=True))
 
+    def shed(self) -> None:
+        """Give free memory back to the system, also where it lies between what is in use.
+
+        What is kept and what is freed may come to lie so that nothing large fits between them any more, and
+        memory would grow with each large tensor.
+        """
+        if self.wanted and platform.libc_ver()[0] == "glibc":
+            ctypes.CDLL(None).malloc_trim(0)
+
     @contextmanager
     def kept(self) -> Iterator[None]:
         """Freed memory stays, 2 GiB of it at most, and goes back to the system when this is over."""

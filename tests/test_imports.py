@@ -46,7 +46,7 @@ BELOW = {
     "flops": (),
     "scaling": (),
     "untrusted": (),
-    "backbones": ("tokens", "distributed", "norm", "backbones."),
+    "backbones": ("tokens", "distributed", "norm", "products", "backbones."),
     "assign": ("distributed",),
     "heads": BASE,
     "hog": ("heads",),

@@ -8,9 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor, nn
 
 from ssl_zoo.backbones._base import Features, Layers, Order, TokenBackbone, Vocabulary, check_ids, pool
+from ssl_zoo.products import HEAP
+from ssl_zoo.tokens import mean_rows
+
+LARGE = 2**26  # numbers of all tokens of a batch, from which on memory is looked after
+
+
+def only(tokens: Tensor, pooled: Tensor, layers: Layers | None) -> Features:
+    """Features of one layer: tokens (B, N, D), and their mean (B, D)."""
+    return Features(tokens, pooled, {None: (), "pooled": (pooled,), "tokens": (tokens,)}[layers])
 
 
 class TokenBag(TokenBackbone):
@@ -51,9 +61,15 @@ class TokenBag(TokenBackbone):
     ) -> Features:
         """The tokens as they are, wherever they stand. They are the only layer."""
         self.refuse(order)
-        pooled = pool(tokens, segments)
-        only = {None: (), "pooled": (pooled,), "tokens": (tokens,)}
-        return Features(tokens, pooled, only[layers])
+        return only(tokens, pool(tokens, segments), layers)
+
+    def forward(self, x: Tensor, segments: Tensor | None = None, *, layers: Layers | None = None) -> Features:
+        """As ids are embedded and encoded; the mean is taken without a copy of the vectors."""
+        check_ids(x, self.words.num_embeddings)
+        if x.is_cpu and x.numel() * self.dim >= LARGE:
+            HEAP.shed()  # pooled vectors, which stay, lie between tokens, which go, and nothing else fits there
+        everywhere = torch.zeros_like(x) if segments is None else segments
+        return only(self.words(x), mean_rows(self.words.weight, x, everywhere), layers)
 
     def word_embedding(self) -> nn.Embedding:
         return self.words

@@ -299,3 +299,14 @@ def test_on_columns_an_objective_is_that_of_a_narrower_bag(name):
 def test_columns_of_a_trunk_are_refused():
     with pytest.raises(ValueError, match="take them with through=words"):
         DocumentCrops(backbone("transformer"), columns=(0, 0.5))
+
+
+@pytest.mark.parametrize("layers", [None, "pooled", "tokens"])
+def test_what_a_bag_reads_of_ids_is_what_it_encodes(layers, monkeypatch):
+    monkeypatch.setattr("ssl_zoo.backbones.bag.LARGE", 1)
+    bag = TokenBag(VOCABULARY, 8)
+    x, segments = torch.randint(0, 20, (3, 7)), torch.zeros(3, 7, dtype=torch.long)
+    segments[1, 4:] = -1
+    for some in (None, segments):
+        read, encoded = bag(x, some, layers=layers), bag.encode(bag.embed(x), None, some, layers=layers)
+        torch.testing.assert_close(read, encoded)
