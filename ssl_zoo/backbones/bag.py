@@ -67,7 +67,7 @@ class TokenBag(TokenBackbone):
         """As ids are embedded and encoded; the mean is taken without a copy of the vectors."""
         check_ids(x, self.words.num_embeddings)
         if x.is_cpu and x.numel() * self.dim >= LARGE:
-            HEAP.shed()  # pooled vectors, which stay, lie between tokens, which go, and nothing else fits there
+            HEAP.shed()  # tokens, which go, lie between pooled vectors, which stay: new ones would not fit
         everywhere = torch.zeros_like(x) if segments is None else segments
         return only(self.words(x), mean_rows(self.words.weight, x, everywhere), layers)
 
