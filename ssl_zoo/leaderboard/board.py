@@ -2,7 +2,7 @@
 
 BOARD/
   board.yaml         title, about, hardware, seeds, primary measure, fixed overrides of `ssl-zoo pretrain`,
-                     measures
+                     measures; shown_labels, where the fewest labels of a measure shall not stand for it
   recipes/LINE.yaml  paper, cost, expected score and command in its header, then the overrides of the line
                      (pretrain), or what stands in for pretraining (floor, with its options and overrides)
   references.yaml    published numbers, their source, and how their protocol differs
@@ -88,6 +88,8 @@ class Board:
             there.
         recipes: name of a line -> its recipe.
         references: the entries of references.yaml, as they stand there.
+        shown_labels: labels a class, or a share of them, which stand for a measure that has several; None:
+            the fewest.
     """
 
     folder: Path
@@ -100,6 +102,7 @@ class Board:
     measures: Mapping[str, Mapping[str, Any]]
     recipes: Mapping[str, Recipe]
     references: tuple[Mapping[str, Any], ...]
+    shown_labels: float | None = None
 
     @property
     def name(self) -> str:
@@ -267,6 +270,14 @@ def load(folder: Path) -> Board:
         raise BoardError(f"{file}: seeds is a list of whole numbers, [0, 1, 2], not {seeds!r}")
     if body["primary"] not in body["measures"]:
         raise BoardError(f"{file}: primary is {body['primary']}, which is not among the measures")
+    shown_labels = body.get("shown_labels")
+    primary_labels = body["measures"][body["primary"]].get("labels")
+    budgets = primary_labels if isinstance(primary_labels, list) else [primary_labels]
+    if shown_labels is not None and shown_labels not in budgets:
+        raise BoardError(
+            f"{file}: shown_labels is {shown_labels}, which is not among the labels of the primary measure "
+            f"({body['primary']}: {primary_labels})"
+        )
     recipes = {path.stem: read_recipe(path) for path in sorted((folder / "recipes").glob("*.yaml"))}
     if not recipes:
         raise BoardError(f"{folder / 'recipes'} holds no recipes")
@@ -291,6 +302,7 @@ def load(folder: Path) -> Board:
         body["measures"],
         recipes,
         tuple(_mapping(one, f"{references}: each result") for one in published),
+        shown_labels,
     )
 
 

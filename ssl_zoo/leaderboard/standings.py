@@ -83,6 +83,7 @@ class Line:
             with the same trunk differ in pretraining alone (and in dropout, which has no weights).
         cells: measure -> its points, in the order of the records.
         records: seed -> the record that counts.
+        shown_labels: as of `Board`.
     """
 
     recipe: Recipe
@@ -90,6 +91,7 @@ class Line:
     trunk: tuple[tuple[str, str], ...]
     cells: dict[str, tuple[Cell, ...]]
     records: dict[int, Record]
+    shown_labels: float | None = None
 
     @property
     def name(self) -> str:
@@ -104,11 +106,14 @@ class Line:
         return self.recipe.role
 
     def headline(self, measure: str) -> Cell | None:
-        """The cell that stands for a measure in a table with one column for it: that of the fewest labels,
-        and among these of the longest training; None where the line has no results of it."""
+        """The cell that stands for a measure in a table with one column for it: that of the labels which the
+        board shows, or where it has none of the fewest, and among these of the longest training; None where
+        the line has no results of it."""
         cells = self.cells.get(measure)
         if not cells:
             return None
+        if self.shown_labels is not None:
+            cells = [cell for cell in cells if cell.labels == self.shown_labels] or cells
         fewest = min(cells, key=lambda cell: cell.train).train
         return max((cell for cell in cells if cell.train == fewest), key=lambda cell: cell.steps or 0)
 
@@ -255,6 +260,7 @@ def _line(board: Board, recipe: Recipe, found: dict[int, Record]) -> Line:
         trunk=tuple(trunk) if network else (),
         cells={name: cells for name in board.measures if (cells := _cells(found, name))},
         records=found,
+        shown_labels=board.shown_labels,
     )
 
 

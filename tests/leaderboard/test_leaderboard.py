@@ -191,6 +191,7 @@ TUNED = {"data": "digits", "protocol": "finetune"}
     ("change", "said"),
     [
         ({"primary": "luck"}, "primary is luck, which is not among the measures"),
+        ({"shown_labels": 25}, "shown_labels is 25, which is not among the labels of the primary measure"),
         ({"title": None}, "lacks title"),
         ({"measures": ["knn"]}, r"measures holds KEY: VALUE on each line, not \['knn'\]"),
         ({"measures": {"knn": "knn"}}, "measure knn holds KEY: VALUE on each line, not 'knn'"),

@@ -59,6 +59,20 @@ def test_a_cell_has_mean_and_interval_over_seeds(folder):
     assert cell.text() == "51.0 ± 2.5"
 
 
+def test_a_board_says_which_labels_rank(folder):
+    """Else the fewest; of a measure without them, the fewest still."""
+    body = yaml.safe_load((folder / "board.yaml").read_text())
+    body["primary"], body["measures"]["finetune"]["labels"] = "finetune", [1, 25, None]
+    for shown, share, title in ((None, 0.4, "1 label a class"), (25, 0.8, "25 labels a class")):
+        body["shown_labels"] = shown
+        (folder / "board.yaml").write_text(yaml.safe_dump(body))
+        board = load(folder)
+        cell = board.leader.headline("finetune")
+        assert cell.mean == pytest.approx(share * 0.51)
+        assert board.heading("finetune") == f"Fine-tuned, {title}"
+        assert board.leader.headline("linear").mean == pytest.approx(0.51)
+
+
 def test_one_seed_has_no_interval():
     assert Cell("accuracy", None, None, (0,), (0.38,), 10, 1.0).text() == "38.0"
     assert Cell("bits_per_byte", None, None, (0,), (2.3456,), 10, 1.0).text() == "2.346"
