@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -30,6 +31,9 @@ class Point(NamedTuple):
 Drawn = list[tuple[Line, list[Point]]]  # in the order of the board
 
 
+# More curves than MOST in one picture cannot be told apart. Then it has the best line of each of so many
+# objectives, the best of each kind of floor, and so many references.
+MOST, OBJECTIVES, REFERENCES = 12, 6, 2
 # How a title names each kind of curve.
 KINDS = {"labels": "by labels", "layers": "by depth", "cost": "by the cost of stage 2"}
 
@@ -59,6 +63,44 @@ class Curves(NamedTuple):
     def name(self) -> str:
         """What files and elements of a page call the chart."""
         return "-".join(filter(None, (self.kind, self.measure, self.part)))
+
+    @property
+    def pictured(self) -> Drawn:
+        """The curves of the picture: all of `drawn`, or some where that would be too many."""
+        if len(self.drawn) <= MOST:
+            return self.drawn
+        kept = {line.name for line in few([line for line, _ in self.drawn])}
+        return [(line, points) for line, points in self.drawn if line.name in kept]
+
+    @property
+    def choice(self) -> str:
+        """A sentence on which curves the picture has; "" where it has all."""
+        if (count := len(self.pictured)) == len(self.drawn):
+            return ""
+        return (
+            f"{count} of {len(self.drawn)} curves are drawn: the best of each of {OBJECTIVES} objectives and "
+            f"of each kind of floor, and up to {REFERENCES} references"
+        )
+
+
+def few(lines: Sequence[Line]) -> list[Line]:
+    """The lines of a board that a picture has where all would be too many.
+
+    lines: in the order of the board, best first, as are those that are given.
+    """
+    seen: set[str] = set()
+    count: Counter[str] = Counter()
+    most = {"pretrained": OBJECTIVES, "reference": REFERENCES}
+    found = []
+    for line in lines:
+        objective = str(line.recipe.pretrain.get("objective", "")).removesuffix("_small")
+        floor = f"{line.recipe.floor} {line.name.partition(':')[2]}"  # also what trains it for longer
+        what = {"reference": line.name, "floor": floor}.get(line.role, objective)
+        if what not in seen and count[line.role] < most.get(line.role, len(lines)):
+            found.append(line)
+            seen.add(what)
+            count[line.role] += 1
+    return found
 
 
 DEPTH = "depth: blocks passed, as a fraction"

@@ -256,6 +256,7 @@ def _curves(board: Standings, one: Curves, pictures: Mapping[str, str]) -> list[
     parts = [
         f"## {one.title}, {KINDS[one.kind]}",
         _image(f"{one.y} by {one.x}", pictures[one.name]),
+        *filter(None, [one.choice and f"{one.choice}."]),
         grid(header, body),
     ]
     if one.kind == "labels":

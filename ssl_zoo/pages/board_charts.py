@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ssl_zoo.leaderboard.curves import Curves, Point, curves
+from ssl_zoo.leaderboard.curves import Curves, Point, curves, few
 from ssl_zoo.leaderboard.standings import Line, Standings
 from ssl_zoo.transfer.report import metric
 
@@ -105,19 +105,19 @@ def standing(board: Standings) -> Spec:
 
 
 def drawn(board: Standings, one: Curves) -> Spec:
-    """A curve for each line with a band for its 95 % interval. A click on a name of the legend shows that
-    line alone."""
-    own = {line.name for line in board.lines}
-    every = [*board.lines, *(line for line, _ in one.drawn if line.name not in own)]
-    look = dict(zip([line.name for line in every], looks(every), strict=True))
-    titles = [line.title for line, _ in one.drawn]
-    values = [_value(line, point) for line, points in one.drawn for point in points]
+    """A curve for each line, or for some of many, with a band for its 95 % interval. A click on a name of the
+    legend shows that line alone."""
+    often = few(board.ran)  # first, so that they look least alike
+    named = {line.name: line for line in (*often, *board.lines, *(line for line, _ in one.pictured))}
+    look = dict(zip(named, looks(list(named.values())), strict=True))
+    titles = [line.title for line, _ in one.pictured]
+    values = [_value(line, point) for line, points in one.pictured for point in points]
 
     def channel(part: int) -> Spec:
-        scale = {"domain": titles, "range": [look[line.name][part] for line, _ in one.drawn]}
+        scale = {"domain": titles, "range": [look[line.name][part] for line, _ in one.pictured]}
         legend = {
             "title": None,
-            "columns": {"expr": "width > 520 ? 2 : 1"},
+            "columns": {"expr": "width > 640 ? 2 : 1"},  # one beside a picture of docs/
             "symbolSize": 120,
             "symbolOpacity": 1,
         }
@@ -131,6 +131,7 @@ def drawn(board: Standings, one: Curves) -> Spec:
     y = {"field": "y", "type": "quantitative", "title": one.y, "scale": {"zero": False}}
     faded = {"condition": {"param": "picked", "value": 1}, "value": 0.08}
     band = {"condition": {"param": "picked", "value": 0.16}, "value": 0.02}
+    about = f"{one.title}: {one.y} over {one.x}, a curve for each line"
     tooltip = [
         {"field": "line", "title": "line"},
         {"field": "words", "title": "at"},
@@ -138,7 +139,7 @@ def drawn(board: Standings, one: Curves) -> Spec:
     ]
     return {
         "$schema": "https://vega.github.io/schema/vega-lite/v6.json",
-        "description": f"{one.title}: {one.y} over {one.x}, a curve for each line of the board",
+        "description": ". ".join(filter(None, (about, one.choice))),
         "width": "container",
         "height": 300,
         "data": {"values": values},
@@ -172,7 +173,7 @@ def _log_axis(one: Curves) -> Spec:
     of costs has ticks at round numbers."""
     if one.kind == "cost":
         return {"format": "~s", "tickCount": 5}
-    ticks = sorted({point.x for _, points in one.drawn for point in points})
+    ticks = sorted({point.x for _, points in one.pictured for point in points})
     axis: Spec = {"values": ticks, "labelOverlap": True}
     if one.everything is not None:
         label = (

@@ -103,6 +103,7 @@ def board_page(board: Standings) -> str:
             "id": one.name,
             "title": f"{one.title}, {KINDS[one.kind]}",
             "unit": one.y,
+            "choice": one.choice,
             "columns": list(dict.fromkeys(p.words for _, points in one.drawn for p in points)),
             "drawn": [(line.title, {p.words: p.text for p in points}) for line, points in one.drawn],
             "saved": saved_labels(board, one.measure) if one.kind == "labels" else [],

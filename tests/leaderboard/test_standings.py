@@ -159,6 +159,34 @@ def test_curves_of_labels_cost_and_depth(folder):
     assert [point.y for point in depth["simclr-resnet"]] == pytest.approx([25.5, 34, 42.5])
 
 
+def test_a_picture_of_many_lines_has_the_best_of_each_kind(folder):
+    board = load(folder)
+    chart = next(one for one in curves(board) if one.name == "labels-finetune")
+    assert chart.pictured == chart.drawn
+    assert chart.choice == ""
+    _, points = chart.drawn[0]
+
+    def line(name, objective=None, floor=None):
+        recipe = replace(board.lines[0].recipe, name=name, floor=floor, pretrain={"objective": objective})
+        return replace(board.lines[0], recipe=recipe), points
+
+    supervised = [line(f"reference {i}", "supervised") for i in range(3)]
+    twice = [line(f"{name} {i}", name) for name in "abcdefg" for i in (1, 2)]
+    small = line("a 3", "a_small")
+    floors = [
+        line(name, floor=name.split()[0]) for name in ("tfidf", "random 1", "random 2", "random 2:longer")
+    ]
+    many = chart._replace(drawn=[*supervised, *twice, small, *floors])
+    assert [line.name for line, _ in many.pictured] == [
+        *("reference 0", "reference 1"),
+        *("a 1", "b 1", "c 1", "d 1", "e 1", "f 1"),
+        *("tfidf", "random 1", "random 2:longer"),
+    ]
+    assert many.choice.startswith("11 of 22 curves are drawn: the best of each of 6 objectives")
+    named = [value["line"] for value in board_charts.drawn(board, many)["data"]["values"]]
+    assert len(named) == 11 * len(points)
+
+
 def test_diagnostics_are_drawn_over_depth(folder):
     board = yaml.safe_load((folder / "board.yaml").read_text())
     board["measures"]["features"] = {"title": "Features", "data": "cifar10", "protocol": "diagnostics"}
