@@ -2,7 +2,8 @@
 
 BOARD/
   board.yaml         title, about, hardware, seeds, primary measure, fixed overrides of `ssl-zoo pretrain`,
-                     measures; shown_labels, where the fewest labels of a measure shall not stand for it
+                     measures (with `lines`, where few have them); shown_labels, where the fewest labels of a
+                     measure shall not stand for it
   recipes/LINE.yaml  paper, cost, expected score and command in its header, then the overrides of the line
                      (pretrain), or what stands in for pretraining (floor, with its options and overrides)
   references.yaml    published numbers, their source, and how their protocol differs
@@ -83,9 +84,9 @@ class Board:
         primary: the measure that ranks the lines.
         seeds: those that every line is run with.
         fixed: overrides of `ssl-zoo pretrain` that all lines have, by key.
-        measures: name -> its title, and overrides of `ssl-zoo evaluate`. One with `scratch_of` is for lines
-            with random weights alone: training from scratch for longer, beside the fine-tuning measure named
-            there.
+        measures: name -> its title, and overrides of `ssl-zoo evaluate`. One with `lines` is for these lines
+            alone. One with `scratch_of` is for lines with random weights alone: training from scratch for
+            longer, beside the fine-tuning measure named there.
         recipes: name of a line -> its recipe.
         references: the entries of references.yaml, as they stand there.
         shown_labels: labels a class, or a share of them, which stand for a measure that has several; None:
@@ -133,7 +134,7 @@ class Board:
             {
                 key: value
                 for key, value in self.measures[measure].items()
-                if key not in ("title", "scratch_of")
+                if key not in ("title", "scratch_of", "lines")
             }
         )
 
@@ -142,7 +143,9 @@ class Board:
         return [
             name
             for name, measure in self.measures.items()
-            if name not in recipe.without and (recipe.floor == "random" or "scratch_of" not in measure)
+            if name not in recipe.without
+            and recipe.name in measure.get("lines", [recipe.name])
+            and (recipe.floor == "random" or "scratch_of" not in measure)
         ]
 
 
@@ -285,6 +288,8 @@ def load(folder: Path) -> Board:
         if unknown := sorted(set(recipe.without) - set(body["measures"])):
             raise BoardError(f"{folder}: recipe {recipe.name} is without {unknown}, which are no measures")
     for name, measure in body["measures"].items():
+        if wrong := _wrong_lines(name, body, recipes):
+            raise BoardError(f"{file}: lines of the measure {name}: {wrong}")
         if "scratch_of" in measure and (wrong := _wrong_scratch(name, body)):
             raise BoardError(f"{file}: measure {name} is scratch_of {measure['scratch_of']}: {wrong}")
     references = folder / "references.yaml"
@@ -304,6 +309,17 @@ def load(folder: Path) -> Board:
         tuple(_mapping(one, f"{references}: each result") for one in published),
         shown_labels,
     )
+
+
+def _wrong_lines(name: str, body: Mapping[str, Any], recipes: Mapping[str, Recipe]) -> str:
+    """Why a measure cannot be for the lines that it names; "" where it can."""
+    if (lines := body["measures"][name].get("lines")) is None:
+        return ""
+    if not isinstance(lines, list) or not lines:
+        return f"they are a list of recipes, such as [{next(iter(recipes))}], not {lines!r}"
+    if unknown := [str(one) for one in lines if one not in recipes]:
+        return f"there is no recipe {', '.join(unknown)}"
+    return "primary cannot be one that few lines have" if body["primary"] == name else ""
 
 
 def _wrong_scratch(name: str, body: Mapping[str, Any]) -> str:

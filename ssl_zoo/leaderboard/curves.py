@@ -34,6 +34,7 @@ Drawn = list[tuple[Line, list[Point]]]  # in the order of the board
 # More curves than MOST in one picture cannot be told apart. Then it has the best line of each of so many
 # objectives, the best of each kind of floor, and so many references.
 MOST, OBJECTIVES, REFERENCES = 12, 6, 2
+FEW = f"the best of each of {OBJECTIVES} objectives and each kind of floor, and up to {REFERENCES} references"
 # How a title names each kind of curve.
 KINDS = {"labels": "by labels", "layers": "by depth", "cost": "by the cost of stage 2"}
 
@@ -66,28 +67,24 @@ class Curves(NamedTuple):
 
     @property
     def pictured(self) -> Drawn:
-        """The curves of the picture: all of `drawn`, or some where that would be too many."""
-        if len(self.drawn) <= MOST:
-            return self.drawn
+        """The curves of the picture: of `drawn` those of `few` lines."""
         kept = {line.name for line in few([line for line, _ in self.drawn])}
         return [(line, points) for line, points in self.drawn if line.name in kept]
 
     @property
     def choice(self) -> str:
         """A sentence on which curves the picture has; "" where it has all."""
-        if (count := len(self.pictured)) == len(self.drawn):
-            return ""
-        return (
-            f"{count} of {len(self.drawn)} curves are drawn: the best of each of {OBJECTIVES} objectives and "
-            f"of each kind of floor, and up to {REFERENCES} references"
-        )
+        count = len(self.pictured)
+        return f"{count} of {len(self.drawn)} curves are drawn, {FEW}" if count < len(self.drawn) else ""
 
 
 def few(lines: Sequence[Line]) -> list[Line]:
-    """The lines of a board that a picture has where all would be too many.
+    """The lines that a picture or a summary has: all, or where these would be too many those that `FEW` says.
 
     lines: in the order of the board, best first, as are those that are given.
     """
+    if len(lines) <= MOST:
+        return list(lines)
     seen: set[str] = set()
     count: Counter[str] = Counter()
     most = {"pretrained": OBJECTIVES, "reference": REFERENCES}

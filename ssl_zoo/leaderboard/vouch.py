@@ -116,14 +116,22 @@ def shorten(board: Board, line: str, steps: int, without: Collection[str], folde
         BoardError: a line whose budget is not a number of steps.
     """
     (folder / "recipes").mkdir(parents=True)
-    shutil.copy(board.folder / "board.yaml", folder)
+    about = yaml.safe_load((board.folder / "board.yaml").read_text(encoding="utf-8"))
+    about["measures"] = {
+        name: {
+            key: value for key, value in said.items() if key != "lines"
+        }  # which earlier code does not know
+        for name, said in board.measures.items()
+        if line in said.get("lines", [line])
+    }
+    (folder / "board.yaml").write_text(yaml.safe_dump(about, sort_keys=False), encoding="utf-8")
     text = (board.folder / "recipes" / f"{line}.yaml").read_text(encoding="utf-8")
     body = yaml.safe_load(text) or {}
     if body.get("floor") is None:
         if "budget.steps" not in body["pretrain"]:
             raise BoardError(f"{board.name}/{line} has no budget.steps, which could be fewer")
         body["pretrain"]["budget.steps"] = min(steps, body["pretrain"]["budget.steps"])
-    body["without"] = sorted({*(body.get("without") or ()), *without})
+    body["without"] = sorted({*(body.get("without") or ()), *without} & set(about["measures"]))
     head = [one for one in text.splitlines() if one.startswith("#")]
     (folder / "recipes" / f"{line}.yaml").write_text("\n".join([*head, yaml.safe_dump(body)]))
 

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ssl_zoo.leaderboard.board import Board
+from ssl_zoo.leaderboard.curves import FEW, few
 from ssl_zoo.leaderboard.standings import Line, Standings, standings
 from ssl_zoo.leaderboard.table import grid, markdown, standing
 from ssl_zoo.pages.board_charts import charts
@@ -47,13 +48,15 @@ def lowered(words: str) -> str:
 
 
 def summary(boards: Sequence[Standings]) -> str:
-    """The tables of the README: all lines by the primary measure, of each board with a pretrained line that
-    has run."""
+    """The tables of the README: lines by the primary measure, of each board with a pretrained line that has
+    run."""
     parts = []
     for board in boards:
         if board.leader is not None:
-            header, body = standing(board, board.ran)
-            parts += [f"[{board.title}](docs/leaderboard/{board.name}.md)", grid(header, body)]
+            shown = few(board.ran)
+            some = f": {len(shown)} of {len(board.ran)} lines, {FEW}." if len(shown) < len(board.ran) else ""
+            link = f"[{board.title}](docs/leaderboard/{board.name}.md)"
+            parts += [link + some, grid(*standing(board, shown))]
     return "\n\n".join(parts)
 
 

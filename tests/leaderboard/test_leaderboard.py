@@ -170,6 +170,16 @@ def test_training_from_scratch_for_longer_is_for_random_weights_alone(board):
     assert loaded.evaluate_overrides("scratch") == ["data=digits", "protocol=finetune"]
 
 
+def test_a_measure_may_be_for_some_lines_alone(board):
+    body = yaml.safe_load((board / "board.yaml").read_text())
+    body["measures"]["features"] = {"data": "digits", "protocol": "diagnostics", "lines": ["random"]}
+    (board / "board.yaml").write_text(yaml.safe_dump(body))
+    loaded = load(board)
+    assert loaded.measures_of(loaded.recipes["rotation"]) == ["knn", "labels"]
+    assert loaded.measures_of(loaded.recipes["random"]) == ["features", "knn", "labels"]
+    assert loaded.evaluate_overrides("features") == ["data=digits", "protocol=diagnostics"]
+
+
 def test_the_boards_of_the_repository_compose():
     composer = BoardComposer()
     for file in BOARDS.glob("*/board.yaml"):
@@ -208,6 +218,9 @@ TUNED = {"data": "digits", "protocol": "finetune"}
             {"measures": {"knn": TUNED, "more": TUNED | {"scratch_of": "knn"}}, "primary": "more"},
             "primary cannot be one that few lines have",
         ),
+        ({"measures": {"knn": TUNED | {"lines": "rotation"}}}, "list of recipes, such as .*, not 'rotation'"),
+        ({"measures": {"knn": TUNED, "more": TUNED | {"lines": ["rot"]}}}, "more: there is no recipe rot"),
+        ({"measures": {"knn": TUNED | {"lines": ["rotation"]}}}, "knn: primary cannot be one that few lines"),
     ],
 )
 def test_faults_of_a_board_are_named(board, change, said):

@@ -182,7 +182,7 @@ def test_a_picture_of_many_lines_has_the_best_of_each_kind(folder):
         *("a 1", "b 1", "c 1", "d 1", "e 1", "f 1"),
         *("tfidf", "random 1", "random 2:longer"),
     ]
-    assert many.choice.startswith("11 of 22 curves are drawn: the best of each of 6 objectives")
+    assert many.choice.startswith("11 of 22 curves are drawn, the best of each of 6 objectives")
     named = [value["line"] for value in board_charts.drawn(board, many)["data"]["values"]]
     assert len(named) == 11 * len(points)
 

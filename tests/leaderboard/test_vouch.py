@@ -123,6 +123,20 @@ def test_of_lines_with_one_network_the_measures_are_run_once(board, monkeypatch)
     assert ran[4:] == [["knn"], ["knn"]]
 
 
+def test_a_shortened_board_says_nothing_that_earlier_code_does_not_know(board, tmp_path):
+    body = yaml.safe_load((board / "board.yaml").read_text())
+    features = {"data": "digits", "protocol": "diagnostics"}
+    body["measures"] |= {
+        "ours": features | {"lines": ["random"]},
+        "others": features | {"lines": ["rotation"]},
+    }
+    (board / "board.yaml").write_text(yaml.safe_dump(body))
+    vouch.shorten(load(board), "random", 3, ["knn", "others"], tmp_path / "short")
+    short = load(tmp_path / "short")
+    assert short.measures == {"knn": body["measures"]["knn"], "ours": features}
+    assert short.measures_of(short.recipes["random"]) == ["ours"]
+
+
 def vouched(board, source, **more):
     """What `vouch` says of each line, where commit "earlier" is the package in a folder."""
     composer = BoardComposer()
