@@ -36,8 +36,7 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 TESTS = REPOSITORY / "tests/objectives"
 COSTS = REPOSITORY / "benchmarks/cost/results.json"
 BOARDS = REPOSITORY / "benchmarks/leaderboard"
-SCORED = ("cifar10-small", "text-small")
-LABELS = "labels-linear"  # the measure of these boards that is drawn
+SCORED = {"cifar10-small": "labels-linear", "text-small": "layers"}  # and the measure of each that is drawn
 NONE = "-"
 
 
@@ -157,7 +156,7 @@ def page(card: Card) -> str:
     if found := scores(card):
         parts += ["## Scores", filled(["board", "line", "measure", "score"], [list(row) for row in found])]
     for board in fewer(card):
-        title = f"{board.label(LABELS)}, {board.title}"
+        title = f"{board.label(SCORED[board.name])}, {board.title}"
         parts += [f"![{title}]({stem(card)}-{board.name}.svg)", f"{title}, beside what needs no pretraining."]
     if notes:
         parts += ["## Tested against", notes.get("Reference", NONE)]
@@ -179,7 +178,7 @@ def fewer(card: Card) -> list[Standings]:
         trunks = {line.trunk for line in own}
         beside = [line for line in board.ran if line.role != "pretrained" and line not in own]
         beside = [line for line in beside if line.trunk in trunks or not line.trunk]
-        if board.name in SCORED and any(LABELS in line.cells for line in own):
+        if any(SCORED.get(board.name) in line.cells for line in own):
             found.append(replace(board, lines=tuple(line for line in board.lines if line in own + beside)))
     return found
 
@@ -187,7 +186,9 @@ def fewer(card: Card) -> list[Standings]:
 def drawn(card: Card) -> dict[str, str]:
     """File name -> SVG of the accuracy with few labels, one for each of these boards."""
     return {
-        f"{stem(card)}-{board.name}.svg": picture({**charts(board)[f"labels-{LABELS}"], "width": WIDTH})
+        f"{stem(card)}-{board.name}.svg": picture(
+            {**charts(board)[f"labels-{SCORED[board.name]}"], "width": WIDTH}
+        )
         for board in fewer(card)
     }
 

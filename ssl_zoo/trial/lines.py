@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
@@ -12,8 +11,6 @@ from ssl_zoo.leaderboard.standings import Line, standings
 
 # Modality -> the board that says what does well in minutes of a small machine.
 BOARDS = {"image": "cifar10-small", "text": "text-small"}
-# Recipes that have no line on their board yet and did well on validation rows (docs/log.md, "texts").
-UNRANKED: Mapping[str, Sequence[str]] = {"text": ("text_crops",)}
 # Keys of a recipe that are of the board's own data, time and machine.
 OF_THE_BOARD = (
     "data",
@@ -50,22 +47,25 @@ def count(minutes: float) -> int:
 
 def best(modality: str, most: int) -> list[Tried]:
     """The ways that did best on the board of a modality, each with another objective, best first."""
-    found = [by_name(name) for name in UNRANKED.get(modality, ())][:most]
     board = find(BOARDS[modality])
     lines = standings(board).lines
-    scored = [(score(line), line) for line in lines if line.role == "pretrained" and line.records]
-    taken = {one.name.partition("-")[0] for one in found}
+    scored = [
+        (score(line, board.primary), line) for line in lines if line.role == "pretrained" and line.records
+    ]
+    found: dict[str, Tried] = {}  # by objective
     for figure, line in sorted(scored, key=lambda pair: -pair[0]):
         objective = str(line.recipe.pretrain["objective"]).removesuffix("_small")
-        if len(found) < most and objective not in taken:
-            taken.add(objective)
-            found.append(of_board(board, line.name, f", with {100 * figure:.1f} % there"))
-    return found
+        if len(found) < most and objective not in found:
+            found[objective] = of_board(board, line.name, f", with {100 * figure:.1f} % there")
+    return list(found.values())
 
 
-def score(line: Line) -> float:
-    """What a line is ranked by: its mean accuracy over the label budgets of a linear probe, few and many."""
-    cells = line.cells.get("labels-linear", ()) or line.cells.get("linear", ())
+def score(line: Line, primary: str) -> float:
+    """What a line is ranked by: its mean accuracy over the label budgets of a linear probe, few and many.
+
+    primary: the measure that the board ranks by, where it has no probe of its own with few labels.
+    """
+    cells = line.cells.get("labels-linear") or line.cells.get(primary, ())
     return fmean(cell.mean for cell in cells) if cells else 0.0
 
 

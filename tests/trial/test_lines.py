@@ -18,13 +18,14 @@ def test_the_best_of_a_board_come_first_each_with_another_objective(modality):
     assert len(found) == 3
     board = standings(find(BOARDS[modality]))
     lines = {line.name: line for line in board.lines}
-    ranked = [lines[one.name] for one in found if one.name in lines]
-    assert [score(line) for line in ranked] == sorted((score(line) for line in ranked), reverse=True)
+    ranked = [lines[one.name] for one in found]
+    scores = [score(line, board.primary) for line in ranked]
+    assert scores == sorted(scores, reverse=True)
     assert all(line.role == "pretrained" for line in ranked)
     objectives = [line.recipe.pretrain["objective"] for line in ranked]
     assert len(set(objectives)) == len(objectives)
     others = [line for line in board.lines if line.role == "pretrained" and line.records]
-    assert score(ranked[0]) == max(map(score, others))
+    assert scores[0] == max(score(line, board.primary) for line in others)
 
 
 def test_a_line_keeps_its_recipe_and_leaves_the_boards_data_and_time():
