@@ -18,6 +18,7 @@ import time
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
+from math import lcm
 from pathlib import Path
 from typing import Any
 
@@ -161,14 +162,17 @@ class Work:
         return [*tried.words, *self.asked.fed, *own, *spared, *threads, *trainer]
 
     def pretrain(self, words: list[str]) -> dict[str, Any]:
-        """Stage 1 of one way; what it cost. Batches larger than the data become half as large as it."""
+        """Stage 1 of one way; what it cost. Batches larger than the data become half as large as it, or a
+        little less where a term of a sum reads one row in n."""
         try:
             return self.trained(words)
         except DataError as error:
             if (few := re.search(r"the data has ([\d,]+) rows, fewer than one batch", str(error))) is None:
                 raise
             rows = int(few[1].replace(",", ""))
-        batch = max(2, rows // 2)
+        with composed("pretrain", words) as (cfg, _):
+            unit = lcm(*(cfg.objective.get("every") or {}).values())
+        batch = max(2, unit, rows // 2 // unit * unit)
         kept = [word for word in words if not word.startswith("batch_size=")]
         told = f"batches as large as the recipe's: {rows:,} rows are read in batches of {batch:,}"
         return self.trained([*kept, f"batch_size={batch}"]) | {"told": told}

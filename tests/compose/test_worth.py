@@ -14,6 +14,7 @@ from ssl_zoo.compose import composition, worthwhile
 from ssl_zoo.trial.diary import OtherQuestion
 
 LINES = ["cifar10-small/rotation-resnet"]
+SUM = "text-small/crops_word_vectors"  # of two terms, one of which reads one row in eight
 FEW = {"minutes": 0.02, "labels": [3], "seeds": [0, 1], "threads": 1, "device": "cpu"}
 
 
@@ -200,7 +201,13 @@ def test_batches_shrink_to_few_texts(tmp_path):
     ]
     (tmp_path / "notes.csv").write_text("\n".join(["text,class", *rows]) + "\n")
     made = ssl_zoo.worth(
-        tmp_path / "notes.csv", out=tmp_path / "a", lines=["text_crops"], progress=False, **FEW
+        tmp_path / "notes.csv", out=tmp_path / "a", lines=["text_crops", SUM], progress=False, **FEW
     )
-    assert any("batches as large as the recipe's" in one for one in made.left)
+    smaller = [one for one in made.left if "batches as large as the recipe's" in one]
+    assert any(one.startswith("text_crops:") for one in smaller)
+    one = next(one for one in smaller if one.startswith("crops_word_vectors:"))
+    assert (
+        int(re.search(r"in batches of (\d+)", one)[1]) % 8 == 0
+    )  # of which skip-gram reads one row in eight
+    assert not [one for one in made.left if "failed" in one]
     assert {one.line for one in made.figures} >= {"text_crops", "TF-IDF", "random weights"}
