@@ -111,8 +111,8 @@ import resource, torch
 from ssl_zoo.products import HEAP, at_full_rate
 
 def faults():  # pages that the system gives while 64 MiB are made and dropped ten times
-    for turn in range(20):  # some come before, as a heap grows by whatever small pieces lie at its end
-        if turn == 10:
+    for turn in range(40):  # in the first dozen a heap still grows, by whatever small pieces lie at its end
+        if turn == 30:
             before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
         torch.empty(2**24).fill_(1.0)
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
@@ -132,7 +132,7 @@ def test_memory_is_kept_within_the_context():
     usual, inner, outside, wanted, after = (int(word) for word in done.stdout.split())
     pages = 2**26 // resource.getpagesize()
     assert usual >= 5 * pages
-    assert max(inner, outside) <= 2 * pages  # a heap may grow once more, whatever came before
+    assert max(inner, outside) < pages
     assert (wanted, after) == (1, 0)
 
 
