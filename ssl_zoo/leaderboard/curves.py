@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import NamedTuple
@@ -85,19 +84,17 @@ def few(lines: Sequence[Line]) -> list[Line]:
     """
     if len(lines) <= MOST:
         return list(lines)
-    seen: set[str] = set()
-    count: Counter[str] = Counter()
     most = {"pretrained": OBJECTIVES, "reference": REFERENCES}
-    found = []
+    found: dict[tuple[str, str], Line] = {}  # by role and kind
     for line in lines:
-        objective = str(line.recipe.pretrain.get("objective", "")).removesuffix("_small")
-        floor = f"{line.recipe.floor} {line.name.partition(':')[2]}"  # also what trains it for longer
-        what = {"reference": line.name, "floor": floor}.get(line.role, objective)
-        if what not in seen and count[line.role] < most.get(line.role, len(lines)):
-            found.append(line)
-            seen.add(what)
-            count[line.role] += 1
-    return found
+        kind = {
+            "pretrained": str(line.recipe.pretrain.get("objective", "")).removesuffix("_small"),
+            "reference": line.name,
+            "floor": f"{line.recipe.floor}:{line.name.partition(':')[2]}",  # also what trains it for longer
+        }[line.role]
+        if sum(role == line.role for role, _ in found) < most.get(line.role, len(lines)):
+            found.setdefault((line.role, kind), line)
+    return list(found.values())
 
 
 DEPTH = "depth: blocks passed, as a fraction"

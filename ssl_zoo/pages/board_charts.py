@@ -108,13 +108,14 @@ def drawn(board: Standings, one: Curves) -> Spec:
     """A curve for each line, or for some of many, with a band for its 95 % interval. A click on a name of the
     legend shows that line alone."""
     often = few(board.ran)  # first, so that they look least alike
-    named = {line.name: line for line in (*often, *board.lines, *(line for line, _ in one.pictured))}
+    pictured = one.pictured
+    named = {line.name: line for line in (*often, *board.lines, *(line for line, _ in pictured))}
     look = dict(zip(named, looks(list(named.values())), strict=True))
-    titles = [line.title for line, _ in one.pictured]
-    values = [_value(line, point) for line, points in one.pictured for point in points]
+    titles = [line.title for line, _ in pictured]
+    values = [_value(line, point) for line, points in pictured for point in points]
 
     def channel(part: int) -> Spec:
-        scale = {"domain": titles, "range": [look[line.name][part] for line, _ in one.pictured]}
+        scale = {"domain": titles, "range": [look[line.name][part] for line, _ in pictured]}
         legend = {
             "title": None,
             "columns": {"expr": "width > 640 ? 2 : 1"},  # one beside a picture of docs/

@@ -206,8 +206,6 @@ def test_batches_shrink_to_few_texts(tmp_path):
     smaller = [one for one in made.left if "batches as large as the recipe's" in one]
     assert any(one.startswith("text_crops:") for one in smaller)
     one = next(one for one in smaller if one.startswith("crops_word_vectors:"))
-    assert (
-        int(re.search(r"in batches of (\d+)", one)[1]) % 8 == 0
-    )  # of which skip-gram reads one row in eight
+    assert int(re.search(r"in batches of (\d+)", one)[1]) % 8 == 0
     assert not [one for one in made.left if "failed" in one]
     assert {one.line for one in made.figures} >= {"text_crops", "TF-IDF", "random weights"}
