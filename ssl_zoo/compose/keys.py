@@ -21,10 +21,14 @@ from ssl_zoo.compose.signatures import signature
 
 
 def refuse_deletion(verb: str, word: str, targets: dict[str, str]) -> None:
-    """Raise ConfigError for ~KEY where the verb would miss it."""
+    """Raise ConfigError for ~KEY where the verb would miss it.
+
+    An argument of what is built may go, and an entry of such an argument, as a term of a sum is.
+    """
     key = overrides.split(word).key
     parent = key.rpartition(".")[0]
-    if parent not in targets and parent != "budget" and key not in FREE_TO_GO:
+    built = targets.keys() & {parent, parent.rpartition(".")[0]}
+    if not built and parent != "budget" and key not in FREE_TO_GO:
         raise ConfigError(
             f"{word}: {verb} reads {key} and cannot do without it; give {key}=... another value"
         )

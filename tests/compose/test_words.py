@@ -70,6 +70,13 @@ def test_hydras_grammar_is_honoured():
     assert composed("pretrain", *IMAGES, "run=a${b").run == "a${b"
 
 
+def test_a_term_of_a_sum_may_go():
+    words = ["objective=masked_lm_crops", "backbone=bag", "data=stdlib"]
+    gone = [f"~objective.{part}.masked_lm" for part in ("terms", "weights", "every")]
+    objective = composed("pretrain", *words, *gone).objective
+    assert [list(objective[part]) for part in ("terms", "weights", "every")] == [["crops"]] * 3
+
+
 def test_a_sweep_is_checked_value_by_value():
     swept = [*IMAGES, "seed=0,1", "run=a,b"]
     assert composition.settle("pretrain", swept, sweeps=True) == swept
