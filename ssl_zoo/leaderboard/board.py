@@ -288,10 +288,12 @@ def load(folder: Path) -> Board:
         if unknown := sorted(set(recipe.without) - set(body["measures"])):
             raise BoardError(f"{folder}: recipe {recipe.name} is without {unknown}, which are no measures")
     for name, measure in body["measures"].items():
-        if wrong := _wrong_lines(name, body, recipes):
+        if wrong := _wrong_lines(measure, recipes):
             raise BoardError(f"{file}: lines of the measure {name}: {wrong}")
-        if "scratch_of" in measure and (wrong := _wrong_scratch(name, body)):
+        if "scratch_of" in measure and (wrong := _wrong_scratch(name, body["measures"])):
             raise BoardError(f"{file}: measure {name} is scratch_of {measure['scratch_of']}: {wrong}")
+        if name == body["primary"] and ("lines" in measure or "scratch_of" in measure):
+            raise BoardError(f"{file}: measure {name}: primary cannot be one that few lines have")
     references = folder / "references.yaml"
     published = (_yaml(references) if references.exists() else None) or []
     if not isinstance(published, list):
@@ -311,20 +313,19 @@ def load(folder: Path) -> Board:
     )
 
 
-def _wrong_lines(name: str, body: Mapping[str, Any], recipes: Mapping[str, Recipe]) -> str:
+def _wrong_lines(measure: Mapping[str, Any], recipes: Mapping[str, Recipe]) -> str:
     """Why a measure cannot be for the lines that it names; "" where it can."""
-    if (lines := body["measures"][name].get("lines")) is None:
+    if (lines := measure.get("lines")) is None:
         return ""
     if not isinstance(lines, list) or not lines:
         return f"they are a list of recipes, such as [{next(iter(recipes))}], not {lines!r}"
     if unknown := [str(one) for one in lines if one not in recipes]:
         return f"there is no recipe {', '.join(unknown)}"
-    return "primary cannot be one that few lines have" if body["primary"] == name else ""
+    return ""
 
 
-def _wrong_scratch(name: str, body: Mapping[str, Any]) -> str:
+def _wrong_scratch(name: str, measures: Mapping[str, Any]) -> str:
     """Why a measure cannot be training from scratch for longer; "" where it can."""
-    measures = body["measures"]
     tuned = [one for one, said in measures.items() if said.get("protocol") == "finetune"]
     bases = [one for one in tuned if "scratch_of" not in measures[one]]
     if name not in tuned or measures[name]["scratch_of"] not in bases:
@@ -332,4 +333,4 @@ def _wrong_scratch(name: str, body: Mapping[str, Any]) -> str:
         return f"both have to be measures with protocol: finetune, and the other without scratch_of ({known})"
     if measures[name].get("data") != measures[measures[name]["scratch_of"]].get("data"):
         return "they are of other data"
-    return "primary cannot be one that few lines have" if body["primary"] == name else ""
+    return ""

@@ -66,15 +66,19 @@ class Curves(NamedTuple):
 
     @property
     def pictured(self) -> Drawn:
-        """The curves of the picture: of `drawn` those of `few` lines."""
-        kept = {line.name for line in few([line for line, _ in self.drawn])}
+        """The curves of the picture: of `drawn` those of `few` lines, where those of one point come last."""
+        longest_first = sorted(self.drawn, key=lambda one: len(one[1]) == 1)
+        kept = {line.name for line in few([line for line, _ in longest_first])}
         return [(line, points) for line, points in self.drawn if line.name in kept]
 
     @property
     def choice(self) -> str:
         """A sentence on which curves the picture has; "" where it has all."""
-        count = len(self.pictured)
-        return f"{count} of {len(self.drawn)} curves are drawn, {FEW}" if count < len(self.drawn) else ""
+        count, lengths = len(self.pictured), {min(len(points), 2) for _, points in self.drawn}
+        if count == len(self.drawn):
+            return ""
+        first = "; those of one point come last" if len(lengths) == 2 else ""
+        return f"{count} of {len(self.drawn)} curves are drawn, {FEW}{first}"
 
 
 def few(lines: Sequence[Line]) -> list[Line]:

@@ -117,5 +117,11 @@ def render(
 
 def picture(chart: Mapping[str, Any]) -> str:
     """The SVG of a chart on a white ground, for a Markdown page."""
-    config = {"background": "white", "font": "sans-serif", "legend": {"labelLimit": 400}}
+    config = {
+        "background": "white",
+        "font": "sans-serif",
+        "legend": {"labelLimit": 400},
+        # A reader's font may be wider than the one with which names at the right are measured here.
+        "padding": {"left": 5, "top": 5, "right": 45, "bottom": 5},
+    }
     return drawing().vegalite_to_svg({**chart, "config": {**config, **chart.get("config", {})}}, VEGA_LITE)

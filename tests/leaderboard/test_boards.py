@@ -71,9 +71,10 @@ def test_a_board_for_two_cores_has_every_line_with_every_seed():
     ]  # fmt: skip
     for board in found:
         recorded = set(records.read(board.results))
-        lines = set(board.recipes) if board.name not in UNFINISHED else {line for line, _ in recorded}
+        lines = {line for line, _ in recorded}
         assert lines <= set(board.recipes), board.name
-        assert recorded == {(line, seed) for line in lines for seed in board.seeds}, board.name
+        assert lines == set(board.recipes) or board.name in UNFINISHED
+        assert recorded >= {(line, seed) for line in lines for seed in board.seeds}, board.name
         for line in set(board.recipes) - lines:
             assert board.recipes[line].expected == "not run yet"
 
@@ -110,4 +111,4 @@ def test_curves_of_both_modalities_are_drawn_from_results():
     drawn = {board.name: set(charts(standings(board))) for board in BOARDS if board.results.exists()}
     wanted = {"layers-layers", *(f"layers-diagnostics-{part}" for part in DIAGNOSTICS)}
     assert wanted | {"labels-labels-linear", "labels-labels-finetune", "cost-cost"} <= drawn["cifar10-small"]
-    assert wanted | {"labels-layers"} <= drawn["text-small"]
+    assert wanted | {"labels-layers", "labels-labels-finetune", "cost-cost"} <= drawn["text-small"]

@@ -186,6 +186,12 @@ def test_a_picture_of_many_lines_has_the_best_of_each_kind(folder):
     named = [value["line"] for value in board_charts.drawn(board, many)["data"]["values"]]
     assert len(named) == 11 * len(points)
 
+    curve = many.drawn[4]  # "a 2": the others have one point, as bags have by depth
+    flat = [(one, points if one is curve[0] else points[:1]) for one, points in many.drawn]
+    assert [line.name for line, _ in many._replace(drawn=flat).pictured][2:5] == ["a 2", "b 1", "c 1"]
+    assert not many.choice.endswith("last")
+    assert many._replace(drawn=flat).choice.endswith("references; those of one point come last")
+
 
 def test_diagnostics_are_drawn_over_depth(folder):
     board = yaml.safe_load((folder / "board.yaml").read_text())
