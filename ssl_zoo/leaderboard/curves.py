@@ -74,11 +74,12 @@ class Curves(NamedTuple):
     @property
     def choice(self) -> str:
         """A sentence on which curves the picture has; "" where it has all."""
-        count, lengths = len(self.pictured), {min(len(points), 2) for _, points in self.drawn}
+        count = len(self.pictured)
         if count == len(self.drawn):
             return ""
-        first = "; those of one point come last" if len(lengths) == 2 else ""
-        return f"{count} of {len(self.drawn)} curves are drawn, {FEW}{first}"
+        both = len({len(points) == 1 for _, points in self.drawn}) == 2
+        last = "; those of one point come last" if both else ""
+        return f"{count} of {len(self.drawn)} curves are drawn, {FEW}{last}"
 
 
 def few(lines: Sequence[Line]) -> list[Line]:

@@ -23,6 +23,8 @@ FOR_GPUS = [(board, recipe) for board, recipe in TRAINED if "GPU" in board.hardw
 FIRST = ("simclr", "dino", "spark", "deepcluster", "rotation", "next_token", "masked_lm")
 
 UNFINISHED = ("text-hour",)
+# Lines whose difference three seeds could not tell have more.
+MORE_SEEDS = {"text-small": {(line, seed) for line in ("crops_wide", "tfidf") for seed in range(3, 8)}}
 
 
 @pytest.mark.parametrize(
@@ -71,10 +73,10 @@ def test_a_board_for_two_cores_has_every_line_with_every_seed():
     ]  # fmt: skip
     for board in found:
         recorded = set(records.read(board.results))
-        lines = {line for line, _ in recorded}
+        lines = set(board.recipes) if board.name not in UNFINISHED else {line for line, _ in recorded}
         assert lines <= set(board.recipes), board.name
-        assert lines == set(board.recipes) or board.name in UNFINISHED
-        assert recorded >= {(line, seed) for line in lines for seed in board.seeds}, board.name
+        wanted = {(line, seed) for line in lines for seed in board.seeds}
+        assert recorded == wanted | MORE_SEEDS.get(board.name, set()), board.name
         for line in set(board.recipes) - lines:
             assert board.recipes[line].expected == "not run yet"
 
