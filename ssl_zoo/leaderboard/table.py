@@ -30,7 +30,7 @@ def show(board: Standings) -> str:
 
 
 MEANING = "Mean ± half of the 95 % interval over seeds (Student's t)"
-OVER = "“over”: the difference, seed by seed, with an interval of its own"
+OVER = "“over”: the difference, seed by seed where both have the seed, with an interval of its own"
 
 
 def standing(board: Standings, lines: Sequence[Line]) -> tuple[list[str], list[list[str]]]:

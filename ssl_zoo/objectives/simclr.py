@@ -7,7 +7,8 @@ NT-Xent loss (SimCLR, eq. 1; ssl_zoo/contrast.py): with z the normalised project
 
 Views of an image are random crops and colours; views of a text are two draws of the backbone's own
 dropout (SimCSE, §3). The projection head is that of SimCLR's paper for both: SimCLR's code has batch norms in
-it besides, and SimCSE has one layer with a tanh on the first token.
+it besides, and SimCSE has one layer with a tanh on the first token, and in its denominator the second views
+alone.
 
 Published training: SimCLR with LARS, lr 0.3 x batch / 256, weight decay 1e-6, batch 4096.
 """
