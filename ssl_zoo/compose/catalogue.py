@@ -20,6 +20,7 @@ from ssl_zoo.compose.signatures import source, syntax
 
 OBJECTIVES = Path(ssl_zoo.__file__).parent / "objectives"
 YOUR_OWN = "your own"  # the family of what builds a class of the user's
+ENDS = re.compile(r"(?<!\bal)\. (?=[A-Z0-9])")  # of sentences, which "et al. 2022" is not
 NOTES = ("When", "Watch")  # what the first lines of an objective's YAML may begin with
 
 
@@ -28,7 +29,7 @@ class Choice:
     """A file configs/GROUP/NAME.yaml.
 
     Attributes:
-        headline: the first line of its first comment.
+        headline: what its first comment begins with, in whole sentences.
         notes: what further lines of it say under the words of `NOTES`, whole.
         target: full name of what it builds; "" where it does not say.
     """
@@ -75,7 +76,20 @@ def choice(group: str, name: str) -> Choice:
             word, line = found[1], found[2]
         if word:
             notes[word] = f"{notes.get(word, '')} {line}".strip()
-    return Choice(name, head[0] if head else "", notes, next(targets, ""))
+    return Choice(name, headline(head), notes, next(targets, ""))
+
+
+def headline(head: Sequence[str]) -> str:
+    """The first line of a comment in whole sentences: without one that it only begins, or with the rest of
+    its only one."""
+    text = head[0] if head else ""
+    if not text or text.endswith(".") or not head[1:] or head[1].startswith(NOTES):
+        return text
+    if ends := [found.start() + 1 for found in ENDS.finditer(text)]:
+        return text[: ends[-1]]
+    text = " ".join(takewhile(lambda line: not line.startswith(NOTES), head))
+    found = ENDS.search(text)
+    return text if found is None else text[: found.start() + 1]
 
 
 def facts() -> dict[str, tuple[Path, dict[str, Any]]]:

@@ -31,7 +31,7 @@ def own_name(data: DictConfig, choice: str) -> str:
         return choice
     sources = {key: absolute(OmegaConf.to_container(data, resolve=True)[key]) for key in keys}  # pyright: ignore
     digest = hashlib.blake2b(json.dumps(sources, sort_keys=True).encode(), digest_size=3).hexdigest()
-    if choice not in ("image_folder", "image_captions", "text_files"):
+    if choice not in ("image_folder", "image_captions", "text_files", "text_pairs"):
         return f"{choice}-{digest}"
     named = data.get("name")
     stem = named if named and named != usual.get("name") else stem_of(sources.get("train", sources[keys[0]]))  # pyright: ignore

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import tempfile
 import time
 import warnings
@@ -10,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -22,6 +23,7 @@ from ssl_zoo.compose.composition import ConfigError
 from ssl_zoo.compose.data_names import absolute
 from ssl_zoo.compose.gate import instantiate
 from ssl_zoo.compose.objects import NONE, Objects
+from ssl_zoo.compose.read_before import KEEPS, test_rows_read
 from ssl_zoo.compose.reopen import reopen_pair
 from ssl_zoo.data.images import ImageData
 from ssl_zoo.data.own import OwnData
@@ -31,6 +33,7 @@ from ssl_zoo.data.text_pairs import TextPairs
 from ssl_zoo.data.text_streams import TextStream
 from ssl_zoo.data.tokenizer import Tokenizer
 from ssl_zoo.leaderboard.standings import format_point
+from ssl_zoo.messages import note
 from ssl_zoo.pretrain import export
 from ssl_zoo.pretrain.saying import say
 from ssl_zoo.pretrain.writing import write_atomically
@@ -43,6 +46,7 @@ from ssl_zoo.transfer.report import Result, any_metric
 from ssl_zoo.transfer.table import Table
 
 PIXELS, TFIDF = "raw pixels", "TF-IDF"  # floors without a network
+LIKELIHOODS = ("bits_per_byte", "in_context_loss")  # measures of the texts themselves
 FLOORS = ("scratch", "random", "simple")  # the kinds of floors, of which floors=true measures all
 
 
@@ -252,11 +256,18 @@ def evaluate_from(
     data: Data = objects.data or instantiate(cfg.data, _convert_="all")
     one = subject(where, cfg.length, cfg.device, data.modality, backbone)
     refuse_other_modality(where, one, data, choices["data"])
-    settings = OmegaConf.to_container(cfg.data, resolve=True)
-    assert isinstance(settings, dict)
+    settings = cast(dict[str, Any], OmegaConf.to_container(cfg.data, resolve=True))
     sources = {
         split: absolute(settings[split]) for split in Splits._fields if settings.get(split) is not None
     }
+    if objects.data is None and test_rows_read(where, settings):
+        read = f"{where} was pretrained on the rows of {data.name} that are test here"
+        if protocol.name in LIKELIHOODS:
+            raise ConfigError(
+                f"{read}, and {protocol.name} says how well it predicts texts that it has not read: {KEEPS}; "
+                "or measure on other texts"
+            )
+        note(f"{read}, without their labels; {KEEPS}")
     folder = where / "evaluations"
     folder.mkdir(exist_ok=True)
     tempfile.TemporaryFile(dir=folder).close()  # a folder that takes no file fails before it is measured
@@ -270,13 +281,21 @@ def evaluate_from(
             "results": {name: result.as_dict() for name, result in found},
             "finished": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         }
-        write_atomically(folder / f"{choices['data']}-{name}.json", json.dumps(report, indent=1).encode())
+        file = re.sub(r"[^\w.-]+", "_", "-".join([choices["data"], *by_column(settings), name]))
+        write_atomically(folder / f"{file}.json", json.dumps(report, indent=1).encode())
         points.insert(0, found)  # a sweep goes from the last to the first, and tables as was asked
     tables = [dict(found) for found in points]
     doubts = [doubt for found in tables for doubt in below_random(found) + below_chance(found)]
     doubts += below_simple(tables)
     rows = tuple(row for found in points for row in found)
     return Table(rows, (*untrained(where), *doubts), folder)
+
+
+def by_column(data: dict[str, Any]) -> list[str]:
+    """The name of the column of labels, where one is named: a table has several, which are measured apart."""
+    form = data.get("format")
+    label = (form if isinstance(form, dict) else data).get("label")
+    return [label] if isinstance(label, str) else []
 
 
 def untrained(where: Path) -> list[str]:

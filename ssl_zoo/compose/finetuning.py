@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -127,6 +128,11 @@ def answering(
         )
     if cfg.labels is not None:
         raise ConfigError("labels= is for classes; protocol=completion reads all pairs")
+    for key in ("task", "input", "label", "tag"):
+        if cfg[key] is not None:
+            raise ConfigError(f"{key}= is for labels; protocol=completion has prompt= and completion=")
+    if cfg.steps is not None:
+        protocol = replace(protocol, steps=cfg.steps)
     if cfg.data.get("splits") is not None:
         raise ConfigError(
             "data.splits is for single samples; pairs that are held out are a file of their own: "

@@ -23,12 +23,13 @@ from ssl_zoo.compose.gate import ConfigError, of_hydra
 
 # Keys that hold a path or another text: 1e-3, [x] and a=b are names of folders here.
 TEXTS = re.compile(
-    r"run|init|model|prompt|file|out|push|wandb|resume|data_dir|(data|tokenizer|backbone)\.name|data\.cache"
+    r"run|init|model|prompt|text|query|file|out|push|wandb|resume|data_dir|(data|tokenizer|backbone)\.name"
+    r"|data\.cache"
 )
 SOURCES = re.compile(
     r"data\.(train|validation|test|unlabelled|classes)"
 )  # texts, or lists and mappings of them
-VERBATIM = ("prompt",)  # texts in which nothing is filled in
+VERBATIM = ("prompt", "text", "query")  # texts in which nothing is filled in
 SWITCHES = ("help", "resolve", "run", "multirun", "shell_completion", "hydra_help", "version")
 VALUED = ("cfg", "package", "config_path", "config_name", "config_dir", "info")
 INFO = ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath")
@@ -117,8 +118,8 @@ def refuse_unreadable(words: list[str]) -> None:
             )
         if len(word) > LONGEST:
             raise ConfigError(f"the word {start + '...'!r} has {len(word):,} characters; at most {LONGEST:,}")
-        if split(word).value == "":
-            key = split(word).key
+        key = split(word).key
+        if split(word).value == "" and re.fullmatch(r"[A-Za-z_][\w./@:-]*", key):  # others are texts
             raise ConfigError(f"{word} is empty: give a value, or {key}=null for none")
 
 

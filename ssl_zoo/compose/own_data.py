@@ -6,7 +6,9 @@ it gives the splits; class folders give labels.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from omegaconf import OmegaConf
@@ -28,6 +30,7 @@ from ssl_zoo.compose.own_shapes import (
     tables_at,
     texts_at,
 )
+from ssl_zoo.compose.own_tables import Labels
 from ssl_zoo.compose.own_tasks import model_words, names_splits, task_words
 from ssl_zoo.messages import note
 
@@ -35,6 +38,8 @@ QUICK = 64  # pixels a side at most, where minutes count
 HELD_OUT = 0.2  # of the labelled rows, where an evaluation is given no test split
 PARTED = "blank_line"  # what parts documents where nothing else is said
 CARVED = ("pretrain", "finetune", "evaluate", "look", "worth")  # verbs that read a validation split
+FRACTION = "data.validation_fraction"
+LABELS: dict[str, Labels] = {"embed": "none", "predict": "if all have one", "pretrain": "if all have one"}
 WHOLE = ("embed", "predict")  # verbs that read all that lies at a path, as one
 
 
@@ -66,12 +71,15 @@ def chosen(verb: str, given: list[str], choices: list[str]) -> list[str]:
     if named and verb in WHOLE:
         raise ConfigError(f"{verb} reads all that lies at {value}: leave data.splits out")
     of_pairs = "protocol=completion" in given and verb == "finetune"
+    of_scores = "protocol=similarity" in given and verb == "evaluate"
     if hub is not None:
         made = of_hub(verb, hub, where is not None, named)
     elif of_pairs:
         made = pairs(path)
+    elif of_scores:
+        made = scored_pairs(path, given)
     else:
-        made = of_task(verb, path, given, where) or spelt(verb, path, where is not None, named)
+        made = of_task(verb, path, given, where) or spelt(verb, path, given, where is not None, named)
     if where is not None and (hub is None or made[0] == "data=image_folder"):
         made += inherited(where, made)
     if verb == "worth":
@@ -147,10 +155,11 @@ def inherited(run: Path, made: list[str]) -> list[str]:
     return []
 
 
-def spelt(verb: str, path: Path, of_run: bool = False, named: bool = False) -> list[str]:
+def spelt(verb: str, path: Path, words: list[str], of_run: bool = False, named: bool = False) -> list[str]:
     """The words that say what lies at a path, which a note tells the user as well.
 
     Args:
+        words: that were typed, of which those that say something of the data are repeated.
         of_run: whether a run or a model says how it is read.
         named: whether a file of names says which split each sample is of.
 
@@ -159,13 +168,14 @@ def spelt(verb: str, path: Path, of_run: bool = False, named: bool = False) -> l
     """
     whole, found = verb in WHOLE, files(path)
     parts = {"train": path} if whole else splits(path)
-    there = Lies(path, found, parts, whole, whole or verb == "look", of_run)
+    typed = {one.key: one.value for one in map(overrides.split, words) if one.value is not None}
+    there = Lies(path, found, parts, whole, whole or verb == "look", LABELS.get(verb, "any"), typed, of_run)
     if listing := labels_of_images(there):
         there = there._replace(found=[listing], parts={"train": listing})
     kind, left = main_kind(there)
     read = {"images": images_at, "shards": shards_at, "tables": tables_at, "texts": texts_at}[kind](there)
     given = [f", {split} from {part.name}" for split, part in there.parts.items() if len(there.parts) > 1]
-    return told(verb, str(path), path.absolute().name, read, "".join(given) + left, named)
+    return told(verb, str(path), path.absolute().name, read, "".join(given) + left, named, typed)
 
 
 def of_hub(verb: str, name: str, of_run: bool, named: bool) -> list[str]:
@@ -183,25 +193,35 @@ def of_hub(verb: str, name: str, of_run: bool, named: bool) -> list[str]:
     return told(verb, f"hf:{name}", Path(name.partition("@")[0]).name, read, "", named)
 
 
-def told(verb: str, place: str, name: str, read: Read, more: str, named: bool) -> list[str]:
+def told(
+    verb: str,
+    place: str,
+    name: str,
+    read: Read,
+    more: str,
+    named: bool,
+    typed: Mapping[str, str] = MappingProxyType({}),
+) -> list[str]:
     """The words that read what lies at a place, and the splits that are carved off it; a note tells of them.
 
     Args:
         name: of the data set, if nobody gives another.
         more: what else is said.
         named: whether a file of names says which split each sample is of: then nothing is carved by chance.
+        typed: key -> value of words that say it already.
     """
     whole, group, said = verb in WHOLE, read.group, read.said
     made = [f"data={group}", *(f"data.{split}={literal(one)}" for split, one in read.sources.items())]
     made += [*read.words, f"data.name={overrides.quote(name or 'root')}"]
     carves = group != "image_captions" and not named
-    if carves and verb in CARVED and "validation" not in read.sources:
+    if carves and verb in CARVED and "validation" not in read.sources and FRACTION not in typed:
         said += "; a tenth is held out as validation (data.validation_fraction)"
     if carves and whole:
         made.append("data.validation_fraction=0.0")
     if carves and verb in ("evaluate", "worth") and "test" not in read.sources:
         made.append(f"data.test_fraction={HELD_OUT}")
-        said += f"; a test split of {HELD_OUT} is carved (data.test_fraction)"
+        share = typed.get("data.test_fraction", HELD_OUT)
+        said += f"; a test split of {share} is carved (data.test_fraction)"
     note(f"data={place}: {said}{more} (data={group} data.train=...)")
     return made
 
@@ -217,6 +237,27 @@ def pairs(path: Path) -> list[str]:
     note(f"data={path}: pairs of prompts and completions (prompt=, completion= name the columns)")
     made = [f"data.{split}={literal(part)}" for split, part in parts.items()]
     return ["data=text_files", *made, f"data.name={overrides.quote(path.absolute().name or 'root')}"]
+
+
+def scored_pairs(path: Path, given: list[str]) -> list[str]:
+    """The words for a table of two sentences and how alike they are, whose columns are looked up when it is
+    read."""
+    parts = splits(path)
+    if any(kind_of(part) != "tables" or part.is_dir() for part in parts.values()):
+        raise ConfigError(
+            f"data={path}: pairs of sentences with their scores are a .csv, .tsv, .jsonl or .parquet file, "
+            "or a folder with a train, a validation and a test file of that kind"
+        )
+    typed = {word.partition("=")[0] for word in given}
+    drawn = {"validation": 0.1, "test": HELD_OUT}
+    carved = "".join(
+        f"; {share} of the pairs are {split} (data.{split}_fraction)"
+        for split, share in drawn.items()
+        if split not in parts and f"data.{split}_fraction" not in typed
+    )
+    note(f"data={path}: pairs of sentences and their scores (data.columns=[A,B,SCORE]){carved}")
+    made = [f"data.{split}={literal(part)}" for split, part in parts.items()]
+    return ["data=text_pairs", *made, f"data.name={overrides.quote(path.absolute().name or 'root')}"]
 
 
 def literal(source: Any) -> str:

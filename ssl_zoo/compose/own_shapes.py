@@ -10,8 +10,9 @@ from typing import Any, NamedTuple
 from ssl_zoo.compose import overrides
 from ssl_zoo.compose.gate import ConfigError
 from ssl_zoo.compose.own_files import class_folders, kind_of, kinds, nearest_side
-from ssl_zoo.compose.own_tables import columns, image_columns
+from ssl_zoo.compose.own_tables import Labels, columns, image_columns
 
+PACKED = (".gz", ".xz", ".bz2", ".zst")
 SHORT = 20_000  # bytes of a file, in the mean: shorter ones are a document each
 
 
@@ -24,6 +25,8 @@ class Lies(NamedTuple):
         parts: split -> where it lies.
         whole: whether all is read, and none of it is held out.
         streams: whether images are read where they lie, each when it is wanted.
+        labels: whether labels are looked for; see `own_tables.columns`.
+        typed: key -> value of words that say something of it already.
         of_run: whether a run or a model says how they are read.
     """
 
@@ -32,6 +35,8 @@ class Lies(NamedTuple):
     parts: dict[str, Path]
     whole: bool
     streams: bool
+    labels: Labels
+    typed: dict[str, str]
     of_run: bool = False
 
     def of(self, kind: str) -> list[Path]:
@@ -140,9 +145,10 @@ def tables_at(there: Lies) -> Read:
             "with data=text_files data.train=PATH"
         )
     sources = {split: inside[0] if len(inside) == 1 else inside for split, inside in tables.items()}
-    images = image_columns(tables["train"][0])
+    first = tables["train"][0]
+    images = image_columns(first, there.typed)
     if images is None:
-        return Read("text_files", *columns(tables["train"][0], labels=not there.whole), sources)
+        return Read("text_files", *columns(first, there.labels, there.typed), sources)
     if any(isinstance(source, list) for source in sources.values()):
         raise ConfigError(f"data={there.path} holds several tables of images: name one of them")
     group, words, said, held = images
@@ -163,7 +169,19 @@ def texts_at(there: Lies) -> Read:
     if len(texts) > 1 and sum(one.stat().st_size for one in texts) <= SHORT * len(texts):
         return Read("text_files", each, f"{said}, one document a file (data.format.separator)", {**parts})
     said += ", documents parted by empty lines (data.format.separator)"
+    if "data.format.separator" not in there.typed and one_block(texts[0]):
+        said += f"; {texts[0].name} begins without any: data.format.separator=line reads each line as one"
     return Read("text_files", [], said, {**parts})
+
+
+def one_block(file: Path) -> bool:
+    """Whether a file of several lines begins with a megabyte, or all of it, that no empty line parts."""
+    try:
+        with file.open("rb") as stream:
+            head = stream.read(1 << 20).replace(b"\r", b"").strip()
+    except OSError:  # which is told of where it is read
+        return False
+    return file.suffix.lower() not in PACKED and head.count(b"\n") >= 10 and b"\n\n" not in head
 
 
 def labels_of_images(there: Lies) -> Path | None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import re
+from collections.abc import Mapping
 from itertools import islice
 from pathlib import Path
-from typing import Any, cast
+from types import MappingProxyType
+from typing import Any, Literal, cast
 
 from ssl_zoo.compose import overrides
 from ssl_zoo.compose.gate import ConfigError
@@ -25,25 +27,48 @@ TEXT = (
     "description",
 )
 LABEL = ("label", "class", "category", "opinion", "sentiment", "target", "topic", "y", "rating", "stars")
+TEXT_KEY, LABEL_KEY = "data.format.text", "data.format.label"
+Errors = Literal["strict", "replace"]  # of ssl_zoo.data.text_files, which brings torch
 SAMPLE = 200  # rows of a table that any guess reads
 MANY = 20_000  # rows that it reads of texts and numbers: tables are often sorted by class
 
 
-def columns(file: Path, labels: bool = True) -> tuple[list[str], str]:
-    """The words that say which columns of a table are read, and a line that says which were guessed.
+Labels = Literal["none", "if all have one", "any"]
 
-    labels: whether one of the labels is looked for; rows that have none are then left out.
+
+def columns(
+    file: Path, labels: Labels = "any", typed: Mapping[str, str] = MappingProxyType({})
+) -> tuple[list[str], str]:
+    """The words that say which columns of a table are read, and a line that says which.
+
+    Args:
+        labels: whether a column of labels is looked for. Rows that have none are then left out; with "if all
+            have one" a column in which some have none is not read.
+        typed: key -> value of words that say it already.
     """
     from ssl_zoo.data.text_tables import named  # brings torch
 
-    delimiter, names, rows = parted(file)
+    delimiter, names, rows = parted(file, errors_of(typed))
     texts = {name: [str(row.get(name, "")) for row in rows] for name in names}
     lengths = {name: sum(map(len, values)) / max(1, len(values)) for name, values in texts.items()}
     text = named(names, TEXT) or max(names, key=lambda name: lengths[name])
     rest = [name for name in names if name != text]
     few = [n for n in rest if 2 <= len(set(texts[n])) <= max(2, min(100, len(rows) // 5)) and lengths[n] < 40]
     label = named(rest, LABEL) or (min(few, key=lambda name: len(set(texts[name]))) if few else None)
-    label = label if labels else None
+    label, lack = (None if labels == "none" else label), 0
+    if label is not None and labels == "if all have one":
+        lack = sum(row.get(label) is None or not str(row[label]).strip() for row in rows)
+    said = "a table" + (f" parted by {delimiter!r}" if delimiter not in ",\t" else "")
+    texted = typed.get(TEXT_KEY, overrides.quote(str(text)))
+    said += f"; text is column {texted}"
+    if LABEL_KEY in typed:
+        said += ", no labels" if typed[LABEL_KEY] == "null" else f", label is {typed[LABEL_KEY]}"
+    elif lack:
+        said += f", label {label!r} is not read, as {lack:,} of {len(rows):,} rows have none"
+        said += f" ({LABEL_KEY}={label} reads the others alone)"
+    else:
+        said += ", no labels" if label is None else f", label is {label!r}"
+    label = None if lack else label
     made = [
         "data.format._target_=ssl_zoo.data.text_formats.Table",
         "~data.format.separator",
@@ -52,13 +77,13 @@ def columns(file: Path, labels: bool = True) -> tuple[list[str], str]:
     ]
     made += [] if label is None else [f"+data.format.label={column(label)}"]
     made += [f"+data.format.delimiter='{delimiter}'"] if delimiter != "," else []
-    said = "a table" + (f" parted by {delimiter!r}" if delimiter not in ",\t" else "")
-    said += f"; text is column {text!r}" + (", no labels" if label is None else f", label is {label!r}")
-    keys = "data.format.text=, data.format.label=" if labels else "data.format.text="
+    keys = f"{TEXT_KEY}=, {LABEL_KEY}=" if labels != "none" else f"{TEXT_KEY}="
     return made, f"{said}, of {', '.join(map(repr, names))} ({keys})"
 
 
-def image_columns(file: Path) -> tuple[str, list[str], str, bool] | None:
+def image_columns(
+    file: Path, typed: Mapping[str, str] = MappingProxyType({})
+) -> tuple[str, list[str], str, bool] | None:
     """The group, the words and the line for a table of images, and whether it holds them itself; None for any
     other table.
 
@@ -68,7 +93,7 @@ def image_columns(file: Path) -> tuple[str, list[str], str, bool] | None:
     from ssl_zoo.data.image_tables import IMAGES, LABELS, pixels
     from ssl_zoo.data.text_tables import named
 
-    delimiter, names, rows = parted(file)
+    delimiter, names, rows = parted(file, errors_of(typed))
     held = next((name for name in names if rows and pixels(rows[0].get(name)) is not None), None)
     image = named(names, IMAGES) if held is None else held
     paths = [Path(str(row.get(image, ""))) for row in rows]
@@ -93,7 +118,12 @@ def image_columns(file: Path) -> tuple[str, list[str], str, bool] | None:
     return "image_captions", made, f"{said}, of {columns} (data.image=, data.caption=)", False
 
 
-def parted(file: Path) -> tuple[str, list[Any], list[dict[Any, Any]]]:
+def errors_of(typed: Mapping[str, str]) -> Errors:
+    """What is done with bytes that are no UTF-8."""
+    return "replace" if typed.get("data.errors") == "replace" else "strict"
+
+
+def parted(file: Path, errors: Errors = "strict") -> tuple[str, list[Any], list[dict[Any, Any]]]:
     """The sign that parts the cells of a table, its names and first rows: in a CSV not always a comma.
 
     Raises:
@@ -102,12 +132,12 @@ def parted(file: Path) -> tuple[str, list[Any], list[dict[Any, Any]]]:
     usual = "\t" if ".tsv" in file.name.lower() else ","
     names, rows, wrong = [], [], None
     try:
-        names, rows = sample(file, usual)
+        names, rows = sample(file, usual, errors)
     except ConfigError as error:
         wrong = error
     for sign in ";\t|" if len(names) < 2 and ".csv" in file.name.lower() else ():
         with contextlib.suppress(ConfigError):  # rows of several widths, above all
-            other, found = sample(file, sign)
+            other, found = sample(file, sign, errors)
             if len(other) > 1 and found:
                 return sign, other, found
     if wrong is not None:
@@ -126,7 +156,7 @@ def light(row: Any) -> bool:
     return not any(isinstance(cell, (bytes, dict)) for cell in cells)
 
 
-def sample(file: Path, delimiter: str) -> tuple[list[Any], list[dict[Any, Any]]]:
+def sample(file: Path, delimiter: str, errors: Errors) -> tuple[list[Any], list[dict[Any, Any]]]:
     """Names (or numbers, without a first row of names) of the columns, and the first rows.
 
     Raises:
@@ -136,7 +166,7 @@ def sample(file: Path, delimiter: str) -> tuple[list[Any], list[dict[Any, Any]]]
     from ssl_zoo.data.text_tables import table
 
     try:
-        rows = table(file, delimiter=delimiter)
+        rows = table(file, errors, delimiter)
         cells = [row.fields for row in islice(rows, SAMPLE + 1)]
         if all(map(light, cells[:1])):
             cells += [row.fields for row in islice(rows, MANY - SAMPLE)]

@@ -210,7 +210,8 @@ def look_into(file: Path, wish: Wish) -> Found:
     if label is None or label not in names:
         if wish.label is not None or wish.task is not None:
             what = "no column" if wish.label is None else f"no column {label!r}"
-            raise ConfigError(f"{file} has {what} of labels, only {', '.join(map(repr, names))} (label=)")
+            kind = "numbers" if wish.task == "regression" else "labels"
+            raise ConfigError(f"{file} has {what} of {kind}, only {', '.join(map(repr, names))} (label=)")
         return Found("classes")
     cells = [row.get(label) for row in rows]
     lists, sign = holds_lists(cells), separator_in(cells)
@@ -219,8 +220,8 @@ def look_into(file: Path, wish: Wish) -> Found:
         said += f", labels are column {label!r}, {how}, {of}"
         return Found("labels", modality, said, column, label, delimiter, None if lists else sign)
     if wish.task == "regression" or (wish.task is None and is_quantity(cells)):
-        said += f", the number is column {label!r}, a quantity as it has fractions or hardly recurs, {of}; "
-        said += "task=classes takes its values as names"
+        why = "" if wish.task is not None else ", a quantity as it has fractions or hardly recurs"
+        said += f", the number is column {label!r}{why}, {of}; task=classes takes its values as names"
         return Found("regression", modality, said, column, label, delimiter)
     return Found("classes")
 
@@ -250,11 +251,12 @@ def label_column(names: list[Any], rows: list[dict[Any, Any]], task: str | None)
 
     cells = {name: [row.get(name) for row in rows] for name in names}
     several = (name for name in names if holds_lists(cells[name]) or separator_in(cells[name]))
-    amounts = (name for name in names if is_quantity(cells[name]))
+    if task == "regression":
+        amounts = [name for name in names if numbers(cells[name])]
+        quantity = next((name for name in amounts if is_quantity(cells[name])), None)
+        return named(amounts, TARGETS) or quantity
     found = named(names, TARGETS)
-    if found is None and task in (None, "labels"):
-        return next(several, None)
-    return next(amounts, None) if found is None and task == "regression" else found
+    return next(several, None) if found is None and task in (None, "labels") else found
 
 
 def holds_lists(cells: list[Any]) -> bool:
@@ -285,14 +287,17 @@ def separator_in(cells: list[Any]) -> str | None:
     return None
 
 
-def is_quantity(cells: list[Any]) -> bool:
-    """Whether these cells are numbers that stand for an amount and not for a class."""
+def numbers(cells: list[Any]) -> list[float]:
+    """The numbers in these cells, of which some may be empty; [] where one holds anything else."""
     values = [cell for cell in cells if cell is not None and cell != ""]
     try:
-        numbers = [float(cell) for cell in values if not isinstance(cell, bool)]
+        return [] if any(isinstance(cell, bool) for cell in values) else [float(cell) for cell in values]
     except (TypeError, ValueError):
-        return False
-    if len(numbers) < max(1, len(values)):
-        return False
-    few = sum(count for _, count in Counter(numbers).items() if count > 1) * 2 < len(numbers)
-    return any(number % 1 != 0 for number in numbers) or (few and len(numbers) > 20)
+        return []
+
+
+def is_quantity(cells: list[Any]) -> bool:
+    """Whether these cells are numbers that stand for an amount and not for a class."""
+    found = numbers(cells)
+    few = sum(count for _, count in Counter(found).items() if count > 1) * 2 < len(found)
+    return any(number % 1 != 0 for number in found) or (few and len(found) > 20)

@@ -104,7 +104,7 @@ def predict_from(
                 made.count(one)
                 each(one)
     for line in made.account.lines():
-        note(line)
+        note(line.replace("(length=)", f"(to {model.subject.length} tokens; length= of finetune)"))
     if strange:
         made.right = None  # folders of other names than the classes are no labels
     return made

@@ -129,7 +129,7 @@ def lines(path: Path, errors: Errors = "strict", limits: Limits = LIMITS) -> Ite
                         at = offset + raw.index(0)
                         raise DataError(
                             f"{path}, line {number}: byte {at} of the text is NUL (0x00), which text does "
-                            "not hold. Mend the file, or set errors: replace to put U+FFFD in its place"
+                            "not hold. Mend the file, or set data.errors=replace to put U+FFFD in its place"
                         )
                     raw = raw.replace(b"\0", "\ufffd".encode())
                 yield raw.decode("utf-8", errors).replace("\r\n", "\n")
@@ -138,7 +138,7 @@ def lines(path: Path, errors: Errors = "strict", limits: Limits = LIMITS) -> Ite
         at, byte = offset + error.start, error.object[error.start]
         raise DataError(
             f"{path}, line {number}: byte {at} of the text (0x{byte:02x}) is not UTF-8. Save the file "
-            "as UTF-8, or set errors: replace to put U+FFFD in its place"
+            "as UTF-8, or set data.errors=replace to put U+FFFD in its place"
         ) from error
     except (OSError, EOFError, lzma.LZMAError, zlib.error) as error:
         raise DataError(f"{path} cannot be read: {error}") from error

@@ -49,7 +49,7 @@ def text_of(value: object, where: str, errors: Errors = "strict") -> str | None:
         if errors == "strict":
             raise DataError(
                 f"{where} holds {odd[0]!a} at character {odd.start()}, which is no text: mend it, or set "
-                "errors: replace to put U+FFFD in its place"
+                "data.errors=replace to put U+FFFD in its place"
             )
         return _NO_TEXT.sub("\ufffd", value)
     return value
@@ -80,7 +80,8 @@ def label_of(value: object, where: str) -> str | None:
 def _shown(value: object) -> str:
     name = {dict: "an object", list: "a list", float: "a number", int: "a number", bool: "a boolean"}
     shown = repr(value) if not isinstance(value, int) or abs(value) < 10**40 else "of more than 40 digits"
-    return f"{name.get(type(value), type(value).__name__)} ({shown[:40]})"
+    shown = f"{shown[:40]} ..." if len(shown) > 40 else shown
+    return f"{name.get(type(value), type(value).__name__)} ({shown})"
 
 
 def check_delimiter(delimiter: object) -> None:

@@ -175,7 +175,9 @@ class Meter(PerStep):
         told = "  ".join(f"{name} {value.item():.4g}" for name, value in module.loss.items())
         pace = f"{speed:,.0f} {module.data.rows.unit}/s"
         if waiting > 5:
-            pace += f"  waiting for data {waiting:.0f} % of the time (raise workers={module.data.workers})"
+            pace += (
+                f"  waiting for data {waiting:.0f} % of the time (workers={module.data.workers}; try more)"
+            )
         if (rest := self.rest(now, module)) > 0:
             pace += f"  {left(rest)}"
         if self.bar.disable:

@@ -55,7 +55,7 @@ class Checkpoint(PerStep):
             if trainer.global_step != self.saved:
                 self.save(trainer, module)
             self.settle()
-            say(f"{self.stop.name}: saved step {trainer.global_step:,}; go on with resume=auto")
+            say(f"{self.stop.name}: saved step {trainer.global_step:,}; the same command goes on from there")
             module.stopped = trainer.should_stop = True
 
     def on_train_end(self, trainer, pl_module) -> None:

@@ -264,7 +264,7 @@ def test_sigterm_saves_and_exits_143(tmp_path):
     cache = tmp_path / "cache"
     code, log = forked(tmp_path, asked_to_stop, tmp_path, cache)
     assert code == 143, log
-    assert "SIGTERM: saved step 5; go on with resume=auto" in log
+    assert "SIGTERM: saved step 5; the same command goes on from there" in log
     run = tmp_path / "run"
     assert [path.name for path in checkpoints(run / "checkpoints")] == ["step-000000000005.ckpt"]
     assert newest(run / "checkpoints") is not None

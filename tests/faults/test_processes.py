@@ -246,7 +246,7 @@ def test_sigterm_to_one_of_two_stops_both(tmp_path, whom, times):
     assert time.monotonic() - began < 20  # the grace time of most schedulers is 30
     (saved,) = checkpoints(tmp_path / "run/checkpoints")
     assert newest(tmp_path / "run/checkpoints") == saved
-    assert f"saved step {int(saved.stem[5:]):,}; go on with resume=auto" in log
+    assert f"saved step {int(saved.stem[5:]):,}; the same command goes on from there" in log
 
 
 # Rows that do not divide

@@ -191,7 +191,9 @@ class Sleepy(Pictures):
 
 def test_waiting_for_data_is_said_with_what_would_help(tmp_path, capsys):
     train(tmp_path / "slow", build=(partial(small_mae, vit()), Sleepy), steps=5)
-    (said,) = re.findall(r"waiting for data (\d+) % of the time \(raise workers=0\)", capsys.readouterr().out)
+    (said,) = re.findall(
+        r"waiting for data (\d+) % of the time \(workers=0; try more\)", capsys.readouterr().out
+    )
     assert 30 < int(said) <= 100
 
 

@@ -91,7 +91,7 @@ def test_a_signal_to_the_whole_group_saves_one_whole_checkpoint(tmp_path, number
     (saved,) = checkpoints(tmp_path / "run/checkpoints")
     assert newest(tmp_path / "run/checkpoints") == saved
     step = int(saved.stem.removeprefix("step-"))
-    assert log.count(f"{name}: saved step {step}; go on with resume=auto") == 1
+    assert log.count(f"{name}: saved step {step}; the same command goes on from there") == 1
     assert "Traceback" not in log
     assert "val/loss" not in log  # the final evaluation is skipped
     assert json.loads((tmp_path / "run/summary.json").read_text())["stopped"]
