@@ -22,7 +22,7 @@ from ssl_zoo.data.captions import ClassCaptions, captioned
 from ssl_zoo.data.image_captions import ImageCaptions
 from ssl_zoo.data.images import ImageData
 from ssl_zoo.data.own import OwnData
-from ssl_zoo.data.rows import Rows
+from ssl_zoo.data.rows import DataError, Rows
 from ssl_zoo.data.text_streams import Texts, TextStream
 from ssl_zoo.data.tokenizer import Tokenizer
 from ssl_zoo.loggers import refuse_absent
@@ -162,7 +162,13 @@ def train(cfg: DictConfig, settings: dict[str, Any], where: Path, objects: Objec
         monitor = Monitor(look("train"), look(held_out), cfg.evaluate_every)
     validation = None
     if held_out:
-        validation = Validation(read(held_out), cfg.evaluate_every, cfg.batch_size, cfg.validation_limit)
+        try:
+            watched_rows = read(held_out)
+        except DataError as error:
+            raise DataError(
+                f"of the texts or images held out as validation: {error}; evaluate_every=0 reads none of them"
+            ) from error
+        validation = Validation(watched_rows, cfg.evaluate_every, cfg.batch_size, cfg.validation_limit)
     guard = Guard(**settings["guard"]) if settings.get("guard") else None
     known = objects.backbone is not None or cfg.init is not None or cfg.backbone.get("pretrained")
     if guard is not None and guard.head_start and not known:

@@ -154,6 +154,14 @@ def test_columns_of_labels_are_measured_apart(home, tmp_path):
     assert names == ["label-knn-all.json", "stars-knn-all.json"]
 
 
+def test_rows_that_validation_is_too_short_for_are_said_to_be_its_own(home, tmp_path):
+    words = {"backbone": "transformer_micro", "data": home / "notes.txt", "out": tmp_path / "run"}
+    given = words | SMALL | {"context": 100, "evaluate_every": 1}
+    with pytest.raises(DataError, match=r"held out as validation: the text has .* evaluate_every=0"):
+        ssl_zoo.pretrain("next_token", **given)
+    ssl_zoo.pretrain("next_token", **given | {"evaluate_every": 0})
+
+
 def test_completions_take_the_steps_that_are_asked_for(home, tmp_path):
     file = tmp_path / "pairs.jsonl"
     file.write_text(
