@@ -79,6 +79,18 @@ def choice(group: str, name: str) -> Choice:
     return Choice(name, headline(head), notes, next(targets, ""))
 
 
+def described(group: str, word: str) -> list[str]:
+    """The choices whose headline has a word in it, however that is hyphenated, the earliest first."""
+    bare = letters(word)
+    said = {name: letters(choice(group, name).headline) for name in options(group)} if len(bare) > 3 else {}
+    return sorted((name for name in said if bare in said[name]), key=lambda name: said[name].index(bare))
+
+
+def letters(text: str) -> str:
+    """The letters and digits of a text, in lower case."""
+    return re.sub(r"[^a-z0-9]", "", text.lower())
+
+
 def headline(head: Sequence[str]) -> str:
     """The first line of a comment in whole sentences: without one that it only begins, or with the rest of
     its only one."""

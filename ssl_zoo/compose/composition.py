@@ -321,7 +321,7 @@ def checked(verb: str, made: list[str], place: Place, objects: Given = NOTHING) 
         for choice in [] if value in (None, "null") else overrides.items(value):
             if choice not in options(group, place):
                 there = [path.name for path in Path().iterdir()] if group == "data" else []
-                hint = near(choice, [*options(group, place), *there])
+                hint = meant(group, choice) or near(choice, [*options(group, place), *there])
                 what = "is no file or folder here, and no data set" if group == "data" else "does not exist"
                 more = "`ssl-zoo list` has all" if hint and group in PARTS else known(group, place)
                 raise ConfigError(f"{group}={choice} {what}{hint or '.'} {more}")
@@ -387,6 +387,14 @@ def mandatory(verb: str) -> list[str]:
 def known(group: str, place: Place = SHIPPED) -> str:
     """A sentence that lists the choices of a group."""
     return f"Choices for {group}: {', '.join(options(group, place))}"
+
+
+def meant(group: str, word: str) -> str:
+    """A question whether an objective was meant whose description has the word in it; "" for none."""
+    from ssl_zoo.compose.catalogue import described  # which reads configurations with this module
+
+    found = described(group, word)[:3] if group == "objective" else []
+    return f"; did you mean {' or '.join(map(repr, found))}?" if found else ""
 
 
 def plain(cfg: DictConfig) -> dict[str, Any]:

@@ -384,5 +384,6 @@ def told(name: str, result: Result) -> tuple[str, Result]:
     spans = result.details.get("interval", ())
     more = "".join(f", 95 % of the rows: {how.text(low)} to {how.text(high)}" for low, high in spans)
     more += "".join(f", chance {how.text(chance)}" for chance in result.others.get("chance", ()))
-    say(f"{name}: {result.metric} {result.text()}{more} ({result.seconds:.0f} s)")
+    at = "" if result.labels is None else f", {format_point(result.labels, None)}"
+    say(f"{name}{at}: {result.metric} {result.text()}{more} ({result.seconds:.0f} s)")
     return name, result

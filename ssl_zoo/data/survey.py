@@ -212,5 +212,6 @@ def lines(split: Split, texts: bool, length: int | None) -> Sequence[str]:
         told.append(f"WARNING: {len(split.damaged):,} cannot be read: {'; '.join(split.damaged[:3])}{more}")
     if again := split.copies():
         extra = sum(len(names) - 1 for names in again)
-        told.append(f"WARNING: {extra:,} are copies of others, such as {again[0][1]} of {again[0][0]}")
+        what = "is a copy of another" if extra == 1 else "are copies of others"
+        told.append(f"WARNING: {extra:,} {what}, such as {again[0][1]} of {again[0][0]}")
     return told

@@ -39,7 +39,7 @@ def test_images(tmp_path, capsys):
         "train       13 images, 2 classes: dog 7, cat 6",
         "            widths 20 to 31 (median 25); heights 30",
         "            RGB 11, LA 2; PNG 13",
-        f"            WARNING: 1 are copies of others, such as {dogs}/twin.png of {dogs}/3.png",
+        f"            WARNING: 1 is a copy of another, such as {dogs}/twin.png of {dogs}/3.png",
         "test        6 images, 2 classes: cat 3, dog 3",
         "            widths 24; heights 24 to 30 (median 24)",
         "            RGB 5; JPEG 4, PNG 1",
@@ -51,7 +51,7 @@ def test_images(tmp_path, capsys):
     assert out[7].startswith(f"            WARNING: 1 cannot be read: {root}/test/dog/cut.png: ")
     page = (tmp_path / "page.html").read_text()
     assert page.count("<img") == 6 + 6 + 3 + 2
-    assert "copies of others" in page
+    assert "is a copy of another" in page
 
 
 def test_few_of_many_are_opened(tmp_path, capsys):
@@ -75,7 +75,7 @@ def test_texts(tmp_path, capsys):
         "train       41 texts, 2 classes: many 39, few 2",
         "            WARNING: the largest class has 39 and the smallest 2",
         f"            {in_bytes} bytes; characters of a text: 13 to 14 (median 14)",
-        f"            WARNING: 1 are copies of others, such as {file} row 40 of {file} row 7",
+        f"            WARNING: 1 is a copy of another, such as {file} row 40 of {file} row 7",
     ]
     assert "word number 0" in (tmp_path / "page.html").read_text()
 

@@ -9,7 +9,7 @@ import pytest
 
 import ssl_zoo
 from ssl_zoo import ConfigError, DataError
-from ssl_zoo.compose.catalogue import headline
+from ssl_zoo.compose.catalogue import described, headline
 from ssl_zoo.compose.overrides import quoted, refuse_unreadable
 from ssl_zoo.compose.own_data import spelt
 from ssl_zoo.compose.own_tables import columns
@@ -215,6 +215,16 @@ def test_a_table_that_is_no_scored_pairs(tmp_path, text, options, error):
     (tmp_path / "p.csv").write_text(text)
     with pytest.raises(DataError, match=error):
         PairTable("p", tmp_path / "p.csv", **options).pairs("train")
+
+
+def test_an_objective_is_found_by_what_is_said_of_it():
+    assert described("objective", "skipgram") == ["word_vectors", "crops_word_vectors"]
+    assert "masked_lm" in described("objective", "BERT")
+    assert described("objective", "gpt") == []  # three letters are in too many words
+    with pytest.raises(
+        ConfigError, match=r"objective=skipgram does not exist; did you mean 'word_vectors' or"
+    ):
+        ssl_zoo.pretrain("skipgram", backbone="bag", data="digits")
 
 
 @pytest.mark.parametrize(
