@@ -31,8 +31,6 @@ TEXT_KEY, LABEL_KEY = "data.format.text", "data.format.label"
 Errors = Literal["strict", "replace"]  # of ssl_zoo.data.text_files, which brings torch
 SAMPLE = 200  # rows of a table that any guess reads
 MANY = 20_000  # rows that it reads of texts and numbers: tables are often sorted by class
-
-
 Labels = Literal["none", "if all have one", "any"]
 
 
@@ -51,24 +49,24 @@ def columns(
     delimiter, names, rows = parted(file, errors_of(typed))
     texts = {name: [str(row.get(name, "")) for row in rows] for name in names}
     lengths = {name: sum(map(len, values)) / max(1, len(values)) for name, values in texts.items()}
-    text = named(names, TEXT) or max(names, key=lambda name: lengths[name])
+    wanted = overrides.unquoted(typed.get(TEXT_KEY, "null"))
+    guess = named(names, TEXT) or max(names, key=lambda name: lengths[name])
+    text = next((name for name in names if str(name) == wanted), guess)
     rest = [name for name in names if name != text]
     few = [n for n in rest if 2 <= len(set(texts[n])) <= max(2, min(100, len(rows) // 5)) and lengths[n] < 40]
     label = named(rest, LABEL) or (min(few, key=lambda name: len(set(texts[name]))) if few else None)
     label, lack = (None if labels == "none" else label), 0
-    if label is not None and labels == "if all have one":
+    if label is not None and labels == "if all have one" and LABEL_KEY not in typed:
         lack = sum(row.get(label) is None or not str(row[label]).strip() for row in rows)
     said = "a table" + (f" parted by {delimiter!r}" if delimiter not in ",\t" else "")
-    texted = typed.get(TEXT_KEY, overrides.quote(str(text)))
-    said += f"; text is column {texted}"
-    if LABEL_KEY in typed:
-        said += ", no labels" if typed[LABEL_KEY] == "null" else f", label is {typed[LABEL_KEY]}"
-    elif lack:
+    said += f"; text is column {text!r}" if wanted in ("null", str(text)) else f"; text is column {wanted!r}"
+    if lack:
         said += f", label {label!r} is not read, as {lack:,} of {len(rows):,} rows have none"
-        said += f" ({LABEL_KEY}={label} reads the others alone)"
+        said += f" ({overrides.shell(f'{LABEL_KEY}={label}')} reads the others alone)"
+        label = None
     else:
-        said += ", no labels" if label is None else f", label is {label!r}"
-    label = None if lack else label
+        shown = overrides.unquoted(typed.get(LABEL_KEY, "null" if label is None else str(label)))
+        said += ", no labels" if shown == "null" else f", label is {shown!r}"
     made = [
         "data.format._target_=ssl_zoo.data.text_formats.Table",
         "~data.format.separator",

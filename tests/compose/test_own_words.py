@@ -85,9 +85,13 @@ def test_what_is_typed_is_what_is_said(tmp_path):
         "text,label,stars\n" + "".join(f"{text},a,{i % 2}\n" for i, text in enumerate(sentences(20)))
     )
     told = said("look", file, "data.format.text=stars", "data.format.label=null")[1]
-    assert "text is column stars, no labels" in told
-    assert "label is stars" in said("look", file, "data.format.label=stars")[1]
+    assert "text is column 'stars', no labels" in told
+    assert "label is 'stars'" in said("look", file, "data.format.label=stars")[1]
     assert "a tenth is held out" in told
+    made, told = said("pretrain", file, "data.format.text=label")
+    assert "text is column 'label', label is 'stars'" in told
+    assert "+data.format.label='stars'" in made
+    assert "text is column 'nowhere'" in said("look", file, "data.format.text=nowhere")[1]
     assert "a tenth is held out" not in said("look", file, "data.validation_fraction=0")[1]
     assert "a test split of 0.4" in said("evaluate", file, "data.test_fraction=0.4")[1]
 
