@@ -93,6 +93,8 @@ def predict_from(
         made.out = folder / "predictions" / f"{choices['data']}-{cfg.split}.csv"
         made.out = made.out if cfg.out is None else Path(cfg.out)
         refuse_ending(made.out, tuple(KINDS))
+        if cfg.out is not None and made.out.exists():
+            note(f"{made.out} is there, and is replaced")
     strange: set[str] = set()
     with nullcontext() if made.out is None else adding(made.out, KINDS) as writer:
         for names, shares in model.predictions(data, cfg.split, made.account):
