@@ -93,7 +93,7 @@ def about(word: str) -> str:
             return page(card)
     words = {"objectives", *GROUPS, *(card.family for card in found)}
     words |= {name for card in found for name in (card.cls, *(one.name for one in card.choices))}
-    near = described("objective", word)[:3] or difflib.get_close_matches(word, sorted(words), 3, 0.5)
+    near = described(word)[:3] or difflib.get_close_matches(word, sorted(words), 3, 0.5)
     hint = f"; did you mean {' or '.join(near)}?" if near else ""
     raise ValueError(f"there is no objective, family or group {word!r}{hint}")
 

@@ -79,10 +79,11 @@ def choice(group: str, name: str) -> Choice:
     return Choice(name, headline(head), notes, next(targets, ""))
 
 
-def described(group: str, word: str) -> list[str]:
-    """The choices whose headline has a word in it, however that is hyphenated, the earliest first."""
+def described(word: str) -> list[str]:
+    """The objectives whose headline has a word in it, however that is hyphenated, the earliest first."""
     bare = letters(word)
-    said = {name: letters(choice(group, name).headline) for name in options(group)} if len(bare) > 3 else {}
+    some = options("objective") if len(bare) > 3 else []
+    said = {name: letters(choice("objective", name).headline) for name in some}
     return sorted((name for name in said if bare in said[name]), key=lambda name: said[name].index(bare))
 
 

@@ -393,7 +393,7 @@ def meant(group: str, word: str) -> str:
     """A question whether an objective was meant whose description has the word in it; "" for none."""
     from ssl_zoo.compose.catalogue import described  # which reads configurations with this module
 
-    found = described(group, word)[:3] if group == "objective" else []
+    found = described(word)[:3] if group == "objective" else []
     return f"; did you mean {' or '.join(map(repr, found))}?" if found else ""
 
 

@@ -22,7 +22,7 @@ def own_name(data: DictConfig, choice: str) -> str:
     """
     file = config_folder() / "data" / f"{choice}.yaml"
     if not file.is_file():
-        return re.sub(r"[^\w.-]+", "_", choice)
+        return file_name(choice)
     usual, now = (OmegaConf.to_container(one, resolve=False) for one in (OmegaConf.load(file), data))
     assert isinstance(usual, dict)
     assert isinstance(now, dict)
@@ -35,7 +35,12 @@ def own_name(data: DictConfig, choice: str) -> str:
         return f"{choice}-{digest}"
     named = data.get("name")
     stem = named if named and named != usual.get("name") else stem_of(sources.get("train", sources[keys[0]]))  # pyright: ignore
-    return re.sub(r"[^\w.-]+", "_", f"{stem}-{digest}")
+    return file_name(f"{stem}-{digest}")
+
+
+def file_name(text: str) -> str:
+    """A text as the name of a file or folder: signs that are no letters, digits, dots or dashes go."""
+    return re.sub(r"[^\w.-]+", "_", text)
 
 
 def absolute(source: Any) -> Any:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import tempfile
 import time
 import warnings
@@ -20,10 +19,10 @@ from omegaconf import DictConfig, OmegaConf
 from ssl_zoo import hub
 from ssl_zoo.backbones._base import Backbone
 from ssl_zoo.compose.composition import ConfigError
-from ssl_zoo.compose.data_names import absolute
+from ssl_zoo.compose.data_names import absolute, file_name
 from ssl_zoo.compose.gate import instantiate
 from ssl_zoo.compose.objects import NONE, Objects
-from ssl_zoo.compose.read_before import KEEPS, test_rows_read
+from ssl_zoo.compose.read_before import refuse_read_texts
 from ssl_zoo.compose.reopen import reopen_pair
 from ssl_zoo.data.images import ImageData
 from ssl_zoo.data.own import OwnData
@@ -33,7 +32,6 @@ from ssl_zoo.data.text_pairs import TextPairs
 from ssl_zoo.data.text_streams import TextStream
 from ssl_zoo.data.tokenizer import Tokenizer
 from ssl_zoo.leaderboard.standings import format_point
-from ssl_zoo.messages import note
 from ssl_zoo.pretrain import export
 from ssl_zoo.pretrain.saying import say
 from ssl_zoo.pretrain.writing import write_atomically
@@ -46,7 +44,6 @@ from ssl_zoo.transfer.report import Result, any_metric
 from ssl_zoo.transfer.table import Table
 
 PIXELS, TFIDF = "raw pixels", "TF-IDF"  # floors without a network
-LIKELIHOODS = ("bits_per_byte", "in_context_loss")  # measures of the texts themselves
 FLOORS = ("scratch", "random", "simple")  # the kinds of floors, of which floors=true measures all
 
 
@@ -260,14 +257,8 @@ def evaluate_from(
     sources = {
         split: absolute(settings[split]) for split in Splits._fields if settings.get(split) is not None
     }
-    if objects.data is None and test_rows_read(where, settings):
-        read = f"{where} was pretrained on the rows of {data.name} that are test here"
-        if protocol.name in LIKELIHOODS:
-            raise ConfigError(
-                f"{read}, and {protocol.name} says how well it predicts texts that it has not read: {KEEPS}; "
-                "or measure on other texts"
-            )
-        note(f"{read}, without their labels; {KEEPS}")
+    if objects.data is None:
+        refuse_read_texts(where, data.name, settings, protocol.name)
     folder = where / "evaluations"
     folder.mkdir(exist_ok=True)
     tempfile.TemporaryFile(dir=folder).close()  # a folder that takes no file fails before it is measured
@@ -281,7 +272,7 @@ def evaluate_from(
             "results": {name: result.as_dict() for name, result in found},
             "finished": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         }
-        file = re.sub(r"[^\w.-]+", "_", "-".join([choices["data"], *by_column(settings), name]))
+        file = file_name("-".join([choices["data"], *by_column(settings), name]))
         write_atomically(folder / f"{file}.json", json.dumps(report, indent=1).encode())
         points.insert(0, found)  # a sweep goes from the last to the first, and tables as was asked
     tables = [dict(found) for found in points]

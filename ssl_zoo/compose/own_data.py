@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 from omegaconf import OmegaConf
@@ -38,8 +37,8 @@ QUICK = 64  # pixels a side at most, where minutes count
 HELD_OUT = 0.2  # of the labelled rows, where an evaluation is given no test split
 PARTED = "blank_line"  # what parts documents where nothing else is said
 CARVED = ("pretrain", "finetune", "evaluate", "look", "worth")  # verbs that read a validation split
-FRACTION = "data.validation_fraction"
 LABELS: dict[str, Labels] = {"embed": "none", "predict": "if all have one", "pretrain": "if all have one"}
+Typed = Mapping[str, str]
 WHOLE = ("embed", "predict")  # verbs that read all that lies at a path, as one
 
 
@@ -68,18 +67,19 @@ def chosen(verb: str, given: list[str], choices: list[str]) -> list[str]:
         return given
     where = place_of_run(given)
     named = names_splits(given)
+    typed = {one.key: one.value for one in map(overrides.split, given) if one.value is not None}
     if named and verb in WHOLE:
         raise ConfigError(f"{verb} reads all that lies at {value}: leave data.splits out")
     of_pairs = "protocol=completion" in given and verb == "finetune"
     of_scores = "protocol=similarity" in given and verb == "evaluate"
     if hub is not None:
-        made = of_hub(verb, hub, where is not None, named)
+        made = of_hub(verb, hub, typed, where is not None, named)
     elif of_pairs:
         made = pairs(path)
     elif of_scores:
-        made = scored_pairs(path, given)
+        made = scored_pairs(verb, path, typed)
     else:
-        made = of_task(verb, path, given, where) or spelt(verb, path, given, where is not None, named)
+        made = of_task(verb, path, given, where) or spelt(verb, path, typed, where is not None, named)
     if where is not None and (hub is None or made[0] == "data=image_folder"):
         made += inherited(where, made)
     if verb == "worth":
@@ -155,11 +155,12 @@ def inherited(run: Path, made: list[str]) -> list[str]:
     return []
 
 
-def spelt(verb: str, path: Path, words: list[str], of_run: bool = False, named: bool = False) -> list[str]:
+def spelt(verb: str, path: Path, typed: Typed, of_run: bool = False, named: bool = False) -> list[str]:
     """The words that say what lies at a path, which a note tells the user as well.
 
     Args:
-        words: that were typed, of which those that say something of the data are repeated.
+        typed: key -> value of the words that were typed, of which those that say something of the data are
+            repeated.
         of_run: whether a run or a model says how it is read.
         named: whether a file of names says which split each sample is of.
 
@@ -168,7 +169,6 @@ def spelt(verb: str, path: Path, words: list[str], of_run: bool = False, named: 
     """
     whole, found = verb in WHOLE, files(path)
     parts = {"train": path} if whole else splits(path)
-    typed = {one.key: one.value for one in map(overrides.split, words) if one.value is not None}
     there = Lies(path, found, parts, whole, whole or verb == "look", LABELS.get(verb, "any"), typed, of_run)
     if listing := labels_of_images(there):
         there = there._replace(found=[listing], parts={"train": listing})
@@ -178,7 +178,7 @@ def spelt(verb: str, path: Path, words: list[str], of_run: bool = False, named: 
     return told(verb, str(path), path.absolute().name, read, "".join(given) + left, named, typed)
 
 
-def of_hub(verb: str, name: str, of_run: bool, named: bool) -> list[str]:
+def of_hub(verb: str, name: str, typed: Typed, of_run: bool, named: bool) -> list[str]:
     """The words for a data set of the Hugging Face hub.
 
     Raises:
@@ -190,18 +190,10 @@ def of_hub(verb: str, name: str, of_run: bool, named: bool) -> list[str]:
         words.append(f"data.image_size={found.side}")
         said += f", read at {found.side} pixels a side (data.image_size)"
     read = Read(found.group, words, said, {**found.sources})
-    return told(verb, f"hf:{name}", Path(name.partition("@")[0]).name, read, "", named)
+    return told(verb, f"hf:{name}", Path(name.partition("@")[0]).name, read, "", named, typed)
 
 
-def told(
-    verb: str,
-    place: str,
-    name: str,
-    read: Read,
-    more: str,
-    named: bool,
-    typed: Mapping[str, str] = MappingProxyType({}),
-) -> list[str]:
+def told(verb: str, place: str, name: str, read: Read, more: str, named: bool, typed: Typed) -> list[str]:
     """The words that read what lies at a place, and the splits that are carved off it; a note tells of them.
 
     Args:
@@ -214,7 +206,8 @@ def told(
     made = [f"data={group}", *(f"data.{split}={literal(one)}" for split, one in read.sources.items())]
     made += [*read.words, f"data.name={overrides.quote(name or 'root')}"]
     carves = group != "image_captions" and not named
-    if carves and verb in CARVED and "validation" not in read.sources and FRACTION not in typed:
+    tenth = "validation" not in read.sources and "data.validation_fraction" not in typed
+    if carves and verb in CARVED and tenth:
         said += "; a tenth is held out as validation (data.validation_fraction)"
     if carves and whole:
         made.append("data.validation_fraction=0.0")
@@ -228,36 +221,33 @@ def told(
 
 def pairs(path: Path) -> list[str]:
     """The words for a table of prompts and completions, whose columns are looked up when it is read."""
-    parts = splits(path)
-    if any(kind_of(part) != "tables" or part.is_dir() for part in parts.values()):
-        raise ConfigError(
-            f"data={path}: prompts with their completions are a .jsonl, .csv or .tsv file, or a folder with "
-            "a train and a validation file of that kind"
-        )
+    parts = tables_alone(path, "prompts with their completions")
     note(f"data={path}: pairs of prompts and completions (prompt=, completion= name the columns)")
     made = [f"data.{split}={literal(part)}" for split, part in parts.items()]
     return ["data=text_files", *made, f"data.name={overrides.quote(path.absolute().name or 'root')}"]
 
 
-def scored_pairs(path: Path, given: list[str]) -> list[str]:
+def scored_pairs(verb: str, path: Path, typed: Typed) -> list[str]:
     """The words for a table of two sentences and how alike they are, whose columns are looked up when it is
     read."""
+    parts = tables_alone(path, "pairs of sentences with their scores")
+    read = Read("text_pairs", [], "pairs of sentences and their scores (data.columns=[A,B,SCORE])", {**parts})
+    return told(verb, str(path), path.absolute().name, read, "", False, typed)
+
+
+def tables_alone(path: Path, what: str) -> dict[str, Path]:
+    """Split -> its table.
+
+    Raises:
+        ConfigError: something else lies there.
+    """
     parts = splits(path)
     if any(kind_of(part) != "tables" or part.is_dir() for part in parts.values()):
         raise ConfigError(
-            f"data={path}: pairs of sentences with their scores are a .csv, .tsv, .jsonl or .parquet file, "
-            "or a folder with a train, a validation and a test file of that kind"
+            f"data={path}: {what} are a .jsonl, .csv or .tsv file, or a folder with "
+            "a train and a validation file of that kind"
         )
-    typed = {word.partition("=")[0] for word in given}
-    drawn = {"validation": 0.1, "test": HELD_OUT}
-    carved = "".join(
-        f"; {share} of the pairs are {split} (data.{split}_fraction)"
-        for split, share in drawn.items()
-        if split not in parts and f"data.{split}_fraction" not in typed
-    )
-    note(f"data={path}: pairs of sentences and their scores (data.columns=[A,B,SCORE]){carved}")
-    made = [f"data.{split}={literal(part)}" for split, part in parts.items()]
-    return ["data=text_pairs", *made, f"data.name={overrides.quote(path.absolute().name or 'root')}"]
+    return parts
 
 
 def literal(source: Any) -> str:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import contextlib
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from ssl_zoo.compose import overrides
 from ssl_zoo.compose.gate import ConfigError
-from ssl_zoo.compose.own_files import class_folders, kind_of, kinds, nearest_side
+from ssl_zoo.compose.own_files import PACKED, class_folders, kind_of, kinds, nearest_side
 from ssl_zoo.compose.own_tables import Labels, columns, image_columns
 
-PACKED = (".gz", ".xz", ".bz2", ".zst")
 SHORT = 20_000  # bytes of a file, in the mean: shorter ones are a document each
 
 
@@ -36,7 +36,7 @@ class Lies(NamedTuple):
     whole: bool
     streams: bool
     labels: Labels
-    typed: dict[str, str]
+    typed: Mapping[str, str]
     of_run: bool = False
 
     def of(self, kind: str) -> list[Path]:
@@ -176,12 +176,14 @@ def texts_at(there: Lies) -> Read:
 
 def one_block(file: Path) -> bool:
     """Whether a file of several lines begins with a megabyte, or all of it, that no empty line parts."""
+    if file.suffix.lower() in PACKED:
+        return False
     try:
         with file.open("rb") as stream:
             head = stream.read(1 << 20).replace(b"\r", b"").strip()
     except OSError:  # which is told of where it is read
         return False
-    return file.suffix.lower() not in PACKED and head.count(b"\n") >= 10 and b"\n\n" not in head
+    return head.count(b"\n") >= 10 and b"\n\n" not in head
 
 
 def labels_of_images(there: Lies) -> Path | None:

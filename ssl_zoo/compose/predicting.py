@@ -105,8 +105,8 @@ def predict_from(
             for one in some:
                 made.count(one)
                 each(one)
-    for line in made.account.lines():
-        note(line.replace("(length=)", f"(to {model.subject.length} tokens; length= of finetune)"))
+    for line in made.account.lines(f"to {model.subject.length} tokens; length= of finetune"):
+        note(line)
     if strange:
         made.right = None  # folders of other names than the classes are no labels
     return made

@@ -237,7 +237,7 @@ def refuse_mixed_modalities(cfg: DictConfig) -> None:
     sentences.
     """
     backbone, data = str(cfg.backbone._target_), str(cfg.data._target_)
-    if str(data).startswith("ssl_zoo.data.text_pairs."):
+    if data.startswith("ssl_zoo.data.text_pairs."):
         raise ConfigError(
             "the data holds scored pairs of sentences, which only `ssl-zoo evaluate` reads; take "
             "data=stdlib, wikitext2, ..."

@@ -74,15 +74,24 @@ class TextPairs:
                 raise DataError(
                     f"{where} is not sentence, sentence, score: {fields if cells else 'a JSON object'}"
                 ) from error
-            if not math.isfinite(value):
-                raise DataError(f"{where} has the score {score}, which is no number to compare with")
-            one, two = (text_of(text, where, self._errors) for text in (first, second))
-            if not (one and one.strip() and two and two.strip()):
-                raise DataError(f"{where} lacks a sentence")
-            found.append((one, two, value))
+            found.append(scored(first, second, value, where, self._errors))
         if not found:
             raise DataError(f"{path} holds no pairs")
         return found
+
+
+def scored(first: object, second: object, score: float, where: str, errors: Errors) -> tuple[str, str, float]:
+    """A pair and its score.
+
+    Raises:
+        DataError: a sentence is not there or no text, or the score is not finite.
+    """
+    if not math.isfinite(score):
+        raise DataError(f"{where} has the score {score}, which is no number to compare with")
+    one, two = (text_of(text, where, errors) for text in (first, second))
+    if not (one and one.strip() and two and two.strip()):
+        raise DataError(f"{where} lacks a sentence")
+    return one, two, score
 
 
 class PairTable(TextPairs):
@@ -150,14 +159,9 @@ class PairTable(TextPairs):
             one, two, score = (field(row, column, path) for column in columns)
             try:
                 value = float(score)  # pyright: ignore[reportArgumentType]
-            except (TypeError, ValueError):
-                value = math.nan
-            if not math.isfinite(value):
-                raise DataError(f"{where}: the score {score!r} is no number to compare with")
-            texts = [text_of(text, where, self._errors) for text in (one, two)]
-            if not all(text and text.strip() for text in texts):
-                raise DataError(f"{where} lacks a sentence")
-            found.append((*texts, value))
+            except (TypeError, ValueError) as error:
+                raise DataError(f"{where}: the score {score!r} is no number to compare with") from error
+            found.append(scored(one, two, value, where, self._errors))
         if not found:
             raise DataError(f"{path} holds no pairs")
         return found

@@ -58,15 +58,15 @@ class Account:
     damaged: list[str] = field(default_factory=list)
     cut: int = 0
 
-    def lines(self) -> list[str]:
-        """Sentences for people: what was left out and what was cut."""
+    def lines(self, cut: str = "length=") -> list[str]:
+        """Sentences for people: what was left out and what was cut, and `cut`, what says how long is read."""
         found = []
         if self.damaged:
             more = f"; and {len(self.damaged) - 3:,} more" if len(self.damaged) > 3 else ""
             found.append(f"left out {len(self.damaged):,} damaged: {'; '.join(self.damaged[:3])}{more}")
         if self.cut:
             found.append(
-                f"{self.cut:,} of {self.count:,} texts are longer than is read, and were cut (length=)"
+                f"{self.cut:,} of {self.count:,} texts are longer than is read, and were cut ({cut})"
             )
         return found
 

@@ -14,7 +14,7 @@ from ssl_zoo.compose.overrides import quoted, refuse_unreadable
 from ssl_zoo.compose.own_data import spelt
 from ssl_zoo.compose.own_tables import columns
 from ssl_zoo.compose.own_tasks import Wish, look
-from ssl_zoo.compose.read_before import test_rows_read as rows_read
+from ssl_zoo.compose.read_before import has_read
 from ssl_zoo.data.text_pairs import PairTable
 from ssl_zoo.messages import heard_by
 
@@ -31,7 +31,7 @@ def sentences(count):
 def said(verb, path, *words):
     lines = []
     with heard_by(lines.append):
-        made = spelt(verb, path, [f"data={path}", *words])
+        made = spelt(verb, path, dict(word.split("=") for word in words))
     return made, " ".join(map(str, lines))
 
 
@@ -127,14 +127,14 @@ def test_a_number_is_looked_for_among_numbers(tmp_path):
 def test_which_rows_a_run_has_read(tmp_path):
     (tmp_path / "config.yaml").write_text("data: {train: a.txt, test_fraction: 0.2, split_seed: 0}\n")
     same = {"train": "a.txt", "test_fraction": 0.2, "split_seed": 0}
-    assert not rows_read(tmp_path, same)
-    assert not rows_read(tmp_path, same | {"train": "b.txt"})
-    assert not rows_read(tmp_path, same | {"test_fraction": 0.0})
-    assert not rows_read(tmp_path, same | {"test": "c.txt", "split_seed": 1})
-    assert rows_read(tmp_path, same | {"test_fraction": 0.3})
-    assert rows_read(tmp_path, same | {"split_seed": 1})
-    assert rows_read(tmp_path, same | {"format": {"label": "topic"}})
-    assert not rows_read(tmp_path / "nowhere", same)
+    assert not has_read(tmp_path, same)
+    assert not has_read(tmp_path, same | {"train": "b.txt"})
+    assert not has_read(tmp_path, same | {"test_fraction": 0.0})
+    assert not has_read(tmp_path, same | {"test": "c.txt", "split_seed": 1})
+    assert has_read(tmp_path, same | {"test_fraction": 0.3})
+    assert has_read(tmp_path, same | {"split_seed": 1})
+    assert has_read(tmp_path, same | {"format": {"label": "topic"}})
+    assert not has_read(tmp_path / "nowhere", same)
 
 
 def test_texts_that_were_read_are_not_scored_as_test(home, tmp_path):
@@ -222,9 +222,9 @@ def test_a_table_that_is_no_scored_pairs(tmp_path, text, options, error):
 
 
 def test_an_objective_is_found_by_what_is_said_of_it():
-    assert described("objective", "skipgram") == ["word_vectors", "crops_word_vectors"]
-    assert "masked_lm" in described("objective", "BERT")
-    assert described("objective", "gpt") == []  # three letters are in too many words
+    assert described("skipgram") == ["word_vectors", "crops_word_vectors"]
+    assert "masked_lm" in described("BERT")
+    assert described("gpt") == []  # three letters are in too many words
     with pytest.raises(
         ConfigError, match=r"objective=skipgram does not exist; did you mean 'word_vectors' or"
     ):
