@@ -17,7 +17,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 HOME = {
     "timm": ("backbones/_timm.py", "export/"),
     "gensim": ("transfer/word_floors.py",),
-    "numba": ("views/loops.py",),
+    "numba": ("views/loops.py", "views/rendering.py"),
     "transformers": ("backbones/hf.py", "export/"),
     "sentence_transformers": ("export/",),
     "onnx": ("export/",),

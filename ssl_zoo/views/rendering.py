@@ -5,7 +5,10 @@ Who reads the name finds the loops: type checkers, and the hashes of code (`defi
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -14,11 +17,33 @@ from ssl_zoo.messages import note
 from ssl_zoo.views import image
 from ssl_zoo.views.view import UNBLURRED
 
+
+@contextmanager
+def _store_of_this_numba() -> Iterator[None]:
+    """Where what is compiled meanwhile will be kept: apart for each version of Numba.
+
+    Numba names its files by the version of Python alone. Two environments that share one checkout would
+    replace each other's, and one that reads between the other's two writes ends with an error of LLVM.
+    """
+    import numba
+    from numba.core import config
+
+    settings: Any = config
+    before = settings.CACHE_DIR
+    folder = Path(before) if before else Path(__file__).parent / "__pycache__"
+    settings.CACHE_DIR = str(folder / f"numba-{numba.__version__}")
+    try:
+        yield
+    finally:
+        settings.CACHE_DIR = before
+
+
 if TYPE_CHECKING:
     from ssl_zoo.views.loops import render_some as render_some
 else:
     try:
-        from ssl_zoo.views.loops import render_some
+        with _store_of_this_numba():
+            from ssl_zoo.views.loops import render_some
     except ModuleNotFoundError as error:
         if error.name != "numba":
             raise

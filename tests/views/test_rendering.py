@@ -1,7 +1,10 @@
 """Views without Numba: torch's operations in the place of the compiled loops."""
 
+import importlib.metadata
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -34,3 +37,20 @@ def test_without_numba_views_are_made_and_that_is_said():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("pip install 'ssl-zoo[cpu]'") == 1
+
+
+@pytest.mark.parametrize("chosen", [False, True])
+def test_what_is_compiled_is_kept_apart_for_each_version_of_numba(tmp_path, chosen):
+    code = (
+        "import numba\nbefore = numba.config.CACHE_DIR\n"
+        "from ssl_zoo.views.rendering import render_some\n"
+        "print(render_some.stats.cache_path)\nassert numba.config.CACHE_DIR == before"
+    )
+    environ = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path) if chosen else ""}
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, env=environ
+    )
+    assert done.returncode == 0, done.stderr
+    version = importlib.metadata.version("numba")
+    inside = tmp_path if chosen else Path(rendering.__file__).parent / "__pycache__"
+    assert Path(done.stdout.strip()).is_relative_to(inside / f"numba-{version}")
