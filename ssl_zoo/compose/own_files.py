@@ -11,6 +11,7 @@ from pathlib import Path
 from ssl_zoo.data.split_names import PARTS, split_of
 
 PACKED = (".gz", ".xz", ".bz2", ".zst")  # as text_files.py unpacks
+FASTA = (".fa", ".faa", ".fasta", ".ffn", ".fna", ".frn")  # as text_fasta.py reads
 SHARDS = (".tar", ".tar.gz", ".tgz")
 CONLL = (".conll", ".conll03", ".bio", ".iob", ".iob2")  # of words with tags
 SIDES = (32, 48, 64, 96, 128, 160, 192, 224)  # pixels at which images are read
@@ -30,7 +31,7 @@ def kinds() -> dict[str, tuple[str, ...]]:
     return {
         "images": suffixes(),
         "tables": (".csv", ".tsv", ".jsonl", ".parquet"),
-        "texts": (".txt", ".md", ".rst", ".py"),
+        "texts": (".txt", ".md", ".rst", ".py", *FASTA),
     }
 
 
@@ -39,11 +40,16 @@ def kind_of(path: Path) -> str | None:
 
     A packed table or text is a table or text.
     """
-    name = path.name.lower()
-    if name.endswith(SHARDS):
+    if path.name.lower().endswith(SHARDS):
         return "shards"
-    name = name.removesuffix(path.suffix.lower()) if path.suffix.lower() in PACKED else name
+    name = name_unpacked(path)
     return next((kind for kind, ends in kinds().items() if name.endswith(ends)), None)
+
+
+def name_unpacked(path: Path) -> str:
+    """The name of a file in small letters, without the suffix of what packs it."""
+    name = path.name.lower()
+    return name.removesuffix(path.suffix.lower()) if path.suffix.lower() in PACKED else name
 
 
 def files(path: Path) -> list[Path]:

@@ -10,7 +10,15 @@ from typing import Any, NamedTuple
 
 from ssl_zoo.compose import overrides
 from ssl_zoo.compose.gate import ConfigError
-from ssl_zoo.compose.own_files import PACKED, class_folders, kind_of, kinds, nearest_side
+from ssl_zoo.compose.own_files import (
+    FASTA,
+    PACKED,
+    class_folders,
+    kind_of,
+    kinds,
+    name_unpacked,
+    nearest_side,
+)
 from ssl_zoo.compose.own_tables import Labels, columns, image_columns
 
 SHORT = 20_000  # bytes of a file, in the mean: shorter ones are a document each
@@ -166,12 +174,26 @@ def texts_at(there: Lies) -> Read:
         said = f"{len(classes)} classes of text files, one document a file"
         return Read("text_files", each, said, sources)
     said = f"{len(texts)} text files" if len(texts) > 1 else "one text file"
+    if holds_sequences(texts):
+        hint = "" if there.of_run or "tokenizer" in there.typed else "; tokenizer=characters reads symbols"
+        return Read("text_files", [], f"{said} of FASTA, one sequence a document{hint}", {**parts})
     if len(texts) > 1 and sum(one.stat().st_size for one in texts) <= SHORT * len(texts):
         return Read("text_files", each, f"{said}, one document a file (data.format.separator)", {**parts})
     said += ", documents parted by empty lines (data.format.separator)"
     if "data.format.separator" not in there.typed and one_block(texts[0]):
         said += f"; {texts[0].name} begins without any: data.format.separator=line reads each line as one"
     return Read("text_files", [], said, {**parts})
+
+
+def holds_sequences(files: list[Path]) -> bool:
+    """Whether all files end as FASTA does, and the first of them begins so, if it is not packed."""
+    if not all(name_unpacked(one).endswith(FASTA) for one in files):
+        return False
+    try:
+        with files[0].open("rb") as stream:
+            return files[0].suffix.lower() in PACKED or stream.read(1 << 10).lstrip().startswith(b">")
+    except OSError:  # which is told of where it is read
+        return False
 
 
 def one_block(file: Path) -> bool:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple, Protocol
 
 from ssl_zoo.data.rows import DataError
+from ssl_zoo.data.text_fasta import is_fasta, sequences
 from ssl_zoo.data.text_files import LIMITS, Errors, Limits, kind, lines, refuse_other, too_long
 from ssl_zoo.data.text_tables import (
     JSON,
@@ -53,7 +54,7 @@ class Format(Protocol):
 class Text:
     """Running text. .md, .rst and .py files are one document each, others are parted by `separator`.
 
-    A .jsonl file holds one a line: objects, or the texts themselves.
+    A .jsonl file holds one a line: objects, or the texts themselves. Each sequence of a FASTA file is one.
 
     Attributes:
         separator: what ends a document: "blank_line", "line", or the "file".
@@ -76,6 +77,11 @@ class Text:
                 value = row.fields if isinstance(row.fields, str) else field(row, self.key, path)
                 text = text_of(value, f"{path}, line {row.number}: {self.key!r}", errors)
                 yield from _unless_null(Sample(text or "", row=number), text, path, row, tally)
+        elif is_fasta(path, errors, limits):
+            for number, (header, sequence) in enumerate(sequences(path, errors, limits)):
+                if tally is not None:
+                    tally.add("header(s) of sequences left out", f"{path}: >{header[:40]}")
+                yield Sample(sequence, row=number)
         elif self.separator == "line" and kind(path) not in WHOLE:
             every = (line.strip() for line in _running(path, errors, limits, tally))
             yield from (Sample(line, row=number) for number, line in enumerate(filter(None, every)))

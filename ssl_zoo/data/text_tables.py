@@ -226,6 +226,8 @@ def looks_like(head: Sequence[str]) -> str | None:
     """What a file seems to be whose first two lines are `head`; None where it seems to be running text."""
     if len(head) == 2 and all(re.match(r'\s*\{\s*"', line) and line.rstrip().endswith("}") for line in head):
         return "JSON lines: .jsonl is their suffix"
+    if len(head) == 2 and head[0].startswith(">") and _SEQUENCE.fullmatch(head[1].rstrip()):
+        return "FASTA: .fasta is its suffix"
     for sign in ",;\t|":
         names = head[0].rstrip().split(sign) if len(head) == 2 else []
         if len(names) > 1 and all(map(_NAME.fullmatch, names)) and head[1].count(sign) >= len(names) - 1:
@@ -233,6 +235,7 @@ def looks_like(head: Sequence[str]) -> str | None:
     return None
 
 
+_SEQUENCE = re.compile(r"[A-Za-z*-]{10,}")
 _NAME = re.compile(r'"?\w+"?')  # of a column; prose has a space after a comma
 
 

@@ -1,5 +1,6 @@
 """Tables and texts of one's own: what is read, what is said of it, and which rows a run has read before."""
 
+import gzip
 import json
 import shutil
 from itertools import chain
@@ -111,6 +112,19 @@ def test_lines_without_an_empty_one_between_are_said_to_be_one_document(tmp_path
     assert "begins without" not in said("look", file, "data.format.separator=line")[1]
     file.write_text("\n\n".join(["acgt" * 5] * 30))
     assert "begins without" not in said("look", file)[1]
+
+
+def test_sequences_are_said_to_be_records(tmp_path):
+    (tmp_path / "a.fasta").write_text(">one\nACGT\nAC\n>two\nGG\n")
+    (tmp_path / "b.fa").write_text("yek\n\ndo\n")
+    words, line = said("pretrain", tmp_path / "a.fasta")
+    assert "one text file of FASTA, one sequence a document; tokenizer=characters reads symbols;" in line
+    assert not [word for word in words if word.startswith("data.format")]
+    assert "tokenizer=" not in said("pretrain", tmp_path / "a.fasta", "tokenizer=bytes")[1]
+    assert "documents parted by empty lines" in said("pretrain", tmp_path / "b.fa")[1]
+    (tmp_path / "b.fa").unlink()
+    (tmp_path / "c.fna.gz").write_bytes(gzip.compress(b">three\nAC\n"))
+    assert "2 text files of FASTA" in said("look", tmp_path)[1]
 
 
 def test_a_number_is_looked_for_among_numbers(tmp_path):

@@ -18,9 +18,12 @@ import pytest
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
+from ssl_zoo.compose.own_files import kinds
 from ssl_zoo.data import stdlib, text_rows
 from ssl_zoo.data.rows import DataError
 from ssl_zoo.data.text import TextData
+from ssl_zoo.data.text_fasta import SUFFIXES
+from ssl_zoo.data.text_files import Limits
 from ssl_zoo.data.text_formats import Prefixed, Table, Text, lines
 from ssl_zoo.data.text_pairs import TextPairs
 from ssl_zoo.data.text_rows import PackedRows, shift, write_stream
@@ -196,6 +199,25 @@ def test_separators_and_packing(tmp_path):
         assert texts(tmp_path / name, Text("file")) == ["one\ntwo\n\n\n three\n"]
     with pytest.raises(DataError, match="separator"):
         Text("tab")  # pyright: ignore[reportArgumentType]
+
+
+def test_records_of_fasta_are_documents(tmp_path, capsys):
+    content = b"\n>sp|P1|ONE first\r\nMKV\r\n LAA*\r\n\r\n>two\r\n>three\r\nGG\r\n"
+    (tmp_path / "a.fasta").write_bytes(content)
+    (tmp_path / "a.FAA.gz").write_bytes(gzip.compress(content))
+    (tmp_path / "farsi.fa").write_text("yek\n\ndo\n")
+    for name in ("a.fasta", "a.FAA.gz"):
+        assert texts(tmp_path / name) == ["MKVLAA*", "GG"]
+    assert texts(tmp_path / "farsi.fa") == ["yek", "do"]
+    assert texts(tmp_path) == ["MKVLAA*", "GG", "MKVLAA*", "GG", "yek", "do"]
+    assert kinds()["texts"] == (".txt", ".md", ".rst", ".py", *sorted(SUFFIXES))
+    TextData("proteins", str(tmp_path / "a.fasta"), validation_fraction=0).documents("train")
+    said = capsys.readouterr().err
+    assert f"3 header(s) of sequences left out (first: {tmp_path}/a.fasta: >sp|P1|ONE first)" in said
+    assert "1 empty text(s) left out" in said
+    (tmp_path / "long.fna").write_text(">s\nACG\nTAC\n")
+    with pytest.raises(DataError, match="the sequence of >s has more than 5 bytes"):
+        list(read(tmp_path / "long.fna", Text(), limits=Limits(max_document_bytes=5)))
 
 
 def test_folders_patterns_and_lists(tmp_path):

@@ -503,6 +503,8 @@ def test_a_fraction_that_is_no_number_is_refused(tmp_path):
         ("one,two\nbuckle my shoe\n", None),
         ("text,label\n", None),
         ("{a} and {b}\n{c}\n", None),
+        (">one\nACGTACGTAC\nACGT\n", "look like FASTA: .fasta is its suffix"),
+        ("> so he said:\nNevermore, quoth it.\n", None),
     ],
 )
 def test_a_table_that_is_read_as_running_text_is_said(tmp_path, capsys, content, said):
