@@ -209,11 +209,29 @@ def unknown(word: str, keys: dict[str, Any], targets: dict[str, str], every: lis
         taken = signature(targets[parent]) if parent in targets else None
         if taken and (now := new_argument(key.rpartition(".")[2], taken.names)):
             return f"there is no key {key!r}; it is now called {parent}.{now}={value}"
+        if others := choices_with(key):
+            more = f" and {len(others) - 3} more" if len(others) > 3 else ""
+            return f"there is no key {key!r} here; it is a key of {', '.join(others[:3])}{more}"
         more = [f"{parent}.{name}" for name in taken.names] if taken else []
         hint = near(key, [k for k in (*keys, *more, *every) if not key.startswith(f"{k}.")])
         if taken and taken.open:  # what it passes on, nobody can tell from here
             hint += f" (+{key}={value} adds it)"
     return f"there is no key {key!r}{hint}"
+
+
+def choices_with(key: str) -> list[str]:
+    """The choices, as GROUP=NAME, whose files have the key, which begins with their group."""
+    group, _, inner = key.partition(".")
+    files = sorted((config_folder() / group).glob("*.yaml")) if group.isidentifier() and inner else []
+    return [f"{group}={file.stem}" for file in files if has_key(OmegaConf.load(file), inner)]
+
+
+def has_key(node: Any, key: str) -> bool:
+    """Whether a node has a key, which may be some levels down."""
+    first, _, rest = key.partition(".")
+    if not isinstance(node, DictConfig) or first not in node:
+        return False
+    return not rest or has_key(node._get_node(first), rest)
 
 
 def now_called(word: str, takes: Collection[str]) -> str:

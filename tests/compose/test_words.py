@@ -316,6 +316,13 @@ def test_taking_away_a_key_that_is_not_there():
     assert refused("~seed").startswith("~seed: pretrain reads seed and cannot do without it")
 
 
+def test_a_key_of_another_choice_of_its_group():
+    told = refused("tokenizer=characters", "tokenizer.size=500")
+    assert told == "there is no key 'tokenizer.size' here; it is a key of tokenizer=bpe"
+    told = refused("optimizer=adamw", "optimizer.momentum=0.9")
+    assert told.endswith("a key of optimizer=larc, optimizer=lars, optimizer=muon and 1 more")
+
+
 def own_format(*given):
     found = OmegaConf.to_container(composed("evaluate", *given).data.format)
     assert found["_target_"] == "ssl_zoo.data.text_formats.Table"
