@@ -19,7 +19,7 @@ import tiny
 from site_pages import DOCS, NOT_RUN, REPOSITORY, SLOW, commands, fences, matching, name, own_words, smaller
 
 import ssl_zoo
-from ssl_zoo.compose import composition
+from ssl_zoo.compose import composition, places
 
 PAGES = [
     name(file)
@@ -142,7 +142,7 @@ def test_python_is_shown_in_cells_that_the_build_executes():
 
 
 def test_names_on_the_pages_exist():
-    there = {group: {*composition.options(group)} for group in (*GROUPS, "experiment")}
+    there = {group: {*places.options(group)} for group in (*GROUPS, "experiment")}
     for file in (DOCS / "index.md", *sorted((DOCS / "guide").glob("*.md"))):
         text = file.read_text()
         for group, choice in re.findall(rf"(?<![\w.@])({'|'.join(there)})=([a-z]\w*)", text):

@@ -32,7 +32,7 @@ RESULTS = Path(__file__).with_name("results.json")
 
 
 def recipes() -> list[str]:
-    from ssl_zoo.compose.composition import options
+    from ssl_zoo.compose.places import options
 
     return [name.removeprefix("cifar10_") for name in options("experiment") if name.startswith("cifar10_")]
 

@@ -8,7 +8,7 @@ import textwrap
 from itertools import groupby
 
 from ssl_zoo.compose.catalogue import Card, backbones_for, cards, choice, described, recipes
-from ssl_zoo.compose.composition import options
+from ssl_zoo.compose.places import options
 
 GROUPS = (
     *("backbone", "data", "tokenizer", "optimizer", "schedule", "decay"),

@@ -11,8 +11,10 @@ import ssl_zoo
 from ssl_zoo.cli.start import begin
 from ssl_zoo.compose import overrides
 from ssl_zoo.compose.application import launch
-from ssl_zoo.compose.composition import ConfigError, place_of, refuse_missing, settle, with_positions
+from ssl_zoo.compose.composition import ConfigError, settle
 from ssl_zoo.compose.manual import page
+from ssl_zoo.compose.places import place_of
+from ssl_zoo.compose.shorthand import refuse_missing, with_positions
 from ssl_zoo.compose.typed import typing
 
 

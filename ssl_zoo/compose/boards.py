@@ -13,7 +13,7 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from ssl_zoo import hub
-from ssl_zoo.compose import composition, evaluation, gate, pretraining
+from ssl_zoo.compose import composition, evaluation, gate, pretraining, shorthand
 from ssl_zoo.compose.tokenizer import new_tokenizer
 from ssl_zoo.data.images import ImageData
 from ssl_zoo.data.text import TextData
@@ -45,7 +45,7 @@ def composed(verb: str, overrides: tuple[str, ...], trust: Trust | None) -> Dict
 
 def first(overrides: Sequence[str]) -> list[str]:
     """The words of stage 1, `ssl-zoo pretrain`; none may tell Hydra something."""
-    return gate.refuse_hydra_words(composition.with_custom_objective(list(overrides)))
+    return gate.refuse_hydra_words(shorthand.with_custom_objective(list(overrides)))
 
 
 def second(overrides: Sequence[str]) -> list[str]:

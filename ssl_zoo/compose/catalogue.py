@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import ssl_zoo
-from ssl_zoo.compose.composition import config_folder, options
+from ssl_zoo.compose.composition import config_folder
+from ssl_zoo.compose.places import options
 from ssl_zoo.compose.signatures import source, syntax
 
 OBJECTIVES = Path(ssl_zoo.__file__).parent / "objectives"

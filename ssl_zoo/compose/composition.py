@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import re
-from argparse import Namespace
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -41,34 +40,14 @@ from ssl_zoo.compose.keys import (
     refuse_unread,
     refuse_values,
     same_type,
-    top_keys,
     unknown,
 )
+from ssl_zoo.compose.places import SHIPPED, Place, groups, known, options
+from ssl_zoo.compose.shorthand import with_custom_objective, with_positions, with_public_backbone
 from ssl_zoo.compose.signatures import signature
 
 __all__ = ["ConfigError", "config_folder", "flatten", "near", "refuse_unknown_targets", "same_type"]
 
-
-class Place(NamedTuple):
-    """Where configurations lie, as Hydra's flags say it.
-
-    Attributes:
-        folder: of the user's own configurations; None without one.
-        alone: whether this library's own folder is left out (--config-path).
-        name: of the configuration, where it is not the verb's (--config-name).
-    """
-
-    folder: Path | None = None
-    alone: bool = False
-    name: str | None = None
-
-    def folders(self) -> list[Path]:
-        """The folders that are searched, first ones first."""
-        own = [] if self.folder is None else [self.folder]
-        return own if self.alone else [*own, config_folder()]
-
-
-SHIPPED = Place()
 
 # What code hands over as an object instead of choosing it by name: group -> its description, for config.yaml.
 Given = Mapping[str, dict[str, Any]]
@@ -78,28 +57,6 @@ HANDED = "handed_over"
 PARTS = ("objective", "backbone", "data")
 for _group in PARTS:
     ConfigStore.instance().store(group=_group, name=HANDED, node={})
-
-
-def place_of(flags: Namespace) -> Place:
-    """The place that Hydra's flags name. Raises ConfigError for a folder that is not there."""
-    given = flags.config_path or flags.config_dir
-    folder = Path(given).absolute() if given else None
-    if folder is not None and not folder.is_dir():
-        raise ConfigError(f"the folder of configurations {str(folder)!r} does not exist")
-    return Place(folder, flags.config_path is not None, flags.config_name)
-
-
-def groups(place: Place = SHIPPED) -> list[str]:
-    """The names of all groups: objective, backbone, data, ..."""
-    return sorted({p.name for folder in place.folders() for p in folder.iterdir() if p.is_dir()})
-
-
-def options(group: str, place: Place = SHIPPED) -> list[str]:
-    """The choices of a group: of the group `data`, digits, cifar10, ..."""
-    found = (
-        (folder / group, path) for folder in place.folders() for path in (folder / group).rglob("*.yaml")
-    )
-    return sorted({path.relative_to(root).with_suffix("").as_posix() for root, path in found})
 
 
 # Errors that explain themselves; anything else is a bug and keeps its traceback.
@@ -128,83 +85,6 @@ def explain(error: BaseException) -> str:
     if isinstance(error, OmegaConfBaseException):
         return f"{str(error).splitlines()[0]}{found}"
     return str(error)
-
-
-def with_custom_objective(words: list[str]) -> list[str]:
-    """objective._target_=... alone selects objective=custom."""
-    own = any(word.startswith("objective._target_=") for word in words)
-    chosen = any(word.startswith("objective=") for word in words)
-    return ["objective=custom", *words] if own and not chosen else words
-
-
-def with_public_backbone(words: list[str]) -> list[str]:
-    """backbone=timm/NAME and backbone=hf/NAME are public weights of that name, or of a folder (hf/FOLDER)."""
-    made: list[str] = []
-    for word in words:
-        home, slash, name = overrides.unquoted(word.removeprefix("backbone=")).partition("/")
-        if not word.startswith("backbone=") or not slash or home not in ("timm", "hf"):
-            made.append(word)
-            continue
-        typed = {overrides.split(one).key for one in words}
-        said = [f"backbone.name={overrides.quote(name)}", "backbone.pretrained=true"]
-        made += [f"backbone={home}", *(one for one in said if overrides.split(one).key not in typed)]
-    return made
-
-
-# Keys that words without a key stand for, in this order.
-POSITIONS = {
-    "report": ("run",),
-    "export": ("run",),
-    "reproduce": ("file",),
-    "look": ("data",),
-    "worth": ("data",),
-    "evaluate": ("run", "data"),
-    "finetune": ("run", "data"),
-    "embed": ("run", "data"),
-    "predict": ("model", "data"),
-    "generate": ("model", "prompt"),
-}
-
-
-def with_positions(verb: str, given: list[str]) -> list[str]:
-    """The words, with the key of each that has none: one that is there as a file or folder, or that sets no
-    key of the verb."""
-    free = [key for key in POSITIONS.get(verb, ()) if not any(word.startswith(f"{key}=") for word in given)]
-    known = {*top_keys(verb), *groups(), "hydra"} if free else set()
-    made: list[str] = []
-    for word in given:
-        prefix, key, value = overrides.split(word)
-        own = key.split(".")[0] in known
-        misspelt = value is not None and "/" not in key and near(key, top_keys(verb))
-        if free and (is_there(word) or not (prefix or own or misspelt)):
-            named = free.pop(0)
-            chosen = named in groups() and word in options(named)
-            word = f"{named}={word if chosen else overrides.quote(word, named)}"
-        made.append(word)
-    return made
-
-
-def refuse_missing(verb: str, words: list[str]) -> None:
-    """Raise ConfigError where the words, each with its key, name a run or a model that the verb reads (it has
-    a position for it) and that is not there."""
-    read = {"run", "model"} & {*POSITIONS.get(verb, ())}
-    for word in words:
-        _, key, value = overrides.split(word)
-        named = overrides.unquoted(value or "")
-        folder = Path(named).expanduser()
-        if key not in read or named in ("", "null") or set(named) & set("$,") or is_there(str(folder)):
-            continue
-        beside = [str(one) for one in folder.parent.glob("*/") if not one.name.startswith(".")]
-        hint = near(str(folder), beside) or "; `ssl-zoo pretrain` says at its end where a run was saved"
-        raise ConfigError(f"{key}={named}: there is no folder {folder}{hint}")
-
-
-def is_there(word: str) -> bool:
-    """Whether a word is the path of a file or folder; one that is too long for a name is none."""
-    try:
-        return Path(word).exists()
-    except OSError:
-        return False
 
 
 class Composed(NamedTuple):
@@ -382,11 +262,6 @@ def mandatory(verb: str) -> list[str]:
         return []
     some = verb in ("evaluate", "finetune", "embed", "look", "worth")
     return ["data"] if some else [*PARTS]
-
-
-def known(group: str, place: Place = SHIPPED) -> str:
-    """A sentence that lists the choices of a group."""
-    return f"Choices for {group}: {', '.join(options(group, place))}"
 
 
 def meant(group: str, word: str) -> str:

@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from ssl_zoo import hub
 from ssl_zoo.backbones._base import Backbone, TokenBackbone
-from ssl_zoo.compose import evaluation, reporting
+from ssl_zoo.compose import doubts, reporting
 from ssl_zoo.compose.composition import EXPECTED, ConfigError, explain, plain
 from ssl_zoo.compose.finetuning import format_score
 from ssl_zoo.compose.gate import instantiate, named_in
@@ -230,5 +230,5 @@ def about(where: Path, config: DictConfig, license: str | None) -> Told:
         reporting.evaluations(where),
         license,
         facts,
-        evaluation.untrained(where),
+        doubts.untrained(where),
     )

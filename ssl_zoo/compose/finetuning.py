@@ -13,12 +13,12 @@ from omegaconf import DictConfig
 
 from ssl_zoo.backbones._base import Backbone
 from ssl_zoo.compose.composition import ConfigError
+from ssl_zoo.compose.doubts import untrained
 from ssl_zoo.compose.evaluation import (
     labelled_splits,
     refuse_other_modality,
     single_samples,
     subject,
-    untrained,
 )
 from ssl_zoo.compose.gate import instantiate
 from ssl_zoo.compose.made import long_enough, made_of, refuse_taken

@@ -11,7 +11,8 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from ssl_zoo.backbones._base import Backbone
 from ssl_zoo.compose.composition import ConfigError
-from ssl_zoo.compose.evaluation import subject, untrained
+from ssl_zoo.compose.doubts import untrained
+from ssl_zoo.compose.evaluation import subject
 from ssl_zoo.compose.made import long_enough, made_of, refuse_taken
 from ssl_zoo.compose.objects import Objects
 from ssl_zoo.compose.own_tasks import Wish, look

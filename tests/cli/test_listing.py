@@ -5,7 +5,7 @@ from zoo_backbones import discover
 
 from ssl_zoo.cli.listing import about, listing, show
 from ssl_zoo.compose.catalogue import cards, choice, recipes
-from ssl_zoo.compose.composition import options
+from ssl_zoo.compose.places import options
 from ssl_zoo.leaderboard.board import LABELLED
 
 

@@ -20,9 +20,10 @@ from ssl_zoo.backbones._timm import ResNet, VisionTransformer
 from ssl_zoo.backbones.cnn import TimmCNN
 from ssl_zoo.backbones.vision import TimmViT, timm_backbone
 from ssl_zoo.compose import composition
-from ssl_zoo.compose.composition import flatten, options, plain
+from ssl_zoo.compose.composition import flatten, plain
 from ssl_zoo.compose.gate import parts
 from ssl_zoo.compose.objective import with_vocabulary
+from ssl_zoo.compose.places import options
 from ssl_zoo.data.tokenizer import Tokenizer, bpe
 from ssl_zoo.objectives._base import Objective
 from ssl_zoo.objectives.next_token import NextToken

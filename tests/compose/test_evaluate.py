@@ -12,7 +12,8 @@ from zoo_backbones import backbone
 
 import ssl_zoo
 from ssl_zoo.compose import evaluation
-from ssl_zoo.compose.evaluation import Splits, below_random, below_simple
+from ssl_zoo.compose.doubts import below_random, below_simple
+from ssl_zoo.compose.evaluation import Splits
 from ssl_zoo.compose.gate import ConfigError
 from ssl_zoo.compose.reporting import evaluations, last_figure
 from ssl_zoo.data.images import ImageData

@@ -10,8 +10,9 @@ from safetensors.torch import save_file
 import ssl_zoo
 from ssl_zoo import ConfigError
 from ssl_zoo.backbones.cnn import TimmCNN
-from ssl_zoo.compose.composition import build, settle, with_public_backbone
+from ssl_zoo.compose.composition import build, settle
 from ssl_zoo.compose.objective import build_objective
+from ssl_zoo.compose.shorthand import with_public_backbone
 from ssl_zoo.hub import HubError
 
 SMALL = {"batch_size": 32, "steps": 1, "evaluate_every": 0, "trainer": "cpu", "progress": False}

@@ -14,7 +14,7 @@ from PIL import Image
 
 from ssl_zoo import cli
 from ssl_zoo.cli.verb import run_verb
-from ssl_zoo.compose import composition, data_names, manual, overrides, own_tables, renamed, schema
+from ssl_zoo.compose import composition, data_names, manual, overrides, own_tables, places, renamed, schema
 from ssl_zoo.compose.composition import ConfigError, config_folder
 from ssl_zoo.compose.gate import is_own
 from ssl_zoo.compose.signatures import signature
@@ -159,7 +159,7 @@ def test_keys_of_a_yaml_file_are_checked_too(tmp_path):
     (tmp_path / "experiment").mkdir()
     (tmp_path / "experiment/own.yaml").write_text("# @package _global_\nlr: 0.1\n")
     with pytest.raises(ConfigError, match=r"no key 'lr'; did you mean optimizer.lr=0.1\?"):
-        composition.settle("pretrain", [*IMAGES, "experiment=own"], composition.Place(tmp_path))
+        composition.settle("pretrain", [*IMAGES, "experiment=own"], places.Place(tmp_path))
 
 
 def test_signatures_are_those_of_the_classes():
@@ -220,8 +220,8 @@ def test_help_explains_every_key(verb, capsys):
         assert f"  {one.key}" in page
     for group, (_, meaning) in manual.groups_of(verb).items():
         assert meaning, group
-        assert all(choice in page for choice in composition.options(group))
-        for choice in composition.options(group) if group != "experiment" else ():
+        assert all(choice in page for choice in places.options(group))
+        for choice in places.options(group) if group != "experiment" else ():
             for one in manual.explained(verb, group, choice):
                 assert one.meaning, f"{one.key} of {group}={choice} has neither a comment nor a docstring"
 
