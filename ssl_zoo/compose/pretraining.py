@@ -134,6 +134,8 @@ def train(cfg: DictConfig, settings: dict[str, Any], where: Path, objects: Objec
         tokenizer = read_tokenizer(cfg, where, pairs.captions("train"), tower, begun)
     elif isinstance(data, Texts):
         tokenizer = read_tokenizer(cfg, where, data, cfg.backbone, begun)
+    if tokenizer is not None:
+        say(f"vocabulary  {tokenizer.vocabulary.size:,} ids")
     objective = build_objective(cfg, tokenizer, objects, begin=new)
     if cfg.recompute:
         recompute(objective)
