@@ -9,12 +9,13 @@ import functools
 import re
 from collections.abc import Collection
 from difflib import get_close_matches
-from typing import Any
+from typing import Any, cast
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from ssl_zoo.compose import overrides
 from ssl_zoo.compose.gate import HANDED_OVER, ConfigError, config_folder
+from ssl_zoo.compose.places import options
 from ssl_zoo.compose.renamed import new_argument
 from ssl_zoo.compose.schema import fits, kind, least, name_type, parse_annotation, types_of
 from ssl_zoo.compose.signatures import signature
@@ -222,16 +223,12 @@ def unknown(word: str, keys: dict[str, Any], targets: dict[str, str], every: lis
 def choices_with(key: str) -> list[str]:
     """The choices, as GROUP=NAME, whose files have the key, which begins with their group."""
     group, _, inner = key.partition(".")
-    files = sorted((config_folder() / group).glob("*.yaml")) if group.isidentifier() and inner else []
-    return [f"{group}={file.stem}" for file in files if has_key(OmegaConf.load(file), inner)]
-
-
-def has_key(node: Any, key: str) -> bool:
-    """Whether a node has a key, which may be some levels down."""
-    first, _, rest = key.partition(".")
-    if not isinstance(node, DictConfig) or first not in node:
-        return False
-    return not rest or has_key(node._get_node(first), rest)
+    found = []
+    for name in options(group) if group.isidentifier() and inner else ():
+        there = flatten(cast(DictConfig, OmegaConf.load(config_folder() / group / f"{name}.yaml")))
+        if any(f"{one}.".startswith(f"{inner}.") for one in there):
+            found.append(f"{group}={name}")
+    return found
 
 
 def now_called(word: str, takes: Collection[str]) -> str:

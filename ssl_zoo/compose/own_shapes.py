@@ -189,22 +189,21 @@ def holds_sequences(files: list[Path]) -> bool:
     """Whether all files end as FASTA does, and the first of them begins so, if it is not packed."""
     if not all(name_unpacked(one).endswith(FASTA) for one in files):
         return False
+    return files[0].suffix.lower() in PACKED or beginning(files[0]).lstrip().startswith(b">")
+
+
+def beginning(file: Path) -> bytes:
+    """The first megabyte of a file; nothing of one that cannot be read, which is told of where it is read."""
     try:
-        with files[0].open("rb") as stream:
-            return files[0].suffix.lower() in PACKED or stream.read(1 << 10).lstrip().startswith(b">")
-    except OSError:  # which is told of where it is read
-        return False
+        with file.open("rb") as stream:
+            return stream.read(1 << 20)
+    except OSError:
+        return b""
 
 
 def one_block(file: Path) -> bool:
     """Whether a file of several lines begins with a megabyte, or all of it, that no empty line parts."""
-    if file.suffix.lower() in PACKED:
-        return False
-    try:
-        with file.open("rb") as stream:
-            head = stream.read(1 << 20).replace(b"\r", b"").strip()
-    except OSError:  # which is told of where it is read
-        return False
+    head = b"" if file.suffix.lower() in PACKED else beginning(file).replace(b"\r", b"").strip()
     return head.count(b"\n") >= 10 and b"\n\n" not in head
 
 
