@@ -41,6 +41,7 @@ from ssl_zoo.compose.keys import (
     refuse_values,
     same_type,
     unknown,
+    unread,
 )
 from ssl_zoo.compose.places import SHIPPED, Place, groups, known, options
 from ssl_zoo.compose.shorthand import with_custom_objective, with_positions, with_public_backbone
@@ -196,6 +197,8 @@ def checked(verb: str, made: list[str], place: Place, objects: Given = NOTHING) 
     for word in choosing:
         prefix, group, value = overrides.split(word)
         group = group.split("@")[0]
+        if not place.name and not place.alone and not prefix and (told := unread(verb, group)):
+            raise ConfigError(f"{word}: {told}")
         if prefix == "~":
             refuse_deletion(verb, word, {})
         for choice in [] if value in (None, "null") else overrides.items(value):
@@ -233,13 +236,13 @@ def checked(verb: str, made: list[str], place: Place, objects: Given = NOTHING) 
         there = key in keys or any(other.startswith(f"{key}.") for other in keys)
         if prefix == "~":
             if not there and key not in FREE_TO_GO:
-                raise ConfigError(f"{word}: {unknown(word, keys, targets, every)}")
+                raise ConfigError(f"{word}: {unknown(verb, word, keys, targets, every)}")
             refuse_deletion(verb, word, targets)
         elif not there:
             parent, _, name = key.rpartition(".")
             taken = signature(targets[parent]) if parent in targets else None
             if taken is None or name not in taken.names:
-                told = unknown(word, keys, targets, every)
+                told = unknown(verb, word, keys, targets, every)
                 if missing and "did you mean" not in told:
                     break
                 raise ConfigError(told)

@@ -15,9 +15,10 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from ssl_zoo.compose import overrides
 from ssl_zoo.compose.gate import HANDED_OVER, ConfigError, config_folder
+from ssl_zoo.compose.habits import keys_here
 from ssl_zoo.compose.places import options
 from ssl_zoo.compose.renamed import new_argument
-from ssl_zoo.compose.schema import fits, kind, least, name_type, parse_annotation, types_of
+from ssl_zoo.compose.schema import VERBS, fits, kind, least, name_type, parse_annotation, types_of
 from ssl_zoo.compose.signatures import signature
 
 
@@ -46,7 +47,7 @@ def refuse_unread(verb: str, cfg: DictConfig) -> None:
         if key not in top_keys(verb) and not re.search(rf"\${{{re.escape(key)}[.}}]", text):
             value = keys.get(key, "...")
             others = {other: v for other, v in keys.items() if other != key}
-            raise ConfigError(unknown(f"{key}={value}", others, targets, []))
+            raise ConfigError(unknown(verb, f"{key}={value}", others, targets, []))
     for path, target in targets.items():
         taken = signature(target)
         node = OmegaConf.select(cfg, path)
@@ -159,6 +160,7 @@ def top_keys(verb: str) -> list[str]:
     return found
 
 
+@functools.cache
 def groups_of(verb: str) -> dict[str, tuple[str, str]]:
     """Group -> its default and its meaning, as the defaults list of the verb has them."""
     found: dict[str, tuple[str, str]] = {}
@@ -190,8 +192,22 @@ def node_targets(cfg: DictConfig, prefix: str = "") -> dict[str, str]:
     return found
 
 
-def unknown(word: str, keys: dict[str, Any], targets: dict[str, str], every: list[str]) -> str:
-    """That there is no such key, and the full key that ends so, else the nearest."""
+def unread(verb: str, group: str) -> str | None:
+    """That a verb reads no such group of this library, and which verbs do; None where it does."""
+    if group in groups_of(verb) or not options(group):
+        return None
+    readers = [other for other in VERBS if group in groups_of(other)]
+    return f"{verb} reads no {group}; {' and '.join(readers)} do{'' if len(readers) > 1 else 'es'}"
+
+
+def unknown(verb: str, word: str, keys: dict[str, Any], targets: dict[str, str], every: list[str]) -> str:
+    """That there is no such key, and the full key that ends so, or means it elsewhere, else the nearest.
+
+    Args:
+        keys: those there are, with their values.
+        targets: path of each node that builds something -> what.
+        every: the groups of configurations.
+    """
     _, key, value = overrides.split(word)
     value = "..." if value is None else value
     ends = [k for k, v in keys.items() if key and k.endswith(f".{key}") and "${" not in str(v)]
@@ -201,7 +217,10 @@ def unknown(word: str, keys: dict[str, Any], targets: dict[str, str], every: lis
             ends.append(f"{path}.{key}")
     close = get_close_matches(key, [k for k in keys if "." not in k], 1, 0.9)
     group = key.partition(".")[0]
-    if group in every and not any(k.startswith(f"{group}.") for k in keys):
+    every = [one for one in every if not unread(verb, one)]
+    if "." in key and (told := unread(verb, group)):
+        hint = f": {told}"
+    elif group in every and not any(k.startswith(f"{group}.") for k in keys):
         hint = f"; choose {group}=NAME first, whose key it may be"
     elif ends and not close:
         hint = "; did you mean " + " or ".join(f"{end}={value}" for end in ends[:3]) + "?"
@@ -214,7 +233,14 @@ def unknown(word: str, keys: dict[str, Any], targets: dict[str, str], every: lis
             more = f" and {len(others) - 3} more" if len(others) > 3 else ""
             return f"there is no key {key!r} here; it is a key of {', '.join(others[:3])}{more}"
         more = [f"{parent}.{name}" for name in taken.names] if taken else []
-        hint = near(key, [k for k in (*keys, *more, *every) if not key.startswith(f"{k}.")])
+        arguments = [f"{path}.{one}" for path, t in targets.items() if (s := signature(t)) for one in s.names]
+        if meant := keys_here(
+            verb, key
+        ):  # of which a verb may have none; then no word that only looks alike helps
+            found = [one for one in meant if one in {*keys, *every, *arguments}]
+            hint = f"; did you mean {' or '.join(map(repr, found[:3]))}?" if found else ""
+        else:
+            hint = near(key, [k for k in (*keys, *more, *every) if not key.startswith(f"{k}.")])
         if taken and taken.open:  # what it passes on, nobody can tell from here
             hint += f" (+{key}={value} adds it)"
     return f"there is no key {key!r}{hint}"

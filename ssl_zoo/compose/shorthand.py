@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from ssl_zoo.compose import overrides
 from ssl_zoo.compose.gate import ConfigError
+from ssl_zoo.compose.habits import keys_here
 from ssl_zoo.compose.keys import near, top_keys
 from ssl_zoo.compose.places import groups, options
 
@@ -34,7 +36,7 @@ def with_public_backbone(words: list[str]) -> list[str]:
 # Keys that words without a key stand for, in this order.
 POSITIONS = {
     "report": ("run",),
-    "export": ("run",),
+    "export": ("run", "to"),
     "reproduce": ("file",),
     "look": ("data",),
     "worth": ("data",),
@@ -55,13 +57,26 @@ def with_positions(verb: str, given: list[str]) -> list[str]:
     for word in given:
         prefix, key, value = overrides.split(word)
         own = key.split(".")[0] in known
-        misspelt = value is not None and "/" not in key and near(key, top_keys(verb))
-        if free and (is_there(word) or not (prefix or own or misspelt)):
+        strange = value is not None and looks_like_a_key(verb, key, value, free[:1] == ["prompt"])
+        if free and (is_there(word) or not (prefix or own or strange)):
             named = free.pop(0)
             chosen = named in groups() and word in options(named)
             word = f"{named}={word if chosen else overrides.quote(word, named)}"
         made.append(word)
     return made
+
+
+def looks_like_a_key(verb: str, key: str, value: str, text: bool) -> bool:
+    """Whether what stands before = is more likely a key, be it a wrong one, than part of a path or text.
+
+    Args:
+        value: what stands behind it.
+        text: whether a text is looked for, which may have any word before =.
+    """
+    if ("/" not in key and near(key, top_keys(verb))) or {*keys_here(verb, key)} & {*top_keys(verb)}:
+        return True
+    bare = re.fullmatch(r"[a-z_][a-z0-9_]*(\.[a-z0-9_]+)*", key) is not None
+    return bare and "/" not in value and not text
 
 
 def refuse_missing(verb: str, words: list[str]) -> None:
