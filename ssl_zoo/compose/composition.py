@@ -31,21 +31,12 @@ from ssl_zoo.compose.gate import (
     of_hydra,
     refuse_unknown_targets,
 )
-from ssl_zoo.compose.keys import (
-    FREE_TO_GO,
-    flatten,
-    near,
-    node_targets,
-    refuse_deletion,
-    refuse_unread,
-    refuse_values,
-    same_type,
-    unknown,
-    unread,
-)
+from ssl_zoo.compose.keys import flatten, node_targets
 from ssl_zoo.compose.places import SHIPPED, Place, groups, known, options
+from ssl_zoo.compose.refusals import FREE_TO_GO, refuse_deletion, refuse_unread, refuse_values, same_type
 from ssl_zoo.compose.shorthand import with_custom_objective, with_positions, with_public_backbone
 from ssl_zoo.compose.signatures import signature
+from ssl_zoo.compose.unknown import near, unknown, unread
 
 __all__ = ["ConfigError", "config_folder", "flatten", "near", "refuse_unknown_targets", "same_type"]
 

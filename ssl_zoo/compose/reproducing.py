@@ -12,8 +12,8 @@ from ssl_zoo import hub
 from ssl_zoo.compose.composition import ConfigError, as_config_errors
 from ssl_zoo.compose.exporting import DATA, code_of, fingerprint_of, rows_of
 from ssl_zoo.compose.gate import refuse_unknown_targets
-from ssl_zoo.compose.keys import refuse_unread, refuse_values
 from ssl_zoo.compose.pretraining import pretrain_from
+from ssl_zoo.compose.refusals import refuse_unread, refuse_values
 from ssl_zoo.export import receipt
 from ssl_zoo.export._base import ExportError
 from ssl_zoo.leaderboard.code import differs

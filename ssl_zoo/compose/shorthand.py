@@ -8,8 +8,9 @@ from pathlib import Path
 from ssl_zoo.compose import overrides
 from ssl_zoo.compose.gate import ConfigError
 from ssl_zoo.compose.habits import keys_here
-from ssl_zoo.compose.keys import near, top_keys
+from ssl_zoo.compose.keys import top_keys
 from ssl_zoo.compose.places import groups, options
+from ssl_zoo.compose.unknown import near
 
 
 def with_custom_objective(words: list[str]) -> list[str]:

@@ -3,7 +3,7 @@
 import pytest
 from omegaconf import ListConfig, OmegaConf
 
-from ssl_zoo.compose import composition, keys, schema
+from ssl_zoo.compose import composition, refusals, schema
 from ssl_zoo.compose.composition import ConfigError
 from ssl_zoo.compose.gate import config_folder
 
@@ -17,7 +17,7 @@ def test_every_key_has_a_type_that_its_default_has(verb):
     assert set(names) == set(vars(schema.VERBS[verb])["__annotations__"]) - {"guard", "trainer", "backbone"}
     found, types = composition.flatten(OmegaConf.masked_copy(raw, names)), schema.types_of(verb)
     for key, value in found.items():
-        given = keys.is_open(value) or "${" in str(value)
+        given = refusals.is_open(value) or "${" in str(value)
         assert given or (verb, key) == ("scale", "budget") or schema.fits(value, types[key]), key
 
 
