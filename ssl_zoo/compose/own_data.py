@@ -17,7 +17,7 @@ from yaml import YAMLError
 from ssl_zoo.compose import overrides
 from ssl_zoo.compose.gate import ConfigError
 from ssl_zoo.compose.own_addresses import at_address, is_elsewhere
-from ssl_zoo.compose.own_files import files, kind_of, splits
+from ssl_zoo.compose.own_files import files, kind_of, splits, without_notes
 from ssl_zoo.compose.own_hub import described, name_of
 from ssl_zoo.compose.own_shapes import (
     Lies,
@@ -167,7 +167,7 @@ def spelt(verb: str, path: Path, typed: Typed, of_run: bool = False, named: bool
     Raises:
         ConfigError: nothing there can be read, or several kinds can, or a split holds no table.
     """
-    whole, found = verb in WHOLE, files(path)
+    whole, found = verb in WHOLE, without_notes(files(path))
     parts = {"train": path} if whole else splits(path)
     there = Lies(path, found, parts, whole, whole or verb == "look", LABELS.get(verb, "any"), typed, of_run)
     if listing := labels_of_images(there):
@@ -244,7 +244,7 @@ def tables_alone(path: Path, what: str) -> dict[str, Path]:
     parts = splits(path)
     if any(kind_of(part) != "tables" or part.is_dir() for part in parts.values()):
         raise ConfigError(
-            f"data={path}: {what} are a .jsonl, .csv or .tsv file, or a folder with "
+            f"data={path}: {what} are a .jsonl, .json, .csv or .tsv file, or a folder with "
             "a train and a validation file of that kind"
         )
     return parts

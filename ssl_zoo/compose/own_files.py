@@ -13,6 +13,7 @@ from ssl_zoo.data.split_names import PARTS, split_of
 PACKED = (".gz", ".xz", ".bz2", ".zst")  # as text_files.py unpacks
 FASTA = (".fa", ".faa", ".fasta", ".ffn", ".fna", ".frn")  # as text_fasta.py reads
 SHARDS = (".tar", ".tar.gz", ".tgz")
+NOTES = ".json"  # a table if it is named, or if nothing else is there; else notes about what is
 CONLL = (".conll", ".conll03", ".bio", ".iob", ".iob2")  # of words with tags
 SIDES = (32, 48, 64, 96, 128, 160, 192, 224)  # pixels at which images are read
 
@@ -30,7 +31,7 @@ def kinds() -> dict[str, tuple[str, ...]]:
 
     return {
         "images": suffixes(),
-        "tables": (".csv", ".tsv", ".jsonl", ".parquet"),
+        "tables": (".csv", ".tsv", ".jsonl", ".ndjson", NOTES, ".parquet"),
         "texts": (".txt", ".md", ".rst", ".py", *FASTA),
     }
 
@@ -61,6 +62,12 @@ def files(path: Path) -> list[Path]:
         folders[:] = [name for name in folders if not name.startswith(".")]
         found += [Path(folder, name) for name in names if not name.startswith(".")]
     return sorted(found)
+
+
+def without_notes(found: list[Path]) -> list[Path]:
+    """Files without .json files, if there are others that can be read: such as annotations of images."""
+    others = [one for one in found if not name_unpacked(one).endswith(NOTES)]
+    return others if any(kind_of(one) for one in others) else found
 
 
 def splits(path: Path) -> dict[str, Path]:

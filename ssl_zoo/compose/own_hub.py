@@ -87,6 +87,7 @@ def side_of(table: Any, datasets: Any) -> int | None:
 
 def columns(table: Any, datasets: Any, whole: bool) -> tuple[str | None, str, str]:
     """The group, what a source says after its split, and what is said of the columns."""
+    from ssl_zoo.data.text_chats import is_chat
     from ssl_zoo.data.text_tables import named
 
     kinds = table.features
@@ -95,12 +96,14 @@ def columns(table: Any, datasets: Any, whole: bool) -> tuple[str | None, str, st
     if image is not None:
         labels = f"class {named(classes, LABEL) or classes[0]!r}" if classes else "no labels"
         return "image_folder", "", f"{len(table)} images in column {image!r}, {labels}"
-    texts = [name for name, kind in kinds.items() if getattr(kind, "dtype", "") in ("string", "large_string")]
-    if not texts:
-        return None, "", ", ".join(map(repr, kinds))
     first = table[:SAMPLE]
+    chats = [name for name in kinds if first[name] and is_chat(first[name][0])]
+    strings = [n for n, kind in kinds.items() if getattr(kind, "dtype", "") in ("string", "large_string")]
+    if not (texts := [*strings, *chats]):
+        return None, "", ", ".join(map(repr, kinds))
     lengths = {name: sum(len(cell or "") for cell in first[name]) for name in texts}
-    text = named(texts, TEXT) or max(texts, key=lambda name: lengths[name])
+    text = named(texts, ("text",)) or next(iter(chats), None) or named(texts, TEXT)
+    text = text or max(texts, key=lambda name: lengths[name])
     label = named(classes, LABEL) or (classes[0] if classes else named(list(kinds), LABEL))
     label = None if whole or label == text else label
     said = f"{len(table)} texts in column {text!r}, " + ("no labels" if label is None else f"label {label!r}")

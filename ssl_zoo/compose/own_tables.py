@@ -44,13 +44,16 @@ def columns(
             have one" a column in which some have none is not read.
         typed: key -> value of words that say it already.
     """
+    from ssl_zoo.data.text_chats import is_chat
     from ssl_zoo.data.text_tables import named  # brings torch
 
     delimiter, names, rows = parted(file, errors_of(typed))
     texts = {name: [str(row.get(name, "")) for row in rows] for name in names}
     lengths = {name: sum(map(len, values)) / max(1, len(values)) for name, values in texts.items()}
     wanted = overrides.unquoted(typed.get(TEXT_KEY, "null"))
-    guess = named(names, TEXT) or max(names, key=lambda name: lengths[name])
+    chats = [name for name in names if rows and is_chat(rows[0].get(name))]
+    guess = named(names, ("text",)) or next(iter(chats), None) or named(names, TEXT)
+    guess = guess or max(names, key=lambda name: lengths[name])
     text = next((name for name in names if str(name) == wanted), guess)
     rest = [name for name in names if name != text]
     few = [n for n in rest if 2 <= len(set(texts[n])) <= max(2, min(100, len(rows) // 5)) and lengths[n] < 40]
@@ -172,9 +175,9 @@ def sample(file: Path, delimiter: str, errors: Errors) -> tuple[list[Any], list[
         raise ConfigError(f"data={file} cannot be read as a table: {error}") from error
     if not cells:
         raise ConfigError(f"data={file} is empty")
-    if any(ending in file.name.lower() for ending in (".jsonl", ".parquet")):
+    if any(ending in file.name.lower() for ending in (".json", ".ndjson", ".parquet")):
         if not all(isinstance(row, dict) for row in cells):
-            raise ConfigError(f"data={file}: its lines are no JSON objects")
+            raise ConfigError(f'data={file}: its rows are no JSON objects, such as {{"text": ...}}')
         return list(cells[0]), cells  # pyright: ignore
     first, *others = cast(list[list[str]], cells)
     named = len(set(first)) == len(first) and all(

@@ -18,7 +18,7 @@ from ssl_zoo.data.text_files import kind
 from ssl_zoo.data.text_formats import WHOLE
 from ssl_zoo.data.text_tally import Tally
 
-FOUND = WHOLE | SUFFIXES | {".txt", ".jsonl"}  # what a folder is searched for
+FOUND = WHOLE | SUFFIXES | {".txt", ".jsonl", ".ndjson"}  # what a folder is searched for
 NO_FILE = {
     stat.S_IFIFO: "named pipe",
     stat.S_IFSOCK: "socket",

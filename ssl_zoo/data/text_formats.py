@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple, Protocol
 
 from ssl_zoo.data.rows import DataError
+from ssl_zoo.data.text_chats import as_text
 from ssl_zoo.data.text_fasta import is_fasta, sequences
 from ssl_zoo.data.text_files import LIMITS, Errors, Limits, kind, lines, refuse_other, too_long
 from ssl_zoo.data.text_tables import (
@@ -55,6 +56,7 @@ class Text:
     """Running text. .md, .rst and .py files are one document each, others are parted by `separator`.
 
     A .jsonl file holds one a line: objects, or the texts themselves. Each sequence of a FASTA file is one.
+    A conversation is one, written as `text_chats` says.
 
     Attributes:
         separator: what ends a document: "blank_line", "line", or the "file".
@@ -74,8 +76,9 @@ class Text:
         refuse_other(path)
         if kind(path) in JSON:
             for number, row in enumerate(objects(path, errors, limits)):
+                where = f"{path}, line {row.number}: {self.key!r}"
                 value = row.fields if isinstance(row.fields, str) else field(row, self.key, path)
-                text = text_of(value, f"{path}, line {row.number}: {self.key!r}", errors)
+                text = text_of(as_text(value, where, tally), where, errors)
                 yield from _unless_null(Sample(text or "", row=number), text, path, row, tally)
         elif is_fasta(path, errors, limits):
             for number, (header, sequence) in enumerate(sequences(path, errors, limits)):
@@ -116,6 +119,8 @@ def _running(path: Path, errors: Errors, limits: Limits, tally: Tally | None) ->
 class Table:
     """CSV, or TSV (no quoting) with delimiter "\\t", or JSON (.jsonl, .json): one sample a row.
 
+    A cell that holds a conversation is written as `text_chats` says.
+
     Attributes:
         text: column of the text, or several to put together with `join`. A number counts from 0; names
             are looked up in the first row, or in a JSON object.
@@ -149,7 +154,9 @@ class Table:
         rows, labelled = 0, False
         for row in table(path, errors, self.delimiter, named, limits, tally):
             where, rows = f"{path}, line {row.number}", rows + 1
-            fields = [text_of(field(row, c, path), f"{where}: {c!r}", errors) for c in columns]
+            at = [f"{where}: {c!r}" for c in columns]
+            cells = [as_text(field(row, c, path), here, tally) for c, here in zip(columns, at, strict=True)]
+            fields = [text_of(cell, here, errors) for cell, here in zip(cells, at, strict=True)]
             text = None if all(f is None for f in fields) else self.join.join(f or "" for f in fields)
             if text is not None and not any(f and f.strip() for f in fields):
                 text = ""  # nothing but what joins the columns

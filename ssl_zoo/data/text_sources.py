@@ -16,6 +16,7 @@ from ssl_zoo.data.cache import root
 from ssl_zoo.data.rows import DataError
 from ssl_zoo.data.schemes import is_address
 from ssl_zoo.data.shelf import ROOM, File, Shelf
+from ssl_zoo.data.text_chats import as_text
 from ssl_zoo.data.text_files import LIMITS, Errors, Limits
 from ssl_zoo.data.text_folders import find
 from ssl_zoo.data.text_formats import Format, Sample
@@ -133,7 +134,8 @@ def _hub(source: str, errors: Errors, tally: Tally) -> Iterator[Sample]:
     names = getattr(rows.features[parts[4]], "names", None) if len(parts) == 5 else None
     for number, row in enumerate(rows):
         where = f"{source}, row {number}"
-        text = text_of(row[parts[3]], f"{where}: {parts[3]!r}", errors)
+        cell = as_text(row[parts[3]], f"{where}: {parts[3]!r}", tally)
+        text = text_of(cell, f"{where}: {parts[3]!r}", errors)
         label = None
         if len(parts) == 5:
             value = row[parts[4]]
