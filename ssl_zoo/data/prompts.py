@@ -5,6 +5,7 @@ Of a conversation the last answer is the completion, and what leads to it the pr
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -58,14 +59,19 @@ def read_pairs(path: Path, prompt: str | None = None, completion: str | None = N
             f"{path}: prompts with completions are a .jsonl, .csv or .tsv file with the columns prompt and "
             "completion, or of conversations"
         )
-    if completion is None and (chats := _chats(path, prompt, [PROMPT, COMPLETION])):
-        note(f"{path}: of each conversation in {chats!r} the last answer is the completion")
+    if chats := _chats(path, prompt, [PROMPT, COMPLETION]) if completion is None else None:
         rows = map(parted, _turns(path, chats))
     else:
         rows = _columns(path, [(prompt, PROMPT), (completion, COMPLETION)])
     found = [(first, second) for first, second in rows if first.strip() and second.strip()]
     if not found:
         raise DataError(f"{path} holds no prompt with a completion")
+    if chats:
+        first = textwrap.shorten(repr(found[0][0]), 100)
+        note(
+            f"{path}: of each conversation in {chats!r} the last answer is the completion (first prompt: "
+            f"{first})"
+        )
     return found
 
 

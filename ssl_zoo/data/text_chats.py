@@ -23,7 +23,7 @@ class Turn(NamedTuple):
 
 
 def is_chat(value: object) -> bool:
-    """Whether a value of a table is a conversation: a list of objects that all have who and what."""
+    """Whether a value of a table is a conversation: a list of objects that all say who, and some what."""
     return _keys(value) is not None
 
 
@@ -36,9 +36,10 @@ def turns(value: object, where: str) -> list[Turn]:
     assert isinstance(value, Sequence)
     keys = _keys(value)
     assert keys is not None
-    made = [
-        Turn(str(one[keys[0]]), _words(one[keys[1]], f"{where}, turn {n}")) for n, one in enumerate(value, 1)
-    ]
+    who, said = keys
+    made = (
+        Turn(str(one[who]), _words(one.get(said), f"{where}, turn {n}")) for n, one in enumerate(value, 1)
+    )
     return [turn for turn in made if turn.said.strip()]
 
 
@@ -77,7 +78,9 @@ def _keys(value: object) -> tuple[str, str] | None:
     if not isinstance(value, Sequence) or isinstance(value, (str, bytes)) or not value:
         return None
     every = [one for one in value if isinstance(one, Mapping)]
-    found = (keys for keys in KEYS if all(key in one for one in every for key in keys))
+    found = (
+        keys for keys in KEYS if all(keys[0] in one for one in every) and any(keys[1] in one for one in every)
+    )
     return next(found, None) if len(every) == len(value) else None
 
 

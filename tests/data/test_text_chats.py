@@ -50,8 +50,8 @@ def test_a_line_for_each_turn_and_a_single_turn_is_its_words():
 
 def test_turns_in_parts_and_turns_in_which_nothing_is_said():
     parts = [{"type": "text", "text": "How far"}, {"type": "text", "text": "is it?"}]
-    called = {"role": "assistant", "content": None, "tool_calls": []}
-    assert turns([{"role": "user", "content": parts}, called], "x") == [("user", "How far\nis it?")]
+    silent = [{"role": "assistant", "content": None}, {"role": "assistant", "tool_calls": []}]
+    assert turns([{"role": "user", "content": parts}, *silent], "x") == [("user", "How far\nis it?")]
     pictures = [{"type": "image_url", "image_url": {"url": "x"}}]
     with pytest.raises(DataError, match=r"^a, turn 2: what is said is no text"):
         turns([ASKED, {"role": "user", "content": pictures}], "a")
@@ -116,7 +116,8 @@ def test_pairs_and_prompts(tmp_path, capsys):
         tmp_path / "a.jsonl", [{"messages": SHARED}, {"messages": []}, {"messages": [ASKED, TOLD, AGAIN]}]
     )
     assert read_pairs(path) == [("How far is it?", "Two miles.")] * 2
-    assert "of each conversation in 'messages' the last answer is the completion" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert "in 'messages' the last answer is the completion (first prompt: 'How far is it?')" in told
     assert read_prompts(path)[0] == "How far is it?"
     assert read_prompts(path)[1].endswith("\nuser: On foot?"), "a question at the end waits for its answer"
     assert read_pairs(path, prompt="messages") == read_pairs(path)
