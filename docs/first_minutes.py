@@ -66,15 +66,17 @@ STEPS = (
     ]),
     ("A table of texts", [
         "ssl-zoo look notes.csv",
-        "ssl-zoo pretrain objective=masked_lm backbone=transformer_micro data=notes.csv tokenizer.size=2000 "
-        "batch_size=32 budget.minutes=1 run=runs/notes",
+        "ssl-zoo pretrain objective=crops backbone=bag data=notes.csv tokenizer.size=2000 batch_size=64 "
+        "budget.minutes=1 run=runs/notes",
         "ssl-zoo evaluate runs/notes notes.csv labels=[5,10] floors=true",
         "ssl-zoo embed runs/notes notes.csv query='close the connection' nearest=3",
     ]),
     ("Is it worth it?", ["ssl-zoo worth 'my photos' minutes=3", "ssl-zoo worth notes.csv minutes=3"]),
     ("What is typed wrong", [
         "ssl-zoo pretrain objective=simclear backbone=resnet_micro data='my photos'",
+        "ssl-zoo pretrain objective=simclr_small backbone=resnet_micro data='my photos' learning_rate=1e-3",
         "ssl-zoo evaluate runs/photo 'my photos'",
+        "ssl-zoo evaluate runs/photos 'my photos' backbone=vit_tiny",
         "ssl-zoo embed runs/photos notes.csv",
     ]),
 )  # fmt: skip
