@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from ssl_zoo.compose.gate import ConfigError
 from ssl_zoo.compose.own_files import nearest_side
-from ssl_zoo.compose.own_tables import LABEL, SAMPLE, TEXT
+from ssl_zoo.compose.own_tables import LABEL, SAMPLE, text_column
 
 HUB = "hf:"
 FEW = 50  # images whose sizes are looked at
@@ -102,8 +102,7 @@ def columns(table: Any, datasets: Any, whole: bool) -> tuple[str | None, str, st
     if not (texts := [*strings, *chats]):
         return None, "", ", ".join(map(repr, kinds))
     lengths = {name: sum(len(cell or "") for cell in first[name]) for name in texts}
-    text = named(texts, ("text",)) or next(iter(chats), None) or named(texts, TEXT)
-    text = text or max(texts, key=lambda name: lengths[name])
+    text = text_column(texts, chats, lengths)
     label = named(classes, LABEL) or (classes[0] if classes else named(list(kinds), LABEL))
     label = None if whole or label == text else label
     said = f"{len(table)} texts in column {text!r}, " + ("no labels" if label is None else f"label {label!r}")

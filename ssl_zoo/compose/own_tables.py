@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from types import MappingProxyType
@@ -52,8 +52,7 @@ def columns(
     lengths = {name: sum(map(len, values)) / max(1, len(values)) for name, values in texts.items()}
     wanted = overrides.unquoted(typed.get(TEXT_KEY, "null"))
     chats = [name for name in names if rows and is_chat(rows[0].get(name))]
-    guess = named(names, ("text",)) or next(iter(chats), None) or named(names, TEXT)
-    guess = guess or max(names, key=lambda name: lengths[name])
+    guess = text_column(names, chats, lengths)
     text = next((name for name in names if str(name) == wanted), guess)
     rest = [name for name in names if name != text]
     few = [n for n in rest if 2 <= len(set(texts[n])) <= max(2, min(100, len(rows) // 5)) and lengths[n] < 40]
@@ -80,6 +79,20 @@ def columns(
     made += [f"+data.format.delimiter='{delimiter}'"] if delimiter != "," else []
     keys = f"{TEXT_KEY}=, {LABEL_KEY}=" if labels != "none" else f"{TEXT_KEY}="
     return made, f"{said}, of {', '.join(map(repr, names))} ({keys})"
+
+
+def text_column(names: Sequence[Any], chats: Sequence[Any], lengths: Mapping[Any, float]) -> Any:
+    """The column that is most likely the text: by its name, or by what it holds.
+
+    Args:
+        names: of the columns that may be.
+        chats: those of them that hold conversations.
+        lengths: how long what is in each of them is.
+    """
+    from ssl_zoo.data.text_tables import named  # brings torch
+
+    by_name = named(names, TEXT[:1]) or next(iter(chats), None) or named(names, TEXT)
+    return by_name or max(names, key=lambda name: lengths[name])
 
 
 def image_columns(
