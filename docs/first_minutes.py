@@ -67,7 +67,7 @@ STEPS = (
     ("A table of texts", [
         "ssl-zoo look notes.csv",
         "ssl-zoo pretrain objective=crops backbone=bag data=notes.csv tokenizer.size=2000 batch_size=64 "
-        "budget.minutes=1 run=runs/notes",
+        "budget.steps=2000 run=runs/notes",
         "ssl-zoo evaluate runs/notes notes.csv labels=[5,10] floors=true",
         "ssl-zoo embed runs/notes notes.csv query='close the connection' nearest=3",
     ]),
