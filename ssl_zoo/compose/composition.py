@@ -31,7 +31,7 @@ from ssl_zoo.compose.gate import (
     of_hydra,
     refuse_unknown_targets,
 )
-from ssl_zoo.compose.keys import flatten, node_targets
+from ssl_zoo.compose.keys import flatten, groups_of, node_targets
 from ssl_zoo.compose.places import SHIPPED, Place, groups, known, options
 from ssl_zoo.compose.refusals import FREE_TO_GO, refuse_deletion, refuse_unread, refuse_values, same_type
 from ssl_zoo.compose.shorthand import with_custom_objective, with_positions, with_public_backbone
@@ -153,7 +153,9 @@ def settle(
     for word in made:
         prefix, _, value = overrides.split(word)
         if value is None and prefix != "~":
-            raise ConfigError(f"{word!r} is not KEY=VALUE")
+            chosen = [f"{group}={word}" for group in groups_of(verb) if word in options(group, place)]
+            hint = f"; did you mean {' or '.join(chosen)}?" if chosen else ""
+            raise ConfigError(f"{word!r} is not KEY=VALUE{hint}")
     made = own_data.chosen(verb, made, options("data", place)) if "data" in groups(place) else made
     made = [overrides.quoted(word, sweeps) for word in made]
     added = {}

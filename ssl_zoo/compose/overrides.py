@@ -64,6 +64,9 @@ class Parser(argparse.ArgumentParser):
     """Argparse, whose complaints are ConfigErrors that list the flags."""
 
     def error(self, message: str) -> NoReturn:
+        if found := re.match(r"unrecognized arguments: (--?([\w-]+))", message):
+            key = found[2].replace("-", "_")
+            message = f"there is no flag {found[1]}; keys are written without dashes, {key}=VALUE"
         raise ConfigError(f"{message}. Flags: {' '.join(map(dashed, SWITCHES + VALUED))}")
 
 

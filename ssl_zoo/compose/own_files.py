@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ssl_zoo.data.split_names import PARTS, split_of
+from ssl_zoo.data.text_names import FASTA, RUNNING, WHOLE
 
 PACKED = (".gz", ".xz", ".bz2", ".zst")  # as text_files.py unpacks
-FASTA = (".fa", ".faa", ".fasta", ".ffn", ".fna", ".frn")  # as text_fasta.py reads
 SHARDS = (".tar", ".tar.gz", ".tgz")
 NOTES = ".json"  # a table if it is named, or if nothing else is there; else notes about what is
 CONLL = (".conll", ".conll03", ".bio", ".iob", ".iob2")  # of words with tags
@@ -32,7 +32,7 @@ def kinds() -> dict[str, tuple[str, ...]]:
     return {
         "images": suffixes(),
         "tables": (".csv", ".tsv", ".jsonl", ".ndjson", NOTES, ".parquet"),
-        "texts": (".txt", ".md", ".rst", ".py", *FASTA),
+        "texts": (*RUNNING, *WHOLE, *FASTA),
     }
 
 

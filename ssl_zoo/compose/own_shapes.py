@@ -20,6 +20,7 @@ from ssl_zoo.compose.own_files import (
     nearest_side,
 )
 from ssl_zoo.compose.own_tables import Labels, columns, image_columns
+from ssl_zoo.data.text_names import WHOLE
 
 SHORT = 20_000  # bytes of a file, in the mean: shorter ones are a document each
 
@@ -174,12 +175,16 @@ def texts_at(there: Lies) -> Read:
         said = f"{len(classes)} classes of text files, one document a file"
         return Read("text_files", each, said, sources)
     said = f"{len(texts)} text files" if len(texts) > 1 else "one text file"
+    whole = sum(name_unpacked(one).endswith(WHOLE) for one in texts)
+    if whole == len(texts):
+        return Read("text_files", [], f"{said} of notes or code, one document a file", {**parts})
     if holds_sequences(texts):
         hint = "" if there.of_run or "tokenizer" in there.typed else "; tokenizer=characters reads symbols"
         return Read("text_files", [], f"{said} of FASTA, one sequence a document{hint}", {**parts})
     if len(texts) > 1 and sum(one.stat().st_size for one in texts) <= SHORT * len(texts):
         return Read("text_files", each, f"{said}, one document a file (data.format.separator)", {**parts})
     said += ", documents parted by empty lines (data.format.separator)"
+    said += f"; files of notes and code ({whole}) are one document each" if whole else ""
     if "data.format.separator" not in there.typed and one_block(texts[0]):
         said += f"; {texts[0].name} begins without any: data.format.separator=line reads each line as one"
     return Read("text_files", [], said, {**parts})

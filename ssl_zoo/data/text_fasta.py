@@ -9,13 +9,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ssl_zoo.data.text_files import Errors, Limits, kind, lines, too_long
-
-SUFFIXES = {".fasta", ".fa", ".fna", ".faa", ".ffn", ".frn"}
+from ssl_zoo.data.text_names import FASTA
 
 
 def is_fasta(path: Path, errors: Errors, limits: Limits) -> bool:
     """Whether a file holds FASTA. Raises DataError if its beginning cannot be read as text."""
-    if kind(path) not in SUFFIXES:
+    if kind(path) not in FASTA:
         return False
     first = next((line for line in lines(path, errors, limits) if line.strip()), "")
     return first.startswith(">")

@@ -13,12 +13,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ssl_zoo.data.rows import DataError, absent
-from ssl_zoo.data.text_fasta import SUFFIXES
 from ssl_zoo.data.text_files import kind
-from ssl_zoo.data.text_formats import WHOLE
+from ssl_zoo.data.text_names import FASTA, RUNNING, WHOLE
 from ssl_zoo.data.text_tally import Tally
 
-FOUND = WHOLE | SUFFIXES | {".txt", ".jsonl", ".ndjson"}  # what a folder is searched for
+FOUND = {*RUNNING, *WHOLE, *FASTA, ".jsonl", ".ndjson"}  # what a folder is searched for
 NO_FILE = {
     stat.S_IFIFO: "named pipe",
     stat.S_IFSOCK: "socket",

@@ -12,6 +12,7 @@ from ssl_zoo.data.rows import DataError
 from ssl_zoo.data.text_chats import as_text
 from ssl_zoo.data.text_fasta import is_fasta, sequences
 from ssl_zoo.data.text_files import LIMITS, Errors, Limits, kind, lines, refuse_other, too_long
+from ssl_zoo.data.text_names import WHOLE
 from ssl_zoo.data.text_tables import (
     JSON,
     Row,
@@ -24,8 +25,6 @@ from ssl_zoo.data.text_tables import (
     text_of,
 )
 from ssl_zoo.data.text_tally import Tally
-
-WHOLE = {".md", ".rst", ".py"}
 
 
 class Sample(NamedTuple):
@@ -53,7 +52,7 @@ class Format(Protocol):
 
 @dataclass(frozen=True)
 class Text:
-    """Running text. .md, .rst and .py files are one document each, others are parted by `separator`.
+    """Running text. Notes and source code are one document a file, others are parted by `separator`.
 
     A .jsonl file holds one a line: objects, or the texts themselves. Each sequence of a FASTA file is one.
     A conversation is one, written as `text_chats` says.

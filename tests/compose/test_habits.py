@@ -8,6 +8,7 @@ from omegaconf import DictConfig, OmegaConf
 from ssl_zoo.compose.composition import ConfigError, check, config_folder
 from ssl_zoo.compose.habits import ELSEWHERE, WRITTEN
 from ssl_zoo.compose.keys import flatten, groups_of, top_keys
+from ssl_zoo.compose.overrides import flags
 from ssl_zoo.compose.places import options
 from ssl_zoo.compose.schema import VERBS
 from ssl_zoo.compose.shorthand import with_positions
@@ -104,3 +105,17 @@ def test_a_key_that_is_wrong_is_not_taken_for_a_path():
 
 def test_the_second_word_of_export_is_the_library():
     assert with_positions("export", ["x", "onnx"]) == ["run='x'", "to='onnx'"]
+
+
+def test_a_key_with_dashes_before_it_is_told_how_keys_are_written():
+    for word in ("--output-dir", "--output-dir=x"):
+        with pytest.raises(
+            ConfigError, match=r"^there is no flag --output-dir; keys are written without dashes"
+        ):
+            flags([word])
+
+
+def test_a_choice_without_its_group_is_answered_with_the_group():
+    assert refused("pretrain", "crops") == "'crops' is not KEY=VALUE; did you mean objective=crops?"
+    assert refused("evaluate", "x", "ag_news", "knn").endswith("did you mean protocol=knn?")
+    assert refused("pretrain", "elsewhere") == "'elsewhere' is not KEY=VALUE"

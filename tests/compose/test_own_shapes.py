@@ -13,6 +13,8 @@ from PIL import Image
 
 import ssl_zoo
 from ssl_zoo import DataError
+from ssl_zoo.compose.own_data import chosen
+from ssl_zoo.data.text_formats import Text
 
 QUIET = {"progress": False}
 SMALL = {"steps": 1, "batch_size": 4, "evaluate_every": 0, "trainer": "cpu", **QUIET}
@@ -194,3 +196,21 @@ def test_a_torch_data_set_from_code(tmp_path):
     rows = ssl_zoo.rows(torch.utils.data.TensorDataset(x, torch.arange(COUNT) % 2), classes=CLASSES)
     run = ssl_zoo.pretrain("simclr_small", backbone="resnet_micro", data=rows, out=tmp_path / "run", **SMALL)
     assert ssl_zoo.evaluate(run, data=rows, protocol="linear", seeds=[0], **QUIET)["pretrained"].mean > 0.9
+
+
+def test_logs_and_code_are_texts(tmp_path, capsys):
+    for name in ("a.log", "b.text"):
+        (tmp_path / name).write_text("one\n\ntwo, " + "of some length " * 9000)
+    assert chosen("look", [f"data={tmp_path}"], [])[0] == "data=text_files"
+    assert "2 text files, documents parted by empty lines (data.format.separator);" in capsys.readouterr().err
+    (tmp_path / "c.rs").write_text("fn main() {}\n\nfn other() {}\n")
+    chosen("look", [f"data={tmp_path}"], [])
+    assert (
+        "(data.format.separator); files of notes and code (1) are one document each"
+        in capsys.readouterr().err
+    )
+    chosen("look", [f"data={tmp_path}/c.rs"], [])
+    assert "one text file of notes or code, one document a file" in capsys.readouterr().err
+    assert [sample.text for sample in Text().samples(tmp_path / "c.rs")] == [
+        "fn main() {}\n\nfn other() {}\n"
+    ]
