@@ -91,5 +91,8 @@ def read_model_file(folder: Path, task: str) -> dict[str, Any]:
     if about.pop("format", None) != FORMAT:
         raise HubError(f"{file} is not of format {FORMAT}: use the ssl_zoo that wrote it")
     if (found := about.pop("task", None)) != task:
-        raise HubError(f"the model in {folder} was tuned for {found!r}, and not for {task!r}")
+        verb = "generate" if found == "completion" else "predict"
+        raise HubError(
+            f"the model in {folder} was tuned for {found!r}, and not for {task!r}: ssl-zoo {verb} asks it"
+        )
     return about

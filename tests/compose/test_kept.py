@@ -159,7 +159,9 @@ def test_a_model_that_answers(home, tmp_path, capsys):
     assert printed[-1] == f"next: ssl-zoo generate {tmp_path / 'model'} prompt=TEXT"
     assert model.answer(["green one", "one red"]) == ["one", "red"]
     assert model.answer("green one") == ssl_zoo.generate(tmp_path / "model", "green one", progress=False)
-    with pytest.raises(HubError, match="was tuned for 'completion', and not for 'classes'"):
+    with pytest.raises(
+        HubError, match="was tuned for 'completion', and not for 'classes': ssl-zoo generate asks it"
+    ):
         kept.load(tmp_path / "model")
     with pytest.raises(ConfigError, match=r"data=.*photos: prompts with their completions are a .jsonl"):
         ssl_zoo.finetune(tmp_path / "run", data=home / "photos", protocol="completion", **QUIET)
